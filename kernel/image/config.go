@@ -1,0 +1,90 @@
+// Package image holds what the packager writes and the kernel reads: the image's
+// configuration and the layout of the image file. It runs on both sides and
+// imports neither.
+//
+// An image is one ELF64 file that any PVH loader boots (qemu -kernel). Its first
+// PT_LOAD is the boot stub at physical 1 MiB, which opens with a BootBlock; then
+// come the kernel's segments with physical addresses; last one segment that
+// holds a Header page, the configuration and the root file system.
+package image
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Config is the document baked into an image, printed by `pack inspect`. The
+// kernel command line overrides single keys at boot.
+type Config struct {
+	Version int `json:"version"` // ConfigVersion
+	// Name is the catalogue entry or program the image was made from.
+	Name string `json:"name"`
+	// Program is the absolute path of the executable in the root.
+	Program string `json:"program"`
+	// Args are argv, argv[0] included.
+	Args []string `json:"args"`
+	// Env are K=V strings.
+	Env     []string `json:"env,omitempty"`
+	WorkDir string   `json:"workdir,omitempty"` // "/" if empty
+	UID     uint32   `json:"uid,omitempty"`
+	GID     uint32   `json:"gid,omitempty"`
+	// Hostname is the nodename of uname.
+	Hostname string  `json:"hostname,omitempty"`
+	Network  Network `json:"network"`
+	Mounts   []Mount `json:"mounts,omitempty"`
+	// Limits are the program's soft and hard resource limits by Linux name
+	// without RLIMIT_, lower case ("nofile").
+	Limits map[string]Limit `json:"limits,omitempty"`
+	// AtExit is what the machine does when the program ends: "poweroff"
+	// (default), "reboot" or "halt".
+	AtExit string `json:"at_exit,omitempty"`
+	// LogLevel is the kernel's: "error", "warn" (default), "info", "debug".
+	LogLevel string `json:"log_level,omitempty"`
+	// Strace logs every system call on the console.
+	Strace bool `json:"strace,omitempty"`
+	// Ports are the TCP ports the program listens on, for pack run's hints and
+	// default forwards.
+	Ports []int `json:"ports,omitempty"`
+}
+
+// ConfigVersion is the version this tree writes.
+const ConfigVersion = 1
+
+// Network is how the first interface gets its address.
+type Network struct {
+	// Mode is "dhcp" (default), "static" or "none" (loopback only).
+	Mode    string   `json:"mode,omitempty"`
+	Address string   `json:"address,omitempty"` // CIDR, static
+	Gateway string   `json:"gateway,omitempty"`
+	DNS     []string `json:"dns,omitempty"`
+	MTU     int      `json:"mtu,omitempty"`
+}
+
+// Mount is a file system beside the root.
+type Mount struct {
+	Type    string `json:"type"` // "tmpfs"
+	Source  string `json:"source,omitempty"`
+	Target  string `json:"target"`
+	Options string `json:"options,omitempty"` // comma-separated, as mount(8)
+}
+
+// Limit is a pair for setrlimit; -1 is RLIM_INFINITY.
+type Limit struct {
+	Soft int64 `json:"soft"`
+	Hard int64 `json:"hard"`
+}
+
+// ParseConfig decodes and checks a document.
+func ParseConfig(b []byte) (*Config, error) {
+	var c Config
+	if err := json.Unmarshal(b, &c); err != nil {
+		return nil, fmt.Errorf("image configuration: %w", err)
+	}
+	if c.Version != ConfigVersion {
+		return nil, fmt.Errorf("image configuration: version %d, this kernel reads %d", c.Version, ConfigVersion)
+	}
+	if c.Program == "" || c.Program[0] != '/' {
+		return nil, fmt.Errorf("image configuration: program %q is not an absolute path", c.Program)
+	}
+	return &c, nil
+}
