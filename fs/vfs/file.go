@@ -1,0 +1,192 @@
+// Package vfs is files as programs see them: open file descriptions, descriptor
+// tables, path walking over mounted file systems.
+//
+// Objects never block: Read and Write answer EAGAIN and the system call layer
+// waits (kernel/wait). Only storage blocks, Uninterruptible, through the Context
+// that every call carries.
+//
+// (owner: fs helper) model, lock order, one use.
+package vfs
+
+import (
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+// FileOps is what stands behind an open file description: a regular file, a
+// directory, a device, a pipe, a socket, an epoll set. Embed BaseOps for the calls
+// that a kind does not have.
+type FileOps interface {
+	waiter.Waitable
+
+	// Read and Write move data between the object and program memory. off is the
+	// position for seekable files, -1 for streams. They return EAGAIN rather than
+	// block, whatever the description's O_NONBLOCK says; n > 0 goes with nil.
+	Read(c wait.Context, f *File, dst *mm.IOSeq, off int64) (int, error)
+	Write(c wait.Context, f *File, src *mm.IOSeq, off int64) (int, error)
+
+	// Attr is stat; SetAttr is chmod, chown, truncate and utimens by mask.
+	Attr(c wait.Context) (Attr, error)
+	SetAttr(c wait.Context, a SetAttr) error
+
+	// Ioctl serves device and socket requests; arg is the raw third argument and
+	// sp the caller's memory. ENOTTY if unknown. FIONBIO, FIOCLEX, FIONCLEX and
+	// FIOASYNC are served above.
+	Ioctl(c wait.Context, f *File, sp *mm.Space, req uint32, arg uint64) (uintptr, error)
+
+	// Seekable says whether pread and lseek work (ESPIPE otherwise).
+	Seekable() bool
+	// Object is the page cache for mmap, nil with ENODEV where there is none.
+	Object(c wait.Context) (*mm.Object, error)
+	// Iterate gives directory entries from the position *pos on (opaque cookie),
+	// until emit returns false; ENOTDIR.
+	Iterate(c wait.Context, pos *int64, emit func(e Dirent) bool) error
+	// Sync is fsync (data only: fdatasync); EINVAL where it makes no sense.
+	Sync(c wait.Context, dataOnly bool) error
+	// Allocate is fallocate.
+	Allocate(c wait.Context, mode uint32, off, length int64) error
+	// Flush is called at each close of a descriptor, Release when the last is gone.
+	Flush(c wait.Context, f *File)
+	Release(f *File)
+}
+
+// Attr is what statx wants. Mode holds the type bits too.
+type Attr struct {
+	Dev, Rdev           uint64
+	Ino                 uint64
+	Mode                uint32
+	Nlink               uint32
+	UID, GID            uint32
+	Size                int64
+	Blocks              int64 // of 512 bytes
+	BlockSize           int64
+	Atime, Mtime, Ctime int64 // nanoseconds since the epoch
+	Btime               int64
+}
+
+// SetAttr says which attributes to change.
+type SetAttr struct {
+	SetMode, SetUID, SetGID, SetSize, SetAtime, SetMtime bool
+	Mode                                                 uint32
+	UID, GID                                             uint32
+	Size                                                 int64
+	Atime, Mtime                                         int64
+	Creds                                                *Creds // who asks; nil: the kernel
+}
+
+// Dirent is one directory entry; Next is the cookie that continues after it.
+type Dirent struct {
+	Name string
+	Ino  uint64
+	Type uint8 // DT_*
+	Next int64
+}
+
+// File is an open file description (POSIX 3.258): what dup and fork share.
+type File struct {
+	Ops FileOps
+	// Path is where it was opened, for /proc/self/fd and *at; the zero Path for
+	// pipes, sockets and the like, which have Name ("socket:[12]").
+	Path Path
+	Name string
+
+	flags atomic.Uint32 // O_ACCMODE | O_APPEND | O_NONBLOCK | …
+	refs  atomic.Int64
+	pos   filePos
+	owner atomic.Int32 // F_SETOWN
+}
+
+// NewFile makes a description with one reference.
+func NewFile(ops FileOps, flags uint32) *File {
+	f := &File{Ops: ops}
+	f.flags.Store(flags)
+	f.refs.Store(1)
+	return f
+}
+
+// Flags are the status flags and access mode; SetFlags replaces those in mask.
+func (f *File) Flags() uint32 { return f.flags.Load() }
+func (f *File) SetFlags(mask, v uint32) {
+	for {
+		old := f.flags.Load()
+		if f.flags.CompareAndSwap(old, old&^mask|v&mask) {
+			return
+		}
+	}
+}
+
+// Nonblocking says whether O_NONBLOCK is set.
+func (f *File) Nonblocking() bool { return f.flags.Load()&unix.O_NONBLOCK != 0 }
+
+// Readable and Writable go by the access mode; O_PATH allows neither.
+func (f *File) Readable() bool {
+	fl := f.flags.Load()
+	return fl&unix.O_PATH == 0 && fl&unix.O_ACCMODE != unix.O_WRONLY
+}
+func (f *File) Writable() bool {
+	fl := f.flags.Load()
+	return fl&unix.O_PATH == 0 && fl&unix.O_ACCMODE != unix.O_RDONLY
+}
+
+// IncRef and DecRef count descriptors and calls in flight; the last DecRef releases.
+func (f *File) IncRef() { f.refs.Add(1) }
+func (f *File) DecRef() {
+	switch n := f.refs.Add(-1); {
+	case n == 0:
+		f.Ops.Release(f)
+		f.Path.DecRef()
+	case n < 0:
+		panic("vfs: File released twice")
+	}
+}
+
+// BaseOps answers every FileOps call as an object without that ability does.
+// Waitable is that of a regular file: always ready.
+type BaseOps struct{}
+
+func (BaseOps) Readiness(mask waiter.EventMask) waiter.EventMask {
+	return mask & (waiter.ReadableEvents | waiter.WritableEvents)
+}
+func (BaseOps) EventRegister(*waiter.Entry) error { return nil }
+func (BaseOps) EventUnregister(*waiter.Entry)     {}
+func (BaseOps) Read(wait.Context, *File, *mm.IOSeq, int64) (int, error) {
+	return 0, unix.EINVAL
+}
+func (BaseOps) Write(wait.Context, *File, *mm.IOSeq, int64) (int, error) {
+	return 0, unix.EINVAL
+}
+func (BaseOps) SetAttr(wait.Context, SetAttr) error { return unix.EPERM }
+func (BaseOps) Ioctl(wait.Context, *File, *mm.Space, uint32, uint64) (uintptr, error) {
+	return 0, unix.ENOTTY
+}
+func (BaseOps) Seekable() bool                          { return false }
+func (BaseOps) Object(wait.Context) (*mm.Object, error) { return nil, unix.ENODEV }
+func (BaseOps) Iterate(wait.Context, *int64, func(Dirent) bool) error {
+	return unix.ENOTDIR
+}
+func (BaseOps) Sync(wait.Context, bool) error                     { return unix.EINVAL }
+func (BaseOps) Allocate(wait.Context, uint32, int64, int64) error { return unix.ENODEV }
+func (BaseOps) Flush(wait.Context, *File)                         {}
+func (BaseOps) Release(*File)                                     {}
+
+// Creds are who a thread acts as. Immutable once published.
+type Creds struct {
+	UID, EUID, SUID, FSUID uint32
+	GID, EGID, SGID, FSGID uint32
+	Groups                 []uint32
+	// Capability sets (capabilities(7)).
+	Permitted, Effective, Inheritable, Bounding, Ambient uint64
+	KeepCaps, NoNewPrivs                                 bool
+	Securebits                                           uint32
+}
+
+// RootCreds is uid 0 with every capability.
+func RootCreds() *Creds {
+	const all = 1<<41 - 1
+	return &Creds{Permitted: all, Effective: all, Bounding: all}
+}
