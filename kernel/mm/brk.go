@@ -1,0 +1,98 @@
+package mm
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/wait"
+)
+
+// SetBrkStart places the break (loader).
+func (s *Space) SetBrkStart(addr hal.UserAddr) {
+	s.mu.Lock()
+	s.brkStart, s.brkV = uint64(addr), uint64(addr)
+	s.mu.Unlock()
+}
+
+// BrkRange is where the heap begins and ends.
+func (s *Space) BrkRange() (start, end hal.UserAddr) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return hal.UserAddr(s.brkStart), hal.UserAddr(s.brkV)
+}
+
+// Brk sets the break and returns the one in force, which is the old one if the new is
+// below the start, over RLIMIT_DATA or RLIMIT_AS, or runs into a mapping. See brk(2).
+func (s *Space) Brk(c wait.Context, addr hal.UserAddr) hal.UserAddr {
+	s.mu.Lock()
+	old := s.brkV
+	dead := s.brk(uint64(addr))
+	now := s.brkV
+	lock := s.lockAll
+	s.mu.Unlock()
+	s.bury(dead)
+	if lock && now > old {
+		_ = s.populate(c, pageUp(old), pageUp(now))
+	}
+	return hal.UserAddr(now)
+}
+
+func (s *Space) brk(to uint64) (dead *vma) {
+	if to < s.brkStart || s.brkStart == 0 || to > userTop-hal.PageSize {
+		return nil
+	}
+	if to-s.brkStart > s.limits.Data {
+		return nil
+	}
+	from, end := pageUp(s.brkV), pageUp(to)
+	switch {
+	case end < from:
+		if s.cut(end, from) != nil {
+			return nil
+		}
+		dead = s.unmapRange(end, from)
+	case end > from:
+		if n := s.vmas.above(from); n != nil && end+hal.PageSize > n.lowEdge() {
+			return nil
+		}
+		v := &vma{start: from, end: end, prot: hal.ProtRead | hal.ProtWrite, maxProt: protAll, flags: vmAccount}
+		if s.lockAll {
+			v.flags |= vmLocked
+		}
+		if s.vmas.n > maxMaps || s.roomFor(v, 0) != nil || !s.mem.budget.Charge(vmaCost) {
+			return nil
+		}
+		s.add(v)
+		s.merge(v, &dead)
+	}
+	s.brkV = to
+	return dead
+}
+
+// FutexKey identifies the word behind addr across processes: private memory by
+// space, shared by object and offset.
+type FutexKey struct {
+	Owner  any // *Space or *Object
+	Offset uint64
+}
+
+// FutexKey returns the key; shared says the op had no FUTEX_PRIVATE_FLAG. EFAULT if
+// unmapped. A private operation does not look at the mapping, as in Linux.
+func (s *Space) FutexKey(c wait.Context, addr hal.UserAddr, shared bool) (FutexKey, error) {
+	if addr >= hal.UserTop {
+		return FutexKey{}, unix.EFAULT
+	}
+	if !shared {
+		return FutexKey{s, uint64(addr)}, nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	v := s.find(uint64(addr))
+	switch {
+	case v == nil, v.prot == 0:
+		return FutexKey{}, unix.EFAULT
+	case v.shared():
+		return FutexKey{v.obj, uint64(v.off) + uint64(addr) - v.start}, nil
+	}
+	return FutexKey{s, uint64(addr)}, nil
+}

@@ -1,0 +1,230 @@
+package mm
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/wait"
+)
+
+// IOSeq is the memory side of a read or write: one or more ranges of a program's
+// memory, or a kernel buffer. Copies advance it.
+//
+// No lock may be held over CopyOut and CopyIn of a user sequence, which may fault
+// a page in and block. Code under a lock uses the NoFault forms: on ErrFault it
+// unlocks, calls FaultIn, and tries again.
+type IOSeq struct {
+	s    *Space // nil: kernel
+	c    wait.Context
+	base hal.UserAddr // what is left of the current range
+	n    int
+	rest []IOVec // ranges after it
+	left int     // bytes in all
+	k    []byte
+}
+
+// IOVec is one range of program memory.
+type IOVec struct {
+	Base hal.UserAddr
+	Len  uint64
+}
+
+// ErrFault is what the NoFault copies return when the next byte is not present;
+// it never leaves the kernel.
+var ErrFault error = errFault{}
+
+type errFault struct{}
+
+func (errFault) Error() string { return "mm: page not present" }
+
+// UserIO is a sequence over one range; UserIOV over many (the slice is kept). A total
+// beyond the largest int is cut there; negative lengths are empty.
+func UserIO(s *Space, c wait.Context, addr hal.UserAddr, n int) IOSeq {
+	n = max(n, 0)
+	return IOSeq{s: s, c: c, base: addr, n: n, left: n}
+}
+
+// UserIOV is a sequence over many ranges.
+func UserIOV(s *Space, c wait.Context, v []IOVec) IOSeq {
+	q := IOSeq{s: s, c: c, rest: v}
+	const most = int(^uint(0) >> 1)
+	for _, r := range v {
+		if r.Len > uint64(most-q.left) {
+			q.left = most
+			break
+		}
+		q.left += int(r.Len)
+	}
+	q.settle()
+	return q
+}
+
+// KernelIO is a sequence over a kernel buffer.
+func KernelIO(b []byte) IOSeq { return IOSeq{k: b, left: len(b)} }
+
+// Len is the number of bytes left.
+func (q *IOSeq) Len() int { return q.left }
+
+// IsKernel says whether the sequence is a kernel buffer, whose copies never fault.
+func (q *IOSeq) IsKernel() bool { return q.s == nil }
+
+// settle moves on to the next range that has bytes.
+func (q *IOSeq) settle() {
+	for q.n == 0 && q.left > 0 && len(q.rest) > 0 {
+		q.base = q.rest[0].Base
+		q.n = int(min(q.rest[0].Len, uint64(q.left)))
+		q.rest = q.rest[1:]
+	}
+}
+
+func (q *IOSeq) advance(n int) {
+	q.left -= n
+	if q.s == nil {
+		q.k = q.k[n:]
+		return
+	}
+	q.base += hal.UserAddr(n)
+	if q.n -= n; q.n == 0 {
+		q.settle()
+	}
+}
+
+// CopyOut copies src to the sequence; n < len(src) with EFAULT on a bad address,
+// n < len(src) with nil at the end of the sequence. ENOMEM: out of memory.
+func (q *IOSeq) CopyOut(src []byte) (n int, err error) {
+	for n < len(src) && q.left > 0 {
+		m, err := q.CopyOutNoFault(src[n:])
+		n += m
+		if err == ErrFault {
+			err = q.FaultIn(true)
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// CopyIn copies from the sequence to dst, likewise.
+func (q *IOSeq) CopyIn(dst []byte) (n int, err error) {
+	for n < len(dst) && q.left > 0 {
+		m, err := q.CopyInNoFault(dst[n:])
+		n += m
+		if err == ErrFault {
+			err = q.FaultIn(false)
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// CopyOutNoFault and CopyInNoFault never block: ErrFault where a page is absent.
+func (q *IOSeq) CopyOutNoFault(src []byte) (n int, err error) {
+	if q.s == nil {
+		n = copy(q.k, src)
+		q.advance(n)
+		return n, nil
+	}
+	for n < len(src) && q.left > 0 {
+		want := min(len(src)-n, q.n)
+		m, _ := q.s.HW.CopyOut(q.base, src[n:n+want])
+		n += m
+		q.advance(m)
+		if m < want {
+			return n, ErrFault
+		}
+	}
+	return n, nil
+}
+
+// CopyInNoFault is CopyOutNoFault's other direction.
+func (q *IOSeq) CopyInNoFault(dst []byte) (n int, err error) {
+	if q.s == nil {
+		n = copy(dst, q.k)
+		q.advance(n)
+		return n, nil
+	}
+	for n < len(dst) && q.left > 0 {
+		want := min(len(dst)-n, q.n)
+		m, _ := q.s.HW.CopyIn(dst[n:n+want], q.base)
+		n += m
+		q.advance(m)
+		if m < want {
+			return n, ErrFault
+		}
+	}
+	return n, nil
+}
+
+// FaultIn makes the next page present for writing (write: the kernel will CopyOut)
+// or reading; EFAULT if the program could not access it.
+func (q *IOSeq) FaultIn(write bool) error {
+	if q.s == nil || q.left == 0 {
+		return nil
+	}
+	access := hal.ProtRead
+	if write {
+		access = hal.ProtWrite
+	}
+	return q.s.faultForCopy(q.c, q.base, access)
+}
+
+// ZeroOut writes up to n zero bytes.
+func (q *IOSeq) ZeroOut(n int) (done int, err error) {
+	n = min(n, q.left)
+	for done < n {
+		if q.s == nil {
+			clear(q.k[:n])
+			q.advance(n)
+			return n, nil
+		}
+		want := min(n-done, q.n)
+		m, _ := q.s.HW.Zero(q.base, want)
+		done += m
+		q.advance(m)
+		if m < want {
+			if err = q.FaultIn(true); err != nil {
+				return done, err
+			}
+		}
+	}
+	return done, nil
+}
+
+// Skip advances without copying; Limit cuts the sequence to n bytes.
+func (q *IOSeq) Skip(n int) {
+	for n = min(n, q.left); n > 0; {
+		m := n
+		if q.s != nil {
+			m = min(n, q.n)
+		}
+		q.advance(m)
+		n -= m
+	}
+}
+
+// Limit cuts the sequence to n bytes.
+func (q *IOSeq) Limit(n int) {
+	n = max(n, 0)
+	if n >= q.left {
+		return
+	}
+	q.left = n
+	if q.s == nil {
+		q.k = q.k[:n]
+	} else {
+		q.n = min(q.n, n)
+	}
+}
+
+// faultForCopy serves a fault that the kernel hit on a program's behalf.
+func (s *Space) faultForCopy(c wait.Context, addr hal.UserAddr, access hal.Prot) error {
+	switch err := s.HandleFault(c, addr, access); err {
+	case nil, unix.ENOMEM:
+		return err
+	default:
+		return unix.EFAULT
+	}
+}

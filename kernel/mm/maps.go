@@ -1,0 +1,86 @@
+package mm
+
+import "kiln/kernel/hal"
+
+// VMA is a snapshot of one mapping for /proc/self/maps and crash reports.
+type VMA struct {
+	Start, End hal.UserAddr
+	Prot       hal.Prot
+	Shared     bool
+	Offset     int64
+	Dev, Ino   uint64
+	Name       string
+	Resident   int64 // pages present, filled by Maps only if asked
+	Locked     bool
+	DontDump   bool
+	GrowsDown  bool
+	Object     bool // shows a file or shared memory
+}
+
+// Maps lists the mappings in address order; Find gives the one at addr.
+func (s *Space) Maps(resident bool) []VMA {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]VMA, 0, s.vmas.n)
+	for v := s.vmas.first(); v != nil; v = v.next() {
+		e := s.snapshot(v)
+		if resident {
+			s.HW.Walk(e.Start, v.size(), false, func(hal.UserAddr, hal.PTE) { e.Resident++ })
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// Find gives the mapping at addr.
+func (s *Space) Find(addr hal.UserAddr) (VMA, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if v := s.vmas.at(uint64(addr)); v != nil {
+		return s.snapshot(v), true
+	}
+	return VMA{}, false
+}
+
+func (s *Space) snapshot(v *vma) VMA {
+	e := VMA{Start: hal.UserAddr(v.start), End: hal.UserAddr(v.end), Prot: v.prot, Shared: v.shared(),
+		Offset: v.off, Locked: v.flags&vmLocked != 0, DontDump: v.flags&vmDontDump != 0,
+		GrowsDown: v.flags&vmGrowsDown != 0, Object: v.obj != nil}
+	switch {
+	case v.back != nil:
+		e.Name, e.Dev, e.Ino = v.back.name, v.back.dev, v.back.ino
+	case v.obj == nil && v.start <= s.brkV && v.end > s.brkStart && s.brkStart != s.brkV:
+		e.Name = "[heap]"
+	}
+	if v.obj == nil {
+		e.Offset = 0
+	}
+	return e
+}
+
+// Usage is the sizes in /proc/self/statm, in pages.
+type Usage struct{ Total, Resident, Shared, Text, Data, Stack, Locked int64 }
+
+// Usage adds up. Shared and Text need a walk over the mappings.
+func (s *Space) Usage() Usage {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	u := Usage{Total: s.total, Resident: s.rss.Load(), Data: s.data, Stack: s.stack, Locked: s.locked}
+	for v := s.vmas.first(); v != nil; v = v.next() {
+		if v.obj == nil {
+			continue
+		}
+		if v.prot&hal.ProtExec != 0 {
+			u.Text += v.pages()
+		}
+		s.HW.Walk(hal.UserAddr(v.start), v.size(), false, func(_ hal.UserAddr, p hal.PTE) {
+			if s.mem.kindOf(p.Frame) != KindAnon {
+				u.Shared++
+			}
+		})
+	}
+	return u
+}
+
+// Resident is the pages present, without a walk.
+func (s *Space) Resident() int64 { return s.rss.Load() }

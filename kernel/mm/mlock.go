@@ -1,0 +1,192 @@
+package mm
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/wait"
+)
+
+// Mlock keeps [addr, addr+n) in memory (there is no swap: it holds the page cache back
+// from reclaim) and, unless onFault, brings it in. EPERM: the limit is 0; ENOMEM: over
+// the limit, or holes; EINVAL: wraps; EAGAIN: no memory to bring it in. See mlock(2).
+func (s *Space) Mlock(c wait.Context, addr hal.UserAddr, n uint64, onFault bool) error {
+	a := uint64(addr) &^ hal.PageMask
+	length := pageUp(n + uint64(addr)&hal.PageMask)
+	end := a + length
+	s.mu.Lock()
+	var dead *vma
+	err := func() error {
+		if s.limits.MemLock == 0 {
+			return unix.EPERM
+		}
+		if end >= a {
+			more := int64(length>>hal.PageShift) - s.lockedIn(a, end)
+			if uint64(s.locked+more) > s.limits.MemLock>>hal.PageShift {
+				return unix.ENOMEM
+			}
+		}
+		return s.setLocked(a, end, true, &dead)
+	}()
+	s.mu.Unlock()
+	s.bury(dead)
+	if err != nil || onFault {
+		return err
+	}
+	switch err := s.populate(c, a, end); err.(type) {
+	case nil:
+		return nil
+	case *FaultError:
+		return unix.ENOMEM
+	}
+	return unix.EAGAIN
+}
+
+// Munlock is Mlock's opposite.
+func (s *Space) Munlock(addr hal.UserAddr, n uint64) error {
+	a := uint64(addr) &^ hal.PageMask
+	end := a + pageUp(n+uint64(addr)&hal.PageMask)
+	s.mu.Lock()
+	var dead *vma
+	err := s.setLocked(a, end, false, &dead)
+	s.mu.Unlock()
+	s.bury(dead)
+	return err
+}
+
+// lockedIn counts the locked pages in [a, end).
+func (s *Space) lockedIn(a, end uint64) (n int64) {
+	for v := s.vmas.above(a); v != nil && v.start < end; v = v.next() {
+		if v.flags&vmLocked != 0 {
+			n += int64((min(v.end, end) - max(v.start, a)) >> hal.PageShift)
+		}
+	}
+	return n
+}
+
+// setLocked marks the mappings in [a, end), up to the first hole (ENOMEM).
+func (s *Space) setLocked(a, end uint64, on bool, dead **vma) error {
+	if end < a {
+		return unix.EINVAL
+	}
+	for a < end {
+		v := s.vmas.at(a)
+		if v == nil {
+			return unix.ENOMEM
+		}
+		to := min(v.end, end)
+		if (v.flags&vmLocked != 0) != on && v.flags&vmSpecial == 0 {
+			var err error
+			if v, err = s.carve(v, a, to); err != nil {
+				return err
+			}
+			s.account(v, -v.pages())
+			v.flags ^= vmLocked
+			s.account(v, v.pages())
+			s.merge(v, dead)
+		}
+		a = to
+	}
+	return nil
+}
+
+// MlockAll is mlockall: current locks what is mapped, future what will be; onFault
+// leaves the pages to come by themselves. EPERM: the limit is 0; ENOMEM: over it.
+func (s *Space) MlockAll(c wait.Context, current, future, onFault bool) error {
+	s.mu.Lock()
+	switch {
+	case s.limits.MemLock == 0:
+		s.mu.Unlock()
+		return unix.EPERM
+	case current && uint64(s.total) > s.limits.MemLock>>hal.PageShift:
+		s.mu.Unlock()
+		return unix.ENOMEM
+	}
+	s.lockAll = future
+	var dead *vma
+	var ranges [][2]uint64
+	if current {
+		dead = s.lockEach(true)
+		for v := s.vmas.first(); v != nil; v = v.next() {
+			ranges = append(ranges, [2]uint64{v.start, v.end})
+		}
+	}
+	s.mu.Unlock()
+	s.bury(dead)
+	for _, r := range ranges {
+		if onFault {
+			break
+		}
+		_ = s.populate(c, r[0], r[1])
+	}
+	return nil
+}
+
+// MunlockAll is munlockall.
+func (s *Space) MunlockAll() {
+	s.mu.Lock()
+	s.lockAll = false
+	dead := s.lockEach(false)
+	s.mu.Unlock()
+	s.bury(dead)
+}
+
+func (s *Space) lockEach(on bool) (dead *vma) {
+	for v := s.vmas.first(); v != nil; v = v.next() {
+		if (v.flags&vmLocked != 0) != on && v.flags&vmSpecial == 0 {
+			s.account(v, -v.pages())
+			v.flags ^= vmLocked
+			s.account(v, v.pages())
+			v = s.merge(v, &dead)
+		}
+	}
+	return dead
+}
+
+// Mincore says of each page of [addr, addr+n) whether it is in memory, by f(index,
+// resident), in order; f runs without locks. EINVAL: not aligned; ENOMEM: holes. An
+// error of f ends it. See mincore(2).
+func (s *Space) Mincore(addr hal.UserAddr, n uint64, f func(vec []byte) error) error {
+	a := uint64(addr)
+	if a&hal.PageMask != 0 {
+		return unix.EINVAL
+	}
+	if a > userTop || n > userTop-a {
+		return unix.ENOMEM
+	}
+	var vec [hal.PageSize]byte
+	for end := a + pageUp(n); a < end; {
+		pages := min((end-a)>>hal.PageShift, uint64(len(vec)))
+		if err := s.resident(a, vec[:pages]); err != nil {
+			return err
+		}
+		if err := f(vec[:pages]); err != nil {
+			return err
+		}
+		a += pages << hal.PageShift
+	}
+	return nil
+}
+
+func (s *Space) resident(a uint64, vec []byte) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for i := range vec {
+		at := a + uint64(i)<<hal.PageShift
+		v := s.find(at)
+		if v == nil {
+			return unix.ENOMEM
+		}
+		vec[i] = 0
+		if _, ok := s.HW.Query(hal.UserAddr(at)); ok {
+			vec[i] = 1
+		} else if o := v.obj; o != nil {
+			o.mu.Lock()
+			if _, st := o.peek(v.index(at)); st != 0 && st&slotBusy == 0 {
+				vec[i] = 1
+			}
+			o.mu.Unlock()
+		}
+	}
+	return nil
+}

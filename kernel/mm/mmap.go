@@ -1,0 +1,351 @@
+package mm
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/wait"
+)
+
+// MapArgs are mmap's arguments. Object is nil for anonymous memory. Flags are the
+// MAP_* bits; Name appears in /proc/self/maps ("[stack]", a path).
+type MapArgs struct {
+	Addr   hal.UserAddr
+	Len    uint64
+	Prot   hal.Prot
+	Flags  int
+	Object *Object
+	Offset int64
+	// MaxProt bounds later mprotect (a read-only descriptor mapped shared); 0: all.
+	MaxProt hal.Prot
+	Name    string
+	// Dev and Ino identify the file in /proc/self/maps.
+	Dev, Ino uint64
+	// Keep and Release pin the file behind the mapping (open file description).
+	Keep, Release func()
+	// Special is for the kernel's own pages (vvar, vdso): mremap, madvise and
+	// merging leave them alone.
+	Special bool
+}
+
+const protAll = hal.ProtRead | hal.ProtWrite | hal.ProtExec
+
+// mapKnown are the flags that MAP_SHARED_VALIDATE lets pass (Linux' LEGACY_MAP_MASK
+// and what the mm of every file system knows).
+const mapKnown = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_FIXED | unix.MAP_ANONYMOUS |
+	unix.MAP_DENYWRITE | unix.MAP_EXECUTABLE | 0x4000000 /* MAP_UNINITIALIZED */ | unix.MAP_GROWSDOWN |
+	unix.MAP_LOCKED | unix.MAP_NORESERVE | unix.MAP_POPULATE | unix.MAP_NONBLOCK | unix.MAP_STACK |
+	unix.MAP_HUGETLB | unix.MAP_32BIT | 0x3f<<26 /* huge page size */ | unix.MAP_FIXED_NOREPLACE
+
+func pageUp(n uint64) uint64 { return (n + hal.PageMask) &^ hal.PageMask }
+
+// Mmap maps a file or anonymous memory. Errors, in Linux' order: EINVAL (length 0),
+// ENOMEM (length or number of mappings too large), EOVERFLOW (offset), ENOMEM, EINVAL
+// and EPERM (fixed address too high, unaligned, below 64 KB), EEXIST
+// (MAP_FIXED_NOREPLACE), EAGAIN (MAP_LOCKED over the limit), EINVAL (type, growing
+// file), EOPNOTSUPP (MAP_SHARED_VALIDATE), EACCES (write beyond MaxProt), ENOMEM (address
+// space or data limit, overcommit). See mmap(2).
+//
+// There are no huge page pools: MAP_HUGETLB is ENOMEM. The access mode of the
+// descriptor, EBADF and ENODEV are the caller's.
+func (s *Space) Mmap(c wait.Context, a MapArgs) (hal.UserAddr, error) {
+	if a.Flags&unix.MAP_HUGETLB != 0 && a.Object == nil {
+		return 0, unix.ENOMEM
+	}
+	if a.Len == 0 {
+		return 0, unix.EINVAL
+	}
+	if a.Flags&unix.MAP_FIXED_NOREPLACE != 0 {
+		a.Flags |= unix.MAP_FIXED
+	}
+	if a.Flags&unix.MAP_FIXED == 0 {
+		if a.Addr &^= hal.PageMask; a.Addr != 0 && a.Addr < minAddr {
+			a.Addr = minAddr
+		}
+	}
+	if a.Len = pageUp(a.Len); a.Len == 0 {
+		return 0, unix.ENOMEM
+	}
+	if a.Offset&hal.PageMask != 0 {
+		return 0, unix.EINVAL
+	}
+	if a.Offset < 0 || a.Offset+int64(a.Len) < a.Offset {
+		return 0, unix.EOVERFLOW
+	}
+	s.mu.Lock()
+	addr, lock, dead, err := s.mmap(&a)
+	s.mu.Unlock()
+	s.bury(dead)
+	if err != nil {
+		return 0, err
+	}
+	if lock || a.Flags&(unix.MAP_POPULATE|unix.MAP_NONBLOCK) == unix.MAP_POPULATE {
+		s.populate(c, addr, addr+a.Len)
+	}
+	return hal.UserAddr(addr), nil
+}
+
+// mmap is Mmap under the lock. dead are mappings to bury, whatever the error.
+func (s *Space) mmap(a *MapArgs) (addr uint64, lock bool, dead *vma, err error) {
+	if s.vmas.n > maxMaps {
+		return 0, false, nil, unix.ENOMEM
+	}
+	if addr, err = s.place(a); err != nil {
+		return 0, false, nil, err
+	}
+	if a.Flags&unix.MAP_FIXED_NOREPLACE != 0 {
+		if v := s.vmas.above(addr); v != nil && v.start < addr+a.Len {
+			return 0, false, nil, unix.EEXIST
+		}
+	}
+	n := int64(a.Len >> hal.PageShift)
+	lock = a.Flags&unix.MAP_LOCKED != 0 || s.lockAll
+	if lock && uint64(s.locked+n) > s.limits.MemLock>>hal.PageShift {
+		return 0, false, nil, unix.EAGAIN
+	}
+	v := &vma{start: addr, end: addr + a.Len, prot: a.Prot, maxProt: a.MaxProt}
+	if v.flags, err = mapFlags(a); err != nil {
+		return 0, false, nil, err
+	}
+	if lock {
+		v.flags |= vmLocked
+	}
+	if a.MaxProt == 0 {
+		v.maxProt = protAll
+	}
+	if a.Prot&^v.maxProt != 0 {
+		return 0, false, nil, unix.EACCES
+	}
+	if err = s.roomFor(v, a.Flags); err != nil {
+		return 0, false, nil, err
+	}
+	if !s.mem.budget.Charge(vmaCost) {
+		return 0, false, nil, unix.ENOMEM
+	}
+	if err = s.clearFor(v, &dead); err != nil {
+		s.mem.budget.Uncharge(vmaCost)
+		return 0, false, nil, err
+	}
+	s.furnish(v, a)
+	s.add(v)
+	s.merge(v, &dead)
+	return addr, lock, dead, nil
+}
+
+// mapFlags turns MAP_* into the mapping's flags.
+func mapFlags(a *MapArgs) (f vmFlags, err error) {
+	switch a.Flags & unix.MAP_TYPE {
+	case unix.MAP_SHARED_VALIDATE:
+		if a.Object == nil {
+			return 0, unix.EINVAL
+		}
+		if a.Flags&^mapKnown&^unix.MAP_SHARED_VALIDATE != 0 {
+			return 0, unix.EOPNOTSUPP
+		}
+		f = vmShared
+	case unix.MAP_SHARED:
+		f = vmShared
+	case unix.MAP_PRIVATE:
+	default:
+		return 0, unix.EINVAL
+	}
+	if a.Flags&unix.MAP_GROWSDOWN != 0 {
+		if a.Object != nil || f&vmShared != 0 {
+			return 0, unix.EINVAL
+		}
+		f |= vmGrowsDown
+	}
+	if a.Flags&unix.MAP_NORESERVE != 0 {
+		f |= vmNoReserve
+	}
+	if a.Special {
+		f |= vmSpecial | vmDontDump
+	}
+	if accountable(a.Prot, f) || f&vmShared != 0 && a.Object == nil && f&vmNoReserve == 0 {
+		f |= vmAccount
+	}
+	return f, nil
+}
+
+// accountable is what overcommit accounting counts: private and writable.
+func accountable(p hal.Prot, f vmFlags) bool {
+	return p&hal.ProtWrite != 0 && f&(vmShared|vmNoReserve) == 0
+}
+
+// roomFor tests the limits for a new mapping; with MAP_FIXED what it replaces counts
+// in its favour.
+func (s *Space) roomFor(v *vma, flags int) error {
+	n := v.pages()
+	if !s.mayExpand(n, v.prot, v.flags) {
+		if flags&unix.MAP_FIXED == 0 || !s.mayExpand(n-s.covered(v.start, v.end), v.prot, v.flags) {
+			return unix.ENOMEM
+		}
+	}
+	if v.flags&vmAccount != 0 && !s.mem.enough(n) {
+		return unix.ENOMEM
+	}
+	return nil
+}
+
+// covered counts the pages of mappings in [start, end).
+func (s *Space) covered(start, end uint64) (n int64) {
+	for v := s.vmas.above(start); v != nil && v.start < end; v = v.next() {
+		n += int64((min(v.end, end) - max(v.start, start)) >> hal.PageShift)
+	}
+	return n
+}
+
+// furnish gives a new mapping its object and backing, with their references.
+func (s *Space) furnish(v *vma, a *MapArgs) {
+	name, dev, ino := a.Name, a.Dev, a.Ino
+	switch {
+	case a.Object != nil:
+		v.obj, v.off = a.Object, a.Offset
+		v.obj.IncRef()
+	case v.shared():
+		v.obj = NewObject(s.mem, nil, int64(a.Len))
+		if name == "" {
+			name, dev, ino = "/dev/zero (deleted)", 1, s.mem.anonIno.Add(1)
+		}
+	}
+	if name != "" || ino != 0 || a.Keep != nil || a.Release != nil {
+		v.back = &backing{name: name, dev: dev, ino: ino, release: a.Release}
+		v.back.refs.Store(1)
+		if a.Keep != nil {
+			a.Keep()
+		}
+	}
+}
+
+// place chooses the address (get_unmapped_area).
+func (s *Space) place(a *MapArgs) (uint64, error) {
+	addr, n := uint64(a.Addr), a.Len
+	if n > userTop {
+		return 0, unix.ENOMEM
+	}
+	if a.Flags&unix.MAP_FIXED != 0 {
+		switch {
+		case addr > userTop-n:
+			return 0, unix.ENOMEM
+		case addr&hal.PageMask != 0:
+			return 0, unix.EINVAL
+		case addr < minAddr:
+			return 0, unix.EPERM
+		}
+		return addr, nil
+	}
+	if a.Flags&unix.MAP_32BIT != 0 {
+		return orNoMem(s.vmas.lowest(n, 0x40000000, 0x80000000))
+	}
+	if addr != 0 && addr <= userTop-n {
+		if v := s.vmas.above(addr); v == nil || addr+n <= v.lowEdge() {
+			return addr, nil
+		}
+	}
+	if at, ok := s.vmas.highest(n, minAddr, s.mmapBase); ok {
+		return at, nil
+	}
+	return orNoMem(s.vmas.lowest(n, pageUp(userTop/3), userTop))
+}
+
+func orNoMem(a uint64, ok bool) (uint64, error) {
+	if !ok {
+		return 0, unix.ENOMEM
+	}
+	return a, nil
+}
+
+// clearFor makes [v.start, v.end) free.
+func (s *Space) clearFor(v *vma, dead **vma) error {
+	if err := s.cut(v.start, v.end); err != nil {
+		return err
+	}
+	*dead = s.unmapRange(v.start, v.end)
+	return nil
+}
+
+// cut splits the mappings that straddle start and end, so that whole mappings fill
+// the range. ENOMEM if that takes more mappings than there may be.
+func (s *Space) cut(start, end uint64) error {
+	if v := s.vmas.at(start); v != nil && v.start < start {
+		if _, err := s.split(v, start); err != nil {
+			return err
+		}
+	}
+	if v := s.vmas.at(end); v != nil && v.start < end {
+		if _, err := s.split(v, end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmapRange takes the whole mappings in [start, end) away, their pages with them.
+func (s *Space) unmapRange(start, end uint64) (dead *vma) {
+	any := false
+	for v := s.vmas.above(start); v != nil && v.start < end; {
+		next := v.next()
+		if o := v.obj; o != nil && o.src != nil && v.shared() {
+			o.mu.Lock()
+			s.HW.Unmap(hal.UserAddr(v.start), v.size(), func(a hal.UserAddr, p hal.PTE) {
+				if p.Dirty {
+					o.markDirty(v.index(uint64(a)))
+				}
+				s.dropPTE(p)
+			})
+			o.mu.Unlock()
+		}
+		s.drop(v, &dead)
+		any = true
+		v = next
+	}
+	if any {
+		s.HW.Unmap(hal.UserAddr(start), end-start, s.unref)
+	}
+	return dead
+}
+
+// Munmap takes [addr, addr+n) away. EINVAL: unaligned, empty or beyond the top;
+// ENOMEM: it would split into too many mappings. See munmap(2).
+func (s *Space) Munmap(addr hal.UserAddr, n uint64) error {
+	a := uint64(addr)
+	if a&hal.PageMask != 0 || a > userTop || n > userTop-a {
+		return unix.EINVAL
+	}
+	if n = pageUp(n); n == 0 {
+		return unix.EINVAL
+	}
+	s.mu.Lock()
+	err := s.cut(a, a+n)
+	var dead *vma
+	if err == nil {
+		dead = s.unmapRange(a, a+n)
+	}
+	s.mu.Unlock()
+	s.bury(dead)
+	return err
+}
+
+// populate brings the pages of [start, end) in, as far as that goes (MAP_POPULATE,
+// mlock); errors show at the program's own access.
+func (s *Space) populate(c wait.Context, start, end uint64) error {
+	for a := start; a < end; a += hal.PageSize {
+		access := hal.ProtRead
+		s.mu.RLock()
+		v := s.find(a)
+		if v == nil || v.prot == 0 {
+			s.mu.RUnlock()
+			return unix.ENOMEM
+		}
+		if v.prot&hal.ProtWrite != 0 && !v.shared() {
+			access = hal.ProtWrite
+		} else if v.prot&hal.ProtRead == 0 {
+			access = v.prot & hal.ProtExec
+		}
+		s.mu.RUnlock()
+		if err := s.HandleFault(c, hal.UserAddr(a), access); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,315 @@
+package mm
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/wait"
+)
+
+// ReadAt copies from the file to dst; 0, nil at and beyond the end. Short only at
+// the end, on a fault (EFAULT with n > 0 returns n, nil) or an I/O error.
+//
+// No lock is held over the copy: each page is pinned by a reference.
+func (o *Object) ReadAt(c wait.Context, dst *IOSeq, off int64) (int, error) {
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	done := 0
+	for dst.Len() > 0 {
+		size := o.size.Load()
+		if off >= size {
+			break
+		}
+		n := int(min(int64(dst.Len()), size-off))
+		b, f, err := o.span(c, off, n)
+		if err == unix.EFAULT {
+			break // truncated meanwhile
+		}
+		if err != nil {
+			return orDone(done, err)
+		}
+		m, err := dst.CopyOut(b)
+		o.mem.Unref(f)
+		done += m
+		off += int64(m)
+		if err != nil {
+			return orDone(done, err)
+		}
+		if m < len(b) {
+			break
+		}
+	}
+	return done, nil
+}
+
+// span gives the bytes at off, at most n of them, that lie in one piece: to the end of
+// the page, or of a run of image frames. The returned frame holds a reference.
+func (o *Object) span(c wait.Context, off int64, n int) ([]byte, hal.PFN, error) {
+	idx, at := off>>hal.PageShift, int(off&hal.PageMask)
+	if o.src != nil && o.resident.Load() == 0 {
+		if f, ok := o.src.ImageFrame(idx); ok {
+			pages := 1
+			for at+n > pages<<hal.PageShift {
+				g, ok := o.src.ImageFrame(idx + int64(pages))
+				if !ok || g != f+hal.PFN(pages) {
+					break
+				}
+				pages++
+			}
+			b := o.mem.M.FrameRange(f, pages)
+			return b[at:min(at+n, len(b))], f, nil
+		}
+	}
+	f, err := o.page(c, idx, int((int64(at+n)+hal.PageMask)>>hal.PageShift), false)
+	if err != nil {
+		return nil, 0, err
+	}
+	return o.mem.Bytes(f)[at:min(at+n, hal.PageSize)], f, nil
+}
+
+// orDone is what a partly done transfer returns.
+func orDone(done int, err error) (int, error) {
+	if done > 0 {
+		return done, nil
+	}
+	return 0, err
+}
+
+// WriteAt copies from src into the file, growing it; ENOSPC or ENOMEM when the
+// memory is gone. Writers exclude each other; they may fault on their source, which
+// may be a mapping of the same file.
+func (o *Object) WriteAt(c wait.Context, src *IOSeq, off int64) (int, error) {
+	o.writers.lock(c)
+	defer o.writers.unlock()
+	return o.write(c, src, off)
+}
+
+// Append is WriteAt at the end of the file (O_APPEND) and returns where it wrote.
+func (o *Object) Append(c wait.Context, src *IOSeq) (off int64, n int, err error) {
+	o.writers.lock(c)
+	defer o.writers.unlock()
+	off = o.size.Load()
+	n, err = o.write(c, src, off)
+	return off, n, err
+}
+
+func (o *Object) write(c wait.Context, src *IOSeq, off int64) (int, error) {
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	// A mapping may have written beyond the end in the last page; the file is about
+	// to grow over it.
+	if size := o.size.Load(); off > size && size&hal.PageMask != 0 && src.Len() > 0 {
+		if err := o.zeroRange(c, size, min(off, (size|hal.PageMask)+1)-size); err != nil {
+			return 0, err
+		}
+	}
+	done := 0
+	for src.Len() > 0 {
+		idx, at := off>>hal.PageShift, int(off&hal.PageMask)
+		if idx >= maxFilePages {
+			return orDone(done, unix.EFBIG)
+		}
+		n := min(src.Len(), hal.PageSize-at)
+		f, err := o.writable(c, idx)
+		if err != nil {
+			return orDone(done, err)
+		}
+		m, err := src.CopyIn(o.mem.Bytes(f)[at : at+n])
+		o.mem.Unref(f)
+		o.wrote(idx, off+int64(m), m)
+		done += m
+		off += int64(m)
+		if err != nil {
+			return orDone(done, err)
+		}
+		if m < n {
+			break
+		}
+	}
+	return done, nil
+}
+
+// writable gives page idx for writing, with a reference: its own frame (a page of the
+// image is replaced by a copy first), beyond the end too.
+func (o *Object) writable(c wait.Context, idx int64) (hal.PFN, error) {
+	for {
+		o.mu.Lock()
+		f, st := o.lookup(idx)
+		if st != 0 && st&slotBusy == 0 && o.mem.kindOf(f) != KindImage {
+			o.mem.Ref(f)
+			o.mu.Unlock()
+			return f, nil
+		}
+		inside := idx < pagesFor(o.size.Load())
+		o.mu.Unlock()
+		var err error
+		switch {
+		case st&slotBusy != 0:
+			o.waitBusy(c, idx)
+		case st != 0:
+			err = o.own(idx, f)
+		case inside && o.src != nil:
+			err = o.fill(c, idx, 1, false)
+		default:
+			err = o.own(idx, o.mem.zero)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// own gives page idx a frame of its own with the bytes of from, if it still has none.
+func (o *Object) own(idx int64, from hal.PFN) error {
+	f, err := o.mem.Alloc(o.kind())
+	if err != nil {
+		return err
+	}
+	if from != o.mem.zero {
+		copy(o.mem.Bytes(f), o.mem.Bytes(from))
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.pages.state(idx) == 0 {
+		if err = o.insert(idx, f, slotUsed|slotDirty); err == nil {
+			o.unmapPages(idx, 1, false)
+			return nil
+		}
+	}
+	o.mem.Unref(f)
+	return err
+}
+
+// wrote records that bytes up to end of page idx were written (n of them), and grows
+// the file. A page that turned out to lie beyond the end goes again.
+func (o *Object) wrote(idx, end int64, n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if n > 0 {
+		if p := o.pages.get(idx); p != nil && *p != 0 {
+			*p |= slotDirty
+		}
+		if end > o.size.Load() {
+			o.size.Store(end)
+		}
+		return
+	}
+	if idx >= pagesFor(o.size.Load()) {
+		o.remove(idx)
+	}
+}
+
+// Truncate sets the size; pages beyond it leave the cache and every mapping (a
+// later access there is SIGBUS), and the tail of the last page is zeroed.
+func (o *Object) Truncate(size int64) error { return o.TruncateCtx(nil, size) }
+
+// TruncateCtx is Truncate for a caller that has a context to wait with.
+func (o *Object) TruncateCtx(c wait.Context, size int64) error {
+	if size < 0 {
+		return unix.EINVAL
+	}
+	if pagesFor(size) > maxFilePages {
+		return unix.EFBIG
+	}
+	o.writers.lock(c)
+	defer o.writers.unlock()
+	old := o.size.Load()
+	if tail := min(size, old); tail&hal.PageMask != 0 {
+		if err := o.zeroRange(c, tail, (tail|hal.PageMask)+1-tail); err != nil {
+			return err
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.size.Store(size)
+	if size < old {
+		first := pagesFor(size)
+		o.unmapPages(first, maxFilePages-first, true)
+		o.dropFrom(first)
+	}
+	return nil
+}
+
+// zeroRange clears bytes of one page, if the page has any that are not zero yet.
+func (o *Object) zeroRange(c wait.Context, off, n int64) error {
+	idx, at := off>>hal.PageShift, off&hal.PageMask
+	o.mu.Lock()
+	_, st := o.lookup(idx)
+	o.mu.Unlock()
+	if st == 0 && (o.src == nil || idx >= pagesFor(o.size.Load())) {
+		return nil
+	}
+	f, err := o.writable(c, idx)
+	if err != nil {
+		return err
+	}
+	clear(o.mem.Bytes(f)[at : at+n])
+	o.mem.Unref(f)
+	o.mu.Lock()
+	if p := o.pages.get(idx); p != nil && *p != 0 {
+		*p |= slotDirty
+	}
+	o.mu.Unlock()
+	return nil
+}
+
+// PunchHole zeroes a range without changing the size (fallocate).
+func (o *Object) PunchHole(off, length int64) error {
+	if off < 0 || length <= 0 || off+length < 0 {
+		return unix.EINVAL
+	}
+	o.writers.lock(nil)
+	defer o.writers.unlock()
+	end := min(off+length, (pagesFor(o.size.Load()))<<hal.PageShift)
+	for off < end {
+		if off&hal.PageMask == 0 && end-off >= hal.PageSize && o.src == nil {
+			first, n := off>>hal.PageShift, (end-off)>>hal.PageShift
+			o.mu.Lock()
+			o.unmapPages(first, n, false)
+			for i := o.pages.next(first); i >= 0 && i < first+n; i = o.pages.next(i) {
+				o.remove(i)
+			}
+			o.mu.Unlock()
+			off += n << hal.PageShift
+			continue
+		}
+		n := min(end-off, hal.PageSize-off&hal.PageMask)
+		if err := o.zeroRange(nil, off, n); err != nil {
+			return err
+		}
+		off += n
+	}
+	return nil
+}
+
+// NextData is lseek's SEEK_DATA and SEEK_HOLE for memory objects: the first offset
+// >= off inside (data) or outside (hole) an allocated page; -1 if there is none before
+// the end. An object with a source is data throughout.
+func (o *Object) NextData(off int64, hole bool) int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	size := o.size.Load()
+	if off >= size {
+		return -1
+	}
+	if o.src != nil {
+		if hole {
+			return size
+		}
+		return off
+	}
+	idx := off >> hal.PageShift
+	if !hole {
+		n := o.pages.next(idx)
+		if n < 0 || n<<hal.PageShift >= size {
+			return -1
+		}
+		return max(off, n<<hal.PageShift)
+	}
+	for idx < pagesFor(size) && o.pages.state(idx) != 0 {
+		idx++
+	}
+	return min(max(off, idx<<hal.PageShift), size)
+}

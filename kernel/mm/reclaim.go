@@ -1,0 +1,245 @@
+package mm
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"kiln/kernel/hal"
+)
+
+const (
+	// reclaimBatch is how many pages a caller that found no memory asks for.
+	reclaimBatch = 32
+	// scanSlice is how many pages the hand passes under one hold of Object.mu.
+	scanSlice = 256
+)
+
+// reclaimer takes clean page-cache frames back, second chance: a hand goes round the
+// objects that have a source, and round the pages of each. A page that was used since
+// the last visit, through read or through a mapping, is passed over once.
+type reclaimer struct {
+	mem *Memory
+
+	mu   sync.Mutex // the ring
+	hand *Object
+	n    int
+
+	scan     sync.Mutex // one scan at a time; guards the fields below
+	victims  int64
+	accessed bool
+	look     func(hal.UserAddr, hal.PTE) // Walk's call-back, made once
+	object   *Object                     // what look and take work on
+	page     int64
+	mapping  *vma
+	take     func(hal.UserAddr, hal.PTE)
+
+	pressure atomic.Bool
+	running  atomic.Bool
+	shrinkMu sync.Mutex
+	shrink   []func() int64
+	// Reclaimed and Scanned count pages, for /proc/vmstat.
+	Reclaimed, Scanned atomic.Int64
+}
+
+func (r *reclaimer) init(mem *Memory) {
+	r.mem = mem
+	r.look = func(_ hal.UserAddr, p hal.PTE) {
+		r.accessed = r.accessed || p.Accessed
+		if p.Dirty && r.mapping.shared() {
+			r.object.markDirty(r.page)
+		}
+	}
+	r.take = func(a hal.UserAddr, p hal.PTE) {
+		r.look(a, p)
+		r.mapping.space.dropPTE(p)
+	}
+}
+
+// AddShrinker registers a cache of pages outside this package (a file system's
+// buffers). f drops what it can without blocking and returns the frames it freed.
+func (mem *Memory) AddShrinker(f func() int64) {
+	mem.reclaim.shrinkMu.Lock()
+	mem.reclaim.shrink = append(mem.reclaim.shrink, f)
+	mem.reclaim.shrinkMu.Unlock()
+}
+
+// tight says that free memory is below the low watermark.
+func (mem *Memory) tight() bool { return mem.reclaim.pressure.Load() }
+
+// wake is the machine's pressure call-back: reclaim goes on in the background until
+// there is twice the low watermark, or nothing more to take.
+func (r *reclaimer) wake() {
+	r.pressure.Store(true)
+	if r.running.CompareAndSwap(false, true) {
+		go r.background()
+	}
+}
+
+func (r *reclaimer) background() {
+	for {
+		st := r.mem.M.MemStats()
+		if st.FreePages >= 2*st.LowWatermark {
+			r.pressure.Store(false)
+			break
+		}
+		if r.pages(int64(2*st.LowWatermark-st.FreePages)) == 0 {
+			break
+		}
+	}
+	r.running.Store(false)
+	// A call that came in between found running set; the next one will not.
+}
+
+// reclaimSome frees a few frames for a caller that holds no lock of this package; false
+// if there was nothing to free.
+func (mem *Memory) reclaimSome() bool { return mem.reclaim.pages(reclaimBatch) > 0 }
+
+// pages frees about want frames and returns how many it did.
+func (r *reclaimer) pages(want int64) int64 {
+	r.scan.Lock()
+	defer r.scan.Unlock()
+	r.victims = 0
+	r.shrinkOthers()
+	// Two rounds clear every use mark; a third takes what is left.
+	r.mu.Lock()
+	left := 3 * r.n
+	r.mu.Unlock()
+	for ; r.victims < want && left > 0; left-- {
+		o := r.nextObject()
+		if o == nil {
+			break
+		}
+		for more := true; more && r.victims < want; {
+			more = r.sweep(o, want)
+		}
+		o.DecRef()
+	}
+	r.Reclaimed.Add(r.victims)
+	return r.victims
+}
+
+func (r *reclaimer) shrinkOthers() {
+	r.shrinkMu.Lock()
+	fs := r.shrink
+	r.shrinkMu.Unlock()
+	for _, f := range fs {
+		r.victims += f()
+	}
+}
+
+// nextObject moves the hand and returns the object under it, referenced.
+func (r *reclaimer) nextObject() *Object {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := 0; i < r.n; i++ {
+		o := r.hand
+		r.hand = o.ringNext
+		if o.tryIncRef() {
+			return o
+		}
+	}
+	return nil
+}
+
+// sweep passes the hand over some pages of o; false when it has come round.
+func (r *reclaimer) sweep(o *Object, want int64) (more bool) {
+	if !o.mu.TryLock() {
+		return false // its user waits for us, or is about to look again
+	}
+	defer o.mu.Unlock()
+	r.object = o
+	for i := 0; i < scanSlice && r.victims < want; i++ {
+		idx := o.pages.next(o.hand)
+		if idx < 0 {
+			o.hand = 0
+			return false
+		}
+		o.hand = idx + 1
+		r.Scanned.Add(1)
+		r.consider(o, idx)
+	}
+	return true
+}
+
+// consider frees page idx of o unless it is busy, dirty, held or used lately.
+func (r *reclaimer) consider(o *Object, idx int64) {
+	p := o.pages.get(idx)
+	f := p.frame()
+	if *p&(slotBusy|slotDirty) != 0 || r.mem.kindOf(f) != KindCache {
+		return
+	}
+	used := *p&slotUsed != 0
+	*p &^= slotUsed
+	r.page = idx
+	if r.mem.refsOf(f) > 1 {
+		r.accessed = false
+		r.eachMapping(o, idx, func(s *Space, a hal.UserAddr) {
+			s.HW.Walk(a, hal.PageSize, true, r.look)
+		})
+		used = used || r.accessed
+	}
+	if used || *p&slotDirty != 0 {
+		return
+	}
+	if r.mem.refsOf(f) > 1 {
+		r.eachMapping(o, idx, func(s *Space, a hal.UserAddr) {
+			if pte, ok := s.HW.Query(a); ok && pte.Frame == f {
+				s.HW.Unmap(a, hal.PageSize, r.take)
+			}
+		})
+	}
+	if r.mem.refsOf(f) == 1 && *p&slotDirty == 0 {
+		o.remove(idx)
+		r.victims++
+	}
+}
+
+func (r *reclaimer) eachMapping(o *Object, idx int64, f func(s *Space, a hal.UserAddr)) {
+	for v := o.maps; v != nil; v = v.onext {
+		if addr, n := v.window(idx, 1); n != 0 {
+			r.mapping = v
+			f(v.space, hal.UserAddr(addr))
+		}
+	}
+}
+
+// add and remove keep the ring of objects whose pages may be taken. add is called with
+// Object.mu held, remove without.
+func (r *reclaimer) add(o *Object) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o.ringNext != nil {
+		return
+	}
+	r.n++
+	if r.hand == nil {
+		o.ringNext, o.ringPrev = o, o
+		r.hand = o
+		return
+	}
+	h := r.hand
+	o.ringNext, o.ringPrev = h, h.ringPrev
+	h.ringPrev.ringNext, h.ringPrev = o, o
+}
+
+func (r *reclaimer) remove(o *Object) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o.ringNext == nil {
+		return
+	}
+	r.n--
+	if r.n == 0 {
+		r.hand = nil
+	} else {
+		if r.hand == o {
+			r.hand = o.ringNext
+		}
+		o.ringPrev.ringNext, o.ringNext.ringPrev = o.ringNext, o.ringPrev
+	}
+	o.ringNext, o.ringPrev = nil, nil
+}
+
+// Reclaim frees up to n clean pages and returns how many it did (drop_caches, tests).
+// Called without locks.
+func (mem *Memory) Reclaim(n int64) int64 { return mem.reclaim.pages(n) }

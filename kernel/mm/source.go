@@ -1,0 +1,29 @@
+package mm
+
+import (
+	"kiln/kernel/hal"
+	"kiln/kernel/wait"
+)
+
+// Source is where an Object's pages come from.
+type Source interface {
+	// ImageFrame is the frame that already holds page idx, if the file lies in
+	// memory (an erofs root in the image).
+	ImageFrame(idx int64) (hal.PFN, bool)
+	// ReadPages fills frames with pages idx, idx+1, … It may block
+	// (Uninterruptible). Bytes beyond the end of the file are zero.
+	ReadPages(c wait.Context, idx int64, frames []hal.PFN) error
+	// WritePages writes them back; a read-only source returns EROFS.
+	WritePages(c wait.Context, idx int64, frames []hal.PFN) error
+}
+
+// BlockDevice is a disk: drivers/virtio/blk implements it, fs/erofs reads through it.
+type BlockDevice interface {
+	// Size in bytes; a multiple of 512.
+	Size() int64
+	// ReadFrames reads len(frames) pages from byte offset off (page aligned)
+	// into frames; WriteFrames writes them. They block until the device is done.
+	ReadFrames(c wait.Context, off int64, frames []hal.PFN) error
+	WriteFrames(c wait.Context, off int64, frames []hal.PFN) error
+	Flush(c wait.Context) error
+}
