@@ -277,7 +277,7 @@ func (s *Space) faultObject(v *vma, st *stripe, a uint64, access hal.Prot) (verd
 	}
 	f, state := o.lookup(idx)
 	switch {
-	case state == 0 && o.src == nil:
+	case state == 0 && idx >= o.srcEnd.Load():
 		if r := o.addZero(idx); r != served {
 			return r, nil, 0
 		}
@@ -318,9 +318,9 @@ func (s *Space) wantOwn(o *Object, idx int64) (verdict, *Object, int64) {
 	return served, nil, 0
 }
 
-// addZero gives a memory object a zero page. Called with mu held.
+// addZero gives a page that the source does not have. Called with mu held.
 func (o *Object) addZero(idx int64) verdict {
-	f, ok := o.mem.tryAlloc(KindShmem, true)
+	f, ok := o.mem.tryAlloc(o.kind(), true)
 	if !ok {
 		return wantMem
 	}
@@ -393,10 +393,8 @@ func (o *Object) peek(idx int64) (hal.PFN, slot) {
 			return st.frame(), st
 		}
 	}
-	if o.src != nil {
-		if f, ok := o.src.ImageFrame(idx); ok {
-			return f, slotPresent
-		}
+	if f, ok := o.imageFrame(idx); ok {
+		return f, slotPresent
 	}
 	return 0, 0
 }

@@ -32,6 +32,9 @@ type Object struct {
 	src  Source
 	refs atomic.Int64
 	size atomic.Int64 // bytes; changed under mu
+	// srcEnd is one past the last page that the source has; pages beyond it are new
+	// and zero. It sinks with Truncate and rises with write-back. Changed under mu.
+	srcEnd atomic.Int64
 
 	mu       sync.Mutex
 	pages    radix
@@ -58,6 +61,9 @@ func NewObject(mem *Memory, src Source, size int64) *Object {
 	o.pages.budget = &mem.budget
 	o.refs.Store(1)
 	o.size.Store(size)
+	if src != nil {
+		o.srcEnd.Store(pagesFor(size))
+	}
 	return o
 }
 
@@ -121,12 +127,18 @@ func (o *Object) lookup(idx int64) (f hal.PFN, st slot) {
 			return p.frame(), *p
 		}
 	}
-	if o.src != nil {
-		if f, ok := o.src.ImageFrame(idx); ok {
-			return f, slotPresent
-		}
+	if f, ok := o.imageFrame(idx); ok {
+		return f, slotPresent
 	}
 	return 0, 0
+}
+
+// imageFrame is the frame of the image that holds page idx.
+func (o *Object) imageFrame(idx int64) (hal.PFN, bool) {
+	if idx < o.srcEnd.Load() {
+		return o.src.ImageFrame(idx)
+	}
+	return 0, false
 }
 
 // insert stores a new page; the caller's reference becomes the cache's. Called with
@@ -219,7 +231,7 @@ func (o *Object) waitBusy(c wait.Context, idx int64) {
 // fill brings page idx into the cache if it is absent; nil also when it came and went
 // meanwhile, so callers look again. Called without locks.
 func (o *Object) fill(c wait.Context, idx int64, want int, around bool) error {
-	if o.src == nil {
+	if idx >= o.srcEnd.Load() {
 		return o.fillZero(idx)
 	}
 	buf := o.mem.spare.Get().(*[maxReadAhead]hal.PFN)
@@ -252,9 +264,9 @@ func (o *Object) fill(c wait.Context, idx int64, want int, around bool) error {
 	}
 }
 
-// fillZero gives a memory object a zero page at idx.
+// fillZero gives a page that the source does not have: zeroes.
 func (o *Object) fillZero(idx int64) error {
-	f, err := o.mem.Alloc(KindShmem)
+	f, err := o.mem.Alloc(o.kind())
 	if err != nil {
 		return err
 	}
@@ -286,7 +298,7 @@ func (o *Object) readWindow(idx int64, want int, around bool) (first int64, n in
 		o.window = minReadAhead
 		n = min(max(want, minReadAhead), maxReadAhead)
 	}
-	n = int(min(int64(n), pagesFor(o.size.Load())-first))
+	n = int(min(int64(n), o.srcEnd.Load()-first))
 	for i := idx - 1; i >= first; i-- {
 		if o.pages.state(i) != 0 {
 			n -= int(i + 1 - first)
@@ -376,7 +388,7 @@ func (o *Object) release(first int64, frames []hal.PFN) {
 func (o *Object) startAhead() {
 	o.mu.Lock()
 	next := o.ahead
-	ok := next < pagesFor(o.size.Load()) && o.pages.state(next) == 0
+	ok := next < o.srcEnd.Load() && o.pages.state(next) == 0
 	o.mu.Unlock()
 	if ok && o.tryIncRef() {
 		go func() {

@@ -47,11 +47,11 @@ func (o *Object) ReadAt(c wait.Context, dst *IOSeq, off int64) (int, error) {
 // the page, or of a run of image frames. The returned frame holds a reference.
 func (o *Object) span(c wait.Context, off int64, n int) ([]byte, hal.PFN, error) {
 	idx, at := off>>hal.PageShift, int(off&hal.PageMask)
-	if o.src != nil && o.resident.Load() == 0 {
-		if f, ok := o.src.ImageFrame(idx); ok {
+	if o.resident.Load() == 0 {
+		if f, ok := o.imageFrame(idx); ok {
 			pages := 1
 			for at+n > pages<<hal.PageShift {
-				g, ok := o.src.ImageFrame(idx + int64(pages))
+				g, ok := o.imageFrame(idx + int64(pages))
 				if !ok || g != f+hal.PFN(pages) {
 					break
 				}
@@ -142,7 +142,7 @@ func (o *Object) writable(c wait.Context, idx int64) (hal.PFN, error) {
 			o.mu.Unlock()
 			return f, nil
 		}
-		inside := idx < pagesFor(o.size.Load())
+		inside := idx < o.srcEnd.Load()
 		o.mu.Unlock()
 		var err error
 		switch {
@@ -150,7 +150,7 @@ func (o *Object) writable(c wait.Context, idx int64) (hal.PFN, error) {
 			o.waitBusy(c, idx)
 		case st != 0:
 			err = o.own(idx, f)
-		case inside && o.src != nil:
+		case inside:
 			err = o.fill(c, idx, 1, false)
 		default:
 			err = o.own(idx, o.mem.zero)
@@ -226,6 +226,7 @@ func (o *Object) TruncateCtx(c wait.Context, size int64) error {
 	o.size.Store(size)
 	if size < old {
 		first := pagesFor(size)
+		o.srcEnd.Store(min(o.srcEnd.Load(), first))
 		o.unmapPages(first, maxFilePages-first, true)
 		o.dropFrom(first)
 	}
@@ -238,7 +239,7 @@ func (o *Object) zeroRange(c wait.Context, off, n int64) error {
 	o.mu.Lock()
 	_, st := o.lookup(idx)
 	o.mu.Unlock()
-	if st == 0 && (o.src == nil || idx >= pagesFor(o.size.Load())) {
+	if st == 0 && idx >= o.srcEnd.Load() {
 		return nil
 	}
 	f, err := o.writable(c, idx)

@@ -27,6 +27,7 @@ type reclaimer struct {
 	scan     sync.Mutex // one scan at a time; guards the fields below
 	victims  int64
 	accessed bool
+	locked   bool
 	look     func(hal.UserAddr, hal.PTE) // Walk's call-back, made once
 	object   *Object                     // what look and take work on
 	page     int64
@@ -63,8 +64,17 @@ func (mem *Memory) AddShrinker(f func() int64) {
 	mem.reclaim.shrinkMu.Unlock()
 }
 
-// tight says that free memory is below the low watermark.
-func (mem *Memory) tight() bool { return mem.reclaim.pressure.Load() }
+// tight says that free memory fell below the low watermark and has not recovered.
+func (mem *Memory) tight() bool {
+	if !mem.reclaim.pressure.Load() {
+		return false
+	}
+	if st := mem.M.MemStats(); st.FreePages >= 2*st.LowWatermark {
+		mem.reclaim.pressure.Store(false)
+		return false
+	}
+	return true
+}
 
 // wake is the machine's pressure call-back: reclaim goes on in the background until
 // there is twice the low watermark, or nothing more to take.
@@ -165,6 +175,7 @@ func (r *reclaimer) sweep(o *Object, want int64) (more bool) {
 func (r *reclaimer) consider(o *Object, idx int64) {
 	p := o.pages.get(idx)
 	f := p.frame()
+	r.locked = false
 	if *p&(slotBusy|slotDirty) != 0 || r.mem.kindOf(f) != KindCache {
 		return
 	}
@@ -176,7 +187,7 @@ func (r *reclaimer) consider(o *Object, idx int64) {
 		r.eachMapping(o, idx, func(s *Space, a hal.UserAddr) {
 			s.HW.Walk(a, hal.PageSize, true, r.look)
 		})
-		used = used || r.accessed
+		used = used || r.accessed || r.locked
 	}
 	if used || *p&slotDirty != 0 {
 		return
@@ -198,6 +209,7 @@ func (r *reclaimer) eachMapping(o *Object, idx int64, f func(s *Space, a hal.Use
 	for v := o.maps; v != nil; v = v.onext {
 		if addr, n := v.window(idx, 1); n != 0 {
 			r.mapping = v
+			r.locked = r.locked || v.flags&vmLocked != 0
 			f(v.space, hal.UserAddr(addr))
 		}
 	}

@@ -33,6 +33,9 @@ func (o *Object) Sync(c wait.Context, off, n int64) error {
 			err = nil
 		}
 		o.mu.Lock()
+		if err == nil {
+			o.srcEnd.Store(max(o.srcEnd.Load(), min(at+int64(k), pagesFor(o.size.Load()))))
+		}
 		for i, f := range buf[:k] {
 			if p := o.pages.get(at + int64(i)); err != nil && p != nil && p.frame() == f {
 				*p |= slotDirty
