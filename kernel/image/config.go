@@ -45,6 +45,9 @@ type Config struct {
 	// Ports are the TCP ports the program listens on, for pack run's hints and
 	// default forwards.
 	Ports []int `json:"ports,omitempty"`
+	// Memory is how many bytes pack run gives the machine when it is not told
+	// otherwise; 0 lets it choose.
+	Memory int64 `json:"memory,omitempty"`
 }
 
 // ConfigVersion is the version this tree writes.

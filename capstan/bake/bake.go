@@ -1,0 +1,383 @@
+// Package bake makes images: it gathers a program, its libraries and what its
+// manifest adds into a root, and puts kernel, configuration and root together.
+package bake
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"kiln/capstan/deb"
+	"kiln/capstan/elfinfo"
+	"kiln/capstan/erofs"
+	"kiln/capstan/manifest"
+	"kiln/capstan/tree"
+	"kiln/kernel/image"
+)
+
+// Options are what all ways of baking share.
+type Options struct {
+	// Kernel is the kernel's ELF file, "" to look for it. See FindKernel.
+	Kernel string
+	// Host is the root to take the host's files from; nil is "/" of this machine.
+	Host tree.Source
+	// Cache is the folder for packages and built programs.
+	Cache string
+	// Log, if set, is told of slow steps.
+	Log func(format string, args ...any)
+}
+
+func (o *Options) host() tree.Source {
+	if o.Host != nil {
+		return o.Host
+	}
+	return tree.HostSource{Dir: "/"}
+}
+
+func (o *Options) log(format string, args ...any) {
+	if o.Log != nil {
+		o.Log(format, args...)
+	}
+}
+
+// Image is everything of an image but the kernel.
+type Image struct {
+	Config *image.Config
+	Root   *tree.Tree
+	// Packages are the Debian packages that files came from, with versions.
+	Packages []string
+}
+
+// builder gathers one root.
+type builder struct {
+	opts     *Options
+	ctx      context.Context
+	out      *tree.Tree
+	packages []string // not fetched yet, or all in set
+	set      *deb.Set
+	hostHas  bool // the program is on the host: its files come first
+	closure  *elfinfo.Closure
+}
+
+// source is where files come from now.
+func (b *builder) source() tree.Source {
+	host := b.opts.host()
+	switch {
+	case b.set == nil:
+		return tree.Union{host, deb.BaseLayout()}
+	case b.hostHas:
+		return tree.Union{host, b.set.Files(), deb.BaseLayout()}
+	}
+	return tree.Union{b.set.Files(), host, deb.BaseLayout()}
+}
+
+// fetch gets the packages if there are any and it was not done yet.
+func (b *builder) fetch() (bool, error) {
+	if b.set != nil || len(b.packages) == 0 {
+		return false, nil
+	}
+	f := &deb.Fetcher{Dir: filepath.Join(b.opts.Cache, "debs"), Log: b.opts.Log}
+	var err error
+	b.set, err = f.NewSet(b.ctx, b.packages)
+	return err == nil, err
+}
+
+// FromManifest gathers the image that a manifest describes.
+func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image, error) {
+	b := &builder{opts: o, ctx: ctx, out: tree.New(), packages: m.Packages}
+	if err := b.skeleton(m.Users); err != nil {
+		return nil, err
+	}
+	if m.Build != nil {
+		n, err := buildGo(ctx, o, m)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.out.Add(m.Program, n); err != nil {
+			return nil, err
+		}
+	} else if err := b.program(m.Program); err != nil {
+		return nil, err
+	}
+	for _, f := range m.Files {
+		if err := b.file(m, f); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.libraries(m.Program, m.Libraries); err != nil {
+		return nil, err
+	}
+	img := &Image{Config: m.Config(), Root: b.out}
+	if b.set != nil {
+		img.Packages = b.set.Names()
+	}
+	return img, nil
+}
+
+// program copies the executable, from the host if it is there.
+func (b *builder) program(name string) error {
+	_, n, _, err := tree.Resolve(b.opts.host(), name)
+	b.hostHas = err == nil && !n.Mode.IsDir()
+	if !b.hostHas {
+		ok, err := b.fetch()
+		if err != nil {
+			return fmt.Errorf("%s is not on this machine, and: %w", name, err)
+		}
+		if !ok {
+			return fmt.Errorf("%s is not on this machine: install the package that has it", name)
+		}
+	}
+	if err := b.out.CopyPath(b.source(), name); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s is neither on this machine nor in the packages %s", name, strings.Join(b.packages, ", "))
+		}
+		return err
+	}
+	return nil
+}
+
+// file adds one entry of a manifest's files.
+func (b *builder) file(m *manifest.Manifest, f manifest.File) error {
+	var err error
+	switch {
+	case f.Text != nil:
+		err = b.out.Add(f.Path, tree.File(0o644, []byte(*f.Text)))
+	case f.Link != "":
+		err = b.out.Add(f.Path, tree.Symlink(f.Link))
+	case f.Dir:
+		err = b.out.Add(f.Path, tree.Dir(0o755))
+	case f.From != "":
+		err = b.beside(m.Dir, f)
+	default:
+		err = b.fromSource(f)
+		if errors.Is(err, fs.ErrNotExist) {
+			if ok, ferr := b.fetch(); ferr != nil {
+				err = fmt.Errorf("%w, and: %w", err, ferr)
+			} else if ok {
+				err = b.fromSource(f)
+			}
+		}
+		if f.Optional && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%s, which the manifest of %s wants, is neither on this machine nor in its packages", f.Path, m.Name)
+		}
+	}
+	if err != nil || f.Mode == nil && f.UID == nil && f.GID == nil {
+		return err
+	}
+	_, n, _, err := tree.Resolve(b.out, f.Path)
+	if err != nil {
+		return err
+	}
+	if f.Mode != nil {
+		n.Mode = n.Mode.Type() | permBits(*f.Mode)
+	}
+	if f.UID != nil {
+		n.UID = *f.UID
+	}
+	if f.GID != nil {
+		n.GID = *f.GID
+	}
+	return nil
+}
+
+func permBits(m uint32) fs.FileMode {
+	mode := fs.FileMode(m & 0o777)
+	for bit, v := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		if m&bit != 0 {
+			mode |= v
+		}
+	}
+	return mode
+}
+
+func (b *builder) fromSource(f manifest.File) error {
+	return b.out.CopyTree(b.source(), f.Path, func(name string, _ *tree.Node) bool {
+		return !excluded(f.Exclude, strings.TrimPrefix(name, path.Clean(f.Path)+"/"))
+	})
+}
+
+// excluded says whether a pattern fits a path's last name, or, if the pattern has a
+// slash, the whole path.
+func excluded(patterns []string, rel string) bool {
+	for _, x := range patterns {
+		what := rel
+		if !strings.Contains(x, "/") {
+			what = path.Base(rel)
+		}
+		if ok, _ := path.Match(x, what); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// beside copies a file or folder that stands beside the manifest.
+func (b *builder) beside(dir fs.FS, f manifest.File) error {
+	return fs.WalkDir(dir, f.From, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s, which should be beside the manifest, cannot be read: %w", f.From, err)
+		}
+		rel := strings.TrimPrefix(strings.TrimPrefix(name, f.From), "/")
+		if rel != "" && excluded(f.Exclude, rel) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		to := path.Join(f.Path, rel)
+		if d.IsDir() {
+			return b.out.Add(to, tree.Dir(0o755))
+		}
+		data, err := fs.ReadFile(dir, name)
+		if err != nil {
+			return err
+		}
+		perm := fs.FileMode(0o644)
+		if fi, err := d.Info(); err == nil && fi.Mode()&0o100 != 0 {
+			perm = 0o755
+		}
+		return b.out.Add(to, tree.File(perm, data))
+	})
+}
+
+// libraries adds what the program, the named libraries and every ELF file that is in
+// the root by now need, and an ld.so.cache that names them all.
+func (b *builder) libraries(program string, more []string) error {
+	var files []string
+	b.out.Walk(func(name string, n *tree.Node) error {
+		if n.Mode.IsRegular() && name != program && isELF(n) {
+			files = append(files, name)
+		}
+		return nil
+	})
+	for {
+		b.closure = elfinfo.NewClosure(tree.Union{b.out, b.source()})
+		err := b.closure.Add(program)
+		for i := 0; err == nil && i < len(files); i++ {
+			err = b.closure.Add(files[i])
+			var bad *elfinfo.Error
+			if errors.As(err, &bad) {
+				err = nil // an object file or another machine's code among the data
+			}
+		}
+		for i := 0; err == nil && i < len(more); i++ {
+			err = b.closure.AddLibrary(more[i], program)
+		}
+		if err == nil {
+			break
+		}
+		var missing *elfinfo.MissingError
+		if !errors.As(err, &missing) {
+			return err
+		}
+		if ok, ferr := b.provide(missing); ferr != nil {
+			return fmt.Errorf("%w, and: %w", err, ferr)
+		} else if !ok {
+			return err
+		}
+	}
+	paths := map[string]string{}
+	for _, l := range b.closure.Libraries() {
+		if err := b.out.CopyPath(tree.Union{b.out, b.source()}, l.Path); err != nil {
+			return err
+		}
+		if !strings.Contains(l.Name, "/") {
+			paths[l.Name] = l.Path
+		}
+	}
+	if len(paths) == 0 {
+		return nil
+	}
+	return b.out.Add(elfinfo.CachePath, tree.File(0o644, elfinfo.LoaderCache(paths)))
+}
+
+func (b *builder) provide(missing *elfinfo.MissingError) (bool, error) {
+	if ok, err := b.fetch(); ok || err != nil {
+		return ok, err
+	}
+	if b.set == nil {
+		return false, nil
+	}
+	return b.set.Provide(b.ctx, missing)
+}
+
+func isELF(n *tree.Node) bool {
+	if n.Size < 64 {
+		return false
+	}
+	r, err := n.Open()
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	head := make([]byte, 4)
+	_, err = io.ReadFull(r, head)
+	return err == nil && bytes.Equal(head, []byte("\x7fELF"))
+}
+
+// Write puts an image together and writes it to a file, whole or not at all.
+func Write(name string, img *Image, o *Options) (image.BootBlock, error) {
+	k, err := LoadKernel(o.Kernel)
+	if err != nil {
+		return image.BootBlock{}, err
+	}
+	root, err := erofs.Plan(img.Root)
+	if err != nil {
+		return image.BootBlock{}, err
+	}
+	var boot image.BootBlock
+	err = writeFile(name, func(w io.Writer) (err error) {
+		boot, err = image.Write(w, k, img.Config, root)
+		return err
+	})
+	return boot, err
+}
+
+// writeFile writes beside the target and renames.
+func writeFile(name string, fn func(io.Writer) error) error {
+	dir := filepath.Dir(name)
+	if fi, err := os.Stat(name); err == nil && fi.IsDir() {
+		return fmt.Errorf("cannot write %s: it is a folder; give a file with -o", name)
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+"-*")
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w; give another place with -o", name, cause(err))
+	}
+	defer os.Remove(f.Name())
+	err = fn(f)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if cerr := f.Close(); err == nil && cerr != nil {
+		err = fmt.Errorf("cannot write %s: %w", name, cause(cerr))
+	}
+	if err == nil {
+		if err = os.Rename(f.Name(), name); err != nil {
+			err = fmt.Errorf("cannot write %s: %w; give another place with -o", name, cause(err))
+		}
+	}
+	return err
+}
+
+// cause drops the operation and path that package os puts before an error.
+func cause(err error) error {
+	var pe *fs.PathError
+	var le *os.LinkError
+	switch {
+	case errors.As(err, &pe):
+		return pe.Err
+	case errors.As(err, &le):
+		return le.Err
+	}
+	return err
+}

@@ -1,0 +1,260 @@
+package bake
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"kiln/capstan/elfinfo"
+	"kiln/capstan/manifest"
+	"kiln/capstan/tree"
+	"kiln/kernel/image"
+)
+
+// FromProgram gathers the image of a program on this machine and its libraries.
+func FromProgram(ctx context.Context, file string, o *Options) (*Image, error) {
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := os.Stat(abs)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be read: %w", file, cause(err))
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file: give a program, a manifest's folder or a root's folder", file)
+	}
+	info, err := parseHostFile(abs, file)
+	if err != nil {
+		return nil, err
+	}
+	if info.Interp == "" && info.Type == etDyn && info.Flags1&df1PIE == 0 && len(info.Needed) > 0 {
+		return nil, fmt.Errorf("%s is a shared library, not a program: give the program that uses it", file)
+	}
+	b := &builder{opts: o, ctx: ctx, out: tree.New(), hostHas: true}
+	if err := b.skeleton(nil); err != nil {
+		return nil, err
+	}
+	program := placeOf(abs, info)
+	n, err := tree.HostFile(abs)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be read: %w", file, cause(err))
+	}
+	n.Mode |= 0o555
+	if strings.HasPrefix(abs, "/usr/") && program == abs {
+		err = b.out.CopyPath(b.source(), abs)
+	} else {
+		err = b.out.Add(program, n)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := b.libraries(program, nil); err != nil {
+		return nil, renamed(err, program, file)
+	}
+	return &Image{Config: simpleConfig(program), Root: b.out}, nil
+}
+
+const (
+	etDyn  = 3
+	df1PIE = 0x08000000 // DF_1_PIE
+)
+
+// renamed makes a message speak of the file that the user gave.
+func renamed(err error, program, file string) error {
+	if m, ok := err.(*elfinfo.MissingError); ok && m.By == program {
+		return &elfinfo.MissingError{By: file, Name: m.Name, Interp: m.Interp}
+	}
+	return err
+}
+
+func parseHostFile(abs, shown string) (*elfinfo.Info, error) {
+	f, err := os.Open(abs)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be read: %w", shown, cause(err))
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return elfinfo.Parse(f, fi.Size(), shown)
+}
+
+// placeOf is where a program of this machine goes in the image: a program of the
+// system stays where it is, and so does one that finds its libraries relative to
+// itself; any other goes to /usr/local/bin, since its folder means nothing there.
+func placeOf(abs string, info *elfinfo.Info) string {
+	for _, d := range []string{"/usr/", "/bin/", "/sbin/", "/opt/", "/lib/"} {
+		if strings.HasPrefix(abs, d) {
+			return abs
+		}
+	}
+	for _, d := range append(info.RPath, info.RunPath...) {
+		if strings.Contains(d, "ORIGIN") {
+			return abs
+		}
+	}
+	return "/usr/local/bin/" + filepath.Base(abs)
+}
+
+func simpleConfig(program string) *image.Config {
+	name := path.Base(program)
+	return &image.Config{
+		Version: image.ConfigVersion, Name: name, Program: program, Args: []string{name},
+		Env: manifest.Environment(nil), Hostname: hostname(name),
+	}
+}
+
+// hostname makes a name that hostname(7) allows.
+func hostname(name string) string {
+	s := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, name)
+	if s = strings.Trim(s, "-"); s == "" {
+		s = "kiln"
+	}
+	return s[:min(len(s), 63)]
+}
+
+// notForImages are parts of packages and roots that no running program needs.
+var notForImages = []string{"/usr/share/doc", "/usr/share/man", "/usr/share/info", "/usr/share/lintian",
+	"/usr/share/bug", "/var/cache/apt", "/var/lib/apt/lists"}
+
+func skipped(name string) bool {
+	for _, d := range notForImages {
+		if name == d || strings.HasPrefix(name, d+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// FromPackage gathers the image of a Debian package: its files, and the libraries of
+// its program from what it depends on.
+func FromPackage(ctx context.Context, name, program string, o *Options) (*Image, error) {
+	b := &builder{opts: o, ctx: ctx, out: tree.New(), packages: []string{name}}
+	if _, err := b.fetch(); err != nil {
+		return nil, err
+	}
+	if err := b.skeleton(nil); err != nil {
+		return nil, err
+	}
+	files := b.set.Package(name).Files
+	if program == "" {
+		var err error
+		if program, err = packageProgram(name, files); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.out.CopyTree(files, "/", func(n string, _ *tree.Node) bool { return !skipped(n) }); err != nil {
+		return nil, err
+	}
+	if _, _, _, err := tree.Resolve(b.out, program); err != nil {
+		return nil, fmt.Errorf("the package %s has no %s: look at `dpkg -c`, and give one with --program", name, program)
+	}
+	if err := b.libraries(program, nil); err != nil {
+		return nil, err
+	}
+	cfg := simpleConfig(program)
+	cfg.Name = name
+	return &Image{Config: cfg, Root: b.out, Packages: b.set.Names()}, nil
+}
+
+// packageProgram finds the program that a package is about.
+func packageProgram(name string, files *tree.Tree) (string, error) {
+	var all []string
+	for _, dir := range []string{"/usr/bin", "/usr/sbin", "/usr/games"} {
+		names, _ := files.ReadDir(dir)
+		for _, n := range names {
+			p := path.Join(dir, n)
+			if _, node, _, err := tree.Resolve(files, p); err != nil || !node.Mode.IsRegular() || !isELF(node) {
+				continue
+			}
+			if n == name {
+				return p, nil
+			}
+			all = append(all, p)
+		}
+	}
+	sort.Strings(all)
+	switch len(all) {
+	case 0:
+		return "", fmt.Errorf("the package %s has no program in its bin folders: name the package that has it", name)
+	case 1:
+		return all[0], nil
+	}
+	return "", fmt.Errorf("the package %s has several programs: choose with --program one of %s", name, strings.Join(all, ", "))
+}
+
+// FromDir gathers the image of a folder: one with a manifest, else an unpacked root
+// of which program is a file.
+func FromDir(ctx context.Context, dir, program string, o *Options) (*Image, error) {
+	if _, err := os.Stat(filepath.Join(dir, manifest.FileName)); err == nil {
+		m, err := manifest.Load(os.DirFS(dir))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", dir, err)
+		}
+		return FromManifest(ctx, m, o)
+	}
+	if program == "" {
+		return nil, fmt.Errorf("%s has no %s, so it is taken for an unpacked root: say with --program which of its files to run", dir, manifest.FileName)
+	}
+	return FromRoot(ctx, tree.HostSource{Dir: dir, KeepOwner: os.Getuid() == 0}, program, o)
+}
+
+// FromRoot gathers the image of a whole root file system.
+func FromRoot(ctx context.Context, root tree.Source, program string, o *Options) (*Image, error) {
+	opts := *o
+	opts.Host = root // nothing may come from this machine
+	b := &builder{opts: &opts, ctx: ctx, out: tree.New(), hostHas: true}
+	if !path.IsAbs(program) {
+		return nil, fmt.Errorf("the program %q must be an absolute path in the root", program)
+	}
+	if err := b.out.CopyTree(root, "/", func(n string, _ *tree.Node) bool { return !skipped(n) }); err != nil {
+		return nil, err
+	}
+	if _, n, _, err := tree.Resolve(b.out, program); err != nil || n.Mode.IsDir() {
+		return nil, fmt.Errorf("the root has no program %s", program)
+	}
+	if err := b.fill(); err != nil {
+		return nil, err
+	}
+	c := elfinfo.NewClosure(b.out)
+	if err := c.Add(program); err != nil {
+		return nil, err
+	}
+	return &Image{Config: simpleConfig(program), Root: b.out}, nil
+}
+
+// fill adds what a root lacks of the skeleton and changes nothing that it has.
+func (b *builder) fill() error {
+	s := &builder{opts: b.opts, out: tree.New()}
+	if err := s.skeleton(nil); err != nil {
+		return err
+	}
+	return s.out.Walk(func(name string, n *tree.Node) error {
+		if name == "/" {
+			return nil
+		}
+		if _, _, steps, err := tree.Resolve(b.out, name); err == nil || len(steps) > 0 && steps[len(steps)-1].Path == name {
+			return nil
+		}
+		c := *n
+		if c.Mode.IsDir() {
+			c = *tree.Dir(n.Mode &^ fs.ModeDir)
+		}
+		return b.out.Add(name, &c)
+	})
+}

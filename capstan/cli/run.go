@@ -1,0 +1,346 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"kiln/capstan/bake"
+	"kiln/capstan/manifest"
+	"kiln/capstan/vmm"
+	"kiln/kernel/image"
+)
+
+// runFlags are the flags of pack run.
+type runFlags struct {
+	ports, env, qemuArgs    []string
+	volumes                 []string
+	memory, vmm, accel, net string
+	root, append, program   string
+	cpus                    int
+	detach, strace          bool
+}
+
+func (a *app) runCmd() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run NAME|FILE [flags] [-- ARGS]",
+		Short: "Boot an image, baking it first if needed",
+		Long: `run boots an image, or bakes what NAME stands for first, and shows its console. It ends
+when the program ends, with the program's exit status, or 128 + N if signal N killed
+it. An interrupt (Ctrl-C) or SIGTERM stops the program and the machine; a second one
+stops the machine at once. ARGS replace the program's own arguments.
+
+Without -p the ports that the image lists are forwarded to ports of this machine that
+are free, which are shown.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			n := len(args)
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				n = dash
+			}
+			if n < 1 {
+				return usagef("say what to run: see `pack run --help`")
+			}
+			if n > 1 {
+				return usagef("%q is one argument too many: put -- before the program's arguments", args[1])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var rest []string
+			if cmd.ArgsLenAtDash() >= 0 {
+				rest = append([]string{}, args[1:]...)
+			}
+			status, err := a.run(cmd.Context(), args[0], rest, &f)
+			a.status = status
+			return err
+		},
+	}
+	fl := c.Flags()
+	fl.StringArrayVarP(&f.ports, "port", "p", nil, "forward a TCP port, [ADDRESS:]HOST:GUEST; HOST 0 takes a free one; none forwards nothing")
+	fl.StringVarP(&f.memory, "memory", "m", "", "memory of the machine, as 64M or 1G")
+	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of virtual CPUs")
+	fl.StringArrayVarP(&f.env, "env", "e", nil, "set an environment variable, K=V")
+	fl.StringVar(&f.vmm, "vmm", "microvm", "machine: microvm, q35 (or qemu) or pc")
+	fl.StringVar(&f.accel, "accel", "auto", "auto (KVM if it proves fast), kvm or tcg")
+	fl.StringVar(&f.net, "net", "user", "network: user, none or tap:INTERFACE")
+	fl.StringVar(&f.root, "root", "auto", "where the root is: memory, disk, or auto (disk from 32 MB)")
+	fl.BoolVar(&f.strace, "strace", false, "log every system call on the console")
+	fl.StringVar(&f.append, "append", "", "kernel command line")
+	fl.StringArrayVar(&f.qemuArgs, "qemu-arg", nil, "one more argument for QEMU")
+	fl.StringVar(&f.program, "program", "", "the program's path in a package or root")
+	fl.StringArrayVarP(&f.volumes, "volume", "v", nil, "attach a volume (not in this version)")
+	fl.BoolVarP(&f.detach, "detach", "d", false, "run in the background (not in this version)")
+	return c
+}
+
+func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (int, error) {
+	m, err := f.machine()
+	if err != nil {
+		return 0, err
+	}
+	if _, err := vmm.FindQEMU(); err != nil {
+		return 0, err
+	}
+	file, done, err := a.imageFor(ctx, ref, f.program)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	p, err := vmm.Prepare(file, f.root, func(c *image.Config) bool { return f.override(c, args) })
+	if err != nil {
+		return 0, usageError{err}
+	}
+	defer p.Close()
+	m.Kernel, m.Root = p.Kernel, p.Root
+	if err := f.setMemory(m, p); err != nil {
+		return 0, err
+	}
+	if err := a.forwards(m, f, p.Config); err != nil {
+		return 0, err
+	}
+	if m.Accel == "auto" {
+		a.chooseAccel(ctx, m)
+	}
+	return a.boot(ctx, m)
+}
+
+// machine checks the flags that need no image.
+func (f *runFlags) machine() (*vmm.Machine, error) {
+	if f.detach {
+		return nil, usagef("-d is not in this version: leave it out, and put & behind the command")
+	}
+	if len(f.volumes) > 0 {
+		return nil, usagef("-v is not in this version: put the files into the image with a manifest")
+	}
+	m := &vmm.Machine{Kind: f.vmm, Accel: f.accel, CPUs: f.cpus, Net: f.net, Append: f.append, Extra: f.qemuArgs}
+	if m.Kind == "qemu" {
+		m.Kind = "q35"
+	}
+	if !slices.Contains(vmm.Kinds, m.Kind) {
+		return nil, usagef("there is no machine %q: choose --vmm %s", f.vmm, strings.Join(vmm.Kinds, ", "))
+	}
+	if !slices.Contains([]string{"auto", "kvm", "tcg"}, f.accel) {
+		return nil, usagef("there is no accelerator %q: choose --accel auto, kvm or tcg", f.accel)
+	}
+	if f.cpus < 1 || f.cpus > 255 {
+		return nil, usagef("a machine has 1 to 255 CPUs, not %d", f.cpus)
+	}
+	tap, isTap := strings.CutPrefix(f.net, "tap:")
+	if f.net != "user" && f.net != "none" && (!isTap || tap == "" || strings.ContainsAny(tap, ",/ ")) {
+		return nil, usagef("there is no network %q: choose --net user, none or tap:INTERFACE", f.net)
+	}
+	for _, e := range f.env {
+		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
+			return nil, usagef("-e %q is no setting: write it as NAME=VALUE", e)
+		}
+	}
+	if f.memory != "" {
+		n, err := manifest.ParseSize(f.memory)
+		if err != nil {
+			return nil, usagef("-m %w", err)
+		}
+		m.Memory = n
+	}
+	return m, nil
+}
+
+// override puts arguments, environment and logging into a configuration, and reports
+// whether anything changed.
+func (f *runFlags) override(c *image.Config, args []string) bool {
+	changed := false
+	if args != nil {
+		c.Args = append(c.Args[:min(1, len(c.Args))], args...)
+		changed = true
+	}
+	for _, e := range f.env {
+		k, _, _ := strings.Cut(e, "=")
+		c.Env = slices.DeleteFunc(c.Env, func(old string) bool { return strings.HasPrefix(old, k+"=") })
+		c.Env = append(c.Env, e)
+		changed = true
+	}
+	if f.strace && !c.Strace {
+		c.Strace, changed = true, true
+	}
+	return changed
+}
+
+// defaultMemory is what a machine gets that nobody chose for.
+const defaultMemory = 128 << 20
+
+func (f *runFlags) setMemory(m *vmm.Machine, p *vmm.Prepared) error {
+	need := int64(p.Boot.MinRAM)
+	if m.Memory == 0 {
+		if m.Memory = p.Config.Memory; m.Memory == 0 {
+			m.Memory = defaultMemory
+		}
+		// Room for the program beside the image, in steps that are easy to read.
+		for m.Memory < need+32<<20 {
+			m.Memory += 64 << 20
+		}
+		return nil
+	}
+	if m.Memory < need {
+		return usagef("%s is too little memory for %s, which needs at least %s: say -m %dM", megabytes(m.Memory), p.Config.Name,
+			megabytes(need), (need+1<<20-1)>>20)
+	}
+	return nil
+}
+
+func (a *app) forwards(m *vmm.Machine, f *runFlags, c *image.Config) error {
+	if len(f.ports) == 1 && f.ports[0] == "none" {
+		return nil
+	}
+	if m.Net != "user" {
+		if len(f.ports) > 0 {
+			return usagef("-p forwards ports of the user network only, not of --net %s", m.Net)
+		}
+		return nil
+	}
+	for _, p := range f.ports {
+		fw, err := vmm.ParseForward(p)
+		if err != nil {
+			return usagef("-p %w", err)
+		}
+		chosen := fw.Host == 0
+		if err := fw.Choose(); err != nil {
+			return err
+		}
+		m.Forwards = append(m.Forwards, fw)
+		if chosen {
+			a.say("port %d of the machine is %s here", fw.Guest, fw)
+		}
+	}
+	if len(f.ports) > 0 {
+		return nil
+	}
+	for _, guest := range c.Ports {
+		fw := defaultForward(guest)
+		if fw.Host == 0 {
+			continue
+		}
+		m.Forwards = append(m.Forwards, fw)
+		a.say("port %d of the machine is %s here", guest, fw)
+	}
+	return nil
+}
+
+// defaultForward takes the same port here, or 8000 more for one that needs root, or
+// any that is free.
+func defaultForward(guest int) vmm.Forward {
+	host := guest
+	if host < 1024 {
+		host += 8000
+	}
+	for _, h := range []int{host, 0} {
+		fw := vmm.Forward{Addr: "127.0.0.1", Host: h, Guest: guest}
+		if fw.Choose() == nil {
+			return fw
+		}
+	}
+	return vmm.Forward{}
+}
+
+func (a *app) chooseAccel(ctx context.Context, m *vmm.Machine) {
+	ok, why := vmm.KVMWorks(ctx)
+	if ok {
+		m.Accel = "kvm"
+		return
+	}
+	m.Accel = "tcg"
+	a.say("running without KVM, which is slower: %s", why)
+}
+
+// boot runs the machine on this terminal.
+func (a *app) boot(ctx context.Context, m *vmm.Machine) (int, error) {
+	stop := make(chan os.Signal, 4)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(stop)
+	s := vmm.Streams{In: os.Stdin, Out: a.out, Err: a.err, Plain: !isTerminal(a.out)}
+	defer rawInput(os.Stdin)()
+	return vmm.Run(ctx, m, s, stop)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// rawInput turns echo and line editing of a terminal off, which the machine's own
+// terminal does, but leaves Ctrl-C to pack. The function it gives restores all.
+func rawInput(f *os.File) func() {
+	old, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	if err != nil {
+		return func() {}
+	}
+	raw := *old
+	raw.Lflag &^= unix.ECHO | unix.ICANON
+	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
+	if unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, &raw) != nil {
+		return func() {}
+	}
+	return func() { unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, old) }
+}
+
+// imageFor is the image's file for a name, baked if it is not one already. done removes
+// what was made for this run only.
+func (a *app) imageFor(ctx context.Context, ref, program string) (file string, done func(), err error) {
+	done = func() {}
+	if isImage(ref) {
+		return ref, done, nil
+	}
+	o, err := a.options()
+	if err != nil {
+		return "", done, err
+	}
+	if o.Kernel, err = bake.FindKernel(o.Kernel); err != nil {
+		return "", done, err
+	}
+	dir := filepath.Join(o.Cache, "images")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", done, fmt.Errorf("the image cache cannot be made: %w", err)
+	}
+	img, err := a.gather(ctx, ref, program, o)
+	if err != nil {
+		return "", done, err
+	}
+	// A name of its own: the same program may run twice, with different kernels.
+	f, err := os.CreateTemp(dir, img.Config.Name+"-*.img")
+	if err != nil {
+		return "", done, fmt.Errorf("the image cache cannot be written: %w", err)
+	}
+	f.Close()
+	done = func() { os.Remove(f.Name()) }
+	if _, err := bake.Write(f.Name(), img, o); err != nil {
+		done()
+		return "", func() {}, err
+	}
+	return f.Name(), done, nil
+}
+
+// isImage says whether a file is an image already.
+func isImage(name string) bool {
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return false
+	}
+	_, err = image.Open(f, fi.Size())
+	return err == nil
+}

@@ -1,0 +1,236 @@
+package cli
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"sort"
+	"text/tabwriter"
+
+	goerofs "github.com/erofs/go-erofs"
+	"github.com/spf13/cobra"
+	"kiln/kernel/image"
+)
+
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func (a *app) lsCmd() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "ls", Short: "List the catalogue", Args: exactly(0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			type entry struct {
+				Name  string `json:"name"`
+				About string `json:"about"`
+				Ports []int  `json:"ports,omitempty"`
+			}
+			list := []entry{}
+			for _, name := range a.cat.Names() {
+				m, err := a.cat.Load(name)
+				if err != nil {
+					return err
+				}
+				list = append(list, entry{name, m.About, m.Ports})
+			}
+			if asJSON {
+				return a.printJSON(list)
+			}
+			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			for _, e := range list {
+				fmt.Fprintf(w, "%s\t%s\n", e.Name, e.About)
+			}
+			return w.Flush()
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return c
+}
+
+// report is what inspect shows.
+type report struct {
+	File    string          `json:"file"`
+	Size    int64           `json:"size"`
+	MinRAM  uint64          `json:"min_ram"`
+	Kernel  int64           `json:"kernel_size"`
+	Root    uint64          `json:"root_size"`
+	Config  json.RawMessage `json:"config"`
+	Files   []fileReport    `json:"files"`
+	Segment []segReport     `json:"segments"`
+}
+
+type fileReport struct {
+	Path string `json:"path"`
+	Mode string `json:"mode"`
+	UID  uint32 `json:"uid"`
+	GID  uint32 `json:"gid"`
+	Size int64  `json:"size"`
+	Link string `json:"link,omitempty"`
+}
+
+type segReport struct {
+	Phys  uint64 `json:"phys"`
+	File  uint64 `json:"file_size"`
+	Mem   uint64 `json:"mem_size"`
+	Flags string `json:"flags"`
+}
+
+func (a *app) inspectCmd() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "inspect IMAGE", Short: "Show an image's kernel, configuration, files and sizes", Args: exactly(1, "which image"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := inspect(args[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.printJSON(r)
+			}
+			return a.printReport(r)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return c
+}
+
+func inspect(name string) (*report, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, usagef("the image cannot be read: %w", err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	img, err := image.Open(f, fi.Size())
+	if err != nil {
+		return nil, usagef("%s is no image (%w): make one with `pack NAME` or `pack build`", name, err)
+	}
+	r := &report{File: name, Size: fi.Size(), MinRAM: img.Boot.MinRAM, Kernel: img.SegmentOff, Root: img.Header.RootLen,
+		Config: img.RawConfig, Files: []fileReport{}}
+	for _, s := range img.Segments {
+		flags := []byte("---")
+		for i, bit := range []uint32{4, 2, 1} {
+			if s.Flags&bit != 0 {
+				flags[i] = "rwx"[i]
+			}
+		}
+		r.Segment = append(r.Segment, segReport{s.Phys, s.FileSize, s.MemSize, string(flags)})
+	}
+	if img.Header.RootLen == 0 {
+		return r, nil
+	}
+	root, err := goerofs.Open(img.RootSection(f))
+	if err != nil {
+		return nil, fmt.Errorf("the root of %s is damaged (%w): bake it again", name, err)
+	}
+	err = fs.WalkDir(root, ".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		fr := fileReport{Path: "/" + p, Size: fi.Size()}
+		if p == "." {
+			fr.Path = "/"
+		}
+		if st, ok := fi.Sys().(*goerofs.Stat); ok {
+			fr.UID, fr.GID, fr.Mode = st.UID, st.GID, st.Mode.String()
+			if st.Mode&fs.ModeSymlink != 0 {
+				fr.Link, _ = fs.ReadLink(root, p)
+			}
+		}
+		r.Files = append(r.Files, fr)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the root of %s is damaged (%w): bake it again", name, err)
+	}
+	return r, nil
+}
+
+func (a *app) printReport(r *report) error {
+	fmt.Fprintf(a.out, "image   %s, %s\nkernel  %s\nroot    %s, %d files\nmemory  at least %s\n\n", r.File, megabytes(r.Size),
+		megabytes(r.Kernel), megabytes(int64(r.Root)), len(r.Files), megabytes(int64(r.MinRAM)))
+	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "physical\tin file\tin memory\t \t")
+	for _, s := range r.Segment {
+		fmt.Fprintf(w, "%#x\t%d\t%d\t%s\t\n", s.Phys, s.File, s.Mem, s.Flags)
+	}
+	w.Flush()
+	fmt.Fprintln(a.out, "\nconfiguration")
+	var v any
+	if err := json.Unmarshal(r.Config, &v); err != nil {
+		return err
+	}
+	if err := a.printJSON(r.Config); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.out, "\nfiles")
+	w = tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	for _, f := range r.Files {
+		arrow := ""
+		if f.Link != "" {
+			arrow = " -> " + f.Link
+		}
+		fmt.Fprintf(w, "%s\t%d:%d\t%d\t%s%s\n", f.Mode, f.UID, f.GID, f.Size, f.Path, arrow)
+	}
+	return w.Flush()
+}
+
+// The table of system calls, written by cmd/gensyscalls from the kernel's own, which
+// the packager may not import.
+//
+//go:embed syscalls.json
+var syscallFile embed.FS
+
+// Syscall is a row of the table.
+type Syscall struct {
+	Nr      int    `json:"nr"`
+	Name    string `json:"name"`
+	Support string `json:"support"` // full, partial, stub or none
+	Note    string `json:"note,omitempty"`
+}
+
+func (a *app) syscallsCmd() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "syscalls", Short: "List every x86-64 system call and its status here", Args: exactly(0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			b, err := syscallFile.ReadFile("syscalls.json")
+			if err != nil {
+				return err
+			}
+			var list []Syscall
+			if err := json.Unmarshal(b, &list); err != nil {
+				return err
+			}
+			sort.Slice(list, func(i, j int) bool { return list[i].Nr < list[j].Nr })
+			if asJSON {
+				return a.printJSON(list)
+			}
+			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			count := map[string]int{}
+			for _, s := range list {
+				count[s.Support]++
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", s.Nr, s.Name, s.Support, s.Note)
+			}
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.out, "\n%d calls: %d full, %d partial, %d stub, %d none\n", len(list), count["full"], count["partial"], count["stub"], count["none"])
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return c
+}

@@ -1,0 +1,319 @@
+package deb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+
+	"kiln/capstan/elfinfo"
+	"kiln/capstan/tree"
+)
+
+// Fetcher gets packages from apt and keeps them in a folder.
+type Fetcher struct {
+	// Dir is where package files are kept, one file a package and version.
+	Dir string
+	// Log, if set, is told of each download in a sentence.
+	Log func(format string, args ...any)
+
+	read map[string]*Package
+}
+
+// ErrNoApt means that this machine cannot fetch Debian packages.
+var ErrNoApt = errors.New("this machine has no apt-get to fetch Debian packages with: install the program here, or bake on a Debian machine")
+
+var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
+
+// Get is a package by name, from the cache if the version that apt would install, or
+// without network any version, is there.
+func (f *Fetcher) Get(ctx context.Context, name string) (*Package, error) {
+	if p := f.read[name]; p != nil {
+		return p, nil
+	}
+	if !validName.MatchString(name) {
+		return nil, fmt.Errorf("%q cannot be the name of a Debian package (small letters, digits, + - .)", name)
+	}
+	file, err := f.file(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if f.read == nil {
+		f.read = map[string]*Package{}
+	}
+	f.read[name] = p
+	return p, nil
+}
+
+// ReadFile unpacks a package file.
+func ReadFile(name string) (*Package, error) {
+	r, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	p, err := Read(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be unpacked: %w", name, err)
+	}
+	return p, nil
+}
+
+// aptTimeout bounds a question to apt, downloadTimeout a package.
+const (
+	aptTimeout      = 60 * time.Second
+	downloadTimeout = 10 * time.Minute
+)
+
+// file is the path of the package's file in the cache.
+func (f *Fetcher) file(ctx context.Context, name string) (string, error) {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		if old := f.cached(name); old != "" {
+			return old, nil
+		}
+		return "", ErrNoApt
+	}
+	base, err := f.candidate(ctx, name)
+	if err != nil {
+		if old := f.cached(name); old != "" {
+			return old, nil
+		}
+		return "", err
+	}
+	for _, dir := range []string{f.Dir, "/var/cache/apt/archives"} {
+		file := filepath.Join(dir, base)
+		if _, err := os.Stat(file); err == nil {
+			return file, nil
+		}
+	}
+	file, err := f.download(ctx, name, base)
+	if err != nil {
+		if old := f.cached(name); old != "" {
+			return old, nil
+		}
+	}
+	return file, err
+}
+
+// cached is the newest file of that name in the cache by time, "" if there is none.
+func (f *Fetcher) cached(name string) string {
+	files, _ := filepath.Glob(filepath.Join(f.Dir, name+"_*.deb"))
+	var best string
+	var bestTime time.Time
+	for _, file := range files {
+		if fi, err := os.Stat(file); err == nil && (best == "" || fi.ModTime().After(bestTime)) {
+			best, bestTime = file, fi.ModTime()
+		}
+	}
+	return best
+}
+
+// candidate asks apt, which needs no network for it, for the file name of the version
+// that it would install.
+func (f *Fetcher) candidate(ctx context.Context, name string) (string, error) {
+	out, err := f.apt(ctx, aptTimeout, "", "download", "--print-uris", name)
+	if err != nil {
+		return "", err
+	}
+	// 'URI' FILE SIZE HASH
+	for _, line := range strings.Split(out, "\n") {
+		if fields := strings.Fields(line); len(fields) >= 3 && strings.HasPrefix(line, "'") {
+			base, err := url.PathUnescape(fields[1])
+			if err == nil && !strings.Contains(base, "/") && strings.HasSuffix(base, ".deb") {
+				return base, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("apt-get has no file to download for the package %s: run `apt-get update` and try again", name)
+}
+
+func (f *Fetcher) download(ctx context.Context, name, base string) (string, error) {
+	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
+		return "", fmt.Errorf("the package cache cannot be made: %w", err)
+	}
+	tmp, err := os.MkdirTemp(f.Dir, ".fetch-")
+	if err != nil {
+		return "", fmt.Errorf("the package cache cannot be written: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	if f.Log != nil {
+		f.Log("fetching the package %s", name)
+	}
+	if _, err := f.apt(ctx, downloadTimeout, tmp, "download", name); err != nil {
+		return "", err
+	}
+	got, _ := filepath.Glob(filepath.Join(tmp, "*.deb"))
+	if len(got) != 1 {
+		return "", fmt.Errorf("apt-get fetched %d files for the package %s, expected one", len(got), name)
+	}
+	file := filepath.Join(f.Dir, base)
+	if err := os.Rename(got[0], file); err != nil { // whole or not at all
+		return "", err
+	}
+	return file, nil
+}
+
+func (f *Fetcher) apt(ctx context.Context, limit time.Duration, dir string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	// As root, apt would hand downloads to the user _apt, who cannot write here.
+	args = append([]string{"-qq", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2"}, args...)
+	cmd := exec.CommandContext(ctx, "apt-get", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	var out, errb bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errb
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return "", fmt.Errorf("apt-get %s took longer than %v: look at the network and try again", args[len(args)-1], limit)
+		}
+		return "", aptError(args[len(args)-1], errb.String())
+	}
+	return out.String(), nil
+}
+
+func aptError(name, text string) error {
+	if strings.Contains(text, "Unable to locate package") || strings.Contains(text, "no installation candidate") {
+		return fmt.Errorf("apt knows no package %s: look at the spelling, or run `apt-get update` first", name)
+	}
+	for _, line := range strings.Split(text, "\n") {
+		if msg, ok := strings.CutPrefix(line, "E: "); ok {
+			return fmt.Errorf("apt-get cannot fetch the package %s: %s", name, msg)
+		}
+	}
+	return fmt.Errorf("apt-get cannot fetch the package %s: %s", name, strings.TrimSpace(text))
+}
+
+// Set is some packages as one source, which can grow by what they depend on.
+type Set struct {
+	f        *Fetcher
+	packages map[string]*Package
+	files    *tree.Tree
+}
+
+// NewSet gets the named packages.
+func (f *Fetcher) NewSet(ctx context.Context, names []string) (*Set, error) {
+	s := &Set{f: f, packages: map[string]*Package{}, files: tree.New()}
+	for _, n := range names {
+		if err := s.add(ctx, n); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Files are the packages' files together.
+func (s *Set) Files() *tree.Tree { return s.files }
+
+// Package is a member, nil if the set does not have it.
+func (s *Set) Package(name string) *Package { return s.packages[name] }
+
+// Names are the members with their versions.
+func (s *Set) Names() []string {
+	var out []string
+	for _, p := range s.packages {
+		out = append(out, p.Name+" "+p.Version)
+	}
+	sort.Strings(out)
+	return out
+}
+
+func (s *Set) add(ctx context.Context, name string) error {
+	if s.packages[name] != nil {
+		return nil
+	}
+	p, err := s.f.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	s.packages[name] = p
+	return p.Files.Walk(func(file string, n *tree.Node) error {
+		c := *n
+		if n.Mode.IsDir() {
+			c = *tree.Dir(n.Mode.Perm() | n.Mode&(fs.ModeSticky|fs.ModeSetgid))
+			c.UID, c.GID = n.UID, n.GID
+		}
+		return s.files.Add(file, &c)
+	})
+}
+
+// Provide adds the package that has a missing library or interpreter, looked for
+// among what the set's packages depend on. It reports whether the file is there now.
+func (s *Set) Provide(ctx context.Context, missing *elfinfo.MissingError) (bool, error) {
+	soname := path.Base(missing.Name)
+	tried := map[string]bool{}
+	for range 4 { // how far down the dependencies to look
+		var todo []string
+		for _, p := range s.packages {
+			for _, d := range p.Depends {
+				if s.packages[d] == nil && !tried[d] && isLibrary(d) {
+					tried[d] = true
+					todo = append(todo, d)
+				}
+			}
+		}
+		sort.Slice(todo, func(i, j int) bool {
+			a, b := likeness(todo[i], soname), likeness(todo[j], soname)
+			if a != b {
+				return a > b
+			}
+			return todo[i] < todo[j]
+		})
+		if len(todo) == 0 {
+			return false, nil
+		}
+		for _, d := range todo {
+			if err := s.add(ctx, d); err != nil {
+				return false, err
+			}
+			if s.has(soname) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+func (s *Set) has(base string) (found bool) {
+	s.files.Walk(func(name string, _ *tree.Node) error {
+		found = found || path.Base(name) == base
+		return nil
+	})
+	return found
+}
+
+// isLibrary says whether a package may hold a library, by Debian's naming.
+func isLibrary(name string) bool {
+	return strings.HasPrefix(name, "lib") || name == "zlib1g" || name == "musl"
+}
+
+// likeness is how many first letters a package's name shares with what Debian's
+// policy 8.1 makes of a soname: libfoo.so.1 is in libfoo1, libfoo2.so.1 in libfoo2-1.
+func likeness(pkg, soname string) int {
+	want := strings.ToLower(soname)
+	lib, version, _ := strings.Cut(want, ".so")
+	version = strings.TrimPrefix(version, ".")
+	if n := len(lib); n > 0 && lib[n-1] >= '0' && lib[n-1] <= '9' {
+		lib += "-"
+	}
+	want = strings.ReplaceAll(lib+version, "_", "-")
+	n := 0
+	for n < len(pkg) && n < len(want) && pkg[n] == want[n] {
+		n++
+	}
+	return n
+}

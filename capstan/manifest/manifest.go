@@ -1,0 +1,292 @@
+// Package manifest reads the YAML document that says what goes into an image and how
+// to try it out.
+//
+//	name: nginx
+//	about: the web server, serving a page on port 80
+//	program: /usr/sbin/nginx          # from this host, else from the packages
+//	packages: [nginx, nginx-common]   # Debian's
+//	args: [-c, /etc/nginx/nginx.conf]
+//	ports: [80]
+//	files:
+//	  - path: /etc/nginx/mime.types   # from where the program came from
+//	  - path: /etc/nginx/nginx.conf
+//	    from: nginx.conf              # beside the manifest
+//	smoke:
+//	  - http: {port: 80, path: /, contains: [Kiln]}
+//
+// Keys that are not known are errors: a misspelt one must not be lost in silence.
+package manifest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+	"kiln/kernel/image"
+)
+
+// FileName is a manifest's name in its folder.
+const FileName = "manifest.yaml"
+
+// Manifest describes one image.
+type Manifest struct {
+	Name  string `yaml:"name"`
+	About string `yaml:"about"`
+	// Program is the absolute path of the executable in the image.
+	Program string `yaml:"program"`
+	// Build, if set, makes the program from source; it is then put at Program.
+	Build *Build `yaml:"build"`
+	// Packages are Debian packages to take files from when this host lacks them.
+	Packages []string `yaml:"packages"`
+	// Args are the arguments without argv[0], which is Argv0 or the program's name.
+	Args     []string          `yaml:"args"`
+	Argv0    string            `yaml:"argv0"`
+	Env      map[string]string `yaml:"env"`
+	WorkDir  string            `yaml:"workdir"`
+	User     User              `yaml:"user"`
+	Hostname string            `yaml:"hostname"`
+	Ports    []int             `yaml:"ports"`
+	Memory   string            `yaml:"memory"` // what pack run gives, as "256M"
+	Network  struct {
+		Mode    string   `yaml:"mode"`
+		Address string   `yaml:"address"`
+		Gateway string   `yaml:"gateway"`
+		DNS     []string `yaml:"dns"`
+		MTU     int      `yaml:"mtu"`
+	} `yaml:"network"`
+	Mounts []struct {
+		Type    string `yaml:"type"`
+		Source  string `yaml:"source"`
+		Target  string `yaml:"target"`
+		Options string `yaml:"options"`
+	} `yaml:"mounts"`
+	Limits map[string]struct {
+		Soft int64 `yaml:"soft"`
+		Hard int64 `yaml:"hard"`
+	} `yaml:"limits"`
+	AtExit string `yaml:"at_exit"`
+	// Files are put into the root beside the program and its libraries.
+	Files []File `yaml:"files"`
+	// Libraries are those that the program opens at run time (dlopen), by soname.
+	Libraries []string `yaml:"libraries"`
+	// Users are added to /etc/passwd and /etc/group beside root and nobody.
+	Users []Account `yaml:"users"`
+	Smoke []Smoke   `yaml:"smoke"`
+
+	// Dir is the manifest's folder.
+	Dir fs.FS `yaml:"-"`
+}
+
+// Build makes a program.
+type Build struct {
+	// Go is a folder beside the manifest with a Go main package.
+	Go string `yaml:"go"`
+}
+
+// User is whom the program runs as.
+type User struct {
+	UID uint32 `yaml:"uid"`
+	GID uint32 `yaml:"gid"`
+}
+
+// Account is a line of /etc/passwd and one of /etc/group.
+type Account struct {
+	Name string `yaml:"name"`
+	UID  uint32 `yaml:"uid"`
+	GID  uint32 `yaml:"gid"`
+	Home string `yaml:"home"`
+}
+
+// File is a file, a link or a folder of the root. With no source named it comes from
+// where the program comes from, a folder with all that is in it.
+type File struct {
+	Path string  `yaml:"path"`
+	From string  `yaml:"from"` // a file or folder beside the manifest
+	Text *string `yaml:"text"` // the content itself
+	Link string  `yaml:"link"` // the target of a symbolic link
+	Dir  bool    `yaml:"dir"`  // an empty folder
+	// Exclude are patterns (path.Match) for names, or with a slash for paths below
+	// Path, that are left out.
+	Exclude  []string `yaml:"exclude"`
+	Optional bool     `yaml:"optional"` // no error if it is not there
+	Mode     *uint32  `yaml:"mode"`     // permissions, in octal as 0755
+	UID      *uint32  `yaml:"uid"`
+	GID      *uint32  `yaml:"gid"`
+}
+
+// Smoke is one try of the image: it boots, then either HTTP or TCP is spoken and the
+// machine stopped, or the program ends by itself.
+type Smoke struct {
+	Name string   `yaml:"name"`
+	Args []string `yaml:"args"` // instead of the manifest's
+	HTTP *struct {
+		Port     int      `yaml:"port"`
+		Path     string   `yaml:"path"`
+		Status   int      `yaml:"status"` // 200 if 0
+		Contains []string `yaml:"contains"`
+	} `yaml:"http"`
+	TCP *struct {
+		Port  int `yaml:"port"`
+		Steps []struct {
+			Send   string `yaml:"send"`
+			Expect string `yaml:"expect"` // the exact bytes that come back
+		} `yaml:"steps"`
+	} `yaml:"tcp"`
+	// Output are lines that the console shows, in this order.
+	Output []string `yaml:"output"`
+	// Status is the exit status of a program that ends by itself.
+	Status int `yaml:"status"`
+	// Requests repeats the HTTP or TCP part.
+	Requests int `yaml:"requests"`
+}
+
+var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._+-]*$`)
+
+// Load reads the manifest of a folder.
+func Load(dir fs.FS) (*Manifest, error) {
+	b, err := fs.ReadFile(dir, FileName)
+	if err != nil {
+		return nil, err
+	}
+	m, err := Parse(b)
+	if err != nil {
+		return nil, err
+	}
+	m.Dir = dir
+	return m, nil
+}
+
+// Parse decodes and checks a document.
+func Parse(b []byte) (*Manifest, error) {
+	m := &Manifest{}
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(m); err != nil {
+		if err == io.EOF {
+			return nil, errors.New("the manifest is empty")
+		}
+		return nil, fmt.Errorf("the manifest is not right: %s", strings.ReplaceAll(strings.TrimPrefix(err.Error(), "yaml: "), "\n", " "))
+	}
+	if err := d.Decode(new(any)); err != io.EOF {
+		return nil, errors.New("the manifest has more than one document")
+	}
+	return m, m.check()
+}
+
+func (m *Manifest) check() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("the manifest is not right: "+format, args...)
+	}
+	if !validName.MatchString(m.Name) {
+		return bad("name %q must be letters, digits and . _ + -", m.Name)
+	}
+	if !path.IsAbs(m.Program) {
+		return bad("program %q must be an absolute path in the image", m.Program)
+	}
+	if m.Build != nil && !fs.ValidPath(m.Build.Go) {
+		return bad("build.go %q must be a folder beside the manifest", m.Build.Go)
+	}
+	if m.Memory != "" {
+		if _, err := ParseSize(m.Memory); err != nil {
+			return bad("memory: %w", err)
+		}
+	}
+	for _, p := range m.Ports {
+		if p < 1 || p > 65535 {
+			return bad("port %d is not between 1 and 65535", p)
+		}
+	}
+	switch m.AtExit {
+	case "", "poweroff", "reboot", "halt":
+	default:
+		return bad("at_exit %q must be poweroff, reboot or halt", m.AtExit)
+	}
+	switch m.Network.Mode {
+	case "", "dhcp", "static", "none":
+	default:
+		return bad("network.mode %q must be dhcp, static or none", m.Network.Mode)
+	}
+	for k := range m.Env {
+		if k == "" || strings.Contains(k, "=") {
+			return bad("env has the name %q", k)
+		}
+	}
+	for _, f := range m.Files {
+		if err := f.check(); err != nil {
+			return bad("files: %w", err)
+		}
+	}
+	for i, s := range m.Smoke {
+		if s.HTTP != nil && s.TCP != nil {
+			return bad("smoke %d has both http and tcp", i+1)
+		}
+		if s.HTTP == nil && s.TCP == nil && len(s.Output) == 0 && s.Status == 0 {
+			return bad("smoke %d checks nothing", i+1)
+		}
+	}
+	return nil
+}
+
+func (f File) check() error {
+	if !path.IsAbs(f.Path) {
+		return fmt.Errorf("path %q must be absolute", f.Path)
+	}
+	sources := 0
+	for _, set := range []bool{f.From != "", f.Text != nil, f.Link != "", f.Dir} {
+		if set {
+			sources++
+		}
+	}
+	if sources > 1 {
+		return fmt.Errorf("%s has more than one of from, text, link and dir", f.Path)
+	}
+	if f.From != "" && !fs.ValidPath(f.From) {
+		return fmt.Errorf("from %q must be a path beside the manifest", f.From)
+	}
+	for _, x := range f.Exclude {
+		if _, err := path.Match(x, ""); err != nil {
+			return fmt.Errorf("exclude %q is no pattern", x)
+		}
+	}
+	if f.Mode != nil && *f.Mode > 0o7777 {
+		return fmt.Errorf("%s has the mode %o", f.Path, *f.Mode)
+	}
+	return nil
+}
+
+// Config is the image's configuration.
+func (m *Manifest) Config() *image.Config {
+	argv0 := m.Argv0
+	if argv0 == "" {
+		argv0 = path.Base(m.Program)
+	}
+	c := &image.Config{
+		Version: image.ConfigVersion, Name: m.Name, Program: m.Program, Args: append([]string{argv0}, m.Args...),
+		Env: Environment(m.Env), WorkDir: m.WorkDir, UID: m.User.UID, GID: m.User.GID, Hostname: m.Hostname,
+		AtExit: m.AtExit, Ports: m.Ports,
+	}
+	if c.Hostname == "" {
+		c.Hostname = strings.ToLower(m.Name)
+	}
+	if m.Memory != "" {
+		c.Memory, _ = ParseSize(m.Memory)
+	}
+	n := m.Network
+	c.Network = image.Network{Mode: n.Mode, Address: n.Address, Gateway: n.Gateway, DNS: n.DNS, MTU: n.MTU}
+	for _, mt := range m.Mounts {
+		c.Mounts = append(c.Mounts, image.Mount{Type: mt.Type, Source: mt.Source, Target: mt.Target, Options: mt.Options})
+	}
+	for k, l := range m.Limits {
+		if c.Limits == nil {
+			c.Limits = map[string]image.Limit{}
+		}
+		c.Limits[k] = image.Limit{Soft: l.Soft, Hard: l.Hard}
+	}
+	return c
+}

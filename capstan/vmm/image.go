@@ -1,0 +1,95 @@
+package vmm
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"kiln/kernel/image"
+)
+
+// DiskRootSize is the size from which a root is given to the machine on a disk and not
+// in memory.
+const DiskRootSize = 32 << 20
+
+// Prepared is an image made ready to boot.
+type Prepared struct {
+	Config *image.Config
+	Boot   image.BootBlock
+	Kernel string // what to boot: the image itself or a file made for this run
+	Root   *Disk
+	dir    string
+}
+
+// Close removes what was made for the run.
+func (p *Prepared) Close() {
+	if p.dir != "" {
+		os.RemoveAll(p.dir)
+	}
+}
+
+// Prepare reads an image and, if change alters its configuration or its root is to be
+// on a disk, makes a second image for this run: the kernel with the new configuration,
+// and with the root or, if that is to be on a disk, without. root is "auto", "memory"
+// or "disk".
+func Prepare(name, root string, change func(*image.Config) bool) (*Prepared, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	img, err := image.Open(f, fi.Size())
+	if err != nil {
+		return nil, fmt.Errorf("%s is no image that can be run (%w): make one with `pack NAME` or `pack build`", name, err)
+	}
+	p := &Prepared{Config: img.Config, Boot: img.Boot, Kernel: name}
+	onDisk := false
+	switch root {
+	case "auto", "":
+		onDisk = img.Header.RootLen > DiskRootSize
+	case "disk":
+		onDisk = img.Header.RootLen > 0
+	case "memory":
+	default:
+		return nil, fmt.Errorf("the root cannot be on %q: choose auto, memory or disk", root)
+	}
+	if !change(img.Config) && !onDisk {
+		return p, nil
+	}
+	k, err := img.ExtractKernel(f)
+	if err != nil {
+		return nil, err
+	}
+	if p.dir, err = os.MkdirTemp("", "kiln-boot-"); err != nil {
+		return nil, err
+	}
+	p.Kernel = filepath.Join(p.dir, "kernel")
+	var r image.Root
+	if onDisk {
+		abs, err := filepath.Abs(name)
+		if err != nil {
+			return nil, err
+		}
+		p.Root = &Disk{File: abs, Off: img.SegmentOff + int64(img.Header.RootOff), Size: int64(img.Header.RootLen)}
+	} else if img.Header.RootLen > 0 {
+		r = rootOf{img.RootSection(f)}
+	}
+	out, err := os.Create(p.Kernel)
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	p.Boot, err = image.Write(out, k, img.Config, r)
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		p.Close()
+		return nil, fmt.Errorf("the image cannot be made ready: %w", err)
+	}
+	return p, nil
+}

@@ -1,0 +1,180 @@
+package vmm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// QEMU is the program that runs machines.
+const QEMU = "qemu-system-x86_64"
+
+// ErrNoQEMU says that it is missing.
+var ErrNoQEMU = errors.New("there is no " + QEMU + " in PATH to run the machine with: install it (on Debian: apt install qemu-system-x86)")
+
+// Machine is one QEMU to start.
+type Machine struct {
+	// Kind is "microvm" (the default), "q35" or "pc".
+	Kind   string
+	Accel  string // "kvm" or "tcg"
+	Memory int64  // bytes
+	CPUs   int
+	Kernel string // the ELF file to boot
+	Append string // the kernel command line
+	// Root, if set, is a disk with the serial number kiln-root.
+	Root *Disk
+	// Net is "user", "none" or "tap:NAME".
+	Net      string
+	Forwards []Forward
+	// Control is the path of the listening socket for the port org.kiln.ctl.
+	Control string
+	Extra   []string
+}
+
+// Disk is a part of a file, read only.
+type Disk struct {
+	File      string
+	Off, Size int64
+}
+
+// RootSerial is how the kernel knows the disk that holds its root.
+const RootSerial = "kiln-root"
+
+// Forward brings connections to a host's TCP port to the machine's.
+type Forward struct {
+	Addr        string // on the host
+	Host, Guest int
+}
+
+// ParseForward reads [ADDRESS:]HOST:GUEST. Without an address only this machine can
+// connect.
+func ParseForward(s string) (Forward, error) {
+	bad := fmt.Errorf("%q is not a port to forward: write it as 8080:80, or 0:80 for any free port", s)
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return Forward{}, bad
+	}
+	f := Forward{Addr: "127.0.0.1"}
+	host, guest := s[:i], s[i+1:]
+	if j := strings.LastIndexByte(host, ':'); j >= 0 {
+		f.Addr, host = strings.Trim(host[:j], "[]"), host[j+1:]
+		if net.ParseIP(f.Addr) == nil {
+			return Forward{}, bad
+		}
+	}
+	var err1, err2 error
+	f.Host, err1 = strconv.Atoi(host)
+	f.Guest, err2 = strconv.Atoi(guest)
+	if err1 != nil || err2 != nil || f.Host < 0 || f.Host > 65535 || f.Guest < 1 || f.Guest > 65535 {
+		return Forward{}, bad
+	}
+	return f, nil
+}
+
+// Choose gives the forward a free host port if it has none, and checks that a given
+// one is free, which QEMU would only say in words of its own.
+func (f *Forward) Choose() error {
+	l, err := net.Listen("tcp", net.JoinHostPort(f.Addr, strconv.Itoa(f.Host)))
+	if err != nil {
+		return fmt.Errorf("port %d of %s cannot be forwarded (%s): choose another with -p, or 0 for any free one", f.Host, f.Addr, reason(err))
+	}
+	f.Host = l.Addr().(*net.TCPAddr).Port
+	return l.Close()
+}
+
+func reason(err error) string {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err.Error()
+		}
+		err = next
+	}
+}
+
+func (f Forward) String() string {
+	return net.JoinHostPort(f.Addr, strconv.Itoa(f.Host))
+}
+
+// Kinds are the machines that Kind can name.
+var Kinds = []string{"microvm", "q35", "pc"}
+
+// Args are QEMU's arguments.
+func (m *Machine) Args() ([]string, error) {
+	var a []string
+	add := func(args ...string) { a = append(a, args...) }
+	bus := "pci"
+	switch m.Kind {
+	case "microvm":
+		// virtio 1.x, as everywhere else, and no legacy layout.
+		add("-M", "microvm", "-global", "virtio-mmio.force-legacy=false")
+		bus = "device"
+	case "q35", "pc":
+		add("-M", m.Kind)
+	default:
+		return nil, fmt.Errorf("there is no machine %q: choose one of %s", m.Kind, strings.Join(Kinds, ", "))
+	}
+	cpu := "max"
+	if m.Accel == "kvm" {
+		cpu = "host"
+	}
+	add("-accel", m.Accel, "-cpu", cpu, "-m", fmt.Sprintf("%dk", m.Memory>>10), "-smp", strconv.Itoa(m.CPUs))
+	add("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
+	add("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console")
+	add("-kernel", m.Kernel)
+	if m.Append != "" {
+		add("-append", m.Append)
+	}
+	add("-device", "virtio-serial-"+bus, "-chardev", "socket,id=ctl,path="+m.Control,
+		"-device", "virtserialport,chardev=ctl,name=org.kiln.ctl")
+	add("-object", "rng-builtin,id=rng0", "-device", "virtio-rng-"+bus+",rng=rng0")
+	if m.Root != nil {
+		// As JSON, since a file's name may have a comma.
+		j, err := json.Marshal(map[string]any{"driver": "raw", "node-name": "root", "read-only": true, "offset": m.Root.Off,
+			"size": m.Root.Size, "file": map[string]any{"driver": "file", "filename": m.Root.File, "read-only": true}})
+		if err != nil {
+			return nil, err
+		}
+		add("-blockdev", string(j), "-device", "virtio-blk-"+bus+",drive=root,serial="+RootSerial)
+	}
+	if err := m.network(bus, add); err != nil {
+		return nil, err
+	}
+	return append(a, m.Extra...), nil
+}
+
+func (m *Machine) network(bus string, add func(...string)) error {
+	dev := "virtio-net-" + bus + ",netdev=net0"
+	if bus == "pci" {
+		dev += ",romfile=" // nothing boots from the network
+	}
+	switch tap, isTap := strings.CutPrefix(m.Net, "tap:"); {
+	case m.Net == "none":
+		return nil
+	case isTap && tap != "" && !strings.Contains(tap, ","):
+		add("-netdev", "tap,id=net0,script=no,downscript=no,ifname="+tap)
+	case m.Net == "user":
+		user := "user,id=net0"
+		for _, f := range m.Forwards {
+			user += fmt.Sprintf(",hostfwd=tcp:%s:%d-:%d", f.Addr, f.Host, f.Guest)
+		}
+		add("-netdev", user)
+	default:
+		return fmt.Errorf("there is no network %q: choose user, none or tap:INTERFACE", m.Net)
+	}
+	add("-device", dev)
+	return nil
+}
+
+// FindQEMU is QEMU's path.
+func FindQEMU() (string, error) {
+	p, err := exec.LookPath(QEMU)
+	if err != nil {
+		return "", ErrNoQEMU
+	}
+	return p, nil
+}

@@ -1,0 +1,325 @@
+// Package vmm starts machines and follows them to their end.
+//
+// A machine is one QEMU process with its console on pack's own standard input and
+// output, and a virtio-console port named org.kiln.ctl on a socket. On that port the
+// kernel writes how the program ended, `exit N`, `signal N` or `panic`, a line each,
+// and pack writes `stop`. The port and not the console carries it, since a program
+// may print anything.
+package vmm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// PanicStatus is the exit status for a machine that ended without its program's.
+const PanicStatus = 125
+
+const (
+	// stopLimit is how long a machine may take to stop when it is asked to: the
+	// kernel itself gives the program 10 s between SIGTERM and SIGKILL.
+	stopLimit = 14 * time.Second
+	// offLimit is how long it may take from the status line to the machine's end.
+	offLimit = 5 * time.Second
+	tailSize = 4096
+)
+
+// Streams are where the console goes.
+type Streams struct {
+	In       io.Reader // nil: nothing is typed
+	Out, Err io.Writer
+	// Plain turns the console's CR LF into LF.
+	Plain bool
+}
+
+// Run starts a machine and waits for its end. Each value from stop asks it to end: the
+// first in an orderly way, the second at once. The status is the program's, 128 + the
+// signal that killed it, or PanicStatus.
+func Run(ctx context.Context, m *Machine, s Streams, stop <-chan os.Signal) (status int, err error) {
+	qemu, err := FindQEMU()
+	if err != nil {
+		return 0, err
+	}
+	dir, err := os.MkdirTemp("", "kiln-run-")
+	if err != nil {
+		return 0, fmt.Errorf("no folder for the machine's control socket: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	m.Control = filepath.Join(dir, "ctl")
+	l, err := net.Listen("unix", m.Control)
+	if err != nil {
+		return 0, fmt.Errorf("the machine's control socket cannot be made: %w", err)
+	}
+	defer l.Close()
+	args, err := m.Args()
+	if err != nil {
+		return 0, err
+	}
+	r := &runner{ctl: newControl(l), tail: &tail{}}
+	r.cmd = exec.Command(qemu, args...)
+	if err := r.start(s); err != nil {
+		return 0, err
+	}
+	return r.follow(ctx, s, stop)
+}
+
+type runner struct {
+	cmd    *exec.Cmd
+	ctl    *control
+	tail   *tail
+	errs   bytes.Buffer // QEMU's own messages
+	exited chan error
+}
+
+// start starts QEMU in a session of its own, so that an interrupt typed on the terminal
+// reaches pack alone.
+func (r *runner) start(s Streams) error {
+	out := io.Writer(s.Out)
+	if s.Plain {
+		out = &dropCR{w: out}
+	}
+	r.cmd.Stdout = io.MultiWriter(r.tail, out)
+	r.cmd.Stderr = &r.errs
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	stdin, err := r.cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	started := make(chan error)
+	r.exited = make(chan error, 1)
+	go func() {
+		// Pdeathsig acts when the thread that started the child ends, so this one stays.
+		runtime.LockOSThread()
+		err := r.cmd.Start()
+		started <- err
+		if err == nil {
+			r.exited <- r.cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("%s cannot be started: %w", QEMU, err)
+	}
+	if s.In != nil {
+		go func() {
+			io.Copy(stdin, s.In)
+			// A serial line has no end of file; a terminal says it with Ctrl-D.
+			stdin.Write([]byte{4})
+		}()
+	}
+	return nil
+}
+
+// follow waits for the end.
+func (r *runner) follow(ctx context.Context, s Streams, stop <-chan os.Signal) (int, error) {
+	var deadline <-chan time.Time
+	status := r.ctl.status
+	have, code, stopping := false, 0, false
+	finish := func(err error) (int, error) {
+		if !have {
+			// The line may have arrived with the end of the machine.
+			r.ctl.close()
+			if code, have = r.ctl.last(); !have {
+				return r.lost(s, stopping, err)
+			}
+		}
+		return code, nil
+	}
+	for {
+		select {
+		case err := <-r.exited:
+			return finish(err)
+		case code = <-status:
+			have, status = true, nil
+			deadline = time.After(offLimit)
+		case <-ctx.Done():
+			r.cmd.Process.Kill()
+			<-r.exited
+			return PanicStatus, ctx.Err()
+		case <-stop:
+			if stopping {
+				r.cmd.Process.Kill()
+				continue
+			}
+			stopping = true
+			r.ctl.send("stop\n")
+			if !have {
+				deadline = time.After(stopLimit)
+			}
+		case <-deadline:
+			deadline = nil
+			r.cmd.Process.Kill()
+		}
+	}
+}
+
+// lost reports a machine that ended without a word on its program.
+func (r *runner) lost(s Streams, stopping bool, err error) (int, error) {
+	if stopping {
+		return 128 + int(syscall.SIGKILL), nil // it was killed, on request or after waiting
+	}
+	var ee *exec.ExitError
+	if msg := strings.TrimSpace(r.errs.String()); errors.As(err, &ee) && msg != "" {
+		if first, _, _ := strings.Cut(msg, "\n"); ee.ExitCode() == 1 && r.tail.len() == 0 {
+			return 1, fmt.Errorf("QEMU did not start the machine: %s", strings.TrimPrefix(first, QEMU+": "))
+		}
+		fmt.Fprintln(s.Err, msg)
+	}
+	fmt.Fprintf(s.Err, "pack: the machine ended without saying how its program did; the console's last lines:\n%s", r.tail.lines(20))
+	return PanicStatus, nil
+}
+
+// control is the machine's port org.kiln.ctl.
+type control struct {
+	status chan int // gets one value at most
+
+	mu     sync.Mutex
+	conn   net.Conn
+	queued string
+	code   int
+	have   bool
+	done   chan struct{} // closed when nothing more will come
+	l      net.Listener
+}
+
+func newControl(l net.Listener) *control {
+	c := &control{status: make(chan int, 1), done: make(chan struct{}), l: l}
+	go func() {
+		defer close(c.done)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		c.mu.Lock()
+		c.conn = conn
+		if c.queued != "" {
+			io.WriteString(conn, c.queued)
+		}
+		c.mu.Unlock()
+		sc := bufio.NewScanner(io.LimitReader(conn, 1<<20))
+		for sc.Scan() {
+			if code, ok := parseStatus(sc.Text()); ok {
+				c.mu.Lock()
+				first := !c.have
+				c.code, c.have = code, true
+				c.mu.Unlock()
+				if first {
+					c.status <- code
+				}
+			}
+		}
+	}()
+	return c
+}
+
+// parseStatus reads a line of the control port.
+func parseStatus(line string) (int, bool) {
+	word, num, _ := strings.Cut(strings.TrimSpace(line), " ")
+	n, err := strconv.Atoi(num)
+	switch {
+	case word == "panic":
+		return PanicStatus, true
+	case word == "exit" && err == nil:
+		return n & 0xff, true
+	case word == "signal" && err == nil && n > 0 && n < 128:
+		return 128 + n, true
+	}
+	return 0, false
+}
+
+func (c *control) send(s string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		c.queued += s
+		return
+	}
+	c.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	io.WriteString(c.conn, s)
+}
+
+// close waits for what is still in the socket after the machine's end.
+func (c *control) close() {
+	c.l.Close()
+	select {
+	case <-c.done:
+	case <-time.After(time.Second):
+	}
+}
+
+func (c *control) last() (int, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.code, c.have
+}
+
+// tail keeps the last bytes written.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, p...)
+	if n := len(t.b) - tailSize; n > 0 {
+		t.b = append(t.b[:0], t.b[n:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.b)
+}
+
+func (t *tail) lines(n int) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := strings.TrimRight(strings.ReplaceAll(string(t.b), "\r", ""), "\n")
+	if text == "" {
+		return "(none)\n"
+	}
+	lines := strings.Split(text, "\n")
+	if len(lines) > n {
+		lines = lines[len(lines)-n:]
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// dropCR leaves out the carriage returns that a terminal driver puts before newlines.
+type dropCR struct {
+	w  io.Writer
+	cr bool
+}
+
+func (d *dropCR) Write(p []byte) (int, error) {
+	out := make([]byte, 0, len(p)+1)
+	for _, c := range p {
+		if d.cr && c != '\n' {
+			out = append(out, '\r')
+		}
+		if d.cr = c == '\r'; !d.cr {
+			out = append(out, c)
+		}
+	}
+	if _, err := d.w.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
