@@ -125,7 +125,13 @@ func (f *Fetcher) cached(name string) string {
 // candidate asks apt, which needs no network for it, for the file name of the version
 // that it would install.
 func (f *Fetcher) candidate(ctx context.Context, name string) (string, error) {
-	out, err := f.apt(ctx, aptTimeout, "", "download", "--print-uris", name)
+	// In an empty folder: apt-get says nothing of a file that is already there.
+	dir, err := os.MkdirTemp("", "kiln-apt-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	out, err := f.apt(ctx, aptTimeout, dir, "download", "--print-uris", name)
 	if err != nil {
 		return "", err
 	}
