@@ -1,0 +1,57 @@
+# Kiln. `make run` and `make test` are the two commands a newcomer needs; both do
+# all their set-up. Everything lands in build/.
+
+GO      ?= go
+BUILD   := build
+KERNEL  := $(BUILD)/kernel.elf
+PACK    := $(BUILD)/pack
+# The kernel is an ordinary Go program linked into the upper half:
+# -2145386496 is 0xffffffff80200000 (kernel/image/layout.go, KernelVirt).
+KLDFLAGS := -s=false -w -T -2145386496 -E $(shell cat kernel/metal/entry.txt 2>/dev/null)
+export PATH := $(PATH):/usr/local/go/bin
+export CGO_ENABLED := 0
+
+.PHONY: all kernel pack run test accept bench check setup generate clean
+all: kernel pack
+
+setup:
+	@./.ci/setup
+
+kernel: $(KERNEL)
+pack: $(PACK)
+
+.PHONY: $(KERNEL) $(PACK)
+$(KERNEL):
+	@mkdir -p $(BUILD)
+	GOOS=linux GOARCH=amd64 GOAMD64=v1 $(GO) build -trimpath -ldflags '$(KLDFLAGS)' -o $(BUILD)/kernel.unlinked ./cmd/kernel
+	$(GO) run ./cmd/mkkernel $(BUILD)/kernel.unlinked $(KERNEL)
+
+$(PACK):
+	@mkdir -p $(BUILD)
+	$(GO) build -trimpath -o $(PACK) ./cmd/pack
+
+# Bake nginx, boot it, fetch its page and show it.
+run: setup kernel pack
+	$(GO) run ./tests/cmd/demo
+
+# Everything in its quick size; closes with "N passed, N failed".
+test: setup kernel pack
+	$(GO) run ./tests/cmd/runtests
+
+# Full counts, all catalogue entries, soaks: hours, resumable, a line a case.
+accept: setup kernel pack
+	KILN_ACCEPT=1 $(GO) run ./tests/cmd/accept
+
+bench: setup kernel pack
+	$(GO) run ./tests/cmd/bench
+
+check:
+	$(GO) vet ./...
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "not formatted by gofmt"; exit 1; }
+	$(GO) test ./tests/layering
+
+generate:
+	$(GO) generate ./...
+
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,141 @@
+// Runtests is `make test`: formatting, vet, layering, unit tests, a race pass and
+// the boots, with one closing line "N passed, N failed, N skipped". It exits
+// non-zero if anything failed or nothing ran.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+type event struct {
+	Action, Package, Test, Output string
+	Elapsed                       float64
+}
+
+type tally struct{ passed, failed, skipped int }
+
+func main() {
+	var n tally
+	start := time.Now()
+	n.command("gofmt", "sh", "-c", `f=$(gofmt -l $(git ls-files '*.go')); echo "$f"; test -z "$f"`)
+	n.command("go vet", "go", "vet", "./...")
+	// One QEMU at a time: packages run one after another where boots are involved.
+	n.goTest("unit", nil, append([]string{"-timeout", "15m", "-p", "2"}, nonBoot()...)...)
+	n.goTest("race", []string{"CGO_ENABLED=1"}, append([]string{"-timeout", "15m", "-race"}, racePackages()...)...)
+	n.goTest("boots", nil, "-timeout", "40m", "-p", "1", "./tests/boot/...")
+	fmt.Printf("took %s\n", time.Since(start).Round(time.Second))
+	fmt.Printf("%d passed, %d failed, %d skipped\n", n.passed, n.failed, n.skipped)
+	if n.failed > 0 || n.passed == 0 {
+		os.Exit(1)
+	}
+}
+
+func (n *tally) command(name string, argv ...string) {
+	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	if err != nil {
+		fmt.Printf("--- FAIL: %s\n%s\n", name, out)
+		n.failed++
+		return
+	}
+	fmt.Printf("ok  %s\n", name)
+	n.passed++
+}
+
+// goTest runs packages with -json, counts tests (not packages), and prints the
+// output of what failed.
+func (n *tally) goTest(stage string, env []string, args ...string) {
+	fmt.Printf("== %s\n", stage)
+	cmd := exec.Command("go", append([]string{"test", "-json", "-count=1"}, args...)...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		fmt.Printf("--- FAIL: %s: %v\n", stage, err)
+		n.failed++
+		return
+	}
+	before := n.failed
+	output := map[string][]string{}
+	sc := bufio.NewScanner(out)
+	sc.Buffer(nil, 16<<20)
+	for sc.Scan() {
+		var e event
+		if json.Unmarshal(sc.Bytes(), &e) != nil {
+			fmt.Println(sc.Text())
+			continue
+		}
+		n.event(&e, output)
+	}
+	if err := cmd.Wait(); err != nil && n.failed == before {
+		fmt.Printf("--- FAIL: %s: %v\n", stage, err)
+		n.failed++
+	}
+}
+
+func (n *tally) event(e *event, output map[string][]string) {
+	key := e.Package + " " + e.Test
+	switch e.Action {
+	case "output", "build-output":
+		output[key] = append(output[key], e.Output)
+	case "pass", "skip":
+		if e.Test == "" {
+			if e.Action == "pass" {
+				fmt.Printf("ok  %s %.1fs\n", e.Package, e.Elapsed)
+			}
+		} else if e.Action == "skip" {
+			fmt.Printf("skipped %s: %s", key, strings.Join(output[key], ""))
+			n.skipped++
+		} else {
+			n.passed++
+		}
+		delete(output, key)
+	case "fail", "build-fail":
+		fmt.Printf("--- FAIL: %s\n%s", key, strings.Join(output[key], ""))
+		if e.Test != "" || len(output[key]) > 0 {
+			n.failed++
+		}
+		delete(output, key)
+	}
+}
+
+func packages() []string {
+	out, err := exec.Command("go", "list", "./...").Output()
+	if err != nil {
+		fmt.Println("go list:", err)
+		os.Exit(1)
+	}
+	return strings.Fields(string(out))
+}
+
+// nonBoot is everything that does not start QEMU.
+func nonBoot() []string {
+	var l []string
+	for _, p := range packages() {
+		if !strings.HasPrefix(p, "kiln/tests/boot") {
+			l = append(l, p)
+		}
+	}
+	return l
+}
+
+// racePackages are those above the seam with concurrency of their own.
+func racePackages() []string {
+	var l []string
+	for _, p := range packages() {
+		for _, w := range []string{"kiln/kernel/mm", "kiln/kernel/timer", "kiln/kernel/task", "kiln/kernel/wait", "kiln/fs", "kiln/net", "kiln/drivers", "kiln/syscalls", "kiln/tests/hosted"} {
+			if p == w || strings.HasPrefix(p, w+"/") {
+				l = append(l, p)
+			}
+		}
+	}
+	return l
+}
