@@ -103,6 +103,8 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 		if err := b.out.Add(m.Program, n); err != nil {
 			return nil, err
 		}
+	} else if beside(m) {
+		b.hostHas = true // its libraries come from the host first
 	} else if err := b.program(m.Program); err != nil {
 		return nil, err
 	}
@@ -119,6 +121,16 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 		img.Packages = b.set.Names()
 	}
 	return img, nil
+}
+
+// beside says whether the program is one of the manifest's own files.
+func beside(m *manifest.Manifest) bool {
+	for _, f := range m.Files {
+		if path.Clean(f.Path) == path.Clean(m.Program) && f.From != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // program copies the executable, from the host if it is there.
@@ -154,7 +166,7 @@ func (b *builder) file(m *manifest.Manifest, f manifest.File) error {
 	case f.Dir:
 		err = b.out.Add(f.Path, tree.Dir(0o755))
 	case f.From != "":
-		err = b.beside(m.Dir, f)
+		err = b.copyBeside(m.Dir, f)
 	default:
 		err = b.fromSource(f)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -221,8 +233,8 @@ func excluded(patterns []string, rel string) bool {
 	return false
 }
 
-// beside copies a file or folder that stands beside the manifest.
-func (b *builder) beside(dir fs.FS, f manifest.File) error {
+// copyBeside copies a file or folder that stands beside the manifest.
+func (b *builder) copyBeside(dir fs.FS, f manifest.File) error {
 	return fs.WalkDir(dir, f.From, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return fmt.Errorf("%s, which should be beside the manifest, cannot be read: %w", f.From, err)

@@ -120,8 +120,8 @@ func notYet(name string) *cobra.Command {
 func (a *app) buildCmd() *cobra.Command {
 	var output, program string
 	c := &cobra.Command{
-		Use:   "build PATH|NAME|deb:PACKAGE|DIR",
-		Short: "Bake a program, a manifest, a Debian package or an unpacked root",
+		Use:   "build PATH|NAME|deb:PACKAGE|oci:REF|DIR",
+		Short: "Bake a program, a manifest, a Debian package, a container image or an unpacked root",
 		Args:  exactly(1, "what to bake"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.build(cmd.Context(), args[0], program, output)

@@ -9,12 +9,10 @@ package deb
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"strconv"
 	"strings"
@@ -193,47 +191,7 @@ func usrPath(name string) string {
 
 func (p *Package) readData(t *tar.Reader) error {
 	p.Files = tree.New()
-	var total int64
-	for {
-		h, err := t.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		name := usrPath(h.Name)
-		n := &tree.Node{Mode: h.FileInfo().Mode(), UID: uint32(h.Uid), GID: uint32(h.Gid), MTime: h.ModTime.Unix()}
-		switch h.Typeflag {
-		case tar.TypeReg:
-			if total += h.Size; total > maxData {
-				return fmt.Errorf("it unpacks to more than %d MB", maxData>>20)
-			}
-			var b bytes.Buffer
-			if _, err := io.Copy(&b, t); err != nil {
-				return err
-			}
-			n.Size, n.Open = h.Size, tree.OpenBytes(b.Bytes())
-		case tar.TypeDir:
-			n.MTime = tree.Epoch
-		case tar.TypeSymlink:
-			n.Link, n.MTime = h.Linkname, tree.Epoch
-			n.Mode = fs.ModeSymlink | 0o777
-		case tar.TypeLink:
-			old, err := p.Files.Lstat(usrPath(h.Linkname))
-			if err != nil {
-				return fmt.Errorf("%s is a hard link to %s, which is not there", h.Name, h.Linkname)
-			}
-			n = old
-		case tar.TypeFifo, tar.TypeChar, tar.TypeBlock:
-			n.Rdev = uint32(h.Devmajor<<8 | h.Devminor&0xff | h.Devminor&^0xff<<12)
-		default:
-			continue
-		}
-		if err := p.Files.Add(name, n); err != nil {
-			return err
-		}
-	}
+	return p.Files.AddTar(t, maxData, usrPath)
 }
 
 // BaseLayout is the links into /usr that every Debian root has.

@@ -73,14 +73,22 @@ func ReadFile(name string) (*Package, error) {
 	return p, nil
 }
 
-// aptTimeout bounds a question to apt, downloadTimeout a package.
+// aptTimeout bounds a question to apt, downloadTimeout a package; freshFor is how long
+// apt's word on which version is current is taken.
 const (
 	aptTimeout      = 60 * time.Second
 	downloadTimeout = 10 * time.Minute
+	freshFor        = 24 * time.Hour
 )
 
 // file is the path of the package's file in the cache.
 func (f *Fetcher) file(ctx context.Context, name string) (string, error) {
+	// Asking apt takes a third of a second for each package, so an answer holds a day.
+	if old := f.cached(name); old != "" {
+		if fi, err := os.Stat(old); err == nil && time.Since(fi.ModTime()) < freshFor {
+			return old, nil
+		}
+	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		if old := f.cached(name); old != "" {
 			return old, nil
@@ -97,6 +105,7 @@ func (f *Fetcher) file(ctx context.Context, name string) (string, error) {
 	for _, dir := range []string{f.Dir, "/var/cache/apt/archives"} {
 		file := filepath.Join(dir, base)
 		if _, err := os.Stat(file); err == nil {
+			os.Chtimes(file, time.Time{}, time.Now()) // current as of now
 			return file, nil
 		}
 	}
@@ -167,6 +176,7 @@ func (f *Fetcher) download(ctx context.Context, name, base string) (string, erro
 		return "", fmt.Errorf("apt-get fetched %d files for the package %s, expected one", len(got), name)
 	}
 	file := filepath.Join(f.Dir, base)
+	os.Chtimes(got[0], time.Time{}, time.Now()) // apt-get sets the server's time
 	if err := os.Rename(got[0], file); err != nil { // whole or not at all
 		return "", err
 	}

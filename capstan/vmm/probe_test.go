@@ -7,9 +7,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kiln/capstan/vmm/vmmtest"
 )
 
 func TestMain(m *testing.M) {
+	vmmtest.Main()
 	ProbeMain()
 	os.Exit(m.Run())
 }

@@ -1,0 +1,137 @@
+package bake
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"debug/elf"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"kiln/capstan/elfinfo/elftest"
+	"kiln/capstan/tree"
+)
+
+func layerOf(t *testing.T, files map[string]string) v1.Layer {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for n, data := range files {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: n, Mode: 0o755, Uid: 5, Size: int64(len(data))}); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(w, data)
+	}
+	w.Close()
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func container(t *testing.T, arch string) v1.Image {
+	t.Helper()
+	prog := string(elftest.Make(elftest.Spec{Type: elf.ET_EXEC}))
+	img, err := mutate.AppendLayers(empty.Image,
+		layerOf(t, map[string]string{"opt/bin/server": prog, "gone": "x", "etc/passwd": "web:x:33:44::/:\n"}),
+		layerOf(t, map[string]string{".wh.gone": "", "kept": "new"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f = f.DeepCopy()
+	f.OS, f.Architecture = "linux", arch
+	f.Config = v1.Config{Entrypoint: []string{"server"}, Cmd: []string{"-v"}, Env: []string{"PATH=/usr/bin:/opt/bin", "A=b"},
+		WorkingDir: "/srv", User: "web", ExposedPorts: map[string]struct{}{"8080/tcp": {}, "53/udp": {}}}
+	if img, err = mutate.ConfigFile(img, f); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func TestContainersBakeWithTheirConfiguration(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "web")
+	p, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AppendImage(container(t, "amd64")); err != nil {
+		t.Fatal(err)
+	}
+	tag, _ := name.NewTag("web:1")
+	file := filepath.Join(t.TempDir(), "web.tar")
+	if err := tarball.WriteToFile(file, tag, container(t, "amd64")); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{dir, file} {
+		img, err := FromOCI(context.Background(), ref, "", &Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := img.Config
+		if c.Name != "web" || c.Program != "/opt/bin/server" || strings.Join(c.Args, " ") != "server -v" || c.UID != 33 || c.GID != 44 ||
+			c.WorkDir != "/srv" || len(c.Ports) != 1 || c.Ports[0] != 8080 || !strings.Contains(strings.Join(c.Env, " "), "A=b") {
+			t.Errorf("%+v", c)
+		}
+		if _, err := img.Root.Lstat("/gone"); err == nil {
+			t.Error("a file that a later layer removes is there")
+		}
+		if n, err := img.Root.Lstat("/kept"); err != nil || n.UID != 5 {
+			t.Errorf("%+v %v", n, err)
+		}
+		if n, err := img.Root.Lstat("/tmp"); err != nil || n.Mode&0o777 != 0o777 {
+			t.Errorf("no /tmp to write to: %v", err)
+		}
+	}
+}
+
+func TestContainersThatCannotRunAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	p, _ := layout.Write(dir, empty.Index)
+	p.AppendImage(container(t, "arm64"))
+	if _, err := FromOCI(context.Background(), dir, "", &Options{}); err == nil || !strings.Contains(err.Error(), "amd64") {
+		t.Error(err)
+	}
+	for _, ref := range []string{"", "UPPER CASE", t.TempDir()} {
+		if _, err := FromOCI(context.Background(), ref, "", &Options{}); err == nil {
+			t.Errorf("%q is taken for a container image", ref)
+		}
+	}
+}
+
+func TestRootKeepsItsOwnFilesAndGetsWhatItLacks(t *testing.T) {
+	root := tree.New()
+	root.Add("/bin/prog", tree.File(0o755, elftest.Make(elftest.Spec{Type: elf.ET_EXEC})))
+	root.Add("/etc/passwd", tree.File(0o600, []byte("mine")))
+	root.Add("/usr/share/doc/big", tree.File(0o644, []byte("doc")))
+	img, err := FromRoot(context.Background(), root, "/bin/prog", &Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := img.Root.Lstat("/etc/passwd"); err != nil || n.Size != 4 || n.Mode != 0o600 {
+		t.Errorf("%+v %v", n, err)
+	}
+	if n, err := img.Root.Lstat("/bin"); err != nil || !n.Mode.IsDir() {
+		t.Errorf("%+v %v", n, err)
+	}
+	for _, p := range []string{"/proc", "/dev", "/tmp", "/etc/hosts"} {
+		if _, err := img.Root.Lstat(p); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := img.Root.Lstat("/usr/share/doc/big"); err == nil {
+		t.Error("documentation is in the image")
+	}
+}

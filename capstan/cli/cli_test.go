@@ -1,0 +1,343 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"kiln/capstan/bake/baketest"
+	"kiln/capstan/elfinfo/elftest"
+	"kiln/capstan/vmm"
+	"kiln/capstan/vmm/vmmtest"
+	"kiln/kernel/image"
+)
+
+var t0 = time.Unix(1e9, 0)
+
+func TestMain(m *testing.M) {
+	vmmtest.Main()
+	vmm.ProbeMain()
+	os.Exit(m.Run())
+}
+
+// pack runs the command in a folder of its own.
+func pack(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = Main(context.Background(), args, &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+func write(t *testing.T, name string, b []byte) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// static is a program without libraries.
+func static() []byte { return elftest.Make(elftest.Spec{Type: elf.ET_EXEC}) }
+
+// Every row of what bad input gets: one sentence on what and what to do, status 1 or 2.
+func TestBadInputGetsOneSentenceAndStatus(t *testing.T) {
+	baketest.Setup(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	good := elftest.Make(elftest.Spec{Needed: []string{"libnone.so.9"}, Interp: "/lib64/ld-linux-x86-64.so.2"})
+	write(t, "text", []byte("hello\n"))
+	write(t, "prog32", elftest.Make(elftest.Spec{Class: elf.ELFCLASS32}))
+	write(t, "arm64", elftest.Make(elftest.Spec{Machine: elf.EM_AARCH64}))
+	write(t, "cut", good[:len(good)-30])
+	write(t, "nolib", elftest.Make(elftest.Spec{Type: elf.ET_EXEC, Needed: []string{"libnone.so.9"}}))
+	write(t, "nointerp", elftest.Make(elftest.Spec{Interp: "/lib64/ld-none.so"}))
+	write(t, "good", static())
+	write(t, "script", []byte("#!/usr/bin/python3\n"))
+	write(t, "badyaml/manifest.yaml", []byte("name: x\nprogram: /x\nprots: [80]\n"))
+	os.MkdirAll("rootdir/bin", 0o755)
+	for _, c := range []struct {
+		args   string
+		status int
+		want   []string
+	}{
+		{"./text", 2, []string{"./text is not an ELF file", "pack ls"}},
+		{"./script", 2, []string{"is a script", "manifest"}},
+		{"./prog32", 2, []string{"32-bit", "amd64"}},
+		{"build ./arm64", 2, []string{"64-bit Arm", "amd64"}},
+		{"./cut", 2, []string{"truncated", "again"}},
+		{"./nolib", 2, []string{"libnone.so.9", "install"}},
+		{"./nointerp", 2, []string{"/lib64/ld-none.so", "install"}},
+		{"run ./nolib", 2, []string{"libnone.so.9"}},
+		{"ngnix", 2, []string{`"ngnix"`, "did you mean nginx?", "pack ls"}},
+		{"run radis", 2, []string{"did you mean redis?"}},
+		{"inspct", 2, []string{"did you mean inspect?"}},
+		{"./nosuchfile", 2, []string{"there is no file ./nosuchfile"}},
+		{"./good -o /proc/nothing/x.img", 1, []string{"cannot write /proc/nothing/x.img", "-o"}},
+		{"./good -o rootdir", 1, []string{"it is a folder", "-o"}},
+		{"build rootdir", 1, []string{"manifest.yaml", "--program"}},
+		{"build rootdir --program /bin/x", 1, []string{"/bin/x"}},
+		{"build badyaml", 1, []string{"prots"}},
+		{"build", 2, []string{"what to bake", "--help"}},
+		{"build a b", 2, []string{`"b"`}},
+		{"a b", 2, []string{"one name at a time"}},
+		{"--nosuchflag", 2, []string{"nosuchflag", "--help"}},
+		{"run", 2, []string{"what to run"}},
+		{"run ./good ./good", 2, []string{"put -- before"}},
+		{"run -m lots ./good", 2, []string{"lots", "64M"}},
+		{"run -c 0 ./good", 2, []string{"CPUs"}},
+		{"run -p 80 ./good", 2, []string{`"80"`, "8080:80"}},
+		{"run -e =x ./good", 2, []string{"NAME=VALUE"}},
+		{"run --vmm vax ./good", 2, []string{"vax", "microvm"}},
+		{"run --accel warp ./good", 2, []string{"warp", "tcg"}},
+		{"run --net wet ./good", 2, []string{"wet", "tap:"}},
+		{"run -d ./good", 2, []string{"-d is not in this version"}},
+		{"run --root moon ./good", 2, []string{"moon"}},
+		{"inspect ./good", 2, []string{"no image", "pack NAME"}},
+		{"inspect ./nosuchfile", 2, []string{"cannot be read"}},
+		{"export x", 2, []string{"not in this version"}},
+		{"build oci:", 1, []string{"oci:NAME:TAG", "folder"}},
+		{"build deb:No/Such", 1, []string{"name of a Debian package"}},
+		{"--kernel ./text ./good", 1, []string{"not a kernel", "make kernel"}},
+		{"--kernel ./nosuchfile ./good", 1, []string{"./nosuchfile", "cannot be read"}},
+	} {
+		vmmtest.Install(t, "exit 0")
+		status, out, errs := pack(t, strings.Fields(c.args)...)
+		if status != c.status || strings.Count(errs, "\n") != 1 || !strings.HasPrefix(errs, "pack: ") || out != "" {
+			t.Errorf("pack %s: status %d, %q %q", c.args, status, out, errs)
+		}
+		for _, w := range c.want {
+			if !strings.Contains(errs, w) {
+				t.Errorf("pack %s: %q does not say %q", c.args, errs, w)
+			}
+		}
+		left, _ := filepath.Glob(filepath.Join(dir, "*.img"))
+		hidden, _ := filepath.Glob(filepath.Join(dir, ".*"))
+		if len(left)+len(hidden) != 0 {
+			t.Errorf("pack %s left %v %v behind", c.args, left, hidden)
+		}
+	}
+}
+
+func TestWithoutQEMUAndWithoutAKernelPackSaysSo(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "good", static())
+	t.Setenv("PATH", t.TempDir())
+	if status, _, errs := pack(t, "run", "./good"); status != 1 || !strings.Contains(errs, "apt install qemu-system-x86") || strings.Count(errs, "\n") != 1 {
+		t.Errorf("%d %q", status, errs)
+	}
+	t.Setenv("KILN_KERNEL", "")
+	if status, _, errs := pack(t, "./good"); status != 1 || !strings.Contains(errs, "make kernel") || strings.Count(errs, "\n") != 1 {
+		t.Errorf("%d %q", status, errs)
+	}
+}
+
+func TestTooLittleMemoryIsRefusedWithWhatIsNeeded(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "good", static())
+	args := vmmtest.Install(t, "ctl exit 0")
+	status, _, errs := pack(t, "run", "-m", "8M", "./good")
+	if status != 2 || !strings.Contains(errs, "8.0 MB is too little memory for good, which needs at least") {
+		t.Fatalf("%d %q", status, errs)
+	}
+	// What it says is enough is taken.
+	_, need, _ := strings.Cut(strings.TrimSpace(errs), "say -m ")
+	if status, _, errs := pack(t, "run", "--quiet", "-m", need, "./good"); status != 0 || errs != "" {
+		t.Fatalf("-m %s: %d %q", need, status, errs)
+	}
+	mb, _ := strconv.Atoi(strings.TrimSuffix(need, "M"))
+	if !contains(args(), strconv.Itoa(mb*1024)+"k") {
+		t.Errorf("-m %s is not in %q", need, args())
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+// config is the configuration of the kernel that the fake QEMU was started with, which
+// must still be there, so the plan lists it.
+func TestRunGivesTheProgramsStatusAndItsOverrides(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "good", static())
+	if status, _, errs := pack(t, "./good", "-o", "good.img"); status != 0 {
+		t.Fatal(errs)
+	}
+	args := vmmtest.Install(t, "print hello;ctl exit 42")
+	status, out, errs := pack(t, "run", "--accel", "tcg", "-p", "none", "good.img")
+	if status != 42 || out != "hello\n" || errs != "" {
+		t.Errorf("%d %q %q", status, out, errs)
+	}
+	if !contains(args(), "good.img") {
+		t.Errorf("an image that needs no change is not booted as it is: %q", args())
+	}
+	p, err := vmm.Prepare("good.img", "auto", func(c *image.Config) bool {
+		f := runFlags{env: []string{"HOME=/x", "A=b=c"}, strace: true}
+		return f.override(c, []string{"one", "two words"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	f, err := os.Open(p.Kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fi, _ := f.Stat()
+	img, err := image.Open(f, fi.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := img.Config
+	env := strings.Join(c.Env, " ")
+	if strings.Join(c.Args, "|") != "good|one|two words" || !c.Strace || strings.Count(env, "HOME=") != 1 || !strings.Contains(env, "HOME=/x A=b=c") {
+		t.Errorf("%+v", c)
+	}
+	if img.Header.RootLen == 0 || p.Root != nil {
+		t.Errorf("the root is not in the second image: %+v", img.Header)
+	}
+}
+
+func TestALargeRootGoesToADisk(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "root/bin/good", static())
+	write(t, "root/data", make([]byte, 33<<20))
+	if status, _, errs := pack(t, "build", "root", "--program", "/bin/good", "-o", "big.img"); status != 0 {
+		t.Fatal(errs)
+	}
+	for _, c := range []struct {
+		root string
+		disk bool
+	}{{"auto", true}, {"memory", false}} {
+		args := vmmtest.Install(t, "ctl exit 0")
+		if status, _, errs := pack(t, "run", "-q", "--accel", "tcg", "--root", c.root, "big.img"); status != 0 {
+			t.Fatal(errs)
+		}
+		all := strings.Join(args(), " ")
+		if strings.Contains(all, "serial=kiln-root") != c.disk || strings.Contains(all, "-kernel big.img") == c.disk {
+			t.Errorf("--root %s: %s", c.root, all)
+		}
+		if !c.disk {
+			continue
+		}
+		// The disk is the part of the image's file where the root is.
+		var dev struct {
+			Offset int64
+			Size   int64
+			File   struct{ Filename string }
+		}
+		for _, a := range args() {
+			if strings.HasPrefix(a, "{") {
+				if err := json.Unmarshal([]byte(a), &dev); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		b, err := os.ReadFile(dev.File.Filename)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dev.Offset%4096 != 0 || dev.Offset+dev.Size > int64(len(b)) || !bytes.Equal(b[dev.Offset+1024:][:4], []byte{0xe2, 0xe1, 0xf5, 0xe0}) {
+			t.Errorf("no root at %d of %s", dev.Offset, dev.File.Filename)
+		}
+	}
+}
+
+func TestPortsOfTheImageAreForwarded(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "web/prog", static())
+	write(t, "web/manifest.yaml", []byte("name: web\nprogram: /prog\nports: [80]\nfiles: [{path: /prog, from: prog, mode: 0755}]\n"))
+	args := vmmtest.Install(t, "ctl exit 0")
+	// The manifest's program comes from its files only if it is not on the host.
+	status, _, errs := pack(t, "run", "--accel", "tcg", "web")
+	if status == 0 {
+		if all := strings.Join(args(), " "); !strings.Contains(all, "hostfwd=tcp:127.0.0.1:") || !strings.Contains(errs, "port 80 of the machine is 127.0.0.1:") {
+			t.Errorf("%q %s", errs, all)
+		}
+	} else {
+		t.Fatal(errs)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	if status, _, errs := pack(t, "run", "--accel", "tcg", "-p", taken+":80", "web"); status != 1 || !strings.Contains(errs, "port "+taken) {
+		t.Errorf("%d %q", status, errs)
+	}
+}
+
+func TestListsHaveJSON(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	status, out, errs := pack(t, "ls", "--json")
+	var list []struct{ Name, About string }
+	if err := json.Unmarshal([]byte(out), &list); status != 0 || err != nil || len(list) < 7 {
+		t.Errorf("%d %v %q %q", status, err, out, errs)
+	}
+	for _, e := range list {
+		if e.About == "" {
+			t.Errorf("%s has no word on what it is", e.Name)
+		}
+	}
+	write(t, "good", static())
+	if status, _, errs := pack(t, "./good"); status != 0 || !strings.Contains(errs, "good.img") {
+		t.Fatal(errs)
+	}
+	status, out, _ = pack(t, "inspect", "--json", "good.img")
+	var r report
+	if err := json.Unmarshal([]byte(out), &r); err != nil || status != 0 {
+		t.Fatal(status, err)
+	}
+	found := false
+	for _, f := range r.Files {
+		found = found || f.Path == "/usr/local/bin/good" && f.Mode == "-rwxr-xr-x" && f.UID == 0
+	}
+	if !found || !bytes.Contains(r.Config, []byte("/usr/local/bin/good")) {
+		t.Errorf("%s", out)
+	}
+	if status, out, _ = pack(t, "inspect", "good.img"); status != 0 || !strings.Contains(out, "/usr/local/bin/good") {
+		t.Errorf("%d %s", status, out)
+	}
+}
+
+func TestSameInputGivesTheSameImage(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "good", static())
+	var first []byte
+	for _, name := range []string{"a.img", "b.img"} {
+		if status, _, errs := pack(t, "./good", "-o", name); status != 0 {
+			t.Fatal(errs)
+		}
+		os.Chtimes("good", t0, t0)
+		b, _ := os.ReadFile(name)
+		if first == nil {
+			first = b
+		} else if !bytes.Equal(first, b) {
+			t.Error("two images of one program differ")
+		}
+	}
+}

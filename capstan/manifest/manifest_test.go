@@ -1,0 +1,71 @@
+package manifest
+
+import (
+	"strings"
+	"testing"
+)
+
+const good = "name: web\nprogram: /usr/bin/web\n"
+
+func TestMistakesInAManifestAreErrors(t *testing.T) {
+	for doc, want := range map[string]string{
+		"":                                                    "empty",
+		good + "prots: [80]\n":                                "prots",
+		good + "---\nname: two\n":                             "more than one",
+		"name: a b\nprogram: /x\n":                            "name",
+		"name: x\nprogram: bin/x\n":                           "absolute",
+		good + "ports: [0]\n":                                 "port 0",
+		good + "memory: much\n":                               "64M",
+		good + "at_exit: sleep\n":                             "poweroff",
+		good + "network: {mode: magic}\n":                     "dhcp",
+		good + "env: {\"A=B\": c}\n":                          "A=B",
+		good + "files: [{path: x}]\n":                         "absolute",
+		good + "files: [{path: /x, from: ../y}]\n":            "beside",
+		good + "files: [{path: /x, link: y, dir: true}]\n":    "more than one of",
+		good + "files: [{path: /x, exclude: [\"[\"]}]\n":      "pattern",
+		good + "files: [{path: /x, mode: 0777777}]\n":         "mode",
+		good + "build: {go: /abs}\n":                          "beside",
+		good + "smoke: [{name: nothing}]\n":                   "checks nothing",
+		good + "smoke: [{http: {port: 1}, tcp: {port: 2}}]\n": "both",
+		"name: [": "not right",
+	} {
+		if _, err := Parse([]byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", doc, err)
+		}
+	}
+}
+
+func TestConfigHasWhatTheManifestSays(t *testing.T) {
+	m, err := Parse([]byte(good + `argv0: httpd
+args: [-x, "a b"]
+env: {B: "2", PATH: /bin}
+memory: 256M
+user: {uid: 33, gid: 34}
+ports: [80]
+mounts: [{type: tmpfs, target: /data, options: size=1M}]
+limits: {nofile: {soft: 10, hard: -1}}
+network: {mode: static, address: 10.0.0.2/24}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := m.Config()
+	if strings.Join(c.Args, "|") != "httpd|-x|a b" || strings.Join(c.Env, " ") != "B=2 HOME=/root PATH=/bin TERM=linux" ||
+		c.UID != 33 || c.GID != 34 || c.Memory != 256<<20 || c.Mounts[0].Target != "/data" || c.Limits["nofile"].Hard != -1 ||
+		c.Network.Address != "10.0.0.2/24" || c.Hostname != "web" {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for s, want := range map[string]int64{"8M": 8 << 20, "1g": 1 << 30, "512KiB": 512 << 10, "100": 100, "2MB": 2 << 20} {
+		if got, err := ParseSize(s); err != nil || got != want {
+			t.Errorf("%s: %d %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "M", "-1M", "0", "1X", "99999999999G", "1.5G"} {
+		if got, err := ParseSize(s); err == nil {
+			t.Errorf("%q is %d", s, got)
+		}
+	}
+}

@@ -1,0 +1,323 @@
+// Package smoke tries images out: it boots an entry with `pack run`, does what the
+// manifest's smoke section says, stops the machine, and compares.
+//
+// It is one runner for all entries and knows none by name.
+package smoke
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"kiln/capstan/manifest"
+)
+
+// Runner runs smoke tests.
+type Runner struct {
+	Pack string   // the pack executable
+	Args []string // more flags for `pack run`
+	Env  []string // beside this process's
+	// Limit bounds one try, from start to end; 0 is 2 minutes.
+	Limit time.Duration
+}
+
+// Failure is a try that did not do what it should, with the console.
+type Failure struct {
+	Why     error
+	Console string
+}
+
+func (f *Failure) Error() string {
+	return fmt.Sprintf("%v; the console:\n%s", f.Why, f.Console)
+}
+
+func (f *Failure) Unwrap() error { return f.Why }
+
+// Run does one try of the image or entry ref.
+func (r *Runner) Run(ctx context.Context, ref string, s *manifest.Smoke) error {
+	limit := r.Limit
+	if limit == 0 {
+		limit = 2 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	guest := 0
+	switch {
+	case s.HTTP != nil:
+		guest = s.HTTP.Port
+	case s.TCP != nil:
+		guest = s.TCP.Port
+	}
+	addr := ""
+	args := []string{"run", "--quiet"}
+	if guest != 0 {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		args = append(args, "-p", fmt.Sprintf("%d:%d", port, guest))
+	} else {
+		args = append(args, "-p", "none")
+	}
+	args = append(append(args, r.Args...), ref)
+	if s.Args != nil {
+		args = append(append(args, "--"), s.Args...)
+	}
+	p, err := r.start(args)
+	if err != nil {
+		return err
+	}
+	defer p.kill()
+	if err := r.try(ctx, p, s, addr); err != nil {
+		p.kill()
+		return &Failure{err, p.console()}
+	}
+	return nil
+}
+
+func (r *Runner) try(ctx context.Context, p *process, s *manifest.Smoke, addr string) error {
+	repeat := max(1, s.Requests)
+	switch {
+	case s.HTTP != nil:
+		for range repeat {
+			if err := p.until(ctx, func() error { return get(ctx, addr, s) }); err != nil {
+				return err
+			}
+		}
+	case s.TCP != nil:
+		for range repeat {
+			if err := p.until(ctx, func() error { return talk(ctx, addr, s) }); err != nil {
+				return err
+			}
+		}
+	default:
+		return p.end(ctx, s)
+	}
+	if err := inOrder(p.stdout(), s.Output); err != nil {
+		return err
+	}
+	return p.stop(ctx)
+}
+
+// errRetry is a failure that a machine which still boots explains.
+var errRetry = errors.New("the program does not answer")
+
+func get(ctx context.Context, addr string, s *manifest.Smoke) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+addr+s.HTTP.Path, nil)
+	if err != nil {
+		return err
+	}
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := c.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRetry, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return fmt.Errorf("GET %s: %w", s.HTTP.Path, err)
+	}
+	want := s.HTTP.Status
+	if want == 0 {
+		want = http.StatusOK
+	}
+	if resp.StatusCode != want {
+		return fmt.Errorf("GET %s gives status %d, not %d", s.HTTP.Path, resp.StatusCode, want)
+	}
+	for _, c := range s.HTTP.Contains {
+		if !bytes.Contains(body, []byte(c)) {
+			return fmt.Errorf("GET %s gives %d bytes without %q:\n%.500s", s.HTTP.Path, len(body), c, body)
+		}
+	}
+	return nil
+}
+
+func talk(ctx context.Context, addr string, s *manifest.Smoke) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRetry, err)
+	}
+	defer conn.Close()
+	for i, step := range s.TCP.Steps {
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.WriteString(conn, step.Send); err != nil {
+			return first(i, err)
+		}
+		got := make([]byte, len(step.Expect))
+		if n, err := io.ReadFull(conn, got); err != nil {
+			if n > 0 {
+				return fmt.Errorf("%q answers %q, then: %w", step.Send, got[:n], err)
+			}
+			return first(i, err)
+		}
+		if string(got) != step.Expect {
+			return fmt.Errorf("%q answers %q, not %q", step.Send, got, step.Expect)
+		}
+	}
+	return nil
+}
+
+// first says that an error before anything was answered may be a machine that boots:
+// QEMU's user network takes connections from the start and drops them.
+func first(i int, err error) error {
+	if i == 0 {
+		return fmt.Errorf("%w: %w", errRetry, err)
+	}
+	return err
+}
+
+// inOrder looks for lines in a console's output.
+func inOrder(out string, lines []string) error {
+	rest := strings.Split(strings.ReplaceAll(out, "\r", ""), "\n")
+	for _, want := range lines {
+		i := 0
+		for i < len(rest) && strings.TrimRight(rest[i], " ") != want {
+			i++
+		}
+		if i == len(rest) {
+			return fmt.Errorf("the console does not show the line %q in its place", want)
+		}
+		rest = rest[i+1:]
+	}
+	return nil
+}
+
+// process is a `pack run`.
+type process struct {
+	cmd      *exec.Cmd
+	done     chan struct{}
+	err      error
+	out, all buffer
+}
+
+func (r *Runner) start(args []string) (*process, error) {
+	p := &process{cmd: exec.Command(r.Pack, args...), done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), r.Env...)
+	p.cmd.Stdout = io.MultiWriter(&p.out, &p.all)
+	p.cmd.Stderr = &p.all
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// until repeats a try until it works, fails in a way that waiting does not mend, or
+// the machine or the time ends.
+func (p *process) until(ctx context.Context, try func() error) error {
+	for {
+		err := try()
+		if !errors.Is(err, errRetry) {
+			return err
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("the machine ended with status %d before it answered", p.status())
+		case <-ctx.Done():
+			return fmt.Errorf("no answer in time: %w", err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// end waits for a program that ends by itself.
+func (p *process) end(ctx context.Context, s *manifest.Smoke) error {
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return errors.New("the program did not end in time")
+	}
+	if got := p.status(); got != s.Status {
+		return fmt.Errorf("the exit status is %d, not %d", got, s.Status)
+	}
+	return inOrder(p.stdout(), s.Output)
+}
+
+// stop asks pack to end and waits. A server that catches SIGTERM ends with a status of
+// its choice, another of the signal; anything else is a failure.
+func (p *process) stop(ctx context.Context) error {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return errors.New("the machine did not stop in time")
+	case <-time.After(30 * time.Second):
+		return errors.New("the machine did not stop within 30 s of SIGTERM")
+	}
+	switch st := p.status(); st {
+	case 0, 128 + int(syscall.SIGTERM):
+		return nil
+	default:
+		return fmt.Errorf("stopped by SIGTERM, it ended with status %d", st)
+	}
+}
+
+func (p *process) status() int { return p.cmd.ProcessState.ExitCode() }
+
+func (p *process) kill() {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	// Two signals make pack kill its machine.
+	for range 2 {
+		p.cmd.Process.Signal(syscall.SIGTERM)
+		time.Sleep(50 * time.Millisecond)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(5 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+func (p *process) stdout() string  { return p.out.String() }
+func (p *process) console() string { return p.all.String() }
+
+// buffer is written by one goroutine and read by another.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

@@ -1,0 +1,189 @@
+package vmm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"kiln/capstan/vmm/vmmtest"
+)
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func machine() *Machine {
+	return &Machine{Kind: "microvm", Accel: "tcg", Memory: 64 << 20, CPUs: 1, Kernel: "k", Net: "none"}
+}
+
+func TestStatusIsTheProgramsAndComesByTheControlPort(t *testing.T) {
+	for plan, want := range map[string]int{
+		"print hi;ctl exit 0":            0,
+		"ctl exit 42;exit 7":             42,
+		"ctl signal 11":                  139,
+		"ctl panic;sleep 10ms":           125,
+		"print exit 0;exit 0":            125, // the console may say anything
+		"ctl nonsense;ctl exit 3":        3,
+		"ctl exit 5;ctl exit 6":          5,
+		"print boom;error dead;exit 255": 125,
+	} {
+		vmmtest.Install(t, plan)
+		var out, errs lockedBuffer
+		status, err := Run(context.Background(), machine(), Streams{Out: &out, Err: &errs}, nil)
+		if err != nil || status != want {
+			t.Errorf("%q: status %d, %v; want %d (%s)", plan, status, err, want, errs.String())
+		}
+		if want == 125 && !strings.Contains(plan, "panic") && !strings.Contains(errs.String(), "last lines") {
+			t.Errorf("%q: nothing is said of the console: %q", plan, errs.String())
+		}
+	}
+}
+
+func TestConsoleIsStreamedBothWays(t *testing.T) {
+	vmmtest.Install(t, "print one;echo;ctl exit 0")
+	var out lockedBuffer
+	status, err := Run(context.Background(), machine(), Streams{In: strings.NewReader("typed\n"), Out: &out, Err: io.Discard, Plain: true}, nil)
+	if err != nil || status != 0 || out.String() != "one\ntyped\n" {
+		t.Errorf("%d %v %q", status, err, out.String())
+	}
+}
+
+func TestASignalStopsTheMachineInOrderAndASecondAtOnce(t *testing.T) {
+	vmmtest.Install(t, "print up;await;ctl signal 15")
+	var out lockedBuffer
+	stop := make(chan os.Signal, 2)
+	stop <- syscall.SIGINT
+	status, err := Run(context.Background(), machine(), Streams{Out: &out, Err: io.Discard}, stop)
+	if err != nil || status != 143 || !strings.Contains(out.String(), "got stop") {
+		t.Errorf("%d %v %q", status, err, out.String())
+	}
+	vmmtest.Install(t, "sleep 1m")
+	stop <- syscall.SIGINT
+	stop <- syscall.SIGINT
+	start := time.Now()
+	status, err = Run(context.Background(), machine(), Streams{Out: &out, Err: io.Discard}, stop)
+	if err != nil || status != 137 || time.Since(start) > 5*time.Second {
+		t.Errorf("%d %v after %v", status, err, time.Since(start))
+	}
+}
+
+func TestAMachineThatStaysAfterItsStatusIsKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes the time it measures")
+	}
+	vmmtest.Install(t, "ctl exit 9;sleep 1m")
+	start := time.Now()
+	status, err := Run(context.Background(), machine(), Streams{Out: io.Discard, Err: io.Discard}, nil)
+	if d := time.Since(start); err != nil || status != 9 || d > 2*offLimit {
+		t.Errorf("%d %v after %v", status, err, d)
+	}
+}
+
+func TestQEMUThatRefusesItsArgumentsIsAnErrorInOneLine(t *testing.T) {
+	vmmtest.Install(t, "error qemu-system-x86_64: no such device;exit 1")
+	status, err := Run(context.Background(), machine(), Streams{Out: io.Discard, Err: io.Discard}, nil)
+	if err == nil || err.Error() != "QEMU did not start the machine: no such device" || status == 0 {
+		t.Errorf("%d %v", status, err)
+	}
+}
+
+func TestForwardsAreParsedAndChecked(t *testing.T) {
+	for s, want := range map[string]string{"8080:80": "{127.0.0.1 8080 80}", "0:443": "{127.0.0.1 0 443}", "0.0.0.0:1:2": "{0.0.0.0 1 2}", "[::1]:5:6": "{::1 5 6}"} {
+		if f, err := ParseForward(s); err != nil || fmt.Sprintf("{%s %d %d}", f.Addr, f.Host, f.Guest) != want {
+			t.Errorf("%s: %v %v", s, f, err)
+		}
+	}
+	for _, s := range []string{"", "80", "a:b", "1:0", "1:70000", "-1:80", "host:1:2", "1:2:3"} {
+		if f, err := ParseForward(s); err == nil {
+			t.Errorf("%q is taken for %v", s, f)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f := Forward{"127.0.0.1", l.Addr().(*net.TCPAddr).Port, 80}
+	if err := f.Choose(); err == nil || !strings.Contains(err.Error(), "choose another") {
+		t.Errorf("a taken port: %v", err)
+	}
+	f.Host = 0
+	if err := f.Choose(); err != nil || f.Host == 0 {
+		t.Errorf("a free port: %v %v", f, err)
+	}
+}
+
+// The real QEMU takes the arguments of every machine; no kernel boots here.
+func TestRealQEMUTakesTheArguments(t *testing.T) {
+	qemu, err := exec.LookPath(QEMU)
+	if err != nil {
+		t.Skip("no QEMU here")
+	}
+	dir := t.TempDir()
+	disk := dir + "/a,b"
+	if err := os.WriteFile(disk, make([]byte, 8192), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range Kinds {
+		l, err := net.Listen("unix", dir+"/"+kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := machine()
+		m.Kind, m.Net, m.Control, m.CPUs = kind, "user", dir+"/"+kind, 2
+		m.Forwards = []Forward{{Addr: "127.0.0.1", Guest: 80}}
+		m.Root = &Disk{disk, 4096, 4096}
+		args, err := m.Args()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Without the kernel, stopped, and told to quit by its monitor.
+		for i, a := range args {
+			if a == "-kernel" {
+				args = append(args[:i:i], args[i+2:]...)
+				break
+			}
+		}
+		for i, a := range args {
+			if strings.HasPrefix(a, "stdio,") {
+				args[i] = "null,id=console"
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		cmd := exec.CommandContext(ctx, qemu, append(args, "-S", "-monitor", "stdio")...)
+		cmd.Stdin = strings.NewReader("info qtree\nquit\n")
+		out, err := cmd.CombinedOutput()
+		cancel()
+		l.Close()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", kind, err, out)
+		}
+		for _, want := range []string{`serial = "kiln-root"`, `name = "org.kiln.ctl"`, "virtio-net", "virtio-rng"} {
+			if !bytes.Contains(out, []byte(want)) {
+				t.Errorf("%s has no %s", kind, want)
+			}
+		}
+	}
+}
