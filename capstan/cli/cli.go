@@ -100,7 +100,7 @@ unpacked root.`,
 	root.Flags().StringVarP(&output, "output", "o", "", "the image's file (default NAME.img)")
 	root.PersistentFlags().StringVar(&a.kernel, "kernel", "", "the kernel's ELF file (default: $"+bake.KernelEnv+", kernel.elf beside pack, or build/kernel.elf)")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "say nothing but errors")
-	root.AddCommand(a.buildCmd(), a.runCmd(), a.lsCmd(), a.inspectCmd(), a.syscallsCmd())
+	root.AddCommand(a.buildCmd(), a.runCmd(), a.lsCmd(), a.inspectCmd(), a.syscallsCmd(), a.smokeCmd())
 	for _, name := range []string{"ps", "logs", "stop", "rm", "export"} {
 		root.AddCommand(notYet(name))
 	}

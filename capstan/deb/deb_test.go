@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -212,7 +213,8 @@ func TestWithoutNetworkTheCacheIsUsed(t *testing.T) {
 	fakeApt(t, nil)
 	f := &Fetcher{Dir: t.TempDir()}
 	b := testDeb("memd", "", xzData, reg("./usr/bin/memd", "x"))
-	if err := os.WriteFile(filepath.Join(f.Dir, "memd_1%3a2.2_amd64.deb"), b, 0o644); err != nil {
+	file, old := filepath.Join(f.Dir, "memd_1%3a2.2_amd64.deb"), time.Now().Add(-2*freshFor)
+	if err := errors.Join(os.WriteFile(file, b, 0o644), os.Chtimes(file, old, old)); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := f.Get(context.Background(), "memd"); err != nil || p.Name != "memd" {

@@ -176,7 +176,7 @@ func (f *Fetcher) download(ctx context.Context, name, base string) (string, erro
 		return "", fmt.Errorf("apt-get fetched %d files for the package %s, expected one", len(got), name)
 	}
 	file := filepath.Join(f.Dir, base)
-	os.Chtimes(got[0], time.Time{}, time.Now()) // apt-get sets the server's time
+	os.Chtimes(got[0], time.Time{}, time.Now())     // apt-get sets the server's time
 	if err := os.Rename(got[0], file); err != nil { // whole or not at all
 		return "", err
 	}

@@ -154,7 +154,11 @@ func talk(ctx context.Context, addr string, s *manifest.Smoke) error {
 	}
 	defer conn.Close()
 	for i, step := range s.TCP.Steps {
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		limit := time.Now().Add(20 * time.Second)
+		if d, ok := ctx.Deadline(); ok && d.Before(limit) {
+			limit = d
+		}
+		conn.SetDeadline(limit)
 		if _, err := io.WriteString(conn, step.Send); err != nil {
 			return first(i, err)
 		}
