@@ -250,7 +250,7 @@ func defaultForward(guest int) vmm.Forward {
 }
 
 func (a *app) chooseAccel(ctx context.Context, m *vmm.Machine) {
-	ok, why := vmm.KVMWorks(ctx)
+	ok, why := kvmVerdict(ctx)
 	if ok {
 		m.Accel = "kvm"
 		return

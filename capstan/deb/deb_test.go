@@ -140,6 +140,9 @@ func fakeApt(t *testing.T, debs map[string][]byte) (calls func() string) {
 	script := `#!/bin/sh
 echo "$@" >> ` + dir + `/log
 for last; do :; done
+D=` + dir + `
+[ "$last" = update ] && { [ -f $D/nonet ] && { echo "E: no network" >&2; exit 100; }; touch $D/updated; exit 0; }
+[ -f $D/stale ] && [ ! -f $D/updated ] && { echo "E: Unable to locate package $last" >&2; exit 100; }
 f=$(ls ` + dir + `/"$last"_*.deb 2>/dev/null)
 [ "$f" ] || { echo "E: Unable to locate package $last" >&2; exit 100; }
 case "$*" in
@@ -151,6 +154,7 @@ esac
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	t.Setenv("FAKE_APT", dir)
 	return func() string {
 		b, _ := os.ReadFile(filepath.Join(dir, "log"))
 		return string(b)
@@ -219,5 +223,26 @@ func TestWithoutNetworkTheCacheIsUsed(t *testing.T) {
 	}
 	if p, err := f.Get(context.Background(), "memd"); err != nil || p.Name != "memd" {
 		t.Error(p, err)
+	}
+}
+
+func TestWithoutPackageListsPackFetchesItsOwn(t *testing.T) {
+	calls := fakeApt(t, map[string][]byte{"memd": testDeb("memd", "", xzData, reg("./usr/bin/memd", "x"))})
+	dir := os.Getenv("FAKE_APT")
+	for _, f := range []string{"stale", "nonet"} {
+		if err := os.WriteFile(filepath.Join(dir, f), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := (&Fetcher{Dir: t.TempDir()}).Get(context.Background(), "memd"); err == nil || !strings.Contains(err.Error(), "no network") {
+		t.Errorf("without network: %v", err)
+	}
+	os.Remove(filepath.Join(dir, "nonet"))
+	f := &Fetcher{Dir: t.TempDir()}
+	if p, err := f.Get(context.Background(), "memd"); err != nil || p.Name != "memd" {
+		t.Fatal(p, err)
+	}
+	if !strings.Contains(calls(), "Dir::State::Lists="+f.Dir) {
+		t.Errorf("the host's lists were touched:\n%s", calls())
 	}
 }

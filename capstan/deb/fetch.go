@@ -28,6 +28,9 @@ type Fetcher struct {
 	Log func(format string, args ...any)
 
 	read map[string]*Package
+	// own is set once the host's package lists turned out to be missing or old: pack
+	// then keeps lists of its own, for which it need not be root.
+	own bool
 }
 
 // ErrNoApt means that this machine cannot fetch Debian packages.
@@ -95,11 +98,26 @@ func (f *Fetcher) file(ctx context.Context, name string) (string, error) {
 		}
 		return "", ErrNoApt
 	}
+	file, err := f.current(ctx, name)
+	if err == nil {
+		return file, nil
+	}
+	if old := f.cached(name); old != "" {
+		return old, nil
+	}
+	if f.own {
+		return "", err
+	}
+	if uerr := f.update(ctx); uerr != nil {
+		return "", fmt.Errorf("%w, and new package lists cannot be had either: %w", err, uerr)
+	}
+	return f.current(ctx, name)
+}
+
+// current is the file of the version that apt would install, fetched if need be.
+func (f *Fetcher) current(ctx context.Context, name string) (string, error) {
 	base, err := f.candidate(ctx, name)
 	if err != nil {
-		if old := f.cached(name); old != "" {
-			return old, nil
-		}
 		return "", err
 	}
 	for _, dir := range []string{f.Dir, "/var/cache/apt/archives"} {
@@ -109,13 +127,23 @@ func (f *Fetcher) file(ctx context.Context, name string) (string, error) {
 			return file, nil
 		}
 	}
-	file, err := f.download(ctx, name, base)
-	if err != nil {
-		if old := f.cached(name); old != "" {
-			return old, nil
+	return f.download(ctx, name, base)
+}
+
+// update fetches package lists into the cache, from the host's sources and checked with
+// its keys, and makes apt use them from now on.
+func (f *Fetcher) update(ctx context.Context) error {
+	f.own = true
+	for _, d := range []string{"lists/partial", "cache/archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(f.Dir, "apt", d), 0o755); err != nil {
+			return fmt.Errorf("the package cache cannot be made: %w", err)
 		}
 	}
-	return file, err
+	if f.Log != nil {
+		f.Log("fetching Debian's package lists, as this machine's are missing or old")
+	}
+	_, err := f.apt(ctx, downloadTimeout, "", "update")
+	return err
 }
 
 // cached is the newest file of that name in the cache by time, "" if there is none.
@@ -153,7 +181,7 @@ func (f *Fetcher) candidate(ctx context.Context, name string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("apt-get has no file to download for the package %s: run `apt-get update` and try again", name)
+	return "", fmt.Errorf("apt-get has no file to download for the package %s", name)
 }
 
 func (f *Fetcher) download(ctx context.Context, name, base string) (string, error) {
@@ -187,7 +215,15 @@ func (f *Fetcher) apt(ctx context.Context, limit time.Duration, dir string, args
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	// As root, apt would hand downloads to the user _apt, who cannot write here.
-	args = append([]string{"-qq", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2"}, args...)
+	opts := []string{"-qq", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2"}
+	if f.own {
+		own, err := filepath.Abs(filepath.Join(f.Dir, "apt"))
+		if err != nil {
+			return "", err
+		}
+		opts = append(opts, "-o", "Dir::State::Lists="+filepath.Join(own, "lists"), "-o", "Dir::Cache="+filepath.Join(own, "cache"))
+	}
+	args = append(opts, args...)
 	cmd := exec.CommandContext(ctx, "apt-get", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
@@ -197,6 +233,9 @@ func (f *Fetcher) apt(ctx context.Context, limit time.Duration, dir string, args
 		if ctx.Err() != nil {
 			return "", fmt.Errorf("apt-get %s took longer than %v: look at the network and try again", args[len(args)-1], limit)
 		}
+		if args[len(args)-1] == "update" {
+			return "", fmt.Errorf("apt-get update fails: %s", aptSays(errb.String()))
+		}
 		return "", aptError(args[len(args)-1], errb.String())
 	}
 	return out.String(), nil
@@ -204,14 +243,19 @@ func (f *Fetcher) apt(ctx context.Context, limit time.Duration, dir string, args
 
 func aptError(name, text string) error {
 	if strings.Contains(text, "Unable to locate package") || strings.Contains(text, "no installation candidate") {
-		return fmt.Errorf("apt knows no package %s: look at the spelling, or run `apt-get update` first", name)
+		return fmt.Errorf("apt knows no package %s: look at the spelling, or at the sources in /etc/apt", name)
 	}
+	return fmt.Errorf("apt-get cannot fetch the package %s: %s", name, aptSays(text))
+}
+
+// aptSays is the first error in apt's words.
+func aptSays(text string) string {
 	for _, line := range strings.Split(text, "\n") {
 		if msg, ok := strings.CutPrefix(line, "E: "); ok {
-			return fmt.Errorf("apt-get cannot fetch the package %s: %s", name, msg)
+			return msg
 		}
 	}
-	return fmt.Errorf("apt-get cannot fetch the package %s: %s", name, strings.TrimSpace(text))
+	return strings.Join(strings.Fields(text), " ")
 }
 
 // Set is some packages as one source, which can grow by what they depend on.

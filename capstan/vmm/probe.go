@@ -43,22 +43,22 @@ func ProbeMain() {
 	os.Exit(0)
 }
 
-// KVMWorks measures KVM. If it is not to be used, why is the reason in half a
-// sentence.
-func KVMWorks(ctx context.Context) (ok bool, why string) {
+// MeasureKVM measures KVM. If it is not to be used, why is the reason in half a
+// sentence; measured is false if there was nothing to measure.
+func MeasureKVM(ctx context.Context) (ok bool, why string, measured bool) {
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return false, "this machine has no /dev/kvm"
+		return false, "this machine has no /dev/kvm", false
 	case errors.Is(err, os.ErrPermission):
-		return false, "/dev/kvm may not be opened by this user (the group kvm may)"
+		return false, "/dev/kvm may not be opened by this user (the group kvm may)", false
 	case err != nil:
-		return false, "/dev/kvm cannot be opened: " + err.Error()
+		return false, "/dev/kvm cannot be opened: " + err.Error(), false
 	}
 	f.Close()
 	exe, err := os.Executable()
 	if err != nil {
-		return false, err.Error()
+		return false, err.Error(), false
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
@@ -77,11 +77,12 @@ func KVMWorks(ctx context.Context) (ok bool, why string) {
 	select {
 	case r := <-done:
 		if ctx.Err() != nil {
-			return false, fmt.Sprintf("KVM here takes over %v for what a CPU does in 3 ms", probeLimit)
+			return false, fmt.Sprintf("KVM here takes over %v for what a CPU does in 3 ms", probeLimit), true
 		}
-		return judge(strings.TrimSpace(string(r.out)), r.err)
+		ok, why := judge(strings.TrimSpace(string(r.out)), r.err)
+		return ok, why, true
 	case <-time.After(probeLimit + 200*time.Millisecond): // a child that cannot be killed
-		return false, "KVM here does not answer"
+		return false, "KVM here does not answer", true
 	}
 }
 
