@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 
+	"kiln/capstan/deb"
 	"kiln/capstan/elfinfo"
 	"kiln/capstan/manifest"
 	"kiln/capstan/tree"
@@ -154,7 +155,7 @@ func FromPackage(ctx context.Context, name, program string, o *Options) (*Image,
 	files := b.set.Package(name).Files
 	if program == "" {
 		var err error
-		if program, err = packageProgram(name, files); err != nil {
+		if program, err = packageProgram(b.set.Package(name)); err != nil {
 			return nil, err
 		}
 	}
@@ -173,29 +174,42 @@ func FromPackage(ctx context.Context, name, program string, o *Options) (*Image,
 }
 
 // packageProgram finds the program that a package is about.
-func packageProgram(name string, files *tree.Tree) (string, error) {
+func packageProgram(p *deb.Package) (string, error) {
 	var all []string
 	for _, dir := range []string{"/usr/bin", "/usr/sbin", "/usr/games"} {
-		names, _ := files.ReadDir(dir)
+		names, _ := p.Files.ReadDir(dir)
 		for _, n := range names {
-			p := path.Join(dir, n)
-			if _, node, _, err := tree.Resolve(files, p); err != nil || !node.Mode.IsRegular() || !isELF(node) {
+			file := path.Join(dir, n)
+			if _, node, _, err := tree.Resolve(p.Files, file); err != nil || !node.Mode.IsRegular() || !isELF(node) {
 				continue
 			}
-			if n == name {
-				return p, nil
+			if n == p.Name {
+				return file, nil
 			}
-			all = append(all, p)
+			all = append(all, file)
 		}
 	}
 	sort.Strings(all)
 	switch len(all) {
 	case 0:
-		return "", fmt.Errorf("the package %s has no program in its bin folders: name the package that has it", name)
+		hint := "name the package that has it"
+		if len(p.Depends) > 0 {
+			hint += ", perhaps " + some(p.Depends, ", ")
+		}
+		return "", fmt.Errorf("the package %s has no program in its bin folders: %s", p.Name, hint)
 	case 1:
 		return all[0], nil
 	}
-	return "", fmt.Errorf("the package %s has several programs: choose with --program one of %s", name, strings.Join(all, ", "))
+	return "", fmt.Errorf("the package %s has %d programs: choose one with --program: %s", p.Name, len(all), some(all, ", "))
+}
+
+// some joins the first few of a list.
+func some(list []string, sep string) string {
+	const few = 8
+	if len(list) <= few {
+		return strings.Join(list, sep)
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:few], sep), len(list)-few)
 }
 
 // FromDir gathers the image of a folder: one with a manifest, else an unpacked root

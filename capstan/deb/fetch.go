@@ -77,11 +77,13 @@ func ReadFile(name string) (*Package, error) {
 }
 
 // aptTimeout bounds a question to apt, downloadTimeout a package; freshFor is how long
-// apt's word on which version is current is taken.
+// apt's word on which version is current is taken, listsFor how long pack's own package
+// lists are.
 const (
 	aptTimeout      = 60 * time.Second
 	downloadTimeout = 10 * time.Minute
 	freshFor        = 24 * time.Hour
+	listsFor        = time.Hour
 )
 
 // file is the path of the package's file in the cache.
@@ -134,6 +136,10 @@ func (f *Fetcher) current(ctx context.Context, name string) (string, error) {
 // its keys, and makes apt use them from now on.
 func (f *Fetcher) update(ctx context.Context) error {
 	f.own = true
+	marker := filepath.Join(f.Dir, "apt", "updated")
+	if fi, err := os.Stat(marker); err == nil && time.Since(fi.ModTime()) < listsFor {
+		return nil
+	}
 	for _, d := range []string{"lists/partial", "cache/archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(f.Dir, "apt", d), 0o755); err != nil {
 			return fmt.Errorf("the package cache cannot be made: %w", err)
@@ -142,8 +148,10 @@ func (f *Fetcher) update(ctx context.Context) error {
 	if f.Log != nil {
 		f.Log("fetching Debian's package lists, as this machine's are missing or old")
 	}
-	_, err := f.apt(ctx, downloadTimeout, "", "update")
-	return err
+	if _, err := f.apt(ctx, downloadTimeout, "", "update"); err != nil {
+		return err
+	}
+	return os.WriteFile(marker, nil, 0o644)
 }
 
 // cached is the newest file of that name in the cache by time, "" if there is none.
