@@ -169,7 +169,7 @@ func (b *builder) file(m *manifest.Manifest, f manifest.File) error {
 		err = b.copyBeside(m.Dir, f)
 	default:
 		err = b.fromSource(f)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) && !(f.Optional && b.hostHas) {
 			if ok, ferr := b.fetch(); ferr != nil {
 				err = fmt.Errorf("%w, and: %w", err, ferr)
 			} else if ok {

@@ -1,0 +1,187 @@
+package bake
+
+import (
+	"context"
+	"debug/elf"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"kiln/capstan/deb/debtest"
+	"kiln/capstan/elfinfo"
+	"kiln/capstan/elfinfo/elftest"
+	"kiln/capstan/manifest"
+	"kiln/capstan/tree"
+)
+
+const ldso = "/lib64/ld-linux-x86-64.so.2"
+
+var dynamic = elftest.Spec{Type: elf.ET_EXEC, Interp: ldso, Needed: []string{"libweb.so.1", "libc.so.6"}}
+
+// glibcHost is a host with a C library and nothing else.
+func glibcHost(t *testing.T) *tree.Tree {
+	t.Helper()
+	h := tree.New()
+	for _, d := range []string{"bin", "sbin", "lib", "lib64"} {
+		h.Add("/"+d, tree.Symlink("usr/"+d))
+	}
+	h.Add("/usr/lib64/ld-linux-x86-64.so.2", tree.File(0o755, elftest.Make(elftest.Spec{Soname: "ld-linux-x86-64.so.2"})))
+	h.Add("/usr/lib/x86_64-linux-gnu/libc.so.6", tree.File(0o644, elftest.Make(elftest.Spec{Needed: []string{"ld-linux-x86-64.so.2"}})))
+	return h
+}
+
+func parse(t *testing.T, doc string, files fstest.MapFS) *manifest.Manifest {
+	t.Helper()
+	m, err := manifest.Parse([]byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Dir = files
+	return m
+}
+
+const webManifest = `name: web
+program: /usr/sbin/web
+packages: [web]
+files:
+  - {path: /etc/web/types}
+  - {path: /etc/web/web.conf, from: web.conf, mode: 0600, uid: 33}
+  - {path: /var/log/web, dir: true}
+  - {path: /etc/web/none, optional: true}
+  - {path: /usr/share/web, exclude: [test, "sub/x*"]}
+users: [{name: www, uid: 33, gid: 34}]
+`
+
+func webPackages() map[string][]byte {
+	elfData := func(s elftest.Spec) string { return string(elftest.Make(s)) }
+	return map[string][]byte{
+		"web": debtest.Package("web", "libc6, libweb1, web-data", debtest.XZ, debtest.Reg("./usr/sbin/web", elfData(dynamic)),
+			debtest.Reg("./etc/web/types", "types"), debtest.Reg("./usr/share/web/keep", "k"), debtest.Reg("./usr/share/web/test/t", "t"),
+			debtest.Reg("./usr/share/web/sub/x1", "x"), debtest.Reg("./usr/share/web/sub/y", "y")),
+		"libweb1": debtest.Package("libweb1", "", debtest.Zstd, debtest.Reg("./usr/lib/x86_64-linux-gnu/libweb.so.1", elfData(elftest.Spec{}))),
+	}
+}
+
+func TestAProgramThatTheHostLacksComesFromPackages(t *testing.T) {
+	debtest.FakeApt(t, webPackages())
+	o := &Options{Host: glibcHost(t), Cache: t.TempDir()}
+	m := parse(t, webManifest, fstest.MapFS{"web.conf": {Data: []byte("conf")}})
+	img, err := FromManifest(context.Background(), m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, want := range map[string]fs.FileMode{
+		"/usr/sbin/web": fs.ModeSetuid | 0o755, "/etc/web/types": fs.ModeSetuid | 0o755, "/etc/web/web.conf": 0o600,
+		"/var/log/web": fs.ModeDir | 0o755, "/usr/share/web/keep": fs.ModeSetuid | 0o755, "/usr/share/web/sub/y": fs.ModeSetuid | 0o755,
+		"/usr/lib/x86_64-linux-gnu/libweb.so.1": fs.ModeSetuid | 0o755, "/usr/lib/x86_64-linux-gnu/libc.so.6": 0o644,
+		"/usr/lib64/ld-linux-x86-64.so.2": 0o755, "/lib64": fs.ModeSymlink | 0o777, "/tmp": fs.ModeDir | fs.ModeSticky | 0o777,
+		"/etc/ld.so.cache": 0o644,
+	} {
+		if n, err := img.Root.Lstat(p); err != nil || n.Mode != want {
+			t.Errorf("%s: %+v %v", p, n, err)
+		}
+	}
+	for _, p := range []string{"/usr/share/web/test", "/usr/share/web/sub/x1", "/etc/web/none"} {
+		if _, err := img.Root.Lstat(p); err == nil {
+			t.Errorf("%s is there", p)
+		}
+	}
+	if n, _ := img.Root.Lstat("/etc/web/web.conf"); n.UID != 33 {
+		t.Errorf("owner %d", n.UID)
+	}
+	passwd, _ := img.Root.Lstat("/etc/passwd")
+	if b, _ := passwd.ReadAll(); !strings.Contains(string(b), "\nwww:x:33:34:") {
+		t.Errorf("%s", b)
+	}
+	if strings.Join(img.Packages, ", ") != "libweb1 1:2.3, web 1:2.3" {
+		t.Errorf("packages %v", img.Packages)
+	}
+	// Again without apt: the cache has all.
+	t.Setenv("PATH", t.TempDir())
+	if _, err := FromManifest(context.Background(), m, o); err != nil {
+		t.Errorf("without apt: %v", err)
+	}
+	o.Cache = t.TempDir()
+	if _, err := FromManifest(context.Background(), m, o); err == nil || !strings.Contains(err.Error(), "/usr/sbin/web is not on this machine") {
+		t.Errorf("without apt and cache: %v", err)
+	}
+}
+
+func TestAProgramOfTheHostNeedsNoPackages(t *testing.T) {
+	calls := debtest.FakeApt(t, nil)
+	h := glibcHost(t)
+	h.Add("/usr/sbin/web", tree.File(0o755, elftest.Make(dynamic)))
+	h.Add("/etc/ld.so.conf", tree.File(0o644, []byte("/opt/web/lib\n")))
+	h.Add("/opt/web/lib/libweb.so.1", tree.File(0o755, elftest.Make(elftest.Spec{})))
+	h.Add("/etc/web/types", tree.File(0o644, nil))
+	h.Add("/usr/share/web/plugin.so", tree.File(0o755, elftest.Make(elftest.Spec{Needed: []string{"libplug.so"}, RunPath: "$ORIGIN"})))
+	h.Add("/usr/share/web/libplug.so", tree.File(0o755, elftest.Make(elftest.Spec{})))
+	m := parse(t, webManifest, fstest.MapFS{"web.conf": {Data: []byte("conf")}})
+	img, err := FromManifest(context.Background(), m, &Options{Host: h, Cache: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := calls(); c != "" {
+		t.Errorf("apt was asked: %s", c)
+	}
+	// A library that only ld.so.conf names is found in the image through its cache.
+	cache, err := img.Root.Lstat(elfinfo.CachePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := cache.ReadAll(); !strings.Contains(string(b), "/opt/web/lib/libweb.so.1\x00") {
+		t.Errorf("%q", b)
+	}
+	h.Add("/usr/share/web/plugin.so", tree.File(0o755, elftest.Make(elftest.Spec{Needed: []string{"libgone.so"}})))
+	m.Packages = nil
+	if _, err := FromManifest(context.Background(), m, &Options{Host: h, Cache: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "/usr/share/web/plugin.so needs the library libgone.so") {
+		t.Errorf("a plugin without its library: %v", err)
+	}
+}
+
+func TestPackagesBakeByName(t *testing.T) {
+	debtest.FakeApt(t, webPackages())
+	o := &Options{Host: glibcHost(t), Cache: t.TempDir()}
+	img, err := FromPackage(context.Background(), "web", "", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img.Config.Program != "/usr/sbin/web" || img.Config.Name != "web" {
+		t.Errorf("%+v", img.Config)
+	}
+	if _, err := FromPackage(context.Background(), "web", "/usr/bin/other", o); err == nil || !strings.Contains(err.Error(), "/usr/bin/other") {
+		t.Error(err)
+	}
+	if _, err := FromPackage(context.Background(), "libweb1", "", o); err == nil || !strings.Contains(err.Error(), "no program") {
+		t.Error(err)
+	}
+}
+
+func TestMuslProgramsFindTheirLibraryByTheLoadersName(t *testing.T) {
+	h := tree.New()
+	h.Add("/lib/ld-musl-x86_64.so.1", tree.File(0o755, elftest.Make(elftest.Spec{Soname: "libc.so"})))
+	h.Add("/usr/bin/prog", tree.File(0o755, elftest.Make(elftest.Spec{Interp: "/lib/ld-musl-x86_64.so.1", Needed: []string{"libc.so"}})))
+	m := parse(t, "name: prog\nprogram: /usr/bin/prog\n", nil)
+	img, err := FromManifest(context.Background(), m, &Options{Host: h, Cache: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := tree.Resolve(img.Root, "/lib/ld-musl-x86_64.so.1"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKernelIsFoundOrItsLackExplained(t *testing.T) {
+	t.Setenv(KernelEnv, "")
+	t.Chdir(t.TempDir())
+	if _, err := FindKernel(""); err == nil || !strings.Contains(err.Error(), "make kernel") {
+		t.Error(err)
+	}
+	dir := t.TempDir()
+	t.Setenv(KernelEnv, filepath.Join(dir, "none"))
+	if _, err := FindKernel(""); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+		t.Error(err)
+	}
+}
