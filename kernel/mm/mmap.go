@@ -40,9 +40,9 @@ const mapKnown = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_FIXED | unix.MAP_
 func pageUp(n uint64) uint64 { return (n + hal.PageMask) &^ hal.PageMask }
 
 // Mmap maps a file or anonymous memory. Errors, in Linux' order: EINVAL (length 0),
-// ENOMEM (length or number of mappings too large), EOVERFLOW (offset), ENOMEM, EINVAL
-// and EPERM (fixed address too high, unaligned, below 64 KB), EEXIST
-// (MAP_FIXED_NOREPLACE), EAGAIN (MAP_LOCKED over the limit), EINVAL (type, growing
+// ENOMEM (length or number of mappings too large), ENOMEM, EINVAL and EPERM (fixed
+// address too high, unaligned, below 64 KB), EEXIST (MAP_FIXED_NOREPLACE), EAGAIN
+// (MAP_LOCKED over the limit), EOVERFLOW (file offset), EINVAL (type, growing
 // file), EOPNOTSUPP (MAP_SHARED_VALIDATE), EACCES (write beyond MaxProt), ENOMEM (address
 // space or data limit, overcommit). See mmap(2).
 //
@@ -68,9 +68,6 @@ func (s *Space) Mmap(c wait.Context, a MapArgs) (hal.UserAddr, error) {
 	}
 	if a.Offset&hal.PageMask != 0 {
 		return 0, unix.EINVAL
-	}
-	if a.Offset < 0 || a.Offset+int64(a.Len) < a.Offset {
-		return 0, unix.EOVERFLOW
 	}
 	s.mu.Lock()
 	addr, lock, dead, err := s.mmap(&a)
@@ -102,6 +99,9 @@ func (s *Space) mmap(a *MapArgs) (addr uint64, lock bool, dead *vma, err error) 
 	lock = a.Flags&unix.MAP_LOCKED != 0 || s.lockAll
 	if lock && uint64(s.locked+n) > s.limits.MemLock>>hal.PageShift {
 		return 0, false, nil, unix.EAGAIN
+	}
+	if a.Object != nil && (a.Offset < 0 || a.Offset > 1<<63-1-int64(a.Len)) {
+		return 0, false, nil, unix.EOVERFLOW
 	}
 	v := &vma{start: addr, end: addr + a.Len, prot: a.Prot, maxProt: a.MaxProt}
 	if v.flags, err = mapFlags(a); err != nil {

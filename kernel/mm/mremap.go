@@ -70,7 +70,7 @@ func (r *remap) run() (uint64, error) {
 		return r.fixed()
 	}
 	if r.oldLen >= r.newLen {
-		return r.old, r.unmap(r.old+r.newLen, r.old+r.oldLen)
+		return r.old, r.unmap(r.old+r.newLen, r.oldLen-r.newLen)
 	}
 	v, err := r.resizable()
 	if err != nil {
@@ -108,12 +108,12 @@ func (r *remap) fixed() (uint64, error) {
 		if r.to < minAddr {
 			return 0, unix.EPERM
 		}
-		if err := r.unmap(r.to, r.to+r.newLen); err != nil {
+		if err := r.unmap(r.to, r.newLen); err != nil {
 			return 0, err
 		}
 	}
 	if r.oldLen > r.newLen {
-		if err := r.unmap(r.old+r.newLen, r.old+r.oldLen); err != nil {
+		if err := r.unmap(r.old+r.newLen, r.oldLen-r.newLen); err != nil {
 			return 0, err
 		}
 		r.oldLen = r.newLen
@@ -134,13 +134,15 @@ func (r *remap) fixed() (uint64, error) {
 	return to, r.move(v, to)
 }
 
-func (r *remap) unmap(start, end uint64) error {
-	if start >= end {
+// unmap takes n bytes from start on away, as munmap does.
+func (r *remap) unmap(start, n uint64) error {
+	if n == 0 {
 		return nil
 	}
-	if end > userTop {
+	if start > userTop || n > userTop-start {
 		return unix.EINVAL
 	}
+	end := start + n
 	if err := r.s.cut(start, end); err != nil {
 		return err
 	}
