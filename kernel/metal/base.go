@@ -1,0 +1,108 @@
+package metal
+
+import (
+	"sync/atomic"
+
+	"kiln/kernel/metal/core"
+)
+
+// base is everything the base knows, under one spin lock (lock below) that is
+// taken on each trap and base call with interrupts off and never held across
+// Go code. It is in .data (dataMagic); the tables are frames.
+type baseState struct {
+	magic uint64
+	lock  uint32
+	_     uint32
+
+	low, high core.Buddy // frames below and above 4 GiB
+	reserve   uint64     // frames kept for the kernel's own needs
+	lowmark   uint64
+	kernPages uint64 // frames under the runtime's memory and page tables
+	pressed   uint32 // the pressure line is latched until memory is freed
+
+	root   uint64 // kernel page table
+	direct uint64 // direct map: virtual = direct + physical
+	goLo   uint64 // the runtime's mappings live in [goLo, goHi)
+	goHi   uint64
+	mmio   uint64 // next free address of the device window
+	bssLo  uint64
+	bssHi  uint64
+
+	rngn    uint64
+	nram    uint64
+	ram     [32]ramRange
+	maxPFN  uint64
+	ncpu    uint64
+	cpus    [maxCPUs]uint64 // *CPU
+	ms      [core.MaxSlots]uint64
+	nextTID uint64
+	msFree  uint64 // list of free M memory, linked through the first word
+
+	info    uint64 // hvm_start_info
+	blk     uint64 // BootBlock
+	cmdline uint64
+	cmdlen  uint64
+	rsdp    uint64
+	imgPhys uint64
+	imgEnd  uint64
+
+	sigact [65]sigaction
+	fds    [maxFD]file
+	epollM uint64 // M in epoll_pwait + 1
+
+	lapic    uint64 // virtual address of the local APIC's page
+	power    [2]uint64
+	lastStat uint64
+	hz       uint64
+	die      dieState
+}
+
+type ramRange struct{ start, end, kind uint64 }
+
+const maxCPUs = 64
+
+var (
+	base    = baseState{magic: dataMagic}
+	runq    = core.Queue{Magic: dataMagic}
+	timers  = core.Timers{Magic: dataMagic}
+	futexes = core.Waiters{Magic: dataMagic}
+	rng     = core.RNG{Magic: dataMagic}
+	regions = core.Regions{Lo: dataMagic}
+)
+
+// counterWords are statistics written without a lock.
+type counterWords struct{ magic, nmi, db, ticks, spurious uint64 }
+
+var counters = counterWords{magic: dataMagic}
+
+// deadlineSlot is the timer slot of hal.SetDeadline.
+const deadlineSlot = core.MaxSlots
+
+func (b *baseState) acquire() {
+	for !atomic.CompareAndSwapUint32(&b.lock, 0, 1) {
+		pause()
+	}
+}
+
+func (b *baseState) release() { atomic.StoreUint32(&b.lock, 0) }
+
+func mByID(id uint32) *M { return (*M)(ptr(base.ms[id%core.MaxSlots])) }
+
+// phys is the kernel's address of physical memory.
+func phys(pa uint64) uint64 { return base.direct + pa }
+
+// The variables through which assembly calls Go (ABIInternal, arguments in
+// registers).
+var (
+	bootFn   = bootMain
+	trapFn   = trap
+	baseOpFn = baseOp
+	fatalFn  = fatalTrap
+	nestedFn = nestedSyscall
+)
+
+// bootG and bootTLS serve as g and TLS until the CPU has its own.
+var (
+	bootG   = [64]uint64{63: dataMagic}
+	bootTLS = [4]uint64{0: dataMagic}
+)

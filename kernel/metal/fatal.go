@@ -1,0 +1,227 @@
+package metal
+
+import "unsafe"
+
+// The first serial port (16550) is the early console.
+const com1 = 0x3f8
+
+var uart = struct{ magic, state uint32 }{magic: dataMagic}
+
+// putc writes a byte to the serial port; it waits a bounded time for room.
+func putc(b uint8) {
+	if uart.state == 0 {
+		uart.state = 1
+		if in8(com1+5) == 0xff {
+			uart.state = 2 // nobody there
+		} else {
+			out8(com1+1, 0)    // no interrupts
+			out8(com1+3, 0x80) // 115200 8N1
+			out8(com1, 1)
+			out8(com1+1, 0)
+			out8(com1+3, 3)
+			out8(com1+2, 7) // FIFO on, emptied
+			out8(com1+4, 3) // DTR, RTS
+		}
+	}
+	if uart.state == 2 {
+		return
+	}
+	if b == '\n' {
+		put1('\r')
+	}
+	put1(b)
+}
+
+func put1(b uint8) {
+	for i := 0; i < 100000 && in8(com1+5)&0x20 == 0; i++ {
+	}
+	out8(com1, b)
+}
+
+func puts(s string) {
+	for i := 0; i < len(s); i++ {
+		putc(s[i])
+	}
+}
+
+func puthex(v uint64) {
+	for s := 60; s >= 0; s -= 4 {
+		putc("0123456789abcdef"[v>>uint(s)&15])
+	}
+}
+
+// dieState is what the base needs to end the machine without Go.
+type dieState struct {
+	dying  uint32
+	port   uint32
+	width  uint32
+	value  uint32
+	addr   uint64 // I/O port, or virtual address of the register
+	notes  [4]note
+	nnotes uint64
+	last   [256]uint8
+	nlast  uint64
+	status uint64
+}
+
+// note is a store that the panic path makes before it ends the machine: a virtqueue
+// index, a doorbell.
+type note struct{ addr, width, value, port uint64 }
+
+// fatal ends the machine with a line; the base calls it when it cannot go on.
+func fatal(msg string) {
+	puts("\nkiln: kernel panic: ")
+	puts(msg)
+	puts("\n")
+	endMachine()
+}
+
+// fatalFrame is fatal with registers and the chain of frame pointers.
+func fatalFrame(msg string, f *frame, cr2 uint64) {
+	if base.die.dying != 0 {
+		endMachine() // a trap in the report itself
+	}
+	base.die.dying = 1
+	puts("\nkiln: kernel panic: ")
+	puts(msg)
+	puts("\nvector ")
+	puthex(f.Vector)
+	puts(" error ")
+	puthex(f.Error)
+	puts(" address ")
+	puthex(cr2)
+	const names = "R15R14R13R12RBPRBXR11R10R9 R8 RAXRCXRDXRSIRDI      RIPCS FL RSPSS "
+	r := (*[22]uint64)(unsafe.Pointer(f))
+	for i := range r {
+		if i == 15 || i == 16 {
+			continue
+		}
+		if i%4 == 0 {
+			puts("\n")
+		}
+		puts(" ")
+		puts(names[3*i : 3*i+3])
+		puts(" ")
+		puthex(r[i])
+	}
+	puts("\nreturn addresses (go tool addr2line kernel.elf):")
+	bp := f.RBP
+	for i := 0; i < 24 && bp >= 1<<63 && bp&7 == 0 && touchQuiet(bp, 16); i++ {
+		puts("\n ")
+		puthex(load64(bp + 8))
+		n := load64(bp)
+		if n <= bp {
+			break
+		}
+		bp = n
+	}
+	puts("\n")
+	endMachine()
+}
+
+// touchQuiet is touch without side effects.
+func touchQuiet(va, n uint64) bool {
+	for _, a := range [...]uint64{va, va + n - 1} {
+		if a >= base.direct && a < base.direct+base.maxPFN<<12 {
+			continue
+		}
+		e := walk(base.root, a, 0, 0, false)
+		if e == 0 || load64(e)&pteP == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// nestedSyscall serves a runtime that throws while the base runs: a bounds check
+// or nil dereference of the base's own.
+func nestedSyscall(c *CPU, nr, a0, a1, a2 uint64) {
+	_ = c
+	if base.die.dying == 0 {
+		base.die.dying = 1
+		puts("\nkiln: kernel panic: the base failed: ")
+	}
+	if nr == 1 && a1 >= 1<<63 {
+		for i := uint64(0); i < a2 && i < 4096; i++ {
+			putc(load8(a1 + i))
+		}
+	}
+	bp := getBP()
+	for i := 0; i < 24 && bp >= 1<<63 && bp&7 == 0 && touchQuiet(bp, 16); i++ {
+		puts("\n ")
+		puthex(load64(bp + 8))
+		bp = load64(bp)
+	}
+	puts("\n")
+	endMachine()
+}
+
+// exitGroup ends the machine because the runtime did: a panic that nobody
+// recovered, a throw, os.Exit.
+func exitGroup(status uint64) {
+	base.die.status = status
+	if status != 0 && base.die.dying == 0 {
+		base.die.dying = 1
+		puts("kiln: the kernel ended with status ")
+		if status >= 100 {
+			putc('0' + uint8(status/100%10))
+		}
+		if status >= 10 {
+			putc('0' + uint8(status/10%10))
+		}
+		putc('0' + uint8(status%10))
+		puts("\n")
+	}
+	endMachine()
+}
+
+// endMachine says its last words and powers off: the write main found in the ACPI
+// tables, else a reset by the keyboard controller, else a triple fault.
+func endMachine() {
+	cli()
+	d := &base.die
+	if d.dying != 0 {
+		n := min(d.nlast, uint64(len(d.last)))
+		for i := uint64(0); i < n; i++ {
+			putc(d.last[i])
+		}
+		for i := uint64(0); i < d.nnotes && i < uint64(len(d.notes)); i++ {
+			n := &d.notes[i]
+			rawWrite(n.port != 0, n.addr, n.width, uint32(n.value))
+		}
+		for i := 0; i < 1000 && d.nnotes != 0; i++ {
+			in8(0x80) // give the device about a millisecond
+		}
+	}
+	// Everything written must have left the port's FIFO.
+	for i := 0; i < 100000 && uart.state == 1 && in8(com1+5)&0x40 == 0; i++ {
+	}
+	if d.width != 0 {
+		rawWrite(d.port != 0, d.addr, uint64(d.width), d.value)
+		for i := 0; i < 100000; i++ {
+			in8(0x80)
+		}
+	}
+	out8(0x64, 0xfe)
+	for i := 0; i < 10000; i++ {
+		in8(0x80)
+	}
+	tripleFault()
+}
+
+func rawWrite(port bool, addr, width uint64, v uint32) {
+	switch {
+	case port && width == 1:
+		out8(uint16(addr), uint8(v))
+	case port && width == 2:
+		out16(uint16(addr), uint16(v))
+	case port:
+		out32(uint16(addr), v)
+	case width == 1:
+		store8(addr, uint8(v))
+	case width == 2:
+		store16(addr, uint16(v))
+	default:
+		store32(addr, v)
+	}
+}

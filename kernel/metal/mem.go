@@ -1,0 +1,254 @@
+package metal
+
+import "unsafe"
+
+// Page table entry bits (SDM 3A 4.5).
+const (
+	pteP    = 1 << 0
+	pteW    = 1 << 1
+	pteU    = 1 << 2
+	ptePWT  = 1 << 3
+	ptePCD  = 1 << 4
+	pteA    = 1 << 5
+	pteD    = 1 << 6
+	ptePS   = 1 << 7
+	pteG    = 1 << 8
+	pteNone = 1 << 9 // software: inaccessible (PROT_NONE), the frame is remembered
+	pteNX   = 1 << 63
+	pteAddr = 0x000ffffffffff000
+)
+
+const pageSize = 4096
+
+// allocFrame takes a frame for the kernel's own use; it may use the reserve. 0 if
+// there is none.
+func allocFrame() uint64 {
+	pfn, ok := base.high.Alloc(0)
+	if !ok {
+		pfn, ok = base.low.Alloc(0)
+	}
+	if !ok {
+		return 0
+	}
+	base.kernPages++
+	notePressure()
+	return pfn << 12
+}
+
+func allocZeroFrame() uint64 {
+	pa := allocFrame()
+	if pa != 0 {
+		memzero(phys(pa), pageSize)
+	}
+	return pa
+}
+
+func freeFrame(pa uint64) {
+	base.kernPages--
+	releaseFrames(pa>>12, 0)
+}
+
+func releaseFrames(pfn uint64, order uint) bool {
+	ok := false
+	if pfn >= 1<<20 {
+		ok = base.high.Release(pfn, order)
+	} else {
+		ok = base.low.Release(pfn, order)
+	}
+	if base.pressed != 0 && freePages() > base.lowmark+base.lowmark/4 {
+		base.pressed = 0
+	}
+	return ok
+}
+
+func freePages() uint64 { return base.low.Free + base.high.Free }
+
+// notePressure latches the pressure line once when free memory falls below the
+// low watermark.
+func notePressure() {
+	if base.pressed == 0 && freePages() < base.lowmark {
+		base.pressed = 1
+		latchLine(linePressure, false)
+	}
+}
+
+// walk is the address of the page table entry for va at level (0 = 4 KiB), making
+// tables on the way if it may; 0 if it cannot. A large page on the way ends it.
+func walk(root, va uint64, level uint, flags uint64, alloc bool) uint64 {
+	t := root & pteAddr
+	for l := uint(3); ; l-- {
+		e := phys(t) + (va>>(12+9*l)&511)*8
+		if l == level {
+			return e
+		}
+		v := load64(e)
+		if v&pteP == 0 {
+			if !alloc {
+				return 0
+			}
+			n := allocZeroFrame()
+			if n == 0 {
+				return 0
+			}
+			v = n | pteP | pteW | flags
+			store64(e, v)
+		} else if v&ptePS != 0 {
+			return 0
+		}
+		t = v & pteAddr
+	}
+}
+
+// mapKernel maps one 4 KiB page of the kernel.
+func mapKernel(va, pa, flags uint64) bool {
+	e := walk(base.root, va, 0, 0, true)
+	if e == 0 {
+		return false
+	}
+	store64(e, pa|flags|pteP)
+	return true
+}
+
+// inLazy reports whether va is demand-zero memory of the runtime, and may be
+// touched so.
+func inLazy(va uint64, write bool) bool {
+	if va >= base.bssLo && va < base.bssHi {
+		return true
+	}
+	if va < base.goLo || va >= base.goHi {
+		return false
+	}
+	prot, ok := regions.Find(va)
+	return ok && prot != 0 && (!write || prot&2 != 0)
+}
+
+// populate makes the page at va present if it is the runtime's demand-zero memory.
+func populate(va uint64, write bool) bool {
+	va &^= pageSize - 1
+	if !inLazy(va, write) {
+		return false
+	}
+	e := walk(base.root, va, 0, 0, true)
+	if e == 0 {
+		fatal("out of memory for the kernel itself")
+	}
+	if load64(e)&pteP != 0 {
+		return true
+	}
+	pa := allocZeroFrame()
+	if pa == 0 {
+		fatal("out of memory for the kernel itself")
+	}
+	store64(e, pa|pteP|pteW|pteA|pteD|pteG|pteNX)
+	return true
+}
+
+// touch makes [va, va+n) of kernel memory present so that the base may access it;
+// false if it is not all memory (EFAULT).
+func touch(va, n uint64, write bool) bool {
+	if va < 1<<63 || va+n < va {
+		return false
+	}
+	for p := va &^ (pageSize - 1); p < va+n; p += pageSize {
+		e := walk(base.root, p, 0, 0, false)
+		if e != 0 {
+			v := load64(e)
+			if v&pteP != 0 && (!write || v&pteW != 0) {
+				continue
+			}
+		} else if p >= base.direct && p < base.direct+base.maxPFN<<12 {
+			continue
+		}
+		if !populate(p, write) {
+			return false
+		}
+	}
+	return true
+}
+
+// dropPages frees the frames under [start, end) of the runtime's area.
+func dropPages(start, end uint64) {
+	n := 0
+	for va := start; va < end; {
+		e := walk(base.root, va, 1, 0, false)
+		if e == 0 {
+			va = (va + 1<<30) &^ (1<<30 - 1) // at least a table of 1 GiB is missing
+			continue
+		}
+		if load64(e)&pteP == 0 {
+			va = (va + 1<<21) &^ (1<<21 - 1)
+			continue
+		}
+		lim := min((va+1<<21)&^(1<<21-1), end)
+		for ; va < lim; va += pageSize {
+			e := walk(base.root, va, 0, 0, false)
+			if v := load64(e); v&pteP != 0 {
+				store64(e, 0)
+				freeFrame(v & pteAddr)
+				if n < 64 {
+					invlpg(va)
+				}
+				n++
+			}
+		}
+	}
+	if n >= 64 {
+		flushGlobal()
+	}
+	if n != 0 {
+		flushOthers(0, 0)
+	}
+}
+
+// flushGlobal empties this CPU's TLB, global pages too (SDM 3A 4.10.4.1).
+func flushGlobal() {
+	c := readCR4()
+	writeCR4(c &^ cr4PGE)
+	writeCR4(c)
+}
+
+const sizeM = (uint64(unsafe.Sizeof(M{})) + 15) &^ 15
+
+// newM takes an M slot; nil if there is none.
+func newM() *M {
+	id := uint32(0)
+	for base.ms[id] != 0 {
+		id++
+		if id == uint32(len(base.ms)) {
+			return nil
+		}
+	}
+	a := base.msFree
+	if a == 0 {
+		pa := allocZeroFrame()
+		if pa == 0 {
+			return nil
+		}
+		for o := uint64(0); o+sizeM <= pageSize; o += sizeM {
+			store64(phys(pa)+o, base.msFree)
+			base.msFree = phys(pa) + o
+		}
+		a = base.msFree
+	}
+	base.msFree = load64(a)
+	memzero(a, sizeM)
+	base.ms[id] = a
+	m := (*M)(ptr(a))
+	m.id = id
+	base.nextTID++
+	m.tid = base.nextTID
+	m.mxcsr = 0x1f80
+	m.root = base.root
+	m.CS, m.SS, m.RFLAGS = selKCode, selKData, flagIF|2
+	return m
+}
+
+func freeM(m *M) {
+	base.ms[m.id] = 0
+	timers.Clear(m.id)
+	futexes.Drop(m.id)
+	m.state = mFree
+	a := addrOf(unsafe.Pointer(m))
+	store64(a, base.msFree)
+	base.msFree = a
+}

@@ -1,0 +1,288 @@
+package metal
+
+import "unsafe"
+
+// trap is entered from toBase with the running M's state saved, interrupts off, on
+// the base's stack and g. When it returns the CPU's current M is resumed.
+func trap(c *CPU, m *M) {
+	base.acquire()
+	now := int64(0)
+	switch v := m.Vector; {
+	case v == vecSyscall:
+		c.sysCount++
+		syscall(c, m)
+	case v == 14:
+		pageFault(m)
+	case v < 32:
+		exception(m)
+	default:
+		now = nanotime()
+		interrupt(c, uint8(v), now)
+	}
+	if c.resched != 0 || m.state != mRunning || runq.Len() != 0 || c.armedAt == 0 || now != 0 {
+		if now == 0 {
+			now = nanotime()
+		}
+		schedule(c)
+		rearm(c, now)
+	}
+	m.user = 0
+	n := (*M)(ptr(c.cur))
+	if n.pend&^n.mask != 0 && n.idle == 0 {
+		deliverPending(n)
+	}
+	base.release()
+}
+
+// interrupt latches a device's line or serves the base's own.
+func interrupt(c *CPU, v uint8, now int64) {
+	irqs.count[v]++
+	switch v {
+	case vecTimer:
+		c.armedAt = 0
+		if c.slice != 0 && now >= c.sliceAt {
+			c.slice = 0
+		}
+		if runq.Len() != 0 {
+			c.resched = 1
+		}
+		expire(c, now)
+		eoi()
+	case vecWake:
+		c.resched = 1
+		eoi()
+	case vecSpurious:
+		counters.spurious++
+	default:
+		if v >= vecDevFirst && v <= vecDevLast {
+			maskIfLevel(v)
+			latchLine(v, c.fromUser())
+			eoi()
+		} else if v >= 0x20 && v < 0x30 {
+			counters.spurious++ // the masked 8259s
+		}
+	}
+}
+
+// latchLine marks a line pending. Unless the task loop is about to look anyway,
+// the dispatcher goroutine is woken through the irq file.
+func latchLine(v uint8, fromUser bool) {
+	irqs.word[v>>6] |= 1 << (v & 63)
+	irqs.any = 1
+	if !fromUser {
+		wakeIRQFile()
+	}
+}
+
+// pageFault serves a fault at ring 0: demand-zero memory, a program address inside
+// the user copy, or a bug, which becomes SIGSEGV as on Linux.
+func pageFault(m *M) {
+	va := m.cr2
+	if m.Error&1 == 0 && populate(va, m.Error&2 != 0) {
+		return
+	}
+	if va < 1<<47 && m.RIP >= pcCopyStart() && m.RIP < pcCopyEnd() {
+		m.RIP = pcCopyFault()
+		m.RAX = va
+		return
+	}
+	code := uint64(1) // SEGV_MAPERR
+	if m.Error&1 != 0 {
+		code = 2
+	}
+	syncSignal(m, sigSEGV, code, va)
+}
+
+func exception(m *M) {
+	switch m.Vector {
+	case 0:
+		syncSignal(m, sigFPE, 1, m.RIP)
+	case 3:
+		syncSignal(m, sigTRAP, 0x80, 0)
+	case 6:
+		syncSignal(m, sigILL, 2, m.RIP)
+	case 16, 19:
+		syncSignal(m, sigFPE, 3, m.RIP)
+	case 17:
+		syncSignal(m, sigBUS, 1, 0)
+	default: // #GP and the rest: Linux says SI_KERNEL
+		if m.RIP >= pcCopyStart() && m.RIP < pcCopyEnd() {
+			// A non-canonical program address inside the copy.
+			m.RIP = pcCopyFault()
+			m.RAX = m.RSI
+			return
+		}
+		syncSignal(m, sigSEGV, 0x80, 0)
+	}
+}
+
+// syncSignal raises a signal for what the M itself did.
+func syncSignal(m *M, sig uint32, code, addr uint64) {
+	act := &base.sigact[sig]
+	if act.handler <= 1 || m.mask&(1<<(sig-1)) != 0 || !pushSignal(m, sig, code, addr) {
+		fatalFrame("exception in the kernel that the runtime cannot take", &m.frame, m.cr2)
+	}
+}
+
+// fatalTrap: a trap inside the base, a double fault or a machine check.
+func fatalTrap(c *CPU, f *frame) {
+	m := (*M)(unsafe.Pointer(f))
+	_ = c
+	cr2 := readCR2()
+	fatalFrame("trap inside the base", &m.frame, cr2)
+}
+
+// baseOp numbers.
+const (
+	opAllocFrames = iota
+	opFreeFrames
+	opSetDeadline
+	opSlice
+	opFlush
+	opLine
+	opIOAPIC
+	opMapMMIO
+	opIPI
+	opAllocTable
+	opFreeTable
+	opMix
+	opDropRoot
+	opFatal
+)
+
+// baseOp runs a call from Go (baseCall) under the base's lock.
+func baseOp(c *CPU, op, a, b, d uint64) uint64 {
+	base.acquire()
+	r := uint64(0)
+	switch op {
+	case opAllocFrames:
+		r = opAlloc(uint(a), b)
+	case opFreeFrames:
+		if releaseFrames(a, uint(b)) {
+			r = 1
+		}
+	case opSetDeadline:
+		setDeadline(c, int64(a))
+	case opSlice:
+		now := nanotime()
+		c.slice, c.sliceAt = 1, now+sliceNS
+		rearm(c, now)
+	case opFlush:
+		flush(c, a, b, d)
+	case opLine:
+		wakeIRQFile()
+	case opIOAPIC:
+		ioapicWrite(a, uint32(b), uint32(d))
+	case opMapMMIO:
+		r = mapDevice(a, b, d)
+	case opIPI:
+		sendIPI(uint32(a), uint8(b))
+	case opAllocTable:
+		r = allocTable()
+	case opFreeTable:
+		freeFrame(a)
+	case opMix:
+		rng.Mix(a)
+	case opDropRoot:
+		dropRoot(c, a)
+	case opFatal:
+		endMachine()
+	}
+	base.release()
+	return r
+}
+
+// Flags of opAlloc.
+const (
+	allocZero    = 1
+	allocBelow4G = 2
+	allocReserve = 4
+)
+
+// opAlloc returns a frame number, or 0.
+func opAlloc(order uint, flags uint64) uint64 {
+	if flags&allocReserve == 0 && freePages() < base.reserve+1<<order {
+		notePressure()
+		return 0
+	}
+	pfn, ok := uint64(0), false
+	if flags&allocBelow4G == 0 {
+		pfn, ok = base.high.Alloc(order)
+	}
+	if !ok {
+		pfn, ok = base.low.Alloc(order)
+	}
+	if !ok {
+		notePressure()
+		return 0
+	}
+	if flags&allocZero != 0 && order == 0 {
+		memzero(phys(pfn<<12), pageSize)
+	}
+	notePressure()
+	return pfn
+}
+
+func setDeadline(c *CPU, ns int64) {
+	if ns == 1<<63-1 {
+		timers.Clear(deadlineSlot)
+		return
+	}
+	now := nanotime()
+	if ns <= now {
+		timers.Clear(deadlineSlot)
+		latchLine(lineDeadline, false)
+		return
+	}
+	timers.Set(deadlineSlot, ns)
+	rearm(c, now)
+}
+
+// allocTable is a zeroed page table that must leave the reserve alone.
+func allocTable() uint64 {
+	if freePages() <= base.reserve {
+		notePressure()
+		return 0
+	}
+	return allocZeroFrame()
+}
+
+// flush drops TLB entries of the address space with table root (0: kernel) on this
+// CPU: n pages from va, all if n is 0 or large; others by mask.
+func flush(c *CPU, root, va, n uint64) {
+	if c.root == root {
+		if n == 0 || n > 32 {
+			writeCR3(root)
+		} else {
+			for i := uint64(0); i < n; i++ {
+				invlpg(va + i*pageSize)
+			}
+		}
+	}
+	flushOthers(root, va)
+}
+
+// flushOthers makes every other CPU that may hold entries drop them. While one CPU
+// is online there is none: bringing up the second must fill this in, with
+// AddressSpace.cpus as the set to ask.
+func flushOthers(root, va uint64) {
+	if base.ncpu > 1 {
+		fatal("no shoot-down with several CPUs yet")
+	}
+}
+
+// dropRoot makes every M and CPU let go of a page table that is to be freed.
+func dropRoot(c *CPU, root uint64) {
+	for i := range base.ms {
+		if a := base.ms[i]; a != 0 {
+			if m := (*M)(ptr(a)); m.root == root {
+				m.root = base.root
+			}
+		}
+	}
+	if c.root == root {
+		c.root = base.root
+		writeCR3(base.root)
+	}
+	flushOthers(root, 0)
+}

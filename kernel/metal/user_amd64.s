@@ -1,0 +1,498 @@
+#include "go_asm.h"
+#include "textflag.h"
+
+// Ring 3: in, out, and the only code that touches program memory.
+
+#define SETFS \
+	CMPB	·feat+cpuFeat_fsgsbase(SB), $0; \
+	JEQ	3(PC); \
+	WRFSBASEQ	AX; \
+	JMP	5(PC); \
+	MOVQ	AX, DX; \
+	SHRQ	$32, DX; \
+	MOVL	$const_msrFSBase, CX; \
+	WRMSR
+
+// enter(ctx, impl, as) ret. The goroutine's stack is not written to after CLI:
+// an exit from ring 3 is a return from this function on it.
+TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-32
+	MOVQ	8(SP), R15		// *hal.Ctx
+	MOVQ	16(SP), R14		// *ctxImpl
+	MOVQ	24(SP), R13		// *AddressSpace
+	CLI
+	// Invariant: what is latched before this test is served before ring 3 runs.
+	CMPL	·irqs+irqWords_any(SB), $0
+	JNE	interrupted
+	CMPL	ctxImpl_intr(R14), $0
+	JNE	asked
+	CMPL	CPU_slice(GS), $0
+	JEQ	needslice
+	// IRETQ and SYSRET to a non-canonical address fault at ring 0: never try.
+	MOVQ	const_ctxRIP(R15), AX
+	SHRQ	$47, AX
+	JNE	badrip
+	MOVQ	const_ctxFSBase(R15), BX
+	MOVQ	BX, AX
+	SHLQ	$16, AX
+	SARQ	$16, AX
+	CMPQ	AX, BX
+	JNE	badrip
+	MOVQ	const_ctxGSBase(R15), R12
+	MOVQ	R12, AX
+	SHLQ	$16, AX
+	SARQ	$16, AX
+	CMPQ	AX, R12
+	JNE	badrip
+
+	MOVQ	CPU_cur(GS), R11
+	MOVQ	AddressSpace_root(R13), AX
+	CMPQ	AX, CPU_root(GS)
+	JEQ	sameroot
+	MOVL	CPU_id(GS), CX
+	MOVL	$1, DX
+	SHLQ	CX, DX
+	LOCK
+	ORQ	DX, AddressSpace_cpus(R13)
+	MOVQ	AX, M_root(R11)
+	MOVQ	AX, CPU_root(GS)
+	MOVQ	AX, CR3
+sameroot:
+	MOVQ	BP, ctxImpl_bp(R14)
+	MOVL	CPU_id(GS), AX
+	INCL	AX
+	MOVL	AX, ctxImpl_cpu(R14)
+	MOVQ	SP, CPU_enterSP(GS)
+	MOVQ	R15, CPU_ctx(GS)
+	MOVQ	R14, CPU_impl(GS)
+	MOVQ	ctxImpl_fp(R14), SI
+	CMPB	·feat+cpuFeat_xsave(SB), $0
+	JEQ	fx
+	MOVL	$7, AX
+	XORL	DX, DX
+	XRSTOR64	(SI)
+	JMP	segs
+fx:
+	FXRSTOR64	(SI)
+segs:
+	// The way out is chosen while GS is still the CPU's.
+	MOVQ	const_ctxRFLAGS(R15), R10
+	MOVQ	const_ctxRIP(R15), SI
+	CMPQ	R10, const_ctxR11(R15)
+	JNE	slow
+	CMPQ	SI, const_ctxRCX(R15)
+	JNE	slow
+	TESTL	$0x10100, R10		// RF, TF: SYSRET would lose or misplace them
+	JNE	slow
+	ANDL	$const_userFlags, R10
+	ORL	$0x202, R10
+	CMPB	·feat+cpuFeat_fsgsbase(SB), $0
+	JEQ	msr1
+	WRFSBASEQ	BX
+	SWAPGS
+	WRGSBASEQ	R12
+fast:
+	MOVQ	R15, SP
+	MOVQ	SI, CX
+	MOVQ	R10, R11
+	MOVQ	const_ctxR15(SP), R15
+	MOVQ	const_ctxR14(SP), R14
+	MOVQ	const_ctxR13(SP), R13
+	MOVQ	const_ctxR12(SP), R12
+	MOVQ	const_ctxRBP(SP), BP
+	MOVQ	const_ctxRBX(SP), BX
+	MOVQ	const_ctxR10(SP), R10
+	MOVQ	const_ctxR9(SP), R9
+	MOVQ	const_ctxR8(SP), R8
+	MOVQ	const_ctxRAX(SP), AX
+	MOVQ	const_ctxRDX(SP), DX
+	MOVQ	const_ctxRSI(SP), SI
+	MOVQ	const_ctxRDI(SP), DI
+	MOVQ	const_ctxRSP(SP), SP
+	BYTE	$0x48; SYSRET
+msr1:
+	MOVQ	BX, AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
+	MOVL	$const_msrFSBase, CX
+	WRMSR
+	CMPQ	R12, CPU_userGS(GS)
+	JEQ	3(PC)
+	MOVQ	R12, CPU_userGS(GS)
+	JMP	2(PC)
+	JMP	msr1done
+	MOVQ	R12, AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
+	MOVL	$const_msrKernelGSBase, CX
+	WRMSR
+msr1done:
+	SWAPGS
+	JMP	fast
+
+slow:
+	// The IRETQ frame is the M's own trap frame: the next trap overwrites it.
+	ANDL	$const_userFlags, R10
+	ORL	$0x202, R10
+	MOVQ	SI, 136(R11)
+	MOVQ	$const_selUCode, 144(R11)
+	MOVQ	R10, 152(R11)
+	MOVQ	const_ctxRSP(R15), AX
+	MOVQ	AX, 160(R11)
+	MOVQ	$const_selUData, 168(R11)
+	CMPB	·feat+cpuFeat_fsgsbase(SB), $0
+	JEQ	msr2
+	WRFSBASEQ	BX
+	SWAPGS
+	WRGSBASEQ	R12
+slow2:
+	LEAQ	136(R11), SP
+	MOVQ	const_ctxR14(R15), R14
+	MOVQ	const_ctxR13(R15), R13
+	MOVQ	const_ctxR12(R15), R12
+	MOVQ	const_ctxRBP(R15), BP
+	MOVQ	const_ctxRBX(R15), BX
+	MOVQ	const_ctxR11(R15), R11
+	MOVQ	const_ctxR10(R15), R10
+	MOVQ	const_ctxR9(R15), R9
+	MOVQ	const_ctxR8(R15), R8
+	MOVQ	const_ctxRAX(R15), AX
+	MOVQ	const_ctxRCX(R15), CX
+	MOVQ	const_ctxRDX(R15), DX
+	MOVQ	const_ctxRSI(R15), SI
+	MOVQ	const_ctxRDI(R15), DI
+	MOVQ	const_ctxR15(R15), R15
+	IRETQ
+msr2:
+	MOVQ	BX, AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
+	MOVL	$const_msrFSBase, CX
+	WRMSR
+	MOVQ	R12, CPU_userGS(GS)
+	MOVQ	R12, AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
+	MOVL	$const_msrKernelGSBase, CX
+	WRMSR
+	SWAPGS
+	JMP	slow2
+
+asked:
+	MOVL	$0, ctxImpl_intr(R14)
+interrupted:
+	MOVB	$3, const_ctxKind(R15)
+	MOVQ	$0, 32(SP)
+	STI
+	RET
+badrip:
+	// As the processor would: #GP(0) at the instruction that cannot be fetched.
+	MOVB	$2, const_ctxKind(R15)
+	MOVB	$13, const_ctxVector(R15)
+	MOVQ	$0, const_ctxError(R15)
+	MOVQ	$0, const_ctxAddr(R15)
+	MOVQ	$0, 32(SP)
+	STI
+	RET
+needslice:
+	MOVQ	$1, 32(SP)
+	STI
+	RET
+
+// SAVEUSER: R15 = ctx, its general registers are saved. Saves vector state and
+// segment bases, loads the kernel's. Leaves R14 = impl. Clobbers AX, CX, DX, SI.
+#define SAVEUSER \
+	MOVQ	CPU_impl(GS), R14; \
+	MOVQ	ctxImpl_fp(R14), SI; \
+	CMPB	·feat+cpuFeat_xsave(SB), $0; \
+	JEQ	8(PC); \
+	MOVL	$7, AX; \
+	XORL	DX, DX; \
+	XSAVE64	(SI); \
+	CMPB	·feat+cpuFeat_avx(SB), $0; \
+	JEQ	4(PC); \
+	VZEROUPPER; \
+	JMP	2(PC); \
+	FXSAVE64	(SI); \
+	LDMXCSR	·goMXCSR(SB); \
+	CMPB	·feat+cpuFeat_fsgsbase(SB), $0; \
+	JEQ	7(PC); \
+	RDFSBASEQ	AX; \
+	MOVQ	AX, const_ctxFSBase(R15); \
+	SWAPGS; \
+	RDGSBASEQ	AX; \
+	SWAPGS; \
+	MOVQ	AX, const_ctxGSBase(R15); \
+	MOVQ	CPU_cur(GS), AX; \
+	MOVQ	M_fs(AX), AX; \
+	SETFS; \
+	MOVL	$0, ctxImpl_cpu(R14); \
+	MOVQ	$0, CPU_ctx(GS)
+
+DATA ·goMXCSR+0(SB)/4, $0x1f80
+GLOBL ·goMXCSR(SB), RODATA|NOPTR, $4
+
+// sysUser: SYSCALL from ring 3. RCX = RIP, R11 = RFLAGS, SP is the program's.
+TEXT ·sysUser(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
+	SWAPGS
+	MOVQ	SP, CPU_scratch(GS)
+	MOVQ	CPU_ctx(GS), SP
+	MOVQ	R15, const_ctxR15(SP)
+	MOVQ	R14, const_ctxR14(SP)
+	MOVQ	R13, const_ctxR13(SP)
+	MOVQ	R12, const_ctxR12(SP)
+	MOVQ	BP, const_ctxRBP(SP)
+	MOVQ	BX, const_ctxRBX(SP)
+	MOVQ	R11, const_ctxR11(SP)
+	MOVQ	R10, const_ctxR10(SP)
+	MOVQ	R9, const_ctxR9(SP)
+	MOVQ	R8, const_ctxR8(SP)
+	MOVQ	AX, const_ctxRAX(SP)
+	MOVQ	CX, const_ctxRCX(SP)
+	MOVQ	DX, const_ctxRDX(SP)
+	MOVQ	SI, const_ctxRSI(SP)
+	MOVQ	DI, const_ctxRDI(SP)
+	MOVQ	CX, const_ctxRIP(SP)
+	MOVQ	R11, const_ctxRFLAGS(SP)
+	MOVQ	CPU_scratch(GS), AX
+	MOVQ	AX, const_ctxRSP(SP)
+	MOVQ	SP, R15
+	MOVQ	CPU_enterSP(GS), SP
+	SAVEUSER
+	MOVB	$1, const_ctxKind(R15)
+	MOVQ	ctxImpl_bp(R14), BP
+	MOVQ	$0, 32(SP)
+	JMP	·enterRet(SB)
+
+// enterRet returns from enter: SP and BP are the goroutine's, IF=0.
+TEXT ·enterRet(SB),NOSPLIT|NOFRAME,$0-32
+	STI
+	RET
+
+// isrUser: exception or interrupt in ring 3. SP is at Vector in the M's frame,
+// GS = CPU.
+TEXT ·isrUser(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
+	MOVQ	AX, CPU_scratch(GS)
+	MOVQ	CPU_ctx(GS), AX
+	MOVQ	R15, const_ctxR15(AX)
+	MOVQ	R14, const_ctxR14(AX)
+	MOVQ	R13, const_ctxR13(AX)
+	MOVQ	R12, const_ctxR12(AX)
+	MOVQ	BP, const_ctxRBP(AX)
+	MOVQ	BX, const_ctxRBX(AX)
+	MOVQ	R11, const_ctxR11(AX)
+	MOVQ	R10, const_ctxR10(AX)
+	MOVQ	R9, const_ctxR9(AX)
+	MOVQ	R8, const_ctxR8(AX)
+	MOVQ	CX, const_ctxRCX(AX)
+	MOVQ	DX, const_ctxRDX(AX)
+	MOVQ	SI, const_ctxRSI(AX)
+	MOVQ	DI, const_ctxRDI(AX)
+	MOVQ	AX, R15
+	MOVQ	CPU_scratch(GS), AX
+	MOVQ	AX, const_ctxRAX(R15)
+	MOVQ	16(SP), AX
+	MOVQ	AX, const_ctxRIP(R15)
+	MOVQ	32(SP), AX
+	MOVQ	AX, const_ctxRFLAGS(R15)
+	MOVQ	40(SP), AX
+	MOVQ	AX, const_ctxRSP(R15)
+	MOVBLZX	0(SP), BX		// vector
+	MOVQ	8(SP), R13		// error code
+	MOVQ	CR2, R12
+	SAVEUSER
+	CMPL	BX, $32
+	JCC	irq
+	MOVB	$2, const_ctxKind(R15)
+	MOVB	BX, const_ctxVector(R15)
+	MOVQ	R13, const_ctxError(R15)
+	MOVQ	R12, const_ctxAddr(R15)
+	MOVQ	CPU_enterSP(GS), SP
+	MOVQ	ctxImpl_bp(R14), BP
+	MOVQ	$0, 32(SP)
+	JMP	·enterRet(SB)
+irq:
+	// The M continues as if Enter had returned; the base may run others first.
+	MOVB	$3, const_ctxKind(R15)
+	MOVQ	CPU_enterSP(GS), AX
+	MOVQ	$0, 32(AX)
+	MOVQ	CPU_cur(GS), SP
+	MOVQ	AX, 160(SP)
+	LEAQ	·enterRet(SB), AX
+	MOVQ	AX, 136(SP)
+	MOVQ	$const_selKCode, 144(SP)
+	MOVQ	$2, 152(SP)
+	MOVQ	$const_selKData, 168(SP)
+	MOVQ	ctxImpl_bp(R14), AX
+	MOVQ	AX, 32(SP)
+	MOVQ	BX, 120(SP)
+	MOVL	$1, M_user(SP)
+	JMP	·toBase(SB)
+
+// ---- user copy ----------------------------------------------------------------
+// Between copyStart and copyEnd a fault on a program address makes the base
+// continue at copyFault with RAX = the address; SP is as on entry, RCX = bytes
+// left. Nothing here pushes. The address space is made current first: CR3 belongs
+// to the M, so it cannot change under the copy.
+
+TEXT ·copyStart(SB),NOSPLIT|NOFRAME,$0
+	RET
+
+// USEAS: R13 = *AddressSpace; makes it this M's. Clobbers AX, CX, DX, R11.
+#define USEAS \
+	CLI; \
+	MOVQ	AddressSpace_root(R13), AX; \
+	CMPQ	AX, CPU_root(GS); \
+	JEQ	10(PC); \
+	MOVL	CPU_id(GS), CX; \
+	MOVL	$1, DX; \
+	SHLQ	CX, DX; \
+	LOCK; \
+	ORQ	DX, AddressSpace_cpus(R13); \
+	MOVQ	CPU_cur(GS), R11; \
+	MOVQ	AX, M_root(R11); \
+	MOVQ	AX, CPU_root(GS); \
+	MOVQ	AX, CR3; \
+	STI
+
+#define USEROK \
+	CMPB	·feat+cpuFeat_smap(SB), $0; \
+	JEQ	2(PC); \
+	STAC
+
+#define USERNO \
+	CMPB	·feat+cpuFeat_smap(SB), $0; \
+	JEQ	2(PC); \
+	CLAC
+
+// userCopy(as, dst, src, n) (left, fault)
+TEXT ·userCopy(SB),NOSPLIT|NOFRAME,$0-48
+	MOVQ	8(SP), R13
+	USEAS
+	MOVQ	16(SP), DI
+	MOVQ	24(SP), SI
+	MOVQ	32(SP), CX
+	CLD
+	USEROK
+	CMPQ	CX, $64
+	JCS	bytes
+	// Whole words first: REP MOVSQ leaves RCX exact on a fault.
+	MOVQ	CX, R8
+	SHRQ	$3, CX
+	ANDL	$7, R8
+	MOVL	$1, R9			// counting words
+	REP; MOVSQ
+	MOVQ	R8, CX
+bytes:
+	XORL	R9, R9
+	REP; MOVSB
+	USERNO
+	MOVQ	$0, 40(SP)
+	MOVQ	$0, 48(SP)
+	RET
+
+// userZero(as, dst, n) (left, fault)
+TEXT ·userZero(SB),NOSPLIT|NOFRAME,$0-40
+	MOVQ	8(SP), R13
+	USEAS
+	MOVQ	16(SP), DI
+	MOVQ	24(SP), CX
+	CLD
+	USEROK
+	MOVQ	CX, R8
+	SHRQ	$3, CX
+	ANDL	$7, R8
+	MOVL	$2, R9			// counting words, results 8 bytes lower
+	XORL	AX, AX
+	REP; STOSQ
+	MOVQ	R8, CX
+	MOVL	$3, R9
+	REP; STOSB
+	USERNO
+	MOVQ	$0, 32(SP)
+	MOVQ	$0, 40(SP)
+	RET
+
+// userLoad32(as, addr) (left, fault, v)
+TEXT ·userLoad32(SB),NOSPLIT|NOFRAME,$0-36
+	MOVQ	8(SP), R13
+	USEAS
+	MOVQ	16(SP), SI
+	MOVL	$4, R9
+	MOVL	$1, CX
+	USEROK
+	MOVL	(SI), AX
+	USERNO
+	MOVQ	$0, 24(SP)
+	MOVQ	$0, 32(SP)
+	MOVL	AX, 40(SP)
+	RET
+
+// userCAS32(as, addr, old, new) (left, fault, v)
+TEXT ·userCAS32(SB),NOSPLIT|NOFRAME,$0-44
+	MOVQ	8(SP), R13
+	USEAS
+	MOVQ	16(SP), SI
+	MOVL	24(SP), AX
+	MOVL	28(SP), DX
+	MOVL	$5, R9
+	MOVL	$1, CX
+	USEROK
+	LOCK
+	CMPXCHGL	DX, (SI)
+	USERNO
+	MOVQ	$0, 32(SP)
+	MOVQ	$0, 40(SP)
+	MOVL	AX, 48(SP)
+	RET
+
+// userXchg32(as, addr, new) (left, fault, v)
+TEXT ·userXchg32(SB),NOSPLIT|NOFRAME,$0-44
+	MOVQ	8(SP), R13
+	USEAS
+	MOVQ	16(SP), SI
+	MOVL	24(SP), AX
+	MOVL	$5, R9
+	MOVL	$1, CX
+	USEROK
+	XCHGL	AX, (SI)
+	USERNO
+	MOVQ	$0, 32(SP)
+	MOVQ	$0, 40(SP)
+	MOVL	AX, 48(SP)
+	RET
+
+TEXT ·copyEnd(SB),NOSPLIT|NOFRAME,$0
+	RET
+
+// copyFault: RAX = fault address, RCX = units left, R8 = bytes after the words,
+// R9 says which routine and unit it was.
+TEXT ·copyFault(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
+	USERNO
+	CMPL	R9, $4
+	JCS	bulk
+	JEQ	load
+	MOVQ	CX, 32(SP)
+	MOVQ	AX, 40(SP)
+	RET
+load:
+	MOVQ	CX, 24(SP)
+	MOVQ	AX, 32(SP)
+	RET
+bulk:
+	CMPL	R9, $1
+	JEQ	words
+	CMPL	R9, $2
+	JEQ	words
+	JMP	put
+words:
+	LEAQ	(R8)(CX*8), CX
+put:
+	CMPL	R9, $2
+	JCC	zero
+	MOVQ	CX, 40(SP)
+	MOVQ	AX, 48(SP)
+	RET
+zero:
+	MOVQ	CX, 32(SP)
+	MOVQ	AX, 40(SP)
+	RET
