@@ -190,6 +190,7 @@ func (a *app) printReport(r *report) error {
 // The table of system calls, written by cmd/gensyscalls from the kernel's own, which
 // the packager may not import.
 //
+//go:generate go run ../../cmd/gensyscalls -o syscalls.json
 //go:embed syscalls.json
 var syscallFile embed.FS
 
