@@ -1,0 +1,436 @@
+package net
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+)
+
+// inetSocket is an AF_INET or AF_INET6 socket over a netstack endpoint.
+type inetSocket struct {
+	base
+	ep tcpip.Endpoint
+	q  *waiter.Queue
+
+	fresh  atomic.Bool // counted in gate.fresh
+	bound  atomic.Bool
+	cost   int64 // charged to the budget here (not by the gate)
+	closed atomic.Bool
+
+	mu       sync.Mutex
+	returned []*inetSocket // connections that got no descriptor, oldest first
+}
+
+func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error) {
+	if protocol < 0 || protocol >= unix.IPPROTO_MPTCP+1 {
+		return nil, unix.EINVAL
+	}
+	net := tcpip.NetworkProtocolNumber(ipv4.ProtocolNumber)
+	icmpProto, icmpNr := tcpip.TransportProtocolNumber(icmp.ProtocolNumber4), unix.IPPROTO_ICMP
+	if family == unix.AF_INET6 {
+		net = ipv6.ProtocolNumber
+		icmpProto, icmpNr = icmp.ProtocolNumber6, unix.IPPROTO_ICMPV6
+	}
+	var tr tcpip.TransportProtocolNumber
+	raw := false
+	switch typ {
+	case unix.SOCK_STREAM:
+		if protocol != 0 && protocol != unix.IPPROTO_TCP {
+			return nil, unix.EPROTONOSUPPORT
+		}
+		tr, protocol = tcp.ProtocolNumber, unix.IPPROTO_TCP
+	case unix.SOCK_DGRAM:
+		switch protocol {
+		case 0, unix.IPPROTO_UDP:
+			tr, protocol = udp.ProtocolNumber, unix.IPPROTO_UDP
+		case icmpNr:
+			tr = icmpProto
+		default:
+			return nil, unix.EPROTONOSUPPORT
+		}
+	case unix.SOCK_RAW:
+		if protocol == 0 {
+			return nil, unix.EPROTONOSUPPORT
+		}
+		if !c.capable(capNetRaw) {
+			return nil, unix.EPERM
+		}
+		tr, raw = tcpip.TransportProtocolNumber(protocol), true
+	default:
+		return nil, unix.ESOCKTNOSUPPORT
+	}
+	sock := &inetSocket{q: new(waiter.Queue)}
+	sock.base = base{s: s, domain: int32(family), typ: int32(typ), pro: int32(protocol)}
+	if tr == tcp.ProtocolNumber && !raw {
+		if !s.gate.admit() {
+			return nil, unix.ENOBUFS
+		}
+		sock.fresh.Store(true)
+		s.gate.fresh.Add(1)
+	} else if sock.cost = sockCost; !s.cfg.Budget.Charge(sock.cost) {
+		return nil, unix.ENOBUFS
+	}
+	var err tcpip.Error
+	if raw {
+		sock.ep, err = s.ns.NewRawEndpoint(tr, net, sock.q, true)
+	} else {
+		sock.ep, err = s.ns.NewEndpoint(tr, net, sock.q)
+	}
+	if err != nil {
+		sock.settled()
+		s.cfg.Budget.Uncharge(sock.cost)
+		return nil, errno(err)
+	}
+	if typ != unix.SOCK_STREAM {
+		// SO_TIMESTAMP and the like are decided per message here.
+		sock.ep.SocketOptions().SetReceivePacketInfo(false)
+	}
+	s.register(&sock.base, sock)
+	return sock, nil
+}
+
+// settled says that netstack's tables know the endpoint now, or never will.
+func (x *inetSocket) settled() {
+	if x.fresh.CompareAndSwap(true, false) {
+		x.s.gate.fresh.Add(-1)
+	}
+}
+
+func (x *inetSocket) isTCP() bool { return x.typ == unix.SOCK_STREAM }
+
+func (x *inetSocket) state() tcp.EndpointState { return tcp.EndpointState(x.ep.State()) }
+
+// Readiness implements waiter.Waitable: netstack's answer, made Linux's
+// (net/ipv4/tcp.c, tcp_poll).
+func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
+	r := x.ep.Readiness(mask | waiter.EventErr | waiter.EventHUp)
+	if x.isTCP() {
+		switch x.state() {
+		case tcp.StateInitial, tcp.StateBound:
+			r = waiter.EventHUp | waiter.WritableEvents
+		case tcp.StateTimeWait, tcp.StateClose:
+			r = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp
+		case tcp.StateError:
+			r = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp | waiter.EventErr
+		case tcp.StateClosing, tcp.StateLastAck:
+			r |= waiter.EventHUp
+		case tcp.StateListen:
+			if len(x.returned) > 0 { // racy on purpose: a listener's poller asks again
+				r |= waiter.ReadableEvents
+			}
+		}
+	}
+	if mask&(waiter.ReadableEvents|waiter.EventErr) != 0 && x.hasQueuedError() {
+		r |= waiter.EventErr
+	}
+	return ready(mask, r)
+}
+
+func (x *inetSocket) hasQueuedError() bool {
+	o := x.ep.SocketOptions()
+	return (o.GetIPv4RecvError() || o.GetIPv6RecvError()) && o.PeekErr() != nil
+}
+
+// EventRegister implements waiter.Waitable.
+func (x *inetSocket) EventRegister(e *waiter.Entry) error {
+	x.q.EventRegister(e)
+	return nil
+}
+
+// EventUnregister implements waiter.Waitable.
+func (x *inetSocket) EventUnregister(e *waiter.Entry) { x.q.EventUnregister(e) }
+
+// Bind implements Socket. See inet_bind, inet6_bind.
+func (x *inetSocket) Bind(c *Caller, b []byte) error {
+	if x.domain == unix.AF_INET && len(b) >= sizeIn && familyOf(b) == unix.AF_UNSPEC &&
+		b[4]|b[5]|b[6]|b[7] == 0 {
+		// Old programs leave the family out with INADDR_ANY.
+		b = append([]byte{unix.AF_INET, 0}, b[2:]...)
+	}
+	a, err := parseAddr(int(x.domain), b)
+	if err != nil {
+		return err
+	}
+	if a.Port != 0 && a.Port < 1024 && x.typ != unix.SOCK_RAW && !c.capable(capNetBindService) {
+		return unix.EACCES
+	}
+	if x.bound.Load() && x.typ != unix.SOCK_RAW {
+		return unix.EINVAL
+	}
+	if terr := x.ep.Bind(netAddr(a)); terr != nil {
+		if _, local := terr.(*tcpip.ErrBadLocalAddress); local && x.opt.freebind.Load() {
+			return unix.EOPNOTSUPP
+		}
+		if _, full := terr.(*tcpip.ErrNoPortAvailable); full {
+			return unix.EADDRINUSE
+		}
+		return errno(terr)
+	}
+	x.bound.Store(true)
+	return nil
+}
+
+// Listen implements Socket.
+func (x *inetSocket) Listen(_ *Caller, backlog int) error {
+	if !x.isTCP() {
+		return unix.EOPNOTSUPP
+	}
+	// A negative backlog is the largest, as an unsigned comparison makes it.
+	if most := int(x.s.somaxconn.Load()); backlog < 0 || backlog > most {
+		backlog = most
+	}
+	if x.state() == tcp.StateInitial {
+		if err := x.ep.Bind(tcpip.FullAddress{}); err != nil {
+			return errno(err)
+		}
+		x.bound.Store(true)
+	}
+	// Linux takes backlog+1 connections.
+	if err := x.ep.Listen(backlog + 1); err != nil {
+		return errno(err)
+	}
+	x.settled()
+	return nil
+}
+
+// Accept implements Socket.
+func (x *inetSocket) Accept(*Caller) (Socket, error) {
+	if !x.isTCP() {
+		return nil, unix.EOPNOTSUPP
+	}
+	x.mu.Lock()
+	if len(x.returned) > 0 {
+		n := x.returned[0]
+		x.returned = x.returned[1:]
+		x.mu.Unlock()
+		return n, nil
+	}
+	x.mu.Unlock()
+	ep, q, err := x.ep.Accept(nil)
+	if err != nil {
+		return nil, errno(err)
+	}
+	n := &inetSocket{ep: ep, q: q}
+	n.base = base{s: x.s, domain: x.domain, typ: x.typ, pro: x.pro}
+	n.opt.inherit(&x.opt)
+	n.inherit(x)
+	n.bound.Store(true)
+	x.s.register(&n.base, n)
+	return n, nil
+}
+
+// inherit copies what Linux clones from the listener and netstack does not.
+func (x *inetSocket) inherit(l *inetSocket) {
+	from, to := l.ep.SocketOptions(), x.ep.SocketOptions()
+	if from.GetKeepAlive() && !to.GetKeepAlive() {
+		to.SetKeepAlive(true)
+	}
+	if !from.GetDelayOption() && to.GetDelayOption() {
+		to.SetDelayOption(false)
+	}
+	if lg := from.GetLinger(); lg.Enabled {
+		to.SetLinger(lg)
+	}
+}
+
+// Unaccept implements Socket.
+func (x *inetSocket) Unaccept(s Socket) {
+	n := s.(*inetSocket)
+	x.mu.Lock()
+	gone := x.closed.Load()
+	if !gone {
+		x.returned = append(x.returned, n)
+	}
+	x.mu.Unlock()
+	if gone {
+		n.Release(nil)
+	}
+}
+
+// Connect implements Socket. See inet_stream_connect, ip4_datagram_connect.
+func (x *inetSocket) Connect(_ *Caller, b []byte) error {
+	if len(b) < 2 {
+		return unix.EINVAL
+	}
+	if familyOf(b) == unix.AF_UNSPEC {
+		return x.disconnect()
+	}
+	var a tcpip.FullAddress
+	var err error
+	if x.domain == unix.AF_INET6 && familyOf(b) == unix.AF_INET && !x.isTCP() {
+		if a, err = parseAddr(unix.AF_INET, b); err == nil && x.ep.SocketOptions().GetV6Only() {
+			err = unix.EAFNOSUPPORT
+		}
+	} else {
+		a, err = parseAddr(int(x.domain), b)
+	}
+	if err != nil {
+		return err
+	}
+	if a.Addr.Unspecified() {
+		// The any address connects to this host.
+		if a.Addr.Len() == 4 {
+			a.Addr = tcpip.AddrFrom4([4]byte{127, 0, 0, 1})
+		} else {
+			a.Addr = header.IPv6Loopback
+		}
+	}
+	if x.isTCP() && header.IsV4MulticastAddress(a.Addr) {
+		return unix.ENETUNREACH
+	}
+	terr := x.ep.Connect(a)
+	switch terr.(type) {
+	case nil:
+		x.bound.Store(true)
+		return nil
+	case *tcpip.ErrConnectStarted:
+		x.bound.Store(true)
+		x.settled()
+		return unix.EINPROGRESS
+	case *tcpip.ErrInvalidEndpointState:
+		if x.isTCP() && x.state() == tcp.StateListen {
+			return unix.EISCONN
+		}
+	case *tcpip.ErrBadLocalAddress:
+		return unix.EINVAL
+	case *tcpip.ErrHostUnreachable:
+		if x.s.noRoute(a.Addr) {
+			return unix.ENETUNREACH
+		}
+	}
+	return errno(terr)
+}
+
+// noRoute says that no route covers the address: Linux's ENETUNREACH.
+func (s *Stack) noRoute(a tcpip.Address) bool {
+	for _, r := range s.ns.GetRouteTable() {
+		if r.Destination.Contains(a) {
+			return false
+		}
+	}
+	return true
+}
+
+func (x *inetSocket) disconnect() error {
+	if x.isTCP() {
+		switch x.state() {
+		case tcp.StateInitial, tcp.StateBound, tcp.StateClose, tcp.StateError:
+			return nil
+		}
+		// A reset and an end: unlike on Linux the socket cannot connect again.
+		x.ep.Abort()
+		return nil
+	}
+	return errno(x.ep.Disconnect())
+}
+
+// ConnectResult implements Socket.
+func (x *inetSocket) ConnectResult() error {
+	switch st := x.state(); st {
+	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+		return unix.EAGAIN
+	case tcp.StateError, tcp.StateClose, tcp.StateInitial, tcp.StateBound:
+		if err := x.ep.LastError(); err != nil {
+			return x.connectError(err)
+		}
+		if st == tcp.StateError || st == tcp.StateInitial {
+			return unix.ECONNREFUSED
+		}
+		return nil
+	}
+	// The first connect after success says so to netstack.
+	if ra, err := x.ep.GetRemoteAddress(); err == nil {
+		x.ep.Connect(ra)
+	}
+	return nil
+}
+
+// connectError: a connection that timed out while connecting is ETIMEDOUT, a reset
+// ECONNREFUSED.
+func (x *inetSocket) connectError(err tcpip.Error) error {
+	if _, reset := err.(*tcpip.ErrConnectionReset); reset {
+		return unix.ECONNREFUSED
+	}
+	return errno(err)
+}
+
+// Shutdown implements Socket.
+func (x *inetSocket) Shutdown(how int) error {
+	var f tcpip.ShutdownFlags
+	switch how {
+	case unix.SHUT_RD:
+		f = tcpip.ShutdownRead
+	case unix.SHUT_WR:
+		f = tcpip.ShutdownWrite
+	case unix.SHUT_RDWR:
+		f = tcpip.ShutdownRead | tcpip.ShutdownWrite
+	default:
+		return unix.EINVAL
+	}
+	if x.isTCP() {
+		switch x.state() {
+		case tcp.StateInitial, tcp.StateBound, tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+			return unix.ENOTCONN
+		}
+	}
+	err := x.ep.Shutdown(f)
+	x.q.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents | waiter.EventRdHUp)
+	return errno(err)
+}
+
+// SockName implements Socket.
+func (x *inetSocket) SockName() ([]byte, error) {
+	a, err := x.ep.GetLocalAddress()
+	if err != nil {
+		return nil, errno(err)
+	}
+	return encodeAddr(int(x.domain), a), nil
+}
+
+// PeerName implements Socket.
+func (x *inetSocket) PeerName() ([]byte, error) {
+	if x.isTCP() {
+		switch x.state() {
+		case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv, tcp.StateListen:
+			return nil, unix.ENOTCONN
+		}
+	}
+	a, err := x.ep.GetRemoteAddress()
+	if err != nil {
+		return nil, unix.ENOTCONN
+	}
+	return encodeAddr(int(x.domain), a), nil
+}
+
+// Release implements vfs.FileOps: the last descriptor is gone.
+func (x *inetSocket) Release(*vfs.File) {
+	if x.closed.Swap(true) {
+		return
+	}
+	x.s.list.remove(x.ino)
+	x.mu.Lock()
+	returned := x.returned
+	x.returned = nil
+	x.mu.Unlock()
+	for _, n := range returned {
+		n.ep.Abort()
+		n.Release(nil)
+	}
+	x.ep.Close()
+	x.settled()
+	x.s.cfg.Budget.Uncharge(x.cost)
+	if x.isTCP() {
+		x.s.gate.closed()
+	}
+}

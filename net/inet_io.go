@@ -1,0 +1,426 @@
+package net
+
+import (
+	"encoding/binary"
+	"io"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+// seqWriter is program memory as an io.Writer under netstack's locks: copies never
+// fault, and a page that is absent ends the read early.
+type seqWriter struct {
+	seq   *mm.IOSeq
+	fault bool
+}
+
+func (w *seqWriter) Write(b []byte) (int, error) {
+	n, err := w.seq.CopyOutNoFault(b)
+	if n < len(b) {
+		w.fault = err == mm.ErrFault
+		return n, io.ErrShortWrite
+	}
+	return n, nil
+}
+
+// seqReader is program memory as netstack's Payloader. TCP reads it without locks
+// (readFromPayloader), so it may fault.
+type seqReader struct {
+	seq *mm.IOSeq
+	err error
+}
+
+func (r *seqReader) Len() int { return r.seq.Len() }
+
+func (r *seqReader) Read(b []byte) (int, error) {
+	n, err := r.seq.CopyIn(b)
+	if err != nil {
+		r.err = err
+		return n, err
+	}
+	if n == 0 && len(b) > 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// bytesReader is a kernel buffer as a Payloader.
+type bytesReader struct{ b []byte }
+
+func (r *bytesReader) Len() int { return len(r.b) }
+
+func (r *bytesReader) Read(b []byte) (int, error) {
+	if len(r.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, r.b)
+	r.b = r.b[n:]
+	return n, nil
+}
+
+// capWriter fills a kernel buffer and drops the rest of the datagram.
+type capWriter struct {
+	b []byte
+	n int
+}
+
+func (w *capWriter) Write(b []byte) (int, error) {
+	w.n += copy(w.b[w.n:], b)
+	return len(b), nil
+}
+
+var (
+	writerPool = sync.Pool{New: func() any { return new(seqWriter) }}
+	readerPool = sync.Pool{New: func() any { return new(seqReader) }}
+	smallPool  = sync.Pool{New: func() any { return new([2048]byte) }}
+	largePool  = sync.Pool{New: func() any { return new([65536]byte) }}
+)
+
+// scratch is a kernel buffer of n bytes (at most 64 KiB) and the way to return it.
+func scratch(n int) (b []byte, put func()) {
+	if n <= 2048 {
+		p := smallPool.Get().(*[2048]byte)
+		return p[:n], func() { smallPool.Put(p) }
+	}
+	p := largePool.Get().(*[65536]byte)
+	return p[:min(n, len(p))], func() { largePool.Put(p) }
+}
+
+// Read implements vfs.FileOps.
+func (x *inetSocket) Read(c wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+	if x.isTCP() {
+		return x.readStream(dst)
+	}
+	return x.readDatagram(dst, nil)
+}
+
+// Write implements vfs.FileOps.
+func (x *inetSocket) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+	if x.isTCP() {
+		return x.writeStream(src, 0)
+	}
+	return x.writeDatagram(src, nil)
+}
+
+// readStream copies received bytes straight from netstack's segments.
+func (x *inetSocket) readStream(dst *mm.IOSeq) (int, error) {
+	if dst.Len() == 0 {
+		return 0, nil
+	}
+	w := writerPool.Get().(*seqWriter)
+	done := 0
+	var err error
+	for {
+		w.seq, w.fault = dst, false
+		res, terr := x.ep.Read(w, tcpip.ReadOptions{})
+		done += res.Count
+		if terr != nil && !w.fault {
+			err = x.readError(terr)
+			break
+		}
+		if !w.fault {
+			break
+		}
+		if err = dst.FaultIn(true); err != nil {
+			break
+		}
+	}
+	w.seq = nil
+	writerPool.Put(w)
+	if done > 0 {
+		// Small reads never grow the window; the accounting takes the
+		// endpoint's lock once more.
+		if done >= 2048 {
+			x.ep.ModerateRecvBuf(done)
+		}
+		return done, nil
+	}
+	return 0, err
+}
+
+func (x *inetSocket) readError(err tcpip.Error) error {
+	switch err.(type) {
+	case *tcpip.ErrClosedForReceive:
+		return nil
+	case *tcpip.ErrNotConnected:
+		if x.isTCP() && x.state() == tcp.StateTimeWait {
+			return nil
+		}
+	case *tcpip.ErrBadBuffer:
+		return nil // the sequence was full
+	}
+	return errno(err)
+}
+
+// writeStream queues what fits.
+func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
+	if src.Len() == 0 {
+		switch x.state() {
+		case tcp.StateInitial, tcp.StateBound, tcp.StateListen:
+			return 0, unix.EPIPE
+		}
+		return 0, nil
+	}
+	if share := x.s.tx.share.Load(); share != 0 {
+		if o := x.ep.SocketOptions(); o.GetSendBufferSize() > share {
+			o.SetSendBufferSize(share, true)
+		}
+	}
+	r := readerPool.Get().(*seqReader)
+	r.seq, r.err = src, nil
+	n, terr := x.ep.Write(r, tcpip.WriteOptions{More: flags&unix.MSG_MORE != 0, EndOfRecord: flags&unix.MSG_EOR != 0})
+	fault := r.err
+	r.seq = nil
+	readerPool.Put(r)
+	if n > 0 {
+		x.s.tx.wrote(int(n))
+		return int(n), nil
+	}
+	if fault != nil {
+		return 0, fault
+	}
+	if terr == nil {
+		return 0, unix.EAGAIN
+	}
+	return 0, errno(terr)
+}
+
+// maxDatagram is the largest payload any datagram socket takes (IPv4's length field).
+const maxDatagram = 65535
+
+func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
+	size := src.Len()
+	if size > maxDatagram {
+		return 0, unix.EMSGSIZE
+	}
+	var opts tcpip.WriteOptions
+	var to tcpip.FullAddress
+	if m != nil {
+		if len(m.Name) > 0 {
+			a, err := x.destination(m.Name)
+			if err != nil {
+				return 0, err
+			}
+			to = a
+			opts.To = &to
+		}
+		if err := sendControl(&m.Control, &opts.ControlMessages); err != nil {
+			return 0, err
+		}
+	}
+	buf, put := scratch(size)
+	defer put()
+	if n, err := src.CopyIn(buf); err != nil || n < size {
+		if err == nil {
+			err = unix.EFAULT
+		}
+		return 0, err
+	}
+	n, terr := x.ep.Write(&bytesReader{buf}, opts)
+	if terr != nil {
+		if _, unreachable := terr.(*tcpip.ErrHostUnreachable); unreachable && opts.To != nil && x.s.noRoute(to.Addr) {
+			return 0, unix.ENETUNREACH
+		}
+		return 0, errno(terr)
+	}
+	x.bound.Store(true)
+	return int(n), nil
+}
+
+// destination is the address of a datagram: an IPv6 socket may name an IPv4 one.
+func (x *inetSocket) destination(b []byte) (tcpip.FullAddress, error) {
+	fam := int(x.domain)
+	if fam == unix.AF_INET6 && familyOf(b) == unix.AF_INET {
+		fam = unix.AF_INET
+	} else if familyOf(b) == unix.AF_UNSPEC && fam == unix.AF_INET && len(b) >= sizeIn {
+		b = append([]byte{unix.AF_INET, 0}, b[2:]...)
+	}
+	a, err := parseAddr(fam, b)
+	if err != nil {
+		return a, err
+	}
+	if a.Port == 0 && x.pro == unix.IPPROTO_UDP {
+		return a, unix.EINVAL
+	}
+	if a.Addr.Unspecified() {
+		if a.Addr.Len() == 4 {
+			a.Addr = tcpip.AddrFrom4([4]byte{127, 0, 0, 1})
+		} else {
+			a.Addr = tcpip.AddrFrom16([16]byte{15: 1})
+		}
+	}
+	return a, nil
+}
+
+// readDatagram takes one datagram through a kernel buffer: a page fault must not
+// lose it half-way.
+func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg) (int, error) {
+	flags := 0
+	if m != nil {
+		flags = m.Flags
+	}
+	buf, put := scratch(dst.Len())
+	defer put()
+	w := capWriter{b: buf}
+	res, terr := x.ep.Read(&w, tcpip.ReadOptions{Peek: flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m != nil})
+	if terr != nil {
+		return 0, x.readError(terr)
+	}
+	x.opt.stamp.Store(res.ControlMessages.Timestamp.UnixNano())
+	n, err := dst.CopyOut(buf[:w.n])
+	if err != nil {
+		return 0, err
+	}
+	if m != nil {
+		m.Full = res.Total
+		if res.Total > w.n {
+			m.OutFlags |= unix.MSG_TRUNC
+		}
+		m.setName(encodeAddr(int(x.domain), res.RemoteAddr))
+		if m.WantControl {
+			x.recvControl(&res.ControlMessages, &m.Control)
+		}
+	}
+	return n, nil
+}
+
+// Recv implements Socket.
+func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
+	if m.Flags&unix.MSG_ERRQUEUE != 0 {
+		return x.recvError(dst, m)
+	}
+	if !x.isTCP() {
+		return x.readDatagram(dst, m)
+	}
+	if m.Flags&unix.MSG_OOB != 0 {
+		return 0, unix.EINVAL
+	}
+	switch {
+	case m.Flags&unix.MSG_PEEK != 0:
+		return x.peekStream(dst)
+	case m.Flags&unix.MSG_TRUNC != 0:
+		return x.discardStream(dst)
+	}
+	n, err := x.readStream(dst)
+	if n > 0 && m.WantControl && x.opt.inq.Load() {
+		q, _ := x.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		m.Control.Msgs = append(m.Control.Msgs, Cmsg{unix.SOL_TCP, unix.TCP_INQ, le32(uint32(q))})
+	}
+	return n, err
+}
+
+// peekStream copies through a kernel buffer: a second try would start over.
+func (x *inetSocket) peekStream(dst *mm.IOSeq) (int, error) {
+	if dst.Len() == 0 {
+		return 0, nil
+	}
+	buf, put := scratch(dst.Len())
+	defer put()
+	w := tcpip.SliceWriter(buf)
+	res, terr := x.ep.Read(&w, tcpip.ReadOptions{Peek: true})
+	if terr != nil {
+		return 0, x.readError(terr)
+	}
+	return dst.CopyOut(buf[:res.Count])
+}
+
+// discardStream is MSG_TRUNC on a stream: bytes are taken and dropped (tcp(7)).
+func (x *inetSocket) discardStream(dst *mm.IOSeq) (int, error) {
+	done := 0
+	for dst.Len() > 0 {
+		buf, put := scratch(min(dst.Len(), 65536))
+		w := tcpip.SliceWriter(buf)
+		res, terr := x.ep.Read(&w, tcpip.ReadOptions{})
+		put()
+		if terr != nil {
+			if done > 0 {
+				break
+			}
+			return 0, x.readError(terr)
+		}
+		done += res.Count
+		dst.Skip(res.Count)
+		if res.Count == 0 {
+			break
+		}
+	}
+	return done, nil
+}
+
+// Send implements Socket.
+func (x *inetSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
+	if len(m.Control.Files) > 0 || m.Control.HasCreds {
+		return 0, unix.EINVAL
+	}
+	if !x.isTCP() {
+		if m.Flags&unix.MSG_OOB != 0 {
+			return 0, unix.EOPNOTSUPP
+		}
+		return x.writeDatagram(src, m)
+	}
+	if m.Flags&unix.MSG_OOB != 0 {
+		return 0, unix.EOPNOTSUPP
+	}
+	if m.Flags&unix.MSG_FASTOPEN != 0 {
+		// Without a cookie Linux makes an ordinary connection, then sends.
+		switch x.state() {
+		case tcp.StateInitial, tcp.StateBound:
+			if len(m.Name) == 0 {
+				return 0, unix.EINVAL
+			}
+			if err := x.Connect(c, m.Name); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return x.writeStream(src, m.Flags)
+}
+
+// recvError is MSG_ERRQUEUE: the next queued error with the datagram that made it.
+func (x *inetSocket) recvError(dst *mm.IOSeq, m *RecvMsg) (int, error) {
+	e := x.ep.SocketOptions().DequeueErr()
+	if e == nil {
+		return 0, unix.EAGAIN
+	}
+	defer e.Payload.Release()
+	m.OutFlags |= unix.MSG_ERRQUEUE
+	payload := e.Payload.AsSlice()
+	if len(payload) > dst.Len() {
+		m.OutFlags |= unix.MSG_TRUNC
+		payload = payload[:dst.Len()]
+	}
+	n, err := dst.CopyOut(payload)
+	if err != nil {
+		return 0, err
+	}
+	m.Full = e.Payload.Size()
+	m.setName(encodeAddr(int(x.domain), e.Dst))
+	if m.WantControl {
+		// struct sock_extended_err and the offender (ip(7), IP_RECVERR).
+		b := make([]byte, 16, 16+sizeIn6)
+		if n, ok := errno(e.Err).(unix.Errno); ok {
+			binary.LittleEndian.PutUint32(b, uint32(n))
+		}
+		b[4], b[5], b[6] = byte(e.Cause.Origin()), e.Cause.Type(), e.Cause.Code()
+		binary.LittleEndian.PutUint32(b[8:], e.Cause.Info())
+		b = append(b, encodeAddr(int(x.domain), e.Offender)...)
+		cm := Cmsg{unix.SOL_IP, unix.IP_RECVERR, b}
+		if x.domain == unix.AF_INET6 {
+			cm.Level, cm.Type = unix.SOL_IPV6, unix.IPV6_RECVERR
+		}
+		m.Control.Msgs = append(m.Control.Msgs, cm)
+	}
+	return n, nil
+}
+
+func le32(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
+
+var _ waiter.Waitable = (*inetSocket)(nil)

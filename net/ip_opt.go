@@ -1,0 +1,342 @@
+package net
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
+
+// byteOrInt is an option that takes an int or a byte (ip_setsockopt).
+func byteOrInt(v []byte) (int, error) {
+	switch {
+	case len(v) >= 4:
+		return int(int32(binary.LittleEndian.Uint32(v))), nil
+	case len(v) >= 1:
+		return int(v[0]), nil
+	}
+	return 0, unix.EINVAL
+}
+
+func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
+	o := x.ep.SocketOptions()
+	switch name {
+	case unix.IP_ADD_MEMBERSHIP, unix.IP_DROP_MEMBERSHIP:
+		return x.membership(name == unix.IP_ADD_MEMBERSHIP, v)
+	case unix.IP_MULTICAST_IF:
+		return x.multicastIf(v)
+	case unix.IP_OPTIONS:
+		if len(v) == 0 {
+			return nil
+		}
+		return unix.EINVAL
+	}
+	n, err := byteOrInt(v)
+	if err != nil {
+		return err
+	}
+	on := n != 0
+	switch name {
+	case unix.IP_TOS:
+		return errno(x.ep.SetSockOptInt(tcpip.IPv4TOSOption, n&0xff))
+	case unix.IP_TTL:
+		if n != -1 && (n < 1 || n > 255) {
+			return unix.EINVAL
+		}
+		if n == -1 {
+			n = tcpip.UseDefaultIPv4TTL
+		}
+		return errno(x.ep.SetSockOptInt(tcpip.IPv4TTLOption, n))
+	case unix.IP_MULTICAST_TTL:
+		if n == -1 {
+			n = 1
+		}
+		if n < 0 || n > 255 || x.isTCP() {
+			return unix.EINVAL
+		}
+		return errno(x.ep.SetSockOptInt(tcpip.MulticastTTLOption, n))
+	case unix.IP_MULTICAST_LOOP:
+		o.SetMulticastLoop(on)
+	case unix.IP_MTU_DISCOVER:
+		return x.mtuDiscover(n)
+	case unix.IP_RECVTOS:
+		o.SetReceiveTOS(on)
+	case unix.IP_RECVTTL:
+		o.SetReceiveTTL(on)
+	case unix.IP_PKTINFO:
+		o.SetReceivePacketInfo(on)
+	case unix.IP_RECVERR:
+		o.SetIPv4RecvError(on)
+	case unix.IP_RECVORIGDSTADDR:
+		o.SetReceiveOriginalDstAddress(on)
+	case unix.IP_HDRINCL:
+		if x.typ != unix.SOCK_RAW {
+			return unix.ENOPROTOOPT
+		}
+		o.SetHeaderIncluded(on)
+	case unix.IP_FREEBIND:
+		x.opt.freebind.Store(on)
+	case unix.IP_TRANSPARENT:
+		if on && !c.capable(capNetRaw) && !c.capable(capNetAdmin) {
+			return unix.EPERM
+		}
+		x.opt.transparent.Store(on)
+	case unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MINTTL, unix.IP_MULTICAST_ALL, unix.IP_RECVFRAGSIZE,
+		unix.IP_NODEFRAG, unix.IP_CHECKSUM, unix.IP_RECVOPTS, unix.IP_RETOPTS, unix.IP_PASSSEC, unix.IP_ROUTER_ALERT:
+		// Taken: netstack's behaviour is the one asked for, or there is nothing
+		// to report.
+	default:
+		return unix.ENOPROTOOPT
+	}
+	return nil
+}
+
+// mtuDiscover maps IP_PMTUDISC_*, whose numbers netstack's are.
+func (x *inetSocket) mtuDiscover(n int) error {
+	if n < unix.IP_PMTUDISC_DONT || n > unix.IP_PMTUDISC_OMIT {
+		return unix.EINVAL
+	}
+	v := tcpip.PMTUDiscoveryWant
+	switch n {
+	case unix.IP_PMTUDISC_DONT, unix.IP_PMTUDISC_OMIT:
+		v = tcpip.PMTUDiscoveryDont
+	case unix.IP_PMTUDISC_DO:
+		v = tcpip.PMTUDiscoveryDo
+	case unix.IP_PMTUDISC_PROBE, unix.IP_PMTUDISC_INTERFACE:
+		v = tcpip.PMTUDiscoveryProbe
+	}
+	if err := x.ep.SetSockOptInt(tcpip.MTUDiscoverOption, int(v)); err != nil {
+		if _, no := err.(*tcpip.ErrNotSupported); no {
+			return nil // netstack then never sets DF, and has no path to discover
+		}
+		return errno(err)
+	}
+	return nil
+}
+
+// membership serves struct ip_mreq and ip_mreqn.
+func (x *inetSocket) membership(add bool, v []byte) error {
+	if x.isTCP() {
+		return unix.EPROTO
+	}
+	if len(v) < 8 {
+		return unix.EINVAL
+	}
+	m := tcpip.MembershipOption{MulticastAddr: tcpip.AddrFrom4([4]byte(v[:4])), InterfaceAddr: tcpip.AddrFrom4([4]byte(v[4:8]))}
+	if len(v) >= 12 {
+		m.NIC = tcpip.NICID(binary.LittleEndian.Uint32(v[8:]))
+	}
+	return x.join(add, m)
+}
+
+func (x *inetSocket) join(add bool, m tcpip.MembershipOption) error {
+	var err tcpip.Error
+	if add {
+		o := tcpip.AddMembershipOption(m)
+		err = x.ep.SetSockOpt(&o)
+	} else {
+		o := tcpip.RemoveMembershipOption(m)
+		err = x.ep.SetSockOpt(&o)
+	}
+	if _, bad := err.(*tcpip.ErrBadLocalAddress); bad && !add {
+		return unix.EADDRNOTAVAIL
+	}
+	if _, none := err.(*tcpip.ErrHostUnreachable); none {
+		return unix.ENODEV
+	}
+	return errno(err)
+}
+
+func (x *inetSocket) multicastIf(v []byte) error {
+	var o tcpip.MulticastInterfaceOption
+	switch {
+	case len(v) >= 12:
+		o.InterfaceAddr = tcpip.AddrFrom4([4]byte(v[4:8]))
+		o.NIC = tcpip.NICID(binary.LittleEndian.Uint32(v[8:]))
+	case len(v) >= 8:
+		o.InterfaceAddr = tcpip.AddrFrom4([4]byte(v[4:8]))
+	case len(v) >= 4:
+		o.InterfaceAddr = tcpip.AddrFrom4([4]byte(v[:4]))
+	default:
+		return unix.EINVAL
+	}
+	return errno(x.ep.SetSockOpt(&o))
+}
+
+func (x *inetSocket) getIP(name int) ([]byte, error) {
+	o := x.ep.SocketOptions()
+	switch name {
+	case unix.IP_TOS:
+		return x.getInt(tcpip.IPv4TOSOption)
+	case unix.IP_TTL:
+		n, err := x.ep.GetSockOptInt(tcpip.IPv4TTLOption)
+		if n == tcpip.UseDefaultIPv4TTL {
+			n = 64
+		}
+		return intVal(n), errno(err)
+	case unix.IP_MULTICAST_TTL:
+		return x.getInt(tcpip.MulticastTTLOption)
+	case unix.IP_MULTICAST_LOOP:
+		return boolVal(o.GetMulticastLoop()), nil
+	case unix.IP_MULTICAST_IF:
+		var m tcpip.MulticastInterfaceOption
+		if err := x.ep.GetSockOpt(&m); err != nil {
+			return nil, errno(err)
+		}
+		b := make([]byte, 4)
+		copy(b, m.InterfaceAddr.AsSlice())
+		return b, nil
+	case unix.IP_MTU_DISCOVER:
+		n, err := x.ep.GetSockOptInt(tcpip.MTUDiscoverOption)
+		if err != nil {
+			n = int(tcpip.PMTUDiscoveryWant)
+		}
+		// netstack's order is Want, Dont, Do, Probe; Linux's Dont, Want, Do, Probe.
+		return intVal(map[int]int{0: 1, 1: 0, 2: 2, 3: 3}[n]), nil
+	case unix.IP_RECVTOS:
+		return boolVal(o.GetReceiveTOS()), nil
+	case unix.IP_RECVTTL:
+		return boolVal(o.GetReceiveTTL()), nil
+	case unix.IP_PKTINFO:
+		return boolVal(o.GetReceivePacketInfo()), nil
+	case unix.IP_RECVERR:
+		return boolVal(o.GetIPv4RecvError()), nil
+	case unix.IP_RECVORIGDSTADDR:
+		return boolVal(o.GetReceiveOriginalDstAddress()), nil
+	case unix.IP_HDRINCL:
+		return boolVal(o.GetHeaderIncluded()), nil
+	case unix.IP_FREEBIND:
+		return boolVal(x.opt.freebind.Load()), nil
+	case unix.IP_TRANSPARENT:
+		return boolVal(x.opt.transparent.Load()), nil
+	case unix.IP_OPTIONS, unix.IP_PKTOPTIONS:
+		return []byte{}, nil
+	case unix.IP_MTU:
+		if _, err := x.ep.GetRemoteAddress(); err != nil {
+			return nil, unix.ENOTCONN
+		}
+		return intVal(int(x.s.mtu())), nil
+	case unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MINTTL, unix.IP_RECVFRAGSIZE, unix.IP_NODEFRAG, unix.IP_CHECKSUM,
+		unix.IP_RECVOPTS, unix.IP_RETOPTS, unix.IP_PASSSEC:
+		return intVal(0), nil
+	case unix.IP_MULTICAST_ALL:
+		return intVal(1), nil
+	}
+	return nil, unix.ENOPROTOOPT
+}
+
+func (s *Stack) mtu() uint32 {
+	if i := s.first(); i != nil {
+		return i.eth.MTU()
+	}
+	return 65536
+}
+
+func (x *inetSocket) setIPv6(name int, v []byte) error {
+	o := x.ep.SocketOptions()
+	switch name {
+	case unix.IPV6_ADD_MEMBERSHIP, unix.IPV6_DROP_MEMBERSHIP:
+		if x.isTCP() {
+			return unix.EPROTO
+		}
+		if len(v) < 20 {
+			return unix.EINVAL
+		}
+		return x.join(name == unix.IPV6_ADD_MEMBERSHIP, tcpip.MembershipOption{
+			MulticastAddr: tcpip.AddrFrom16([16]byte(v[:16])), NIC: tcpip.NICID(binary.LittleEndian.Uint32(v[16:]))})
+	}
+	n32, err := intArg(v)
+	if err != nil {
+		return err
+	}
+	n, on := int(n32), n32 != 0
+	switch name {
+	case unix.IPV6_V6ONLY:
+		if x.bound.Load() {
+			return unix.EINVAL
+		}
+		o.SetV6Only(on)
+	case unix.IPV6_UNICAST_HOPS:
+		if n < -1 || n > 255 {
+			return unix.EINVAL
+		}
+		return errno(x.ep.SetSockOptInt(tcpip.IPv6HopLimitOption, n))
+	case unix.IPV6_MULTICAST_HOPS:
+		if n < -1 || n > 255 {
+			return unix.EINVAL
+		}
+		if n == -1 {
+			n = 1
+		}
+		return errno(x.ep.SetSockOptInt(tcpip.MulticastTTLOption, n))
+	case unix.IPV6_MULTICAST_LOOP:
+		o.SetMulticastLoop(on)
+	case unix.IPV6_MULTICAST_IF:
+		return errno(x.ep.SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(n)}))
+	case unix.IPV6_TCLASS:
+		if n < -1 || n > 255 {
+			return unix.EINVAL
+		}
+		return errno(x.ep.SetSockOptInt(tcpip.IPv6TrafficClassOption, max(n, 0)))
+	case unix.IPV6_RECVTCLASS:
+		o.SetReceiveTClass(on)
+	case unix.IPV6_RECVPKTINFO:
+		o.SetIPv6ReceivePacketInfo(on)
+	case unix.IPV6_RECVHOPLIMIT:
+		o.SetReceiveHopLimit(on)
+	case unix.IPV6_RECVERR:
+		o.SetIPv6RecvError(on)
+	case unix.IPV6_RECVORIGDSTADDR:
+		o.SetReceiveOriginalDstAddress(on)
+	case unix.IPV6_MTU_DISCOVER:
+		return x.mtuDiscover(n)
+	case unix.IPV6_FREEBIND:
+		x.opt.freebind.Store(on)
+	case unix.IPV6_MTU, unix.IPV6_DONTFRAG, unix.IPV6_RECVFRAGSIZE, unix.IPV6_AUTOFLOWLABEL,
+		unix.IPV6_MULTICAST_ALL, unix.IPV6_RECVRTHDR, unix.IPV6_RECVHOPOPTS, unix.IPV6_RECVDSTOPTS, unix.IPV6_MINHOPCOUNT,
+		unix.IPV6_ADDR_PREFERENCES:
+	default:
+		return unix.ENOPROTOOPT
+	}
+	return nil
+}
+
+func (x *inetSocket) getIPv6(name int) ([]byte, error) {
+	o := x.ep.SocketOptions()
+	switch name {
+	case unix.IPV6_V6ONLY:
+		return boolVal(o.GetV6Only()), nil
+	case unix.IPV6_UNICAST_HOPS:
+		n, err := x.ep.GetSockOptInt(tcpip.IPv6HopLimitOption)
+		if n < 0 {
+			n = 64
+		}
+		return intVal(n), errno(err)
+	case unix.IPV6_MULTICAST_HOPS:
+		return x.getInt(tcpip.MulticastTTLOption)
+	case unix.IPV6_MULTICAST_LOOP:
+		return boolVal(o.GetMulticastLoop()), nil
+	case unix.IPV6_TCLASS:
+		return x.getInt(tcpip.IPv6TrafficClassOption)
+	case unix.IPV6_RECVTCLASS:
+		return boolVal(o.GetReceiveTClass()), nil
+	case unix.IPV6_RECVPKTINFO:
+		return boolVal(o.GetIPv6ReceivePacketInfo()), nil
+	case unix.IPV6_RECVHOPLIMIT:
+		return boolVal(o.GetReceiveHopLimit()), nil
+	case unix.IPV6_RECVERR:
+		return boolVal(o.GetIPv6RecvError()), nil
+	case unix.IPV6_RECVORIGDSTADDR:
+		return boolVal(o.GetReceiveOriginalDstAddress()), nil
+	case unix.IPV6_MTU_DISCOVER:
+		return x.getIP(unix.IP_MTU_DISCOVER)
+	case unix.IPV6_MTU:
+		return x.getIP(unix.IP_MTU)
+	case unix.IPV6_FREEBIND:
+		return boolVal(x.opt.freebind.Load()), nil
+	case unix.IPV6_DONTFRAG, unix.IPV6_RECVFRAGSIZE, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_MULTICAST_IF,
+		unix.IPV6_RECVRTHDR, unix.IPV6_RECVHOPOPTS, unix.IPV6_RECVDSTOPTS, unix.IPV6_MINHOPCOUNT, unix.IPV6_ADDR_PREFERENCES:
+		return intVal(0), nil
+	}
+	return nil, unix.ENOPROTOOPT
+}

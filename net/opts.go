@@ -1,0 +1,214 @@
+package net
+
+import (
+	"encoding/binary"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sockOpts are SOL_SOCKET options that are the same for every family, and those that
+// netstack does not keep.
+type sockOpts struct {
+	rcvTimeo, sndTimeo atomic.Int64 // nanoseconds, 0: none
+	stamp              atomic.Int64 // of the last datagram (SIOCGSTAMP)
+	priority           atomic.Int32
+	rcvlowat           atomic.Int32
+	mark               atomic.Uint32
+	peekOff            atomic.Int32
+
+	passcred, timestamp, timestampNS, freebind, transparent, inq, debug,
+	dontroute, oobinline, zerocopy, rxqOvfl, recvpktinfo, nofcs, minttlSet atomic.Bool
+
+	deferAccept, keepIdle, keepIntvl atomic.Int32
+	fastopen, notsentLowat, linger2  atomic.Int32
+	quickack                         atomic.Int32 // 0: unset (on), 1: on, 2: off
+	incomingCPU                      atomic.Int32
+}
+
+// inherit is what an accepted socket takes from its listener.
+func (o *sockOpts) inherit(l *sockOpts) {
+	o.rcvTimeo.Store(l.rcvTimeo.Load())
+	o.sndTimeo.Store(l.sndTimeo.Load())
+	o.priority.Store(l.priority.Load())
+	o.mark.Store(l.mark.Load())
+	o.rcvlowat.Store(l.rcvlowat.Load())
+	o.passcred.Store(l.passcred.Load())
+	o.timestamp.Store(l.timestamp.Load())
+	o.timestampNS.Store(l.timestampNS.Load())
+}
+
+// intArg is an option's int: EINVAL if there are not four bytes.
+func intArg(v []byte) (int32, error) {
+	if len(v) < 4 {
+		return 0, unix.EINVAL
+	}
+	return int32(binary.LittleEndian.Uint32(v)), nil
+}
+
+func boolArg(v []byte) (bool, error) {
+	n, err := intArg(v)
+	return n != 0, err
+}
+
+func intVal(n int) []byte { return le32(uint32(int32(n))) }
+
+func boolVal(b bool) []byte {
+	if b {
+		return intVal(1)
+	}
+	return intVal(0)
+}
+
+// timeval decodes struct timeval of SO_RCVTIMEO (net/core/sock.c, sock_set_timeout):
+// EDOM for microseconds out of range, zero and negative seconds are "none" and "now".
+func timeval(v []byte) (int64, error) {
+	if len(v) < 16 {
+		return 0, unix.EINVAL
+	}
+	sec := int64(binary.LittleEndian.Uint64(v))
+	usec := int64(binary.LittleEndian.Uint64(v[8:]))
+	if usec < 0 || usec >= 1e6 {
+		return 0, unix.EDOM
+	}
+	if sec < 0 {
+		return 1, nil // already over
+	}
+	if sec >= math.MaxInt64/int64(time.Second)-1 {
+		return 0, nil
+	}
+	return sec*int64(time.Second) + usec*1000, nil
+}
+
+func timevalBytes(ns int64) []byte {
+	b := make([]byte, 16)
+	binary.LittleEndian.PutUint64(b, uint64(ns/1e9))
+	binary.LittleEndian.PutUint64(b[8:], uint64(ns%1e9/1000))
+	return b
+}
+
+// errNotHere says that the common code does not know the option.
+const errNotHere = unix.Errno(0xfff)
+
+// setCommon serves the SOL_SOCKET options that need no endpoint.
+func (b *base) setCommon(c *Caller, name int, v []byte) error {
+	o := &b.opt
+	switch name {
+	case unix.SO_RCVTIMEO, unix.SO_SNDTIMEO, unix.SO_RCVTIMEO_NEW, unix.SO_SNDTIMEO_NEW:
+		ns, err := timeval(v)
+		if err != nil {
+			return err
+		}
+		if name == unix.SO_RCVTIMEO || name == unix.SO_RCVTIMEO_NEW {
+			o.rcvTimeo.Store(ns)
+		} else {
+			o.sndTimeo.Store(ns)
+		}
+		return nil
+	}
+	flag := map[int]*atomic.Bool{
+		unix.SO_PASSCRED: &o.passcred, unix.SO_OOBINLINE: &o.oobinline, unix.SO_DONTROUTE: &o.dontroute,
+		unix.SO_ZEROCOPY: &o.zerocopy, unix.SO_RXQ_OVFL: &o.rxqOvfl, unix.SO_NOFCS: &o.nofcs,
+	}[name]
+	n, err := intArg(v)
+	if err != nil {
+		return err
+	}
+	switch {
+	case flag != nil:
+		flag.Store(n != 0)
+		return nil
+	case name == unix.SO_TIMESTAMP || name == unix.SO_TIMESTAMP_NEW:
+		o.timestamp.Store(n != 0)
+		o.timestampNS.Store(false)
+	case name == unix.SO_TIMESTAMPNS || name == unix.SO_TIMESTAMPNS_NEW:
+		o.timestampNS.Store(n != 0)
+		o.timestamp.Store(false)
+	case name == unix.SO_DEBUG:
+		if n != 0 && !c.capable(capNetAdmin) {
+			return unix.EACCES
+		}
+		o.debug.Store(n != 0)
+	case name == unix.SO_PRIORITY:
+		if (n < 0 || n > 6) && !c.capable(capNetAdmin) {
+			return unix.EPERM
+		}
+		o.priority.Store(n)
+	case name == unix.SO_MARK:
+		if !c.capable(capNetAdmin) {
+			return unix.EPERM
+		}
+		o.mark.Store(uint32(n))
+	case name == unix.SO_RCVLOWAT:
+		if n < 0 {
+			n = math.MaxInt32
+		}
+		o.rcvlowat.Store(max(n, 1))
+	case name == unix.SO_INCOMING_CPU:
+		o.incomingCPU.Store(n)
+	case name == unix.SO_BUSY_POLL, name == unix.SO_MAX_PACING_RATE, name == unix.SO_PREFER_BUSY_POLL,
+		name == unix.SO_SELECT_ERR_QUEUE, name == unix.SO_TIMESTAMPING, name == unix.SO_TIMESTAMPING_NEW:
+		// Hints about timing: taken, without effect.
+	case name == unix.SO_TYPE, name == unix.SO_ERROR, name == unix.SO_PROTOCOL, name == unix.SO_DOMAIN,
+		name == unix.SO_ACCEPTCONN:
+		return unix.ENOPROTOOPT
+	case name == unix.SO_ATTACH_FILTER, name == unix.SO_ATTACH_BPF, name == unix.SO_ATTACH_REUSEPORT_CBPF,
+		name == unix.SO_ATTACH_REUSEPORT_EBPF:
+		return unix.EINVAL // no program is valid here
+	case name == unix.SO_DETACH_FILTER:
+		return unix.ENOENT
+	default:
+		return errNotHere
+	}
+	return nil
+}
+
+// getCommon is setCommon's other direction; nil for an option it does not know.
+func (b *base) getCommon(name int) []byte {
+	o := &b.opt
+	switch name {
+	case unix.SO_TYPE:
+		return intVal(int(b.typ))
+	case unix.SO_DOMAIN:
+		return intVal(int(b.domain))
+	case unix.SO_PROTOCOL:
+		return intVal(int(b.pro))
+	case unix.SO_RCVTIMEO, unix.SO_RCVTIMEO_NEW:
+		return timevalBytes(o.rcvTimeo.Load())
+	case unix.SO_SNDTIMEO, unix.SO_SNDTIMEO_NEW:
+		return timevalBytes(o.sndTimeo.Load())
+	case unix.SO_PASSCRED:
+		return boolVal(o.passcred.Load())
+	case unix.SO_TIMESTAMP, unix.SO_TIMESTAMP_NEW:
+		return boolVal(o.timestamp.Load())
+	case unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPNS_NEW:
+		return boolVal(o.timestampNS.Load())
+	case unix.SO_OOBINLINE:
+		return boolVal(o.oobinline.Load())
+	case unix.SO_DONTROUTE:
+		return boolVal(o.dontroute.Load())
+	case unix.SO_ZEROCOPY:
+		return boolVal(o.zerocopy.Load())
+	case unix.SO_RXQ_OVFL:
+		return boolVal(o.rxqOvfl.Load())
+	case unix.SO_NOFCS:
+		return boolVal(o.nofcs.Load())
+	case unix.SO_DEBUG:
+		return boolVal(o.debug.Load())
+	case unix.SO_PRIORITY:
+		return intVal(int(o.priority.Load()))
+	case unix.SO_MARK:
+		return intVal(int(o.mark.Load()))
+	case unix.SO_RCVLOWAT:
+		return intVal(max(int(o.rcvlowat.Load()), 1))
+	case unix.SO_SNDLOWAT:
+		return intVal(1)
+	case unix.SO_INCOMING_CPU:
+		return intVal(int(o.incomingCPU.Load()))
+	case unix.SO_INCOMING_NAPI_ID, unix.SO_BUSY_POLL, unix.SO_SELECT_ERR_QUEUE, unix.SO_TIMESTAMPING, unix.SO_LOCK_FILTER:
+		return intVal(0)
+	}
+	return nil
+}

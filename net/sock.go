@@ -1,0 +1,240 @@
+package net
+
+import (
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+// Socket is a socket of any family. Its calls answer EAGAIN rather than block; its
+// options are in Linux's layout.
+type Socket interface {
+	vfs.FileOps
+
+	// Domain, Type and Protocol are what socket(2) was given (SO_DOMAIN …).
+	Domain() int
+	Type() int
+	Protocol() int
+
+	Bind(c *Caller, addr []byte) error
+	// Listen clamps the backlog to somaxconn.
+	Listen(c *Caller, backlog int) error
+	// Accept takes a connection off the queue, EAGAIN if there is none. Unaccept
+	// puts one back that got no descriptor.
+	Accept(c *Caller) (Socket, error)
+	Unaccept(s Socket)
+	// Connect starts a connection: nil if it is there at once, EINPROGRESS if it
+	// goes on (ConnectResult then answers EAGAIN until it is decided), EAGAIN if
+	// it cannot start yet (a full AF_UNIX backlog).
+	Connect(c *Caller, addr []byte) error
+	ConnectResult() error
+	Shutdown(how int) error
+	// SockName and PeerName are whole addresses, which the caller truncates.
+	SockName() ([]byte, error)
+	PeerName() ([]byte, error)
+
+	SetOption(c *Caller, level, name int, v []byte) error
+	// GetOption gives the value for a buffer of n bytes; the caller truncates.
+	GetOption(c *Caller, level, name, n int) ([]byte, error)
+
+	Recv(c *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error)
+	// Send returns a short count only for streams.
+	Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error)
+
+	// Timeouts are SO_RCVTIMEO and SO_SNDTIMEO in nanoseconds, 0 for none.
+	Timeouts() (rcv, snd int64)
+}
+
+// Caller is the thread behind a call.
+type Caller struct {
+	C      wait.Context
+	Space  *mm.Space
+	PID    int32
+	Creds  *vfs.Creds
+	NS     *vfs.Namespace
+	Lookup vfs.Lookup
+}
+
+// Capabilities that sockets ask for (capabilities(7)).
+const (
+	capNetBindService = 10
+	capNetAdmin       = 12
+	capNetRaw         = 13
+)
+
+func (c *Caller) capable(bit uint) bool {
+	return c == nil || c.Creds == nil || c.Creds.Effective>>bit&1 != 0
+}
+
+// Ucred is struct ucred.
+type Ucred struct {
+	PID int32
+	UID uint32
+	GID uint32
+}
+
+func (c *Caller) ucred() Ucred {
+	u := Ucred{PID: c.PID}
+	if c.Creds != nil {
+		u.UID, u.GID = c.Creds.EUID, c.Creds.EGID
+	}
+	return u
+}
+
+// RecvMsg is what a receive wants and gets.
+type RecvMsg struct {
+	Flags int // MSG_*
+
+	Name    [MaxSockaddr]byte // source address
+	NameLen int               // 0: none
+	// OutFlags are msg_flags: MSG_TRUNC, MSG_EOR, MSG_ERRQUEUE, MSG_CTRUNC.
+	OutFlags int
+	// Full is the datagram's whole length, for MSG_TRUNC.
+	Full int
+	// WantControl says that the caller has room for control messages.
+	WantControl bool
+	Control     Control
+}
+
+func (m *RecvMsg) setName(b []byte) { m.NameLen = copy(m.Name[:], b) }
+
+// SendMsg is what a send carries. Files are references that Send takes over when it
+// succeeds, and only then.
+type SendMsg struct {
+	Flags   int
+	Name    []byte // destination, nil for none
+	Control Control
+}
+
+// Control is control messages in parsed form.
+type Control struct {
+	// Msgs are those that are plain bytes (IP_PKTINFO, SO_TIMESTAMP …).
+	Msgs []Cmsg
+	// Files is SCM_RIGHTS, Creds SCM_CREDENTIALS.
+	Files    []*vfs.File
+	Creds    Ucred
+	HasCreds bool
+}
+
+// Cmsg is one control message.
+type Cmsg struct {
+	Level, Type int32
+	Data        []byte
+}
+
+// release drops the files of a control message that nobody took.
+func (c *Control) release() {
+	for _, f := range c.Files {
+		f.DecRef()
+	}
+	c.Files = nil
+}
+
+// base is what all sockets share.
+type base struct {
+	vfs.BaseOps
+	s                *Stack
+	domain, typ, pro int32
+	ino              uint64
+	opt              sockOpts
+}
+
+// Domain implements Socket.
+func (b *base) Domain() int { return int(b.domain) }
+
+// Type implements Socket.
+func (b *base) Type() int { return int(b.typ) }
+
+// Protocol implements Socket.
+func (b *base) Protocol() int { return int(b.pro) }
+
+// Ino is the socket's inode number, as in "socket:[n]".
+func (b *base) Ino() uint64 { return b.ino }
+
+// Attr implements vfs.FileOps.
+func (b *base) Attr(wait.Context) (vfs.Attr, error) {
+	now := b.s.cfg.Machine.Walltime()
+	return vfs.Attr{Dev: 8, Ino: b.ino, Mode: unix.S_IFSOCK | 0o777, Nlink: 1, BlockSize: hal.PageSize,
+		Atime: now, Mtime: now, Ctime: now}, nil
+}
+
+// Timeouts implements Socket.
+func (b *base) Timeouts() (rcv, snd int64) { return b.opt.rcvTimeo.Load(), b.opt.sndTimeo.Load() }
+
+// Calls that only some kinds have.
+
+// Listen implements Socket.
+func (b *base) Listen(*Caller, int) error { return unix.EOPNOTSUPP }
+
+// Accept implements Socket.
+func (b *base) Accept(*Caller) (Socket, error) { return nil, unix.EOPNOTSUPP }
+
+// Unaccept implements Socket.
+func (b *base) Unaccept(Socket) {}
+
+// ConnectResult implements Socket.
+func (b *base) ConnectResult() error { return nil }
+
+// FromFile is the socket behind a file: ENOTSOCK.
+func FromFile(f *vfs.File) (Socket, error) {
+	if s, ok := f.Ops.(Socket); ok {
+		return s, nil
+	}
+	return nil, unix.ENOTSOCK
+}
+
+// Socket makes one: socket(2), its checks in Linux's order (net/socket.c, inet_create,
+// unix_create, netlink_create). typ has no flags in it.
+func (s *Stack) Socket(c *Caller, family, typ, protocol int) (Socket, error) {
+	if family < 0 || family >= unix.AF_MAX {
+		return nil, unix.EAFNOSUPPORT
+	}
+	if typ < 0 || typ > 10 { // SOCK_MAX is 11
+		return nil, unix.EINVAL
+	}
+	switch family {
+	case unix.AF_INET, unix.AF_INET6:
+		return s.inetSocket(c, family, typ, protocol)
+	case unix.AF_UNIX:
+		return s.unixSocket(c, typ, protocol)
+	case unix.AF_NETLINK:
+		return s.netlinkSocket(c, typ, protocol)
+	}
+	return nil, unix.EAFNOSUPPORT
+}
+
+// register gives a new socket its inode number and a place in /proc/net.
+func (s *Stack) register(b *base, sock Socket) {
+	b.ino = s.ident.Add(1)
+	s.list.add(b.ino, sock)
+}
+
+// SocketFile wraps a socket for a descriptor table; flags are O_NONBLOCK or 0.
+func SocketFile(sock Socket, flags uint32) *vfs.File {
+	f := vfs.NewFile(sock, unix.O_RDWR|flags)
+	if b, ok := sock.(interface{ Ino() uint64 }); ok {
+		f.Name = "socket:[" + utoa(b.Ino()) + "]"
+	}
+	return f
+}
+
+func utoa(n uint64) string {
+	var b [20]byte
+	i := len(b)
+	for {
+		i--
+		b[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return string(b[i:])
+		}
+	}
+}
+
+// ready is the part of mask that a socket in state r reports.
+func ready(mask, r waiter.EventMask) waiter.EventMask {
+	return r & (mask | waiter.EventErr | waiter.EventHUp)
+}
