@@ -1,48 +1,319 @@
 package vfs
 
-// FDTable is a process's descriptors. Get is lock-free or nearly so: it is on the
-// path of every read and write. (owner: fs helper)
-type FDTable struct{}
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxDescriptors is fs.nr_open: no table grows beyond it.
+const maxDescriptors = 1 << 20
+
+// FDTable is a process's descriptors. Get takes no lock: it is on the path of every
+// read and write.
+//
+// The slots are an array of atomic pointers, replaced by a longer copy when it is
+// full. Get loads a file, takes a reference unless the file is dying, and looks
+// again: if table or slot changed, the file may have been closed in between and the
+// reference goes back. Writers hold mu.
+type FDTable struct {
+	slots atomic.Pointer[[]atomic.Pointer[File]]
+	refs  atomic.Int64
+
+	mu      sync.Mutex
+	used    []uint64 // a bit a descriptor
+	cloexec []uint64
+	hint    int // no free descriptor below it
+	max     int
+}
 
 // NewFDTable is an empty table with its reference held; max is RLIMIT_NOFILE's soft
 // limit, which SetMax changes.
-func NewFDTable(max int) *FDTable { panic("vfs: not written yet") }
+func NewFDTable(max int) *FDTable {
+	t := &FDTable{max: max}
+	t.refs.Store(1)
+	t.grow(64)
+	return t
+}
+
+// grow makes room for n descriptors (a multiple of 64). Called with mu held.
+func (t *FDTable) grow(n int) {
+	s := make([]atomic.Pointer[File], n)
+	if old := t.slots.Load(); old != nil {
+		for i := range *old {
+			s[i].Store((*old)[i].Load())
+		}
+	}
+	t.used = append(t.used, make([]uint64, n/64-len(t.used))...)
+	t.cloexec = append(t.cloexec, make([]uint64, n/64-len(t.cloexec))...)
+	t.slots.Store(&s)
+}
+
+// room makes fd a valid index. Called with mu held.
+func (t *FDTable) room(fd int) {
+	n := len(*t.slots.Load())
+	if fd < n {
+		return
+	}
+	for n <= fd {
+		n *= 2
+	}
+	t.grow(n)
+}
 
 // SetMax changes the limit for new descriptors.
-func (t *FDTable) SetMax(max int) { panic("vfs: not written yet") }
+func (t *FDTable) SetMax(max int) {
+	t.mu.Lock()
+	t.max = max
+	t.mu.Unlock()
+}
 
 // Get returns the file with a reference taken, nil if fd is not open.
-func (t *FDTable) Get(fd int32) *File { panic("vfs: not written yet") }
+func (t *FDTable) Get(fd int32) *File {
+	for {
+		s := t.slots.Load()
+		if fd < 0 || int(fd) >= len(*s) {
+			return nil
+		}
+		f := (*s)[fd].Load()
+		if f == nil {
+			if t.slots.Load() == s {
+				return nil
+			}
+			continue
+		}
+		if !f.tryIncRef() {
+			continue // closed under us: the slot has changed
+		}
+		if t.slots.Load() == s && (*s)[fd].Load() == f {
+			return f
+		}
+		f.DecRef()
+	}
+}
 
 // Install puts f (taking over the caller's reference) at the lowest free number
-// >= min; EMFILE at the limit (the reference stays the caller's).
+// >= min; EMFILE at the limit, ENFILE when the machine has too many open files (the
+// reference stays the caller's).
 func (t *FDTable) Install(f *File, min int32, cloexec bool) (int32, error) {
-	panic("vfs: not written yet")
+	if tooManyFiles() {
+		return -1, unix.ENFILE
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fd := t.lowest(int(min))
+	if fd >= t.max || fd >= maxDescriptors {
+		return -1, unix.EMFILE
+	}
+	t.room(fd)
+	t.set(fd, f, cloexec)
+	if int(min) <= t.hint {
+		t.hint = fd + 1
+	}
+	return int32(fd), nil
+}
+
+// lowest is the first free number >= min. Called with mu held.
+func (t *FDTable) lowest(min int) int {
+	fd := max(min, t.hint)
+	for w := fd / 64; w < len(t.used); w++ {
+		free := ^t.used[w]
+		if w == fd/64 {
+			free &= ^uint64(0) << (fd % 64)
+		}
+		if free != 0 {
+			return w*64 + bits.TrailingZeros64(free)
+		}
+	}
+	return max(fd, len(t.used)*64)
+}
+
+// set fills a slot. Called with mu held.
+func (t *FDTable) set(fd int, f *File, cloexec bool) (old *File) {
+	bit := uint64(1) << (fd % 64)
+	t.used[fd/64] |= bit
+	t.cloexec[fd/64] &^= bit
+	if cloexec {
+		t.cloexec[fd/64] |= bit
+	}
+	return (*t.slots.Load())[fd].Swap(f)
+}
+
+// clear empties a slot. Called with mu held.
+func (t *FDTable) clear(fd int) *File {
+	old := (*t.slots.Load())[fd].Swap(nil)
+	if old == nil {
+		return nil
+	}
+	bit := uint64(1) << (fd % 64)
+	t.used[fd/64] &^= bit
+	t.cloexec[fd/64] &^= bit
+	t.hint = min(t.hint, fd)
+	return old
 }
 
 // InstallAt is dup2's half: replaces what was at fd, whose old file is returned for
-// the caller to release. EBADF beyond the limit.
+// the caller to close (Close). EBADF beyond the limit.
 func (t *FDTable) InstallAt(f *File, fd int32, cloexec bool) (old *File, err error) {
-	panic("vfs: not written yet")
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if fd < 0 || int(fd) >= t.max || int(fd) >= maxDescriptors {
+		return nil, unix.EBADF
+	}
+	t.room(int(fd))
+	return t.set(int(fd), f, cloexec), nil
 }
 
 // Remove takes fd out; nil if it was not open.
-func (t *FDTable) Remove(fd int32) *File { panic("vfs: not written yet") }
+func (t *FDTable) Remove(fd int32) *File {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if fd < 0 || int(fd) >= len(*t.slots.Load()) {
+		return nil
+	}
+	return t.clear(int(fd))
+}
+
+// open says whether fd is open. Called with mu held.
+func (t *FDTable) open(fd int32) bool {
+	s := *t.slots.Load()
+	return fd >= 0 && int(fd) < len(s) && s[fd].Load() != nil
+}
 
 // CloseOnExec and SetCloseOnExec are FD_CLOEXEC; ok is false for a closed fd.
-func (t *FDTable) CloseOnExec(fd int32) (on, ok bool)         { panic("vfs: not written yet") }
-func (t *FDTable) SetCloseOnExec(fd int32, on bool) (ok bool) { panic("vfs: not written yet") }
+func (t *FDTable) CloseOnExec(fd int32) (on, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.open(fd) {
+		return false, false
+	}
+	return t.cloexec[fd/64]>>(fd%64)&1 != 0, true
+}
 
-// Fork is a copy (clone without CLONE_FILES); IncRef/DecRef share it (CLONE_FILES);
-// the last DecRef closes everything.
-func (t *FDTable) Fork() *FDTable { panic("vfs: not written yet") }
-func (t *FDTable) IncRef()        { panic("vfs: not written yet") }
-func (t *FDTable) DecRef()        { panic("vfs: not written yet") }
+// SetCloseOnExec sets or clears FD_CLOEXEC.
+func (t *FDTable) SetCloseOnExec(fd int32, on bool) (ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.open(fd) {
+		return false
+	}
+	t.cloexec[fd/64] &^= 1 << (fd % 64)
+	if on {
+		t.cloexec[fd/64] |= 1 << (fd % 64)
+	}
+	return true
+}
+
+// Fork is a copy (clone without CLONE_FILES).
+func (t *FDTable) Fork() *FDTable {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := NewFDTable(t.max)
+	s := *t.slots.Load()
+	n.room(len(s) - 1)
+	copy(n.cloexec, t.cloexec)
+	d := *n.slots.Load()
+	for fd := range s {
+		if f := s[fd].Load(); f != nil {
+			f.IncRef()
+			d[fd].Store(f)
+			n.used[fd/64] |= 1 << (fd % 64)
+		}
+	}
+	n.hint = t.hint
+	return n
+}
+
+// IncRef and DecRef share the table (CLONE_FILES); the last DecRef closes everything.
+func (t *FDTable) IncRef() { t.refs.Add(1) }
+
+// DecRef drops a user.
+func (t *FDTable) DecRef() {
+	if t.refs.Add(-1) == 0 {
+		t.closeWhere(func(int) bool { return true })
+	}
+}
+
+// Shared says whether more than one task uses the table.
+func (t *FDTable) Shared() bool { return t.refs.Load() > 1 }
 
 // Exec closes the close-on-exec descriptors.
-func (t *FDTable) Exec() { panic("vfs: not written yet") }
+func (t *FDTable) Exec() {
+	t.closeWhere(func(fd int) bool { return t.cloexec[fd/64]>>(fd%64)&1 != 0 })
+}
 
-// Range calls f for each open descriptor in order until it returns false.
+// CloseRange closes first to last; with cloexecOnly it sets FD_CLOEXEC instead.
+func (t *FDTable) CloseRange(first, last uint32, cloexecOnly bool) {
+	in := func(fd int) bool { return uint64(fd) >= uint64(first) && uint64(fd) <= uint64(last) }
+	if !cloexecOnly {
+		t.closeWhere(in)
+		return
+	}
+	t.mu.Lock()
+	for fd := range *t.slots.Load() {
+		if in(fd) && t.open(int32(fd)) {
+			t.cloexec[fd/64] |= 1 << (fd % 64)
+		}
+	}
+	t.mu.Unlock()
+}
+
+// closeWhere closes what pick chooses; pick runs with mu held, closing without.
+func (t *FDTable) closeWhere(pick func(fd int) bool) {
+	for fd := 0; ; fd++ {
+		t.mu.Lock()
+		s := *t.slots.Load()
+		for fd < len(s) && (s[fd].Load() == nil || !pick(fd)) {
+			fd++
+		}
+		var f *File
+		if fd < len(s) {
+			f = t.clear(fd)
+		}
+		t.mu.Unlock()
+		if f == nil {
+			return
+		}
+		t.Close(f)
+	}
+}
+
+// Close is what closing a descriptor does beyond taking it out: POSIX record locks of
+// this table on the file go, Flush is called, the reference dropped.
+func (t *FDTable) Close(f *File) {
+	f.dropPosixLocks(t)
+	if f.Flags()&unix.O_PATH == 0 {
+		f.Ops.Flush(nil, f)
+	}
+	f.DecRef()
+}
+
+// Range calls f for each open descriptor in order until it returns false. f runs
+// without locks; file holds a reference during the call.
 func (t *FDTable) Range(f func(fd int32, file *File, cloexec bool) bool) {
-	panic("vfs: not written yet")
+	for fd := int32(0); int(fd) < len(*t.slots.Load()); fd++ {
+		file := t.Get(fd)
+		if file == nil {
+			continue
+		}
+		on, _ := t.CloseOnExec(fd)
+		more := f(fd, file, on)
+		file.DecRef()
+		if !more {
+			return
+		}
+	}
+}
+
+// Count is the number of open descriptors.
+func (t *FDTable) Count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for _, w := range t.used {
+		n += bits.OnesCount64(w)
+	}
+	return n
 }

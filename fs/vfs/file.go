@@ -5,10 +5,36 @@
 // waits (kernel/wait). Only storage blocks, Uninterruptible, through the Context
 // that every call carries.
 //
-// (owner: fs helper) model, lock order, one use.
+// A program's descriptor is a slot of an FDTable; behind it stands a File (an open
+// file description) with a FileOps: what the object does. Files that have a place in
+// the tree were opened from an Inode (a file system's node, inode.go) which a Dentry
+// (a name, dentry.go) led to; Namespace walks paths over the mounts:
+//
+//	l := vfs.Lookup{C: t, FS: t.FS(), Creds: t.Creds()}
+//	f, err := ns.Open(l, "/etc/passwd", unix.O_RDONLY, 0)
+//	n, err := f.Ops.Read(t, f, &seq, 0)
+//	f.DecRef()
+//
+// Dentries are a cache and nothing else: the file system owns the tree. Whoever needs a
+// dentry points at it (open files, working directories, mounts, children point at
+// parents), a directory points at its entries weakly, and a ring of recently used ones
+// keeps the rest alive. So the garbage collector is the reference count, the cache is
+// bounded by the ring, and no count can be wrong. What must be freed at once, the pages
+// of an unlinked file, hangs on Inode.IncRef and DecRef, which open files hold.
+//
+// Locks, outermost first:
+//
+//	Super.modify (sleeps)      changes to one file system's tree
+//	  file-system locks        (sleep where they read storage)
+//	    Namespace.mu           mounts
+//	      Dentry.mu            the entries of one directory
+//	        dcache.mu          the ring
+//
+// File.pos (sleeps) is outside all of these. FDTable.mu and lockTable.mu are leaves.
 package vfs
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -99,13 +125,67 @@ type File struct {
 	refs  atomic.Int64
 	pos   filePos
 	owner atomic.Int32 // F_SETOWN
+	sig   atomic.Int32 // F_SETSIG
+	inode Inode        // of Path.Entry, with a use held; nil without a Path
+
+	watchMu  sync.Mutex
+	watchers []Watcher
 }
+
+// Watcher is told, without locks, when the last reference to a file that it watches
+// goes (epoll sets).
+type Watcher interface{ FileReleased(f *File) }
+
+// Watch adds w; Unwatch removes it.
+func (f *File) Watch(w Watcher) {
+	f.watchMu.Lock()
+	f.watchers = append(f.watchers, w)
+	f.watchMu.Unlock()
+}
+
+// Unwatch removes w.
+func (f *File) Unwatch(w Watcher) {
+	f.watchMu.Lock()
+	for i, x := range f.watchers {
+		if x == w {
+			n := len(f.watchers) - 1
+			f.watchers[i] = f.watchers[n]
+			f.watchers[n] = nil
+			f.watchers = f.watchers[:n]
+			break
+		}
+	}
+	f.watchMu.Unlock()
+}
+
+// Owner and Signal are F_SETOWN and F_SETSIG.
+func (f *File) Owner() int32      { return f.owner.Load() }
+func (f *File) SetOwner(id int32) { f.owner.Store(id) }
+func (f *File) Signal() int32     { return f.sig.Load() }
+func (f *File) SetSignal(n int32) { f.sig.Store(n) }
+
+// Inode is what the description was opened on, nil for pipes, sockets and the like.
+func (f *File) Inode() Inode { return f.inode }
+
+// openFiles counts descriptions; maxFiles is fs.file-max.
+var openFiles, maxFiles atomic.Int64
+
+func init() { maxFiles.Store(1 << 20) }
+
+// SetMaxFiles sets how many descriptions there may be in all (fs.file-max).
+func SetMaxFiles(n int64) { maxFiles.Store(n) }
+
+// OpenFiles and MaxFiles are /proc/sys/fs/file-nr.
+func OpenFiles() int64   { return openFiles.Load() }
+func MaxFiles() int64    { return maxFiles.Load() }
+func tooManyFiles() bool { return openFiles.Load() > maxFiles.Load() }
 
 // NewFile makes a description with one reference.
 func NewFile(ops FileOps, flags uint32) *File {
 	f := &File{Ops: ops}
 	f.flags.Store(flags)
 	f.refs.Store(1)
+	openFiles.Add(1)
 	return f
 }
 
@@ -135,14 +215,45 @@ func (f *File) Writable() bool {
 
 // IncRef and DecRef count descriptors and calls in flight; the last DecRef releases.
 func (f *File) IncRef() { f.refs.Add(1) }
+
+// tryIncRef is IncRef unless the file is dying.
+func (f *File) tryIncRef() bool {
+	for {
+		n := f.refs.Load()
+		if n <= 0 {
+			return false
+		}
+		if f.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// DecRef drops a reference.
 func (f *File) DecRef() {
 	switch n := f.refs.Add(-1); {
 	case n == 0:
-		f.Ops.Release(f)
-		f.Path.DecRef()
+		f.release()
 	case n < 0:
 		panic("vfs: File released twice")
 	}
+}
+
+func (f *File) release() {
+	openFiles.Add(-1)
+	f.watchMu.Lock()
+	ws := f.watchers
+	f.watchers = nil
+	f.watchMu.Unlock()
+	for _, w := range ws {
+		w.FileReleased(f)
+	}
+	f.dropFileLocks()
+	f.Ops.Release(f)
+	if f.inode != nil {
+		f.inode.DecRef()
+	}
+	f.Path.DecRef()
 }
 
 // BaseOps answers every FileOps call as an object without that ability does.

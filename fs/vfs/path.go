@@ -2,17 +2,14 @@ package vfs
 
 import (
 	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 
 	"kiln/kernel/wait"
 )
 
-type filePos struct {
-	sync.Mutex
-	off int64
-}
-
 // Path is a place in the tree: a mount and an entry in it. The zero Path is nowhere.
-// (owner: fs helper; entries are reference counted)
 type Path struct {
 	Mount *Mount
 	Entry *Dentry
@@ -21,16 +18,15 @@ type Path struct {
 // Valid says whether p is somewhere.
 func (p Path) Valid() bool { return p.Entry != nil }
 
-// IncRef and DecRef pin the entry; both do nothing on the zero Path.
+// IncRef and DecRef mark where a place is kept and let go. Both do nothing: pointing
+// at an entry is what keeps it (see the package comment).
 func (p Path) IncRef() {}
+
+// DecRef is IncRef's opposite.
 func (p Path) DecRef() {}
 
-// Mount is a mounted file system; Dentry an entry of the tree. (owner: fs helper)
-type Mount struct{}
-type Dentry struct{}
-
-// Namespace is the tree of mounts. (owner: fs helper)
-type Namespace struct{}
+// Inode is the node that stands there.
+func (p Path) Inode() Inode { return p.Entry.inode }
 
 // FSContext is a process's root, working directory and umask (CLONE_FS shares it).
 type FSContext struct {
@@ -38,40 +34,367 @@ type FSContext struct {
 	root  Path
 	cwd   Path
 	umask uint32
+	refs  atomic.Int64
 }
 
-// (owner: fs helper) the calls below are the contract for task, loader and syscalls;
-// add what the *at family needs beside them: Mkdir, Mknod, Symlink, Link, Unlink,
-// Rename, Readlink, Stat, Access, Chmod, Utimens, Statfs, Getcwd, Chdir, Chroot, Mount, …
-
 // NewFSContext starts at the namespace's root with umask 022.
-func NewFSContext(ns *Namespace) *FSContext  { panic("vfs: not written yet") }
-func (x *FSContext) Fork() *FSContext        { panic("vfs: not written yet") }
-func (x *FSContext) IncRef()                 { panic("vfs: not written yet") }
-func (x *FSContext) DecRef()                 { panic("vfs: not written yet") }
-func (x *FSContext) Umask(new uint32) uint32 { panic("vfs: not written yet") }
-func (x *FSContext) Cwd() Path               { panic("vfs: not written yet") }
-func (x *FSContext) Root() Path              { panic("vfs: not written yet") }
+func NewFSContext(ns *Namespace) *FSContext {
+	x := &FSContext{root: ns.Root(), umask: 0o022}
+	x.cwd = x.root
+	x.refs.Store(1)
+	return x
+}
+
+// Fork is a copy (clone without CLONE_FS).
+func (x *FSContext) Fork() *FSContext {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	n := &FSContext{root: x.root, cwd: x.cwd, umask: x.umask}
+	n.refs.Store(1)
+	return n
+}
+
+// IncRef and DecRef count the tasks that share it.
+func (x *FSContext) IncRef() { x.refs.Add(1) }
+
+// DecRef drops a user.
+func (x *FSContext) DecRef() { x.refs.Add(-1) }
+
+// Umask replaces the mask and returns the old one.
+func (x *FSContext) Umask(new uint32) uint32 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	old := x.umask
+	x.umask = new & 0o777
+	return old
+}
+
+func (x *FSContext) mask() uint32 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.umask
+}
+
+// Cwd and Root are the working directory and the root.
+func (x *FSContext) Cwd() Path {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.cwd
+}
+
+// Root is where absolute paths start.
+func (x *FSContext) Root() Path {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.root
+}
+
+// SetCwd and SetRoot are chdir and chroot after the checks.
+func (x *FSContext) SetCwd(p Path) {
+	x.mu.Lock()
+	x.cwd = p
+	x.mu.Unlock()
+}
+
+// SetRoot replaces the root.
+func (x *FSContext) SetRoot(p Path) {
+	x.mu.Lock()
+	x.root = p
+	x.mu.Unlock()
+}
 
 // Lookup is who asks and from where: every path operation takes one. At is the
-// directory of an *at call, the zero Path for AT_FDCWD.
+// directory of an *at call, the zero Path for AT_FDCWD. Without FS the walk starts at
+// the root of the tree; without Creds it may do everything (the kernel itself).
 type Lookup struct {
 	C     wait.Context
 	FS    *FSContext
 	Creds *Creds
 	At    Path
+	// Resolve is openat2's RESOLVE_*.
+	Resolve uint64
 }
 
-// Open is openat2: flags are O_*, mode the creation mode before umask. It returns a
-// description with one reference.
-func (ns *Namespace) Open(l Lookup, path string, flags uint32, mode uint32) (*File, error) {
-	panic("vfs: not written yet")
+// root is where absolute paths start.
+func (l *Lookup) root(ns *Namespace) Path {
+	if l.FS == nil {
+		return ns.Root()
+	}
+	return l.FS.Root()
 }
 
-// OpenExec opens for execve: a regular file, executable, not on a noexec mount (EACCES).
-func (ns *Namespace) OpenExec(l Lookup, path string) (*File, error) {
-	panic("vfs: not written yet")
+// start is where relative paths start.
+func (l *Lookup) start(ns *Namespace) Path {
+	switch {
+	case l.At.Valid():
+		return l.At
+	case l.FS == nil:
+		return ns.Root()
+	}
+	return l.FS.Cwd()
 }
 
-// Name is the absolute path of p as seen from root, with " (deleted)" as Linux has it.
-func (ns *Namespace) Name(p Path, root Path) string { panic("vfs: not written yet") }
+func (l *Lookup) umask() uint32 {
+	if l.FS == nil {
+		return 0
+	}
+	return l.FS.mask()
+}
+
+// maxSymlinks is MAXSYMLINKS: the 41st link is ELOOP.
+const maxSymlinks = 40
+
+// Ways to walk.
+const (
+	// WalkFollow follows a symbolic link in the last place.
+	WalkFollow = 1 << iota
+	// WalkDir asks for a directory (ENOTDIR).
+	WalkDir
+	// WalkEmpty lets "" be the starting place (AT_EMPTY_PATH).
+	WalkEmpty
+	// walkParent is content with a last component that does not exist.
+	walkParent
+)
+
+// found is where a walk ended.
+type found struct {
+	path   Path   // zero if the last component does not exist
+	parent Path   // the directory of the last component
+	name   string // the last component; "", ".", ".." if the path ends in one
+	slash  bool   // slashes behind it
+	file   *File  // a magic link to something without a place; a reference is held
+}
+
+// Walk finds a place. The errors are those of path_resolution(7).
+func (ns *Namespace) Walk(l Lookup, path string, flags int) (Path, error) {
+	r, err := ns.walk(&l, path, flags)
+	if err != nil {
+		return Path{}, err
+	}
+	if r.file != nil {
+		r.file.DecRef()
+		return Path{}, unix.ENXIO
+	}
+	if flags&WalkDir != 0 && !isDir(r.path.Entry.inode) {
+		return Path{}, unix.ENOTDIR
+	}
+	return r.path, nil
+}
+
+func isDir(i Inode) bool  { return typeOf(i) == unix.S_IFDIR }
+func isLink(i Inode) bool { return typeOf(i) == unix.S_IFLNK }
+
+// typeOf is the S_IFMT bits of a node, 0 for none.
+func typeOf(i Inode) uint32 {
+	if i == nil {
+		return 0
+	}
+	if k, ok := i.(interface{ Type() uint32 }); ok {
+		return k.Type()
+	}
+	a, err := i.Attr(nil)
+	if err != nil {
+		return 0
+	}
+	return a.Mode & unix.S_IFMT
+}
+
+// walk is the resolver. It keeps what is left of the path in rest: a link's target goes
+// in front of it.
+func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error) {
+	if path == "" {
+		if flags&WalkEmpty == 0 {
+			return r, unix.ENOENT
+		}
+		r.path = l.start(ns)
+		return r, nil
+	}
+	if len(path) >= unix.PathMax {
+		return r, unix.ENAMETOOLONG
+	}
+	root, cur := l.root(ns), Path{}
+	if path[0] != '/' || l.Resolve&(unix.RESOLVE_BENEATH|unix.RESOLVE_IN_ROOT) != 0 {
+		cur = l.start(ns)
+		if l.Resolve&(unix.RESOLVE_BENEATH|unix.RESOLVE_IN_ROOT) != 0 {
+			root = cur
+		}
+		if path[0] == '/' && l.Resolve&unix.RESOLVE_BENEATH != 0 {
+			return r, unix.EXDEV
+		}
+	} else {
+		cur = root
+	}
+	links := 0
+	for rest := path; ; {
+		var name string
+		name, rest, r.slash = split(rest)
+		r.name, r.parent, r.path = name, cur, cur
+		if name == "" { // the path was "/"
+			return r, nil
+		}
+		last := rest == ""
+		if err := ns.searchable(l, cur); err != nil {
+			return r, err
+		}
+		if len(name) > unix.NAME_MAX {
+			return r, unix.ENAMETOOLONG
+		}
+		next, err := ns.step(l, cur, root, name)
+		if err != nil {
+			return r, err
+		}
+		if next.Entry.inode == nil {
+			if last && flags&walkParent != 0 {
+				r.path = Path{}
+				return r, nil
+			}
+			return r, unix.ENOENT
+		}
+		if l.Resolve&unix.RESOLVE_NO_XDEV != 0 && next.Mount != cur.Mount {
+			return r, unix.EXDEV
+		}
+		if isLink(next.Entry.inode) && (!last || r.slash || flags&WalkFollow != 0) {
+			if links++; links > maxSymlinks || l.Resolve&unix.RESOLVE_NO_SYMLINKS != 0 {
+				return r, unix.ELOOP
+			}
+			target, jump, file, err := ns.follow(l, next)
+			if err != nil {
+				return r, err
+			}
+			switch {
+			case file != nil:
+				if !last {
+					file.DecRef()
+					return r, unix.ENOTDIR
+				}
+				r.path, r.file = Path{}, file
+				return r, nil
+			case jump.Valid():
+				next = jump
+			default:
+				if target[0] == '/' {
+					if l.Resolve&unix.RESOLVE_BENEATH != 0 {
+						return r, unix.EXDEV
+					}
+					cur = root
+				}
+				switch {
+				case !last:
+					rest = target + "/" + rest
+				case r.slash:
+					rest = target + "/"
+				default:
+					rest = target
+				}
+				continue
+			}
+		}
+		if last {
+			r.path = next
+			if r.slash && flags&walkParent == 0 && !isDir(next.Entry.inode) {
+				return r, unix.ENOTDIR
+			}
+			return r, nil
+		}
+		cur = next
+	}
+}
+
+// split takes the first component off a path; slash says that only slashes followed.
+func split(s string) (name, rest string, slash bool) {
+	i := 0
+	for i < len(s) && s[i] == '/' {
+		i++
+	}
+	s = s[i:]
+	for i = 0; i < len(s) && s[i] != '/'; i++ {
+	}
+	name, rest = s[:i], s[i:]
+	for i = 0; i < len(rest) && rest[i] == '/'; i++ {
+	}
+	return name, rest[i:], i > 0 && i == len(rest)
+}
+
+// searchable is ENOTDIR or EACCES unless l may look names up in p.
+func (ns *Namespace) searchable(l *Lookup, p Path) error {
+	if !isDir(p.Entry.inode) {
+		return unix.ENOTDIR
+	}
+	if l.Creds == nil || l.Creds.Can(CapDACReadSearch) {
+		return nil
+	}
+	return ns.permission(l, p, MayExec)
+}
+
+// permission checks the mode of what stands at p.
+func (ns *Namespace) permission(l *Lookup, p Path, mask uint32) error {
+	if l.Creds == nil {
+		return nil
+	}
+	a, err := p.Entry.inode.Attr(l.C)
+	if err != nil {
+		return err
+	}
+	return l.Creds.Permission(&a, mask)
+}
+
+// step goes from directory cur to name; the entry may be negative.
+func (ns *Namespace) step(l *Lookup, cur, root Path, name string) (Path, error) {
+	switch name {
+	case ".":
+		return cur, nil
+	case "..":
+		if cur == root {
+			if l.Resolve&unix.RESOLVE_BENEATH != 0 {
+				return cur, unix.EXDEV
+			}
+			return cur, nil
+		}
+		return ns.parent(cur, root), nil
+	}
+	k, err := cur.Entry.child(l.C, name)
+	if err != nil {
+		return Path{}, err
+	}
+	return ns.over(Path{cur.Mount, k}), nil
+}
+
+// parent is "..": never above root, out of a mount where it has one.
+func (ns *Namespace) parent(cur, root Path) Path {
+	for cur.Entry == cur.Mount.Root {
+		at, ok := ns.under(cur)
+		if cur == root || !ok {
+			return cur
+		}
+		cur = at
+	}
+	if cur == root {
+		return cur
+	}
+	if up := cur.Entry.loc.Load().parent; up != nil {
+		cur.Entry = up
+	}
+	return ns.over(cur)
+}
+
+// follow reads a link: a target to walk, a place, or a file without one.
+func (ns *Namespace) follow(l *Lookup, p Path) (target string, jump Path, file *File, err error) {
+	i := p.Entry.inode
+	if m, ok := i.(MagicLink); ok {
+		if l.Resolve&(unix.RESOLVE_NO_MAGICLINKS|unix.RESOLVE_BENEATH|unix.RESOLVE_IN_ROOT) != 0 {
+			if l.Resolve&unix.RESOLVE_NO_MAGICLINKS != 0 {
+				return "", Path{}, nil, unix.ELOOP
+			}
+			return "", Path{}, nil, unix.EXDEV
+		}
+		jump, file, err = m.Follow(*l)
+		if err != nil || jump.Valid() || file != nil {
+			return "", jump, file, err
+		}
+	}
+	target, err = i.Readlink(l.C)
+	if err == nil && target == "" {
+		err = unix.ENOENT
+	}
+	return target, Path{}, nil, err
+}

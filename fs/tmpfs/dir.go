@@ -1,0 +1,318 @@
+package tmpfs
+
+import (
+	"sort"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/wait"
+)
+
+// Lookup implements vfs.Inode.
+func (i *Inode) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
+	if i.kind != unix.S_IFDIR {
+		return nil, unix.ENOTDIR
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if e := i.dir[name]; e != nil {
+		return e.i, nil
+	}
+	return nil, unix.ENOENT
+}
+
+// enter puts a name into a directory; ENOSPC at the edge of the heap budget.
+func (i *Inode) enter(name string, k *Inode) error {
+	if !i.fs.Mem.Budget().Charge(nameCost + int64(len(name))) {
+		return unix.ENOSPC
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.dir[name] != nil {
+		i.fs.Mem.Budget().Uncharge(nameCost + int64(len(name)))
+		return unix.EEXIST
+	}
+	i.seq++
+	e := &entry{name: strings.Clone(name), seq: i.seq + 2, i: k}
+	i.dir[e.name] = e
+	i.order = append(i.order, e)
+	i.changed()
+	return nil
+}
+
+// leave takes a name out. Called with mu held.
+func (i *Inode) leave(e *entry) {
+	delete(i.dir, e.name)
+	e.i = nil
+	i.holes++
+	if i.holes > 32 && i.holes > len(i.order)/2 {
+		live := i.order[:0:0]
+		for _, o := range i.order {
+			if o.i != nil {
+				live = append(live, o)
+			}
+		}
+		i.order, i.holes = live, 0
+	}
+	i.fs.Mem.Budget().Uncharge(nameCost + int64(len(e.name)))
+	i.changed()
+}
+
+func (i *Inode) changed() {
+	t := i.fs.now()
+	i.mtime.Store(t)
+	i.ctime.Store(t)
+}
+
+// links adds to the link count and frees the node if that was all that kept it.
+func (i *Inode) links(n int) {
+	i.mu.Lock()
+	i.nlink = uint32(int(i.nlink) + n)
+	i.ctime.Store(i.fs.now())
+	f := i.settle()
+	i.mu.Unlock()
+	f()
+}
+
+// Create implements vfs.Inode.
+func (i *Inode) Create(_ wait.Context, name string, n vfs.NewNode) (vfs.Inode, error) {
+	k, err := i.fs.newInode(n)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.enter(name, k); err != nil {
+		k.links(-int(k.nlink))
+		return nil, err
+	}
+	if k.kind == unix.S_IFDIR {
+		i.links(1)
+	}
+	return k, nil
+}
+
+// Tmpfile implements vfs.TmpfileCreator: a node without a name, open once.
+func (i *Inode) Tmpfile(_ wait.Context, n vfs.NewNode) (vfs.Inode, error) {
+	k, err := i.fs.newInode(n)
+	if err != nil {
+		return nil, err
+	}
+	k.nlink, k.opens = 0, 1
+	return k, nil
+}
+
+// Link implements vfs.Inode.
+func (i *Inode) Link(_ wait.Context, name string, target vfs.Inode) error {
+	k, ok := target.(*Inode)
+	if !ok || k.fs != i.fs {
+		return unix.EXDEV
+	}
+	k.mu.Lock()
+	dead := k.dead
+	k.mu.Unlock()
+	if dead {
+		return unix.ENOENT
+	}
+	if err := i.enter(name, k); err != nil {
+		return err
+	}
+	k.links(1)
+	return nil
+}
+
+// empty says whether a directory has no entries.
+func (i *Inode) empty() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.dir) == 0
+}
+
+// Remove implements vfs.Inode.
+func (i *Inode) Remove(_ wait.Context, name string, victim vfs.Inode, dir bool) error {
+	k := victim.(*Inode)
+	if dir && !k.empty() {
+		return unix.ENOTEMPTY
+	}
+	i.mu.Lock()
+	e := i.dir[name]
+	if e == nil || e.i != k {
+		i.mu.Unlock()
+		return unix.ENOENT
+	}
+	i.leave(e)
+	i.mu.Unlock()
+	i.removed(k)
+	return nil
+}
+
+// removed takes one name's worth of links from k.
+func (i *Inode) removed(k *Inode) {
+	if k.kind == unix.S_IFDIR {
+		i.links(-1)
+		k.links(-2)
+		return
+	}
+	k.links(-1)
+}
+
+// Rename implements vfs.Inode.
+func (i *Inode) Rename(_ wait.Context, oldName string, src vfs.Inode, newDir vfs.Inode, newName string, dst vfs.Inode, exchange bool) error {
+	s := src.(*Inode)
+	nd, ok := newDir.(*Inode)
+	if !ok || nd.fs != i.fs {
+		return unix.EXDEV
+	}
+	d, _ := dst.(*Inode)
+	if exchange {
+		i.point(oldName, d)
+		nd.point(newName, s)
+		i.moveDir(s, nd)
+		nd.moveDir(d, i)
+		return nil
+	}
+	if d != nil {
+		if d.kind == unix.S_IFDIR && !d.empty() {
+			return unix.ENOTEMPTY
+		}
+		nd.point(newName, s)
+		nd.removed(d)
+	} else if err := nd.enter(newName, s); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	if e := i.dir[oldName]; e != nil {
+		i.leave(e)
+	}
+	i.mu.Unlock()
+	s.ctime.Store(i.fs.now())
+	i.moveDir(s, nd)
+	return nil
+}
+
+// point makes an existing name lead to k.
+func (i *Inode) point(name string, k *Inode) {
+	i.mu.Lock()
+	if e := i.dir[name]; e != nil {
+		e.i = k
+	}
+	i.changed()
+	i.mu.Unlock()
+}
+
+// moveDir moves the link that a directory's ".." is.
+func (i *Inode) moveDir(k, to *Inode) {
+	if k.kind == unix.S_IFDIR && i != to {
+		i.links(-1)
+		to.links(1)
+	}
+}
+
+// list implements vfs.DirOps.List. Cookie 0 is ".", 1 "..", then an entry's seq.
+func (i *Inode) list(_ wait.Context, pos *int64, emit func(e vfs.Dirent) bool) error {
+	i.Touched(false)
+	for *pos < 2 {
+		name := "."[:1]
+		if *pos == 1 {
+			name = ".."
+		}
+		// The number of ".." is that of the directory itself at the top; readers
+		// take it from stat("..").
+		if !emit(vfs.Dirent{Name: name, Ino: i.ino, Type: unix.DT_DIR, Next: *pos + 1}) {
+			return nil
+		}
+		*pos++
+	}
+	for {
+		i.mu.Lock()
+		n := sort.Search(len(i.order), func(k int) bool { return i.order[k].seq >= *pos })
+		for n < len(i.order) && i.order[n].i == nil {
+			n++
+		}
+		if n == len(i.order) {
+			i.mu.Unlock()
+			return nil
+		}
+		e := i.order[n]
+		d := vfs.Dirent{Name: e.name, Ino: e.i.ino, Type: uint8(e.i.kind >> 12), Next: e.seq + 1}
+		i.mu.Unlock()
+		if !emit(d) {
+			return nil
+		}
+		*pos = d.Next
+	}
+}
+
+// Extended attributes: user.*, trusted.* and security.* in memory, at most this much a
+// node.
+const maxXattr = 65536
+
+// GetXattr implements vfs.Xattrs.
+func (i *Inode) GetXattr(_ wait.Context, name string) ([]byte, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if v, ok := i.xattr[name]; ok {
+		return v, nil
+	}
+	return nil, unix.ENODATA
+}
+
+// SetXattr implements vfs.Xattrs.
+func (i *Inode) SetXattr(_ wait.Context, name string, value []byte, flags int) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	old, have := i.xattr[name]
+	switch {
+	case have && flags&unix.XATTR_CREATE != 0:
+		return unix.EEXIST
+	case !have && flags&unix.XATTR_REPLACE != 0:
+		return unix.ENODATA
+	}
+	more := len(value) - len(old)
+	if !have {
+		more += len(name) + 64
+	}
+	if i.xattrLen+more > maxXattr {
+		return unix.ENOSPC
+	}
+	if more > 0 && !i.fs.Mem.Budget().Charge(int64(more)) {
+		return unix.ENOSPC
+	} else if more < 0 {
+		i.fs.Mem.Budget().Uncharge(int64(-more))
+	}
+	i.xattrLen += more
+	if i.xattr == nil {
+		i.xattr = map[string][]byte{}
+	}
+	i.xattr[strings.Clone(name)] = append([]byte(nil), value...)
+	i.ctime.Store(i.fs.now())
+	return nil
+}
+
+// RemoveXattr implements vfs.Xattrs.
+func (i *Inode) RemoveXattr(_ wait.Context, name string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	v, ok := i.xattr[name]
+	if !ok {
+		return unix.ENODATA
+	}
+	n := len(v) + len(name) + 64
+	i.xattrLen -= n
+	i.fs.Mem.Budget().Uncharge(int64(n))
+	delete(i.xattr, name)
+	i.ctime.Store(i.fs.now())
+	return nil
+}
+
+// ListXattr implements vfs.Xattrs.
+func (i *Inode) ListXattr(wait.Context) ([]string, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	out := make([]string, 0, len(i.xattr))
+	for n := range i.xattr {
+		out = append(out, n)
+	}
+	sort.Strings(out)
+	return out, nil
+}

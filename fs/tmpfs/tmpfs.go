@@ -1,0 +1,388 @@
+// Package tmpfs is a file system in memory: all kinds of nodes, hard links, extended
+// attributes, a limit in bytes and one in nodes.
+//
+//	fs, err := tmpfs.New(mem, "size=64m,mode=1777")
+//	ns.MountFS(fs, "tmpfs", "/tmp", unix.MS_NOSUID|unix.MS_NODEV)
+//
+// A regular file's bytes are an mm.Object without a source; its pages are charged to the
+// file system's size and go when the last name and the last open file are gone. Nodes and
+// names are charged to the kernel-heap budget (ENOSPC at its edge).
+//
+// Locks: changes to the tree come under vfs's Super.modify. Inode.mu guards one node's
+// attributes and, for a directory, its entries; two are held at a time never.
+package tmpfs
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+// What a node and a name are charged to the kernel-heap budget, in bytes.
+const (
+	inodeCost = 512
+	nameCost  = 160
+	// direntSize is what a name adds to a directory's st_size, as in Linux.
+	direntSize = 20
+)
+
+// FS is one instance.
+type FS struct {
+	Mem  *mm.Memory
+	name string
+	dev  uint64
+	opts string
+	root *Inode
+
+	maxPages, pages   atomic.Int64
+	maxInodes, inodes atomic.Int64
+	lastIno           atomic.Uint64
+}
+
+// New makes a file system; options are mount(8)'s size=, nr_blocks=, nr_inodes=, mode=,
+// uid= and gid=. EINVAL for anything else.
+func New(mem *mm.Memory, options string) (*FS, error) { return NewNamed(mem, "tmpfs", options) }
+
+// NewNamed is New under another type name (devtmpfs).
+func NewNamed(mem *mm.Memory, name, options string) (*FS, error) {
+	fs := &FS{Mem: mem, name: name, dev: vfs.AllocDev(), opts: options}
+	half := int64(mem.TotalPages() / 2)
+	fs.maxPages.Store(half)
+	fs.maxInodes.Store(max(half, 1024))
+	n := vfs.NewNode{Mode: unix.S_IFDIR | 0o1777}
+	for _, o := range strings.Split(options, ",") {
+		if err := fs.option(o, &n); err != nil {
+			return nil, err
+		}
+	}
+	root, err := fs.newInode(n)
+	if err != nil {
+		return nil, err
+	}
+	root.nlink = 2
+	fs.root = root
+	return fs, nil
+}
+
+func (fs *FS) option(o string, n *vfs.NewNode) error {
+	key, val, _ := strings.Cut(o, "=")
+	switch key {
+	case "":
+		return nil
+	case "size":
+		if p, ok := strings.CutSuffix(val, "%"); ok {
+			pc, err := strconv.ParseInt(p, 10, 32)
+			if err != nil || pc < 0 {
+				return unix.EINVAL
+			}
+			fs.maxPages.Store(int64(fs.Mem.TotalPages()) * pc / 100)
+			return nil
+		}
+		b, ok := parseSize(val)
+		if !ok {
+			return unix.EINVAL
+		}
+		fs.maxPages.Store((b + hal.PageMask) >> hal.PageShift)
+	case "nr_blocks", "nr_inodes":
+		b, ok := parseSize(val)
+		if !ok {
+			return unix.EINVAL
+		}
+		if key == "nr_blocks" {
+			fs.maxPages.Store(b)
+		} else {
+			fs.maxInodes.Store(b)
+		}
+	case "mode":
+		m, err := strconv.ParseUint(val, 8, 32)
+		if err != nil {
+			return unix.EINVAL
+		}
+		n.Mode = unix.S_IFDIR | uint32(m)&0o7777
+	case "uid", "gid":
+		id, err := strconv.ParseUint(val, 10, 32)
+		if err != nil {
+			return unix.EINVAL
+		}
+		if key == "uid" {
+			n.UID = uint32(id)
+		} else {
+			n.GID = uint32(id)
+		}
+	default:
+		return unix.EINVAL
+	}
+	return nil
+}
+
+// parseSize reads a number with k, m or g behind it.
+func parseSize(s string) (int64, bool) {
+	shift := 0
+	if s != "" {
+		switch s[len(s)-1] | 0x20 {
+		case 'k':
+			shift = 10
+		case 'm':
+			shift = 20
+		case 'g':
+			shift = 30
+		}
+		if shift > 0 {
+			s = s[:len(s)-1]
+		}
+	}
+	n, err := strconv.ParseInt(s, 0, 64)
+	return n << shift, err == nil && n >= 0 && n < 1<<(62-shift)
+}
+
+// Root, Type, Options and Sync implement vfs.FileSystem.
+func (fs *FS) Root() vfs.Inode         { return fs.root }
+func (fs *FS) Type() string            { return fs.name }
+func (fs *FS) Options() string         { return fs.opts }
+func (fs *FS) Sync(wait.Context) error { return nil }
+
+// Statfs implements vfs.FileSystem.
+func (fs *FS) Statfs(wait.Context) (vfs.Statfs, error) {
+	total, used := fs.maxPages.Load(), fs.pages.Load()
+	free := uint64(max(total-used, 0))
+	return vfs.Statfs{Type: unix.TMPFS_MAGIC, BlockSize: hal.PageSize, Blocks: uint64(total), Bfree: free,
+		Bavail: free, Files: uint64(fs.maxInodes.Load()), Ffree: uint64(max(fs.maxInodes.Load()-fs.inodes.Load(), 0)),
+		NameLen: unix.NAME_MAX}, nil
+}
+
+// charge is mm.Object's quota call.
+func (fs *FS) charge(n int64) bool {
+	if fs.pages.Add(n) > fs.maxPages.Load() && n > 0 {
+		fs.pages.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (fs *FS) now() int64 { return fs.Mem.M.Walltime() }
+
+// Inode is one node.
+type Inode struct {
+	vfs.BaseInode
+	fs                  *FS
+	ino                 uint64
+	kind                uint32
+	rdev                uint64
+	btime               int64
+	atime, mtime, ctime atomic.Int64
+	mode                atomic.Uint32 // permission bits; changed under mu
+	ops                 vfs.RegularOps
+
+	mu       sync.Mutex
+	uid, gid uint32
+	nlink    uint32
+	opens    int
+	dead     bool // nlink and opens have both been 0: its pages are gone
+	obj      *mm.Object
+	target   string
+	xattr    map[string][]byte
+	xattrLen int
+
+	dir   map[string]*entry
+	order []*entry // by seq; removed ones have no inode until compacted
+	holes int
+	seq   int64
+}
+
+// entry is one name; seq is its place in readdir.
+type entry struct {
+	name string
+	seq  int64
+	i    *Inode
+}
+
+func (fs *FS) newInode(n vfs.NewNode) (*Inode, error) {
+	if fs.inodes.Add(1) > fs.maxInodes.Load() || !fs.Mem.Budget().Charge(inodeCost+int64(len(n.Target))) {
+		fs.inodes.Add(-1)
+		return nil, unix.ENOSPC
+	}
+	i := &Inode{fs: fs, ino: fs.lastIno.Add(1), kind: n.Mode & unix.S_IFMT, rdev: n.Rdev,
+		uid: n.UID, gid: n.GID, nlink: 1, target: n.Target, btime: fs.now()}
+	i.mode.Store(n.Mode & 0o7777)
+	i.atime.Store(i.btime)
+	i.mtime.Store(i.btime)
+	i.ctime.Store(i.btime)
+	switch i.kind {
+	case unix.S_IFREG:
+		i.obj = mm.NewObject(fs.Mem, nil, 0)
+		i.obj.SetCharge(fs.charge)
+		i.ops.I = i
+	case unix.S_IFDIR:
+		i.dir = map[string]*entry{}
+		i.nlink = 2
+	}
+	return i, nil
+}
+
+// settle frees what an unreachable node holds. Called with mu held; the caller calls the
+// returned function without it.
+func (i *Inode) settle() func() {
+	if i.nlink > 0 || i.opens > 0 || i.dead {
+		return func() {}
+	}
+	i.dead = true
+	return func() {
+		if i.obj != nil {
+			i.obj.DecRef()
+		}
+		i.fs.inodes.Add(-1)
+		i.fs.Mem.Budget().Uncharge(inodeCost + int64(len(i.target)) + int64(i.xattrLen))
+	}
+}
+
+// Type is the S_IFMT bits.
+func (i *Inode) Type() uint32 { return i.kind }
+
+// Ino is the inode number, for overlays.
+func (i *Inode) Ino() uint64 { return i.ino }
+
+// Data and Touched implement vfs.RegularInode.
+func (i *Inode) Data() *mm.Object { return i.obj }
+
+// Touched keeps the times: those of reads as relatime does.
+func (i *Inode) Touched(write bool) {
+	if write {
+		t := i.fs.now()
+		i.mtime.Store(t)
+		i.ctime.Store(t)
+		return
+	}
+	if a := i.atime.Load(); a <= i.mtime.Load() || a <= i.ctime.Load() {
+		i.atime.Store(i.fs.now())
+	}
+}
+
+// IncRef and DecRef count open files.
+func (i *Inode) IncRef() {
+	i.mu.Lock()
+	i.opens++
+	i.mu.Unlock()
+}
+
+// DecRef drops one.
+func (i *Inode) DecRef() {
+	i.mu.Lock()
+	i.opens--
+	f := i.settle()
+	i.mu.Unlock()
+	f()
+}
+
+// Attr implements vfs.Inode.
+func (i *Inode) Attr(wait.Context) (vfs.Attr, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.attrLocked(), nil
+}
+
+func (i *Inode) attrLocked() vfs.Attr {
+	a := vfs.Attr{Dev: i.fs.dev, Rdev: i.rdev, Ino: i.ino, Mode: i.kind | i.mode.Load(), Nlink: i.nlink,
+		UID: i.uid, GID: i.gid, BlockSize: hal.PageSize, Atime: i.atime.Load(), Mtime: i.mtime.Load(),
+		Ctime: i.ctime.Load(), Btime: i.btime}
+	switch i.kind {
+	case unix.S_IFREG:
+		if !i.dead {
+			a.Size, a.Blocks = i.obj.Size(), i.obj.Pages()*8
+		}
+	case unix.S_IFDIR:
+		a.Size = int64(len(i.dir)+2) * direntSize
+	case unix.S_IFLNK:
+		a.Size = int64(len(i.target))
+	}
+	return a
+}
+
+// SetAttr implements vfs.Inode.
+func (i *Inode) SetAttr(c wait.Context, a vfs.SetAttr) error {
+	now := i.fs.now()
+	i.mu.Lock()
+	cur := i.attrLocked()
+	if err := vfs.CheckSetAttr(&cur, &a); err != nil {
+		i.mu.Unlock()
+		return err
+	}
+	if a.SetMode {
+		i.mode.Store(a.Mode & 0o7777)
+	}
+	if a.SetUID {
+		i.uid = a.UID
+	}
+	if a.SetGID {
+		i.gid = a.GID
+	}
+	i.ctime.Store(now)
+	i.mu.Unlock()
+	if a.SetAtime {
+		i.atime.Store(a.Atime)
+	}
+	if a.SetMtime {
+		i.mtime.Store(a.Mtime)
+	}
+	if a.SetSize {
+		if i.obj == nil {
+			return unix.EINVAL
+		}
+		// The size changes under the writers' lock, which sleeps; an open or a
+		// name of the caller's keeps the object.
+		if err := i.obj.TruncateCtx(c, a.Size); err != nil {
+			return err
+		}
+		i.mtime.Store(now)
+	}
+	return nil
+}
+
+// OpenFile implements vfs.FileOpener.
+func (i *Inode) OpenFile(l vfs.Lookup, flags uint32) (vfs.FileOps, error) {
+	switch i.kind {
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return vfs.OpenDevice(l, i, i.kind, i.rdev, flags)
+	}
+	return i.Open(l.C, flags)
+}
+
+// Open implements vfs.Inode.
+func (i *Inode) Open(c wait.Context, flags uint32) (vfs.FileOps, error) {
+	switch i.kind {
+	case unix.S_IFREG:
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.dead {
+			return nil, unix.ENOENT
+		}
+		i.opens++
+		return &i.ops, nil
+	case unix.S_IFDIR:
+		return &vfs.DirOps{I: i, List: i.list}, nil
+	case unix.S_IFIFO:
+		if vfs.FIFO != nil {
+			return vfs.FIFO(c, i, flags)
+		}
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return vfs.OpenDevice(vfs.Lookup{C: c}, i, i.kind, i.rdev, flags)
+	}
+	return nil, unix.ENXIO
+}
+
+// Readlink implements vfs.Inode.
+func (i *Inode) Readlink(wait.Context) (string, error) {
+	if i.kind != unix.S_IFLNK {
+		return "", unix.EINVAL
+	}
+	return i.target, nil
+}
+
+var _ vfs.RegularInode = (*Inode)(nil)

@@ -1,0 +1,260 @@
+package vfs
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+// filePos is the position of a description. Its lock is held over the transfer, so
+// that threads sharing a descriptor read disjoint parts (POSIX 2.9.7).
+type filePos struct {
+	SleepLock
+	off int64
+}
+
+// Appender is a FileOps that writes at its end in one step (O_APPEND).
+type Appender interface {
+	Append(c wait.Context, f *File, src *mm.IOSeq) (off int64, n int, err error)
+}
+
+// Seeker is a FileOps with its own idea of lseek (directories, /proc files).
+type Seeker interface {
+	Seek(c wait.Context, f *File, cur, off int64, whence int) (int64, error)
+}
+
+// Read is read(2) on the description: at its position, which it moves.
+func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
+	if !f.Ops.Seekable() {
+		return f.Ops.Read(c, f, dst, -1)
+	}
+	f.pos.Lock(c)
+	n, err := f.Ops.Read(c, f, dst, f.pos.off)
+	if n > 0 {
+		f.pos.off += int64(n)
+	}
+	f.pos.Unlock()
+	return n, err
+}
+
+// Write is write(2).
+func (f *File) Write(c wait.Context, src *mm.IOSeq) (int, error) {
+	if !f.Ops.Seekable() {
+		return f.Ops.Write(c, f, src, -1)
+	}
+	f.pos.Lock(c)
+	off, n, err := f.writeAt(c, src, f.pos.off)
+	if n > 0 {
+		f.pos.off = off + int64(n)
+	}
+	f.pos.Unlock()
+	return n, err
+}
+
+// writeAt writes at off, or at the end with O_APPEND, and returns where.
+func (f *File) writeAt(c wait.Context, src *mm.IOSeq, off int64) (int64, int, error) {
+	if f.Flags()&unix.O_APPEND != 0 {
+		if a, ok := f.Ops.(Appender); ok {
+			return a.Append(c, f, src)
+		}
+	}
+	n, err := f.Ops.Write(c, f, src, off)
+	return off, n, err
+}
+
+// WriteAt is pwrite(2); like Linux it appends under O_APPEND.
+func (f *File) WriteAt(c wait.Context, src *mm.IOSeq, off int64) (int, error) {
+	_, n, err := f.writeAt(c, src, off)
+	return n, err
+}
+
+// ReadAt is pread(2).
+func (f *File) ReadAt(c wait.Context, dst *mm.IOSeq, off int64) (int, error) {
+	return f.Ops.Read(c, f, dst, off)
+}
+
+// Pos is the position; it may be changing.
+func (f *File) Pos(c wait.Context) int64 {
+	f.pos.Lock(c)
+	defer f.pos.Unlock()
+	return f.pos.off
+}
+
+// Seek is lseek: ESPIPE for streams, EINVAL for a result below zero, ENXIO for
+// SEEK_DATA and SEEK_HOLE beyond the end.
+func (f *File) Seek(c wait.Context, off int64, whence int) (int64, error) {
+	if !f.Ops.Seekable() {
+		return 0, unix.ESPIPE
+	}
+	f.pos.Lock(c)
+	defer f.pos.Unlock()
+	var err error
+	if s, ok := f.Ops.(Seeker); ok {
+		off, err = s.Seek(c, f, f.pos.off, off, whence)
+	} else {
+		off, err = f.seek(c, off, whence)
+	}
+	if err != nil {
+		return 0, err
+	}
+	f.pos.off = off
+	return off, nil
+}
+
+// seek is that of regular files.
+func (f *File) seek(c wait.Context, off int64, whence int) (int64, error) {
+	switch whence {
+	case unix.SEEK_SET:
+	case unix.SEEK_CUR:
+		off += f.pos.off
+	case unix.SEEK_END:
+		a, err := f.Ops.Attr(c)
+		if err != nil {
+			return 0, err
+		}
+		off += a.Size
+	case unix.SEEK_DATA, unix.SEEK_HOLE:
+		o, err := f.Ops.Object(c)
+		if err != nil || o == nil {
+			return 0, unix.EINVAL
+		}
+		if off < 0 || off >= o.Size() {
+			return 0, unix.ENXIO
+		}
+		if off = o.NextData(off, whence == unix.SEEK_HOLE); off < 0 {
+			return 0, unix.ENXIO
+		}
+	default:
+		return 0, unix.EINVAL
+	}
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	return off, nil
+}
+
+// Iterate is getdents: entries from the description's position on.
+func (f *File) Iterate(c wait.Context, emit func(e Dirent) bool) error {
+	f.pos.Lock(c)
+	defer f.pos.Unlock()
+	if f.Path.Valid() && f.Path.Entry.loc.Load().gone {
+		return unix.ENOENT
+	}
+	return f.Ops.Iterate(c, &f.pos.off, emit)
+}
+
+// DirOps stands behind an open directory whose inode can list itself.
+type DirOps struct {
+	BaseOps
+	I    Inode
+	List func(c wait.Context, pos *int64, emit func(e Dirent) bool) error
+}
+
+func (d *DirOps) Attr(c wait.Context) (Attr, error)       { return d.I.Attr(c) }
+func (d *DirOps) SetAttr(c wait.Context, a SetAttr) error { return d.I.SetAttr(c, a) }
+func (d *DirOps) Seekable() bool                          { return true }
+func (d *DirOps) Sync(wait.Context, bool) error           { return nil }
+func (d *DirOps) Read(wait.Context, *File, *mm.IOSeq, int64) (int, error) {
+	return 0, unix.EISDIR
+}
+
+// Iterate implements FileOps.
+func (d *DirOps) Iterate(c wait.Context, pos *int64, emit func(e Dirent) bool) error {
+	return d.List(c, pos, emit)
+}
+
+// Seek implements Seeker: any position that a Dirent gave.
+func (d *DirOps) Seek(_ wait.Context, _ *File, cur, off int64, whence int) (int64, error) {
+	switch whence {
+	case unix.SEEK_SET:
+	case unix.SEEK_CUR:
+		off += cur
+	default:
+		return 0, unix.EINVAL
+	}
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	return off, nil
+}
+
+// RegularInode is what a regular file's inode offers to RegularOps.
+type RegularInode interface {
+	Inode
+	// Data is the page cache; it does not change while the file is open.
+	Data() *mm.Object
+	// Touched records an access: the file was read or written.
+	Touched(write bool)
+}
+
+// RegularOps is the description of a regular file over its page cache: read, write and
+// mmap use the same frames. One serves all descriptions of an inode.
+type RegularOps struct {
+	BaseOps
+	I RegularInode
+}
+
+func (r *RegularOps) Attr(c wait.Context) (Attr, error)       { return r.I.Attr(c) }
+func (r *RegularOps) SetAttr(c wait.Context, a SetAttr) error { return r.I.SetAttr(c, a) }
+func (r *RegularOps) Seekable() bool                          { return true }
+func (r *RegularOps) Object(wait.Context) (*mm.Object, error) { return r.I.Data(), nil }
+func (r *RegularOps) Sync(wait.Context, bool) error           { return nil }
+func (r *RegularOps) Release(*File)                           { r.I.DecRef() }
+
+// Read implements FileOps.
+func (r *RegularOps) Read(c wait.Context, f *File, dst *mm.IOSeq, off int64) (int, error) {
+	n, err := r.I.Data().ReadAt(c, dst, off)
+	if n > 0 && f.Flags()&unix.O_NOATIME == 0 {
+		r.I.Touched(false)
+	}
+	return n, err
+}
+
+// Write implements FileOps.
+func (r *RegularOps) Write(c wait.Context, _ *File, src *mm.IOSeq, off int64) (int, error) {
+	n, err := r.I.Data().WriteAt(c, src, off)
+	if n > 0 {
+		r.I.Touched(true)
+	}
+	return n, err
+}
+
+// Append implements Appender.
+func (r *RegularOps) Append(c wait.Context, _ *File, src *mm.IOSeq) (int64, int, error) {
+	off, n, err := r.I.Data().Append(c, src)
+	if n > 0 {
+		r.I.Touched(true)
+	}
+	return off, n, err
+}
+
+// Allocate implements FileOps: space is promised by size alone, as memory is.
+func (r *RegularOps) Allocate(c wait.Context, mode uint32, off, length int64) error {
+	const keep, punch, zero = unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_PUNCH_HOLE, unix.FALLOC_FL_ZERO_RANGE
+	o := r.I.Data()
+	end := off + length
+	switch {
+	case mode&^(keep|punch|zero) != 0:
+		return unix.EOPNOTSUPP
+	case mode&punch != 0:
+		if mode != punch|keep {
+			return unix.EOPNOTSUPP
+		}
+	case mode&zero != 0:
+		return unix.EOPNOTSUPP
+	}
+	if mode&punch != 0 {
+		if off < o.Size() {
+			if err := o.PunchHole(off, length); err != nil {
+				return err
+			}
+		}
+		r.I.Touched(true)
+		return nil
+	}
+	if mode&keep == 0 && end > o.Size() {
+		return r.I.SetAttr(c, SetAttr{SetSize: true, Size: end})
+	}
+	return nil
+}

@@ -1,0 +1,312 @@
+package vfs
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/wait"
+)
+
+// tmpfileFlag is __O_TMPFILE without O_DIRECTORY.
+const tmpfileFlag = unix.O_TMPFILE &^ unix.O_DIRECTORY
+
+// statusFlags are the open flags a description keeps.
+const statusFlags = unix.O_ACCMODE | unix.O_APPEND | unix.O_NONBLOCK | unix.O_DSYNC | unix.O_SYNC |
+	unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME | unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | tmpfileFlag
+
+// Open is openat2: flags are O_*, mode the creation mode before umask. It returns a
+// description with one reference. See open(2).
+func (ns *Namespace) Open(l Lookup, path string, flags uint32, mode uint32) (*File, error) {
+	if flags&unix.O_PATH != 0 {
+		flags &= unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_PATH | unix.O_CLOEXEC
+	}
+	if flags&tmpfileFlag != 0 {
+		if flags&unix.O_DIRECTORY == 0 || flags&unix.O_ACCMODE == unix.O_RDONLY {
+			return nil, unix.EINVAL
+		}
+		return ns.openTmpfile(l, path, flags, mode)
+	}
+	if flags&unix.O_CREAT != 0 {
+		return ns.openCreate(l, path, flags, mode)
+	}
+	w := 0
+	if flags&unix.O_NOFOLLOW == 0 {
+		w = WalkFollow
+	}
+	r, err := ns.walk(&l, path, w)
+	if err != nil {
+		return nil, err
+	}
+	if r.file != nil {
+		return ns.reopen(l, r.file, flags)
+	}
+	return ns.openAt(l, r.path, flags, false)
+}
+
+// openCreate is Open with O_CREAT.
+func (ns *Namespace) openCreate(l Lookup, path string, flags, mode uint32) (*File, error) {
+	w := walkParent
+	if flags&(unix.O_NOFOLLOW|unix.O_EXCL) == 0 {
+		w |= WalkFollow
+	}
+	for {
+		r, err := ns.walk(&l, path, w)
+		if err != nil {
+			return nil, err
+		}
+		if r.file != nil {
+			return ns.reopen(l, r.file, flags)
+		}
+		if r.slash {
+			return nil, unix.EISDIR
+		}
+		if r.path.Valid() {
+			if flags&unix.O_EXCL != 0 {
+				return nil, unix.EEXIST
+			}
+			return ns.openAt(l, r.path, flags, false)
+		}
+		p, err := ns.make(&l, &r, NewNode{Mode: unix.S_IFREG | mode&0o7777&^l.umask()})
+		switch {
+		case err == unix.EEXIST && flags&unix.O_EXCL == 0:
+			continue // somebody was faster
+		case err != nil:
+			return nil, err
+		case flags&unix.O_DIRECTORY != 0:
+			return nil, unix.ENOTDIR
+		}
+		return ns.openAt(l, p, flags&^unix.O_TRUNC, true)
+	}
+}
+
+// openAt opens what stands at p; fresh says that the caller has just made it, so that
+// its mode does not matter.
+func (ns *Namespace) openAt(l Lookup, p Path, flags uint32, fresh bool) (*File, error) {
+	i := p.Entry.inode
+	if flags&unix.O_PATH != 0 {
+		if flags&unix.O_DIRECTORY != 0 && !isDir(i) {
+			return nil, unix.ENOTDIR
+		}
+		return newAt(pathOps{i: i}, flags, p), nil
+	}
+	if !fresh {
+		if err := ns.mayOpen(&l, p, flags); err != nil {
+			return nil, err
+		}
+	}
+	i.IncRef()
+	ops, err := openInode(l, i, flags)
+	if err != nil {
+		i.DecRef()
+		return nil, err
+	}
+	f := newAt(ops, flags, p)
+	i.DecRef()
+	if flags&unix.O_TRUNC != 0 && typeOf(i) == unix.S_IFREG {
+		if err := i.SetAttr(l.C, truncateTo(i, l.C, 0)); err != nil {
+			f.DecRef()
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// truncateTo is the request for a new size; set-id bits go as Linux has it.
+func truncateTo(i Inode, c wait.Context, size int64) SetAttr {
+	a := SetAttr{SetSize: true, Size: size}
+	if cur, err := i.Attr(c); err == nil && cur.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
+		a.SetMode, a.Mode = true, cur.Mode&^unix.S_ISUID
+		if cur.Mode&0o010 != 0 {
+			a.Mode &^= unix.S_ISGID
+		}
+	}
+	return a
+}
+
+func openInode(l Lookup, i Inode, flags uint32) (FileOps, error) {
+	if o, ok := i.(FileOpener); ok {
+		return o.OpenFile(l, flags)
+	}
+	return i.Open(l.C, flags)
+}
+
+// newAt makes the description of something with a place.
+func newAt(ops FileOps, flags uint32, p Path) *File {
+	f := NewFile(ops, flags&statusFlags)
+	f.Path = p
+	f.inode = p.Entry.inode
+	f.inode.IncRef()
+	return f
+}
+
+// mayOpen is Linux's may_open with its order of errors.
+func (ns *Namespace) mayOpen(l *Lookup, p Path, flags uint32) error {
+	i := p.Entry.inode
+	a, err := i.Attr(l.C)
+	if err != nil {
+		return err
+	}
+	kind := a.Mode & unix.S_IFMT
+	write := flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0
+	if flags&unix.O_CREAT != 0 && kind == unix.S_IFDIR {
+		return unix.EISDIR
+	}
+	if flags&unix.O_DIRECTORY != 0 && kind != unix.S_IFDIR {
+		return unix.ENOTDIR
+	}
+	mask := uint32(0)
+	if flags&unix.O_ACCMODE != unix.O_WRONLY {
+		mask |= MayRead
+	}
+	if write {
+		mask |= MayWrite
+	}
+	switch kind {
+	case unix.S_IFLNK:
+		return unix.ELOOP
+	case unix.S_IFDIR:
+		if write {
+			return unix.EISDIR
+		}
+	case unix.S_IFBLK, unix.S_IFCHR:
+		if p.Mount.Flags()&unix.MS_NODEV != 0 {
+			return unix.EACCES
+		}
+	case unix.S_IFREG:
+		if write && p.Mount.ReadOnly() {
+			return unix.EROFS
+		}
+	}
+	if err := l.Creds.Permission(&a, mask); err != nil {
+		return err
+	}
+	if flags&unix.O_NOATIME != 0 && !l.Creds.owns(&a) {
+		return unix.EPERM
+	}
+	if kind == unix.S_IFSOCK {
+		return unix.ENXIO
+	}
+	return nil
+}
+
+// reopen opens what a magic link gave: a pipe, memfd or the like that has no place.
+func (ns *Namespace) reopen(l Lookup, old *File, flags uint32) (*File, error) {
+	defer old.DecRef()
+	if flags&unix.O_EXCL != 0 && flags&unix.O_CREAT != 0 {
+		return nil, unix.EEXIST
+	}
+	if flags&unix.O_DIRECTORY != 0 {
+		return nil, unix.ENOTDIR
+	}
+	if flags&unix.O_PATH != 0 {
+		old.IncRef()
+		return old, nil
+	}
+	o, ok := old.Ops.(Reopener)
+	if !ok {
+		return nil, unix.ENXIO
+	}
+	ops, err := o.Reopen(l, flags)
+	if err != nil {
+		return nil, err
+	}
+	f := NewFile(ops, flags&statusFlags)
+	f.Name = old.Name
+	return f, nil
+}
+
+// Reopener is implemented by objects without a place that /proc/self/fd/N can open
+// again (pipes, memfds).
+type Reopener interface {
+	Reopen(l Lookup, flags uint32) (FileOps, error)
+}
+
+// openTmpfile is Open with O_TMPFILE.
+func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*File, error) {
+	p, err := ns.Walk(l, path, WalkFollow|WalkDir)
+	if err != nil {
+		return nil, err
+	}
+	if p.Mount.ReadOnly() {
+		return nil, unix.EROFS
+	}
+	if err := ns.permission(&l, p, MayWrite|MayExec); err != nil {
+		return nil, err
+	}
+	d, ok := p.Entry.inode.(TmpfileCreator)
+	if !ok {
+		return nil, unix.EOPNOTSUPP
+	}
+	i, err := d.Tmpfile(l.C, owned(&l, p.Entry.inode, NewNode{Mode: unix.S_IFREG | mode&0o7777&^l.umask()}))
+	if err != nil {
+		return nil, err
+	}
+	ops, err := i.Open(l.C, flags)
+	if err != nil {
+		i.DecRef()
+		return nil, err
+	}
+	k := &Dentry{super: p.Entry.super, inode: i}
+	k.loc.Store(&location{parent: p.Entry, name: "#" + itoa(inoOf(i)), gone: true})
+	f := newAt(ops, flags, Path{p.Mount, k})
+	i.DecRef()
+	return f, nil
+}
+
+func inoOf(i Inode) uint64 {
+	a, _ := i.Attr(nil)
+	return a.Ino
+}
+
+func itoa(n uint64) string {
+	var b [20]byte
+	i := len(b)
+	for {
+		i--
+		b[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return string(b[i:])
+		}
+	}
+}
+
+// OpenExec opens for execve: a regular file, executable, not on a noexec mount (EACCES).
+func (ns *Namespace) OpenExec(l Lookup, path string) (*File, error) {
+	return ns.OpenExecAt(l, path, WalkFollow)
+}
+
+// OpenExecAt is OpenExec with WalkFollow and WalkEmpty as execveat's flags ask; ELOOP
+// for a link that is not to be followed.
+func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) {
+	p, err := ns.Walk(l, path, walk)
+	if err != nil {
+		return nil, err
+	}
+	i := p.Entry.inode
+	switch typeOf(i) {
+	case unix.S_IFREG:
+	case unix.S_IFLNK:
+		return nil, unix.ELOOP
+	default:
+		return nil, unix.EACCES
+	}
+	if p.Mount.Flags()&unix.MS_NOEXEC != 0 {
+		return nil, unix.EACCES
+	}
+	if err := ns.permission(&l, p, MayExec); err != nil {
+		return nil, err
+	}
+	ops, err := openInode(l, i, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	return newAt(ops, unix.O_RDONLY, p), nil
+}
+
+// pathOps stands behind O_PATH descriptors: fstat works, nothing else does.
+type pathOps struct {
+	BaseOps
+	i Inode
+}
+
+func (p pathOps) Attr(c wait.Context) (Attr, error)   { return p.i.Attr(c) }
+func (p pathOps) SetAttr(wait.Context, SetAttr) error { return unix.EBADF }

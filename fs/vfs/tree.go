@@ -1,0 +1,529 @@
+package vfs
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// make creates the node that a walkParent walk found missing, with the checks of
+// vfs_create and its kin. EEXIST if somebody was faster.
+func (ns *Namespace) make(l *Lookup, r *found, n NewNode) (Path, error) {
+	if r.parent.Mount.ReadOnly() {
+		return Path{}, unix.EROFS
+	}
+	d := r.parent.Entry
+	d.super.modify.Lock(l.C)
+	defer d.super.modify.Unlock()
+	if err := ns.mayCreate(l, r); err != nil {
+		return Path{}, err
+	}
+	i, err := d.inode.Create(l.C, r.name, owned(l, d.inode, n))
+	if err != nil {
+		return Path{}, err
+	}
+	return Path{r.parent.Mount, d.born(r.name, i)}, nil
+}
+
+// mayCreate checks that r's name is free and that l may write in its directory. Called
+// with modify held.
+func (ns *Namespace) mayCreate(l *Lookup, r *found) error {
+	d := r.parent.Entry
+	if d.loc.Load().gone {
+		return unix.ENOENT
+	}
+	k, err := d.child(l.C, r.name)
+	if err != nil {
+		return err
+	}
+	if k.inode != nil {
+		return unix.EEXIST
+	}
+	if err := ns.permission(l, r.parent, MayWrite|MayExec); err != nil {
+		return err
+	}
+	if d.depth >= maxDepth {
+		return unix.ENAMETOOLONG
+	}
+	return nil
+}
+
+// owned fills in the owner of a new node (inode_init_owner).
+func owned(l *Lookup, dir Inode, n NewNode) NewNode {
+	if l.Creds != nil {
+		n.UID, n.GID = l.Creds.FSUID, l.Creds.FSGID
+	}
+	if a, err := dir.Attr(l.C); err == nil && a.Mode&unix.S_ISGID != 0 {
+		n.GID = a.GID
+		if n.Mode&unix.S_IFMT == unix.S_IFDIR {
+			n.Mode |= unix.S_ISGID
+		}
+	}
+	return n
+}
+
+// special says that a path does not end in a name that can be made or removed.
+func special(name string) bool { return name == "" || name == "." || name == ".." }
+
+// create is the common part of mkdir, mknod, symlink and link.
+func (ns *Namespace) create(l *Lookup, path string, n NewNode, link func(r *found) error) error {
+	r, err := ns.walk(l, path, walkParent)
+	if err != nil {
+		return err
+	}
+	if special(r.name) || r.path.Valid() {
+		return unix.EEXIST
+	}
+	if r.slash && n.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return unix.ENOENT
+	}
+	if link != nil {
+		return link(&r)
+	}
+	_, err = ns.make(l, &r, n)
+	return err
+}
+
+// Mkdir makes a directory. See mkdir(2).
+func (ns *Namespace) Mkdir(l Lookup, path string, mode uint32) error {
+	return ns.create(&l, path, NewNode{Mode: unix.S_IFDIR | mode&0o1777&^l.umask()}, nil)
+}
+
+// Mknod makes a file, FIFO, socket or device; EPERM for devices without CAP_MKNOD,
+// EINVAL for other types. See mknod(2).
+func (ns *Namespace) Mknod(l Lookup, path string, mode uint32, rdev uint64) error {
+	switch mode & unix.S_IFMT {
+	case 0:
+		mode |= unix.S_IFREG
+	case unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK:
+	case unix.S_IFCHR, unix.S_IFBLK:
+		// Device 0:0 is a whiteout, which anybody may make.
+		if !l.Creds.Can(CapMknod) && !(mode&unix.S_IFMT == unix.S_IFCHR && rdev == 0) {
+			return unix.EPERM
+		}
+	case unix.S_IFDIR:
+		return unix.EPERM
+	default:
+		return unix.EINVAL
+	}
+	return ns.create(&l, path, NewNode{Mode: mode & (unix.S_IFMT | 0o7777) &^ l.umask(), Rdev: rdev}, nil)
+}
+
+// MknodPath is Mknod that returns where the node stands (bind of AF_UNIX sockets).
+func (ns *Namespace) MknodPath(l Lookup, path string, mode uint32) (Path, error) {
+	r, err := ns.walk(&l, path, walkParent)
+	if err != nil {
+		return Path{}, err
+	}
+	if special(r.name) || r.path.Valid() {
+		return Path{}, unix.EEXIST
+	}
+	return ns.make(&l, &r, NewNode{Mode: mode &^ l.umask()})
+}
+
+// Symlink makes a symbolic link. See symlink(2).
+func (ns *Namespace) Symlink(l Lookup, target, path string) error {
+	if target == "" {
+		return unix.ENOENT
+	}
+	return ns.create(&l, path, NewNode{Mode: unix.S_IFLNK | 0o777, Target: target}, nil)
+}
+
+// Link gives from one more name. EPERM for directories, EXDEV across mounts. See link(2).
+func (ns *Namespace) Link(from Lookup, old string, to Lookup, new string, flags int) error {
+	w := 0
+	if flags&unix.AT_SYMLINK_FOLLOW != 0 {
+		w = WalkFollow
+	}
+	if flags&unix.AT_EMPTY_PATH != 0 {
+		w |= WalkEmpty
+		if old == "" && !from.Creds.Can(CapDACReadSearch) {
+			return unix.ENOENT
+		}
+	}
+	p, err := ns.Walk(from, old, w)
+	if err != nil {
+		return err
+	}
+	return ns.create(&to, new, NewNode{Mode: unix.S_IFREG}, func(r *found) error {
+		if r.parent.Mount.ReadOnly() {
+			return unix.EROFS
+		}
+		if p.Mount != r.parent.Mount {
+			return unix.EXDEV
+		}
+		d, i := r.parent.Entry, p.Entry.inode
+		d.super.modify.Lock(to.C)
+		defer d.super.modify.Unlock()
+		if err := ns.mayCreate(&to, r); err != nil {
+			return err
+		}
+		if isDir(i) {
+			return unix.EPERM
+		}
+		if err := d.inode.Link(to.C, r.name, i); err != nil {
+			return err
+		}
+		d.born(r.name, i)
+		return nil
+	})
+}
+
+// mayDelete is Linux's may_delete: EACCES, EPERM (sticky), ENOTDIR, EISDIR.
+func (ns *Namespace) mayDelete(l *Lookup, dir Path, victim Inode, wantDir bool) error {
+	if err := ns.permission(l, dir, MayWrite|MayExec); err != nil {
+		return err
+	}
+	if l.Creds != nil {
+		d, err := dir.Entry.inode.Attr(l.C)
+		if err != nil {
+			return err
+		}
+		if d.Mode&unix.S_ISVTX != 0 && !l.Creds.Can(CapFowner) && d.UID != l.Creds.FSUID {
+			v, err := victim.Attr(l.C)
+			if err != nil {
+				return err
+			}
+			if v.UID != l.Creds.FSUID {
+				return unix.EPERM
+			}
+		}
+	}
+	switch {
+	case wantDir && !isDir(victim):
+		return unix.ENOTDIR
+	case !wantDir && isDir(victim):
+		return unix.EISDIR
+	}
+	return nil
+}
+
+// Unlink removes a name; with rmdir an empty directory. See unlink(2), rmdir(2).
+func (ns *Namespace) Unlink(l Lookup, path string, rmdir bool) error {
+	r, err := ns.walk(&l, path, walkParent)
+	if err != nil {
+		return err
+	}
+	if special(r.name) {
+		switch {
+		case !rmdir:
+			return unix.EISDIR
+		case r.name == ".":
+			return unix.EINVAL
+		case r.name == "..":
+			return unix.ENOTEMPTY
+		}
+		return unix.EBUSY
+	}
+	if r.parent.Mount.ReadOnly() {
+		return unix.EROFS
+	}
+	d := r.parent.Entry
+	d.super.modify.Lock(l.C)
+	defer d.super.modify.Unlock()
+	k, err := d.child(l.C, r.name)
+	if err != nil {
+		return err
+	}
+	if k.inode == nil {
+		return unix.ENOENT
+	}
+	if r.slash && !rmdir {
+		if isDir(k.inode) {
+			return unix.EISDIR
+		}
+		return unix.ENOTDIR
+	}
+	if err := ns.mayDelete(&l, r.parent, k.inode, rmdir); err != nil {
+		return err
+	}
+	if k.mounts.Load() > 0 {
+		return unix.EBUSY
+	}
+	if err := d.inode.Remove(l.C, r.name, k.inode, rmdir); err != nil {
+		return err
+	}
+	d.died(k)
+	return nil
+}
+
+// Rename is renameat2. See rename(2).
+func (ns *Namespace) Rename(from Lookup, old string, to Lookup, new string, flags uint) error {
+	const known = unix.RENAME_NOREPLACE | unix.RENAME_EXCHANGE | unix.RENAME_WHITEOUT
+	if flags&^known != 0 || flags&unix.RENAME_EXCHANGE != 0 && flags != unix.RENAME_EXCHANGE {
+		return unix.EINVAL
+	}
+	if flags&unix.RENAME_WHITEOUT != 0 {
+		return unix.EINVAL // no file system here has them for programs
+	}
+	a, err := ns.walk(&from, old, walkParent)
+	if err != nil {
+		return err
+	}
+	b, err := ns.walk(&to, new, walkParent)
+	if err != nil {
+		return err
+	}
+	if a.parent.Mount != b.parent.Mount {
+		return unix.EXDEV
+	}
+	if special(a.name) {
+		return unix.EBUSY
+	}
+	if special(b.name) {
+		if flags&unix.RENAME_NOREPLACE != 0 {
+			return unix.EEXIST
+		}
+		return unix.EBUSY
+	}
+	if a.parent.Mount.ReadOnly() {
+		return unix.EROFS
+	}
+	s := a.parent.Entry.super
+	s.modify.Lock(from.C)
+	defer s.modify.Unlock()
+	return ns.rename(&from, &a, &b, flags)
+}
+
+// rename is the part of Rename that runs with modify held.
+func (ns *Namespace) rename(l *Lookup, a, b *found, flags uint) error {
+	exchange := flags&unix.RENAME_EXCHANGE != 0
+	src, err := a.parent.Entry.child(l.C, a.name)
+	if err != nil {
+		return err
+	}
+	dst, err := b.parent.Entry.child(l.C, b.name)
+	switch {
+	case err != nil:
+		return err
+	case src.inode == nil:
+		return unix.ENOENT
+	case flags&unix.RENAME_NOREPLACE != 0 && dst.inode != nil:
+		return unix.EEXIST
+	case exchange && dst.inode == nil:
+		return unix.ENOENT
+	case exchange && b.slash && !isDir(dst.inode):
+		return unix.ENOTDIR
+	case !isDir(src.inode) && (a.slash || b.slash && !exchange):
+		return unix.ENOTDIR
+	case b.parent.Entry.within(src):
+		return unix.EINVAL
+	case dst.inode != nil && a.parent.Entry.within(dst):
+		if exchange {
+			return unix.EINVAL
+		}
+		return unix.ENOTEMPTY
+	case dst.inode == src.inode:
+		return nil
+	}
+	if err := ns.mayRename(l, a, b, src, dst, exchange); err != nil {
+		return err
+	}
+	if b.parent.Entry.depth >= maxDepth {
+		return unix.ENAMETOOLONG
+	}
+	if err := a.parent.Entry.inode.Rename(l.C, a.name, src.inode, b.parent.Entry.inode, b.name, dst.inode, exchange); err != nil {
+		return err
+	}
+	if dst.inode == nil {
+		dst = nil
+	}
+	moved(src, b.parent.Entry, b.name, dst, exchange)
+	return nil
+}
+
+// mayRename is the permission half of vfs_rename.
+func (ns *Namespace) mayRename(l *Lookup, a, b *found, src, dst *Dentry, exchange bool) error {
+	srcDir := isDir(src.inode)
+	if err := ns.mayDelete(l, a.parent, src.inode, srcDir); err != nil {
+		return err
+	}
+	switch {
+	case dst.inode == nil:
+		if b.parent.Entry.loc.Load().gone {
+			return unix.ENOENT
+		}
+		if err := ns.permission(l, b.parent, MayWrite|MayExec); err != nil {
+			return err
+		}
+	case exchange:
+		if err := ns.mayDelete(l, b.parent, dst.inode, isDir(dst.inode)); err != nil {
+			return err
+		}
+	default:
+		if err := ns.mayDelete(l, b.parent, dst.inode, srcDir); err != nil {
+			return err
+		}
+	}
+	if a.parent.Entry != b.parent.Entry {
+		// Its ".." changes.
+		if srcDir {
+			if err := ns.permission(l, Path{a.parent.Mount, src}, MayWrite); err != nil {
+				return err
+			}
+		}
+		if exchange && isDir(dst.inode) {
+			if err := ns.permission(l, Path{b.parent.Mount, dst}, MayWrite); err != nil {
+				return err
+			}
+		}
+	}
+	if src.mounts.Load() > 0 || dst.mounts.Load() > 0 {
+		return unix.EBUSY
+	}
+	return nil
+}
+
+// Stat gives the attributes of a place; walk is WalkFollow and WalkEmpty.
+func (ns *Namespace) Stat(l Lookup, path string, walk int) (Attr, Path, error) {
+	r, err := ns.walk(&l, path, walk)
+	if err != nil {
+		return Attr{}, Path{}, err
+	}
+	if r.file != nil {
+		defer r.file.DecRef()
+		a, err := r.file.Ops.Attr(l.C)
+		return a, Path{}, err
+	}
+	a, err := r.path.Entry.inode.Attr(l.C)
+	return a, r.path, err
+}
+
+// SetAttr changes attributes by path (chmod, chown, utimensat, truncate).
+func (ns *Namespace) SetAttr(l Lookup, path string, walk int, a SetAttr) error {
+	r, err := ns.walk(&l, path, walk)
+	if err != nil {
+		return err
+	}
+	a.Creds = l.Creds
+	if r.file != nil {
+		defer r.file.DecRef()
+		return r.file.Ops.SetAttr(l.C, a)
+	}
+	return ns.SetAttrAt(l, r.path, a)
+}
+
+// SetAttrAt is SetAttr for a place already found.
+func (ns *Namespace) SetAttrAt(l Lookup, p Path, a SetAttr) error {
+	if p.Mount.ReadOnly() {
+		return unix.EROFS
+	}
+	i := p.Entry.inode
+	a.Creds = l.Creds
+	if a.SetMode && isLink(i) {
+		return unix.EOPNOTSUPP
+	}
+	return i.SetAttr(l.C, a)
+}
+
+// Truncate is truncate(2): EISDIR, EINVAL for what is not a regular file.
+func (ns *Namespace) Truncate(l Lookup, path string, size int64) error {
+	p, err := ns.Walk(l, path, WalkFollow)
+	if err != nil {
+		return err
+	}
+	switch typeOf(p.Entry.inode) {
+	case unix.S_IFDIR:
+		return unix.EISDIR
+	case unix.S_IFREG:
+	default:
+		return unix.EINVAL
+	}
+	if p.Mount.ReadOnly() {
+		return unix.EROFS
+	}
+	if err := ns.permission(&l, p, MayWrite); err != nil {
+		return err
+	}
+	return p.Entry.inode.SetAttr(l.C, truncateTo(p.Entry.inode, l.C, size))
+}
+
+// TruncateFile is ftruncate after the checks of the descriptor.
+func TruncateFile(l Lookup, f *File, size int64) error {
+	if f.inode != nil {
+		return f.inode.SetAttr(l.C, truncateTo(f.inode, l.C, size))
+	}
+	return f.Ops.SetAttr(l.C, SetAttr{SetSize: true, Size: size})
+}
+
+// Access is faccessat: the answer for creds in l (the caller puts the real ids there).
+func (ns *Namespace) Access(l Lookup, path string, walk int, mask uint32) error {
+	p, err := ns.Walk(l, path, walk)
+	if err != nil {
+		return err
+	}
+	return ns.AccessAt(l, p, mask)
+}
+
+// AccessAt is Access for a place already found.
+func (ns *Namespace) AccessAt(l Lookup, p Path, mask uint32) error {
+	kind := typeOf(p.Entry.inode)
+	if mask&MayExec != 0 && kind == unix.S_IFREG && p.Mount.Flags()&unix.MS_NOEXEC != 0 {
+		return unix.EACCES
+	}
+	if err := ns.permission(&l, p, mask); err != nil {
+		return err
+	}
+	if mask&MayWrite != 0 && p.Mount.ReadOnly() && (kind == unix.S_IFREG || kind == unix.S_IFDIR || kind == unix.S_IFLNK) {
+		return unix.EROFS
+	}
+	return nil
+}
+
+// Readlink gives a link's target; EINVAL for others. See readlink(2).
+func (ns *Namespace) Readlink(l Lookup, path string) (string, error) {
+	p, err := ns.Walk(l, path, WalkEmpty)
+	if err != nil {
+		return "", err
+	}
+	i := p.Entry.inode
+	if !isLink(i) {
+		if path == "" {
+			return "", unix.ENOENT
+		}
+		return "", unix.EINVAL
+	}
+	if m, ok := i.(MagicLink); ok {
+		jump, file, err := m.Follow(l)
+		if err != nil {
+			return "", err
+		}
+		if file != nil {
+			defer file.DecRef()
+			return file.Name, nil
+		}
+		if jump.Valid() {
+			return ns.Name(jump, l.root(ns)), nil
+		}
+	}
+	return i.Readlink(l.C)
+}
+
+// Chdir changes the working directory to p after the checks (ENOTDIR, EACCES).
+func (ns *Namespace) Chdir(l Lookup, p Path) error {
+	if err := ns.searchable(&l, p); err != nil {
+		return err
+	}
+	if err := ns.permission(&l, p, MayExec); err != nil {
+		return err
+	}
+	l.FS.SetCwd(p)
+	return nil
+}
+
+// Chroot changes the root; EPERM without CAP_SYS_CHROOT.
+func (ns *Namespace) Chroot(l Lookup, path string) error {
+	p, err := ns.Walk(l, path, WalkFollow|WalkDir)
+	if err != nil {
+		return err
+	}
+	if err := ns.permission(&l, p, MayExec); err != nil {
+		return err
+	}
+	if !l.Creds.Can(CapSysChroot) {
+		return unix.EPERM
+	}
+	l.FS.SetRoot(p)
+	return nil
+}
+
+// ReadOnly says whether nothing can be changed at p.
+func (p Path) ReadOnly() bool { return p.Mount.ReadOnly() }
