@@ -358,8 +358,12 @@ func Write(name string, img *Image, o *Options) (image.BootBlock, error) {
 // writeFile writes beside the target and renames.
 func writeFile(name string, fn func(io.Writer) error) error {
 	dir := filepath.Dir(name)
-	if fi, err := os.Stat(name); err == nil && fi.IsDir() {
-		return fmt.Errorf("cannot write %s: it is a folder; give a file with -o", name)
+	if fi, err := os.Stat(name); err == nil && !fi.Mode().IsRegular() {
+		what := "no regular file"
+		if fi.IsDir() {
+			what = "a folder"
+		}
+		return fmt.Errorf("cannot write %s: it is %s; give a file with -o", name, what)
 	}
 	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+"-*")
 	if err != nil {
@@ -367,6 +371,10 @@ func writeFile(name string, fn func(io.Writer) error) error {
 	}
 	defer os.Remove(f.Name())
 	err = fn(f)
+	var pe *fs.PathError
+	if errors.As(err, &pe) && pe.Path == f.Name() { // a full disk, not a file that could not be read
+		err = fmt.Errorf("cannot write %s: %w", name, pe.Err)
+	}
 	if err == nil {
 		err = f.Chmod(0o644)
 	}

@@ -85,6 +85,7 @@ func TestBadInputGetsOneSentenceAndStatus(t *testing.T) {
 		{"./nosuchfile", 2, []string{"there is no file ./nosuchfile"}},
 		{"./good -o /proc/nothing/x.img", 1, []string{"cannot write /proc/nothing/x.img", "-o"}},
 		{"./good -o rootdir", 1, []string{"it is a folder", "-o"}},
+		{"./good -o /dev/null", 1, []string{"no regular file", "-o"}},
 		{"build rootdir", 1, []string{"manifest.yaml", "--program"}},
 		{"build rootdir --program /bin/x", 1, []string{"/bin/x"}},
 		{"build badyaml", 1, []string{"prots"}},

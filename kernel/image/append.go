@@ -14,7 +14,7 @@ const PageSize = 4096
 
 // WorkingMemory is what the smallest program needs beside the image itself: the
 // kernel's own data, page tables and heap, and the program's memory.
-const WorkingMemory = 16 << 20
+const WorkingMemory = 12 << 20
 
 // lowRAMEnd is where RAM below 4 GiB ends on the machine with the least of it
 // (QEMU's q35 with 4 GiB or more: 2 GiB; hw/i386/pc_q35.c). An image in memory
