@@ -260,7 +260,7 @@ func (o *Object) fill(c wait.Context, idx int64, want int, around bool) error {
 				return err
 			}
 		}
-		want, around = 1, false
+		want, around = 0, false // that page alone
 	}
 }
 
@@ -286,7 +286,7 @@ func (o *Object) fillZero(idx int64) error {
 func (o *Object) readWindow(idx int64, want int, around bool) (first int64, n int) {
 	first = idx
 	switch {
-	case want == 1 && !around:
+	case want == 0:
 		n = 1
 	case idx == o.ahead && idx > 0:
 		o.window = min(max(2*o.window, minReadAhead), maxReadAhead)
@@ -345,7 +345,7 @@ func (o *Object) readInto(c wait.Context, first int64, frames []hal.PFN) error {
 		// Truncate may have taken the page away, and another come since.
 		if p := o.pages.get(idx); p != nil && *p&slotBusy != 0 && p.frame() == f {
 			if err == nil {
-				*p = *p&^slotBusy | slotUsed
+				*p &^= slotBusy
 			} else {
 				o.remove(idx)
 			}
