@@ -21,8 +21,7 @@ import (
 
 // memFile is a program in memory.
 type memFile struct {
-	path string
-	o    *mm.Object
+	ObjectFile
 	refs int
 	bad  error
 }
@@ -31,14 +30,8 @@ func (f *memFile) ReadAt(c wait.Context, b []byte, off int64) (int, error) {
 	if f.bad != nil {
 		return 0, f.bad
 	}
-	q := mm.KernelIO(b)
-	return f.o.ReadAt(c, &q, off)
+	return f.ObjectFile.ReadAt(c, b, off)
 }
-func (f *memFile) Object() *mm.Object    { return f.o }
-func (f *memFile) Path() string          { return f.path }
-func (f *memFile) ID() (dev, ino uint64) { return 8, 42 }
-func (f *memFile) IncRef()               { f.refs++ }
-func (f *memFile) DecRef()               { f.refs-- }
 
 // world is a machine with files.
 type world struct {
@@ -60,7 +53,10 @@ func (w *world) add(path string, data []byte) {
 	if _, err := o.WriteAt(nil, &src, 0); err != nil {
 		w.t.Fatal(err)
 	}
-	w.files[path] = &memFile{path: path, o: o}
+	f := &memFile{}
+	f.ObjectFile = ObjectFile{Cache: o, Name: path, Dev: 8, Ino: 42,
+		Pin: func() { f.refs++ }, Unpin: func() { f.refs-- }}
+	w.files[path] = f
 	w.start = w.m.FreePages()
 }
 

@@ -33,7 +33,7 @@ func (s *Space) Madvise(c wait.Context, addr hal.UserAddr, n uint64, advice int)
 	case unix.MADV_WILLNEED:
 		return s.adviseWillNeed(c, a, end)
 	case unix.MADV_REMOVE:
-		return s.adviseRemove(a, end)
+		return s.adviseRemove(c, a, end)
 	}
 	s.mu.Lock()
 	dead, err := s.advise(a, end, advice)
@@ -218,7 +218,7 @@ func (s *Space) adviseWillNeed(c wait.Context, a, end uint64) error {
 	return err
 }
 
-func (s *Space) adviseRemove(a, end uint64) error {
+func (s *Space) adviseRemove(c wait.Context, a, end uint64) error {
 	ps, hole, err := s.objects(a, end, func(v *vma) error {
 		switch {
 		case v.flags&vmLocked != 0, v.obj == nil:
@@ -229,7 +229,7 @@ func (s *Space) adviseRemove(a, end uint64) error {
 		return nil
 	})
 	for _, p := range ps {
-		if e := p.o.PunchHole(p.off, p.n); e != nil && err == nil {
+		if e := p.o.PunchHoleCtx(c, p.off, p.n); e != nil && err == nil {
 			err = e
 		}
 		p.o.DecRef()

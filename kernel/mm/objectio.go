@@ -205,7 +205,9 @@ func (o *Object) wrote(idx, end int64, n int) {
 // later access there is SIGBUS), and the tail of the last page is zeroed.
 func (o *Object) Truncate(size int64) error { return o.TruncateCtx(nil, size) }
 
-// TruncateCtx is Truncate for a caller that has a context to wait with.
+// TruncateCtx is Truncate for a caller that has a context to wait with. A program's
+// thread must use it: waiting without its context, it would keep the CPU token that the
+// writer it waits for may need.
 func (o *Object) TruncateCtx(c wait.Context, size int64) error {
 	if size < 0 {
 		return unix.EINVAL
@@ -257,11 +259,14 @@ func (o *Object) zeroRange(c wait.Context, off, n int64) error {
 }
 
 // PunchHole zeroes a range without changing the size (fallocate).
-func (o *Object) PunchHole(off, length int64) error {
+func (o *Object) PunchHole(off, length int64) error { return o.PunchHoleCtx(nil, off, length) }
+
+// PunchHoleCtx is PunchHole for a caller that has a context to wait with.
+func (o *Object) PunchHoleCtx(c wait.Context, off, length int64) error {
 	if off < 0 || length <= 0 || off+length < 0 {
 		return unix.EINVAL
 	}
-	o.writers.lock(nil)
+	o.writers.lock(c)
 	defer o.writers.unlock()
 	end := min(off+length, (pagesFor(o.size.Load()))<<hal.PageShift)
 	for off < end {
@@ -277,7 +282,7 @@ func (o *Object) PunchHole(off, length int64) error {
 			continue
 		}
 		n := min(end-off, hal.PageSize-off&hal.PageMask)
-		if err := o.zeroRange(nil, off, n); err != nil {
+		if err := o.zeroRange(c, off, n); err != nil {
 			return err
 		}
 		off += n
