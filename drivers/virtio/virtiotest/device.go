@@ -106,6 +106,24 @@ func (c *Chain) Complete(n uint32) {
 	c.d.mu.Unlock()
 }
 
+// CompleteAll returns chains of one queue, in order, with one update of the index.
+func CompleteAll(cs []*Chain, n []uint32) {
+	d := cs[0].d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q := &d.queues[cs[0].q]
+	for i, c := range cs[:len(cs)-1] {
+		if !q.ready {
+			return
+		}
+		e := d.mem(q.used+4+8*uint64(q.usedI%q.size), 8)
+		e.Store32(0, uint32(c.Head))
+		e.Store32(4, n[i])
+		q.usedI++
+	}
+	d.push(cs[0].q, uint32(cs[len(cs)-1].Head), n[len(cs)-1])
+}
+
 func (d *Device) start() {
 	d.queues = make([]queue, d.Queues)
 	if d.MaxSize == 0 {
@@ -297,11 +315,14 @@ func (d *Device) push(i int, id, n uint32) {
 // UsedIndex falsifies the used index of a queue (a hostile device).
 func (d *Device) UsedIndex(i int, v uint16) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	q := &d.queues[i]
+	if !q.ready {
+		return
+	}
 	d.mem(q.used, 4).Publish32(0, uint32(v)<<16)
 	d.isr |= 1
 	d.irq(i)
-	d.mu.Unlock()
 }
 
 func (d *Device) config(off, width int, write bool, v uint64) uint64 {
