@@ -4,5 +4,3 @@ type namespace struct{}
 func (n *namespace) init() {}
 func (s *Stack) unixSocket(c *Caller, typ, protocol int) (Socket, error) { return nil, unix.EAFNOSUPPORT }
 func (s *Stack) netlinkSocket(c *Caller, typ, protocol int) (Socket, error) { return nil, unix.EAFNOSUPPORT }
-type dhcpClient struct{}
-func (s *Stack) addDNS(a string) {}

@@ -1,0 +1,385 @@
+package syscalls
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/task"
+	"kiln/net"
+)
+
+// netCall is what a socket call needs on the heap; pooled, since everything in it is
+// passed through interfaces.
+type netCall struct {
+	caller net.Caller
+	recv   net.RecvMsg
+	send   net.SendMsg
+	seq    mm.IOSeq
+	iov    [8]mm.IOVec
+	name   [net.MaxSockaddr]byte
+	hdr    [msghdrSize]byte
+}
+
+var netCalls = sync.Pool{New: func() any { return new(netCall) }}
+
+func newNetCall(t *task.Thread) *netCall {
+	n := netCalls.Get().(*netCall)
+	n.caller = net.Caller{C: t, Space: t.Space(), PID: t.Process().PID(), Creds: t.Creds(), NS: t.Kernel().NS}
+	return n
+}
+
+// paths gives the caller what path names of AF_UNIX need.
+func (n *netCall) paths(t *task.Thread) { n.caller.Lookup = t.Lookup(vfs.Path{}) }
+
+func (n *netCall) free() {
+	n.caller = net.Caller{}
+	n.recv = net.RecvMsg{}
+	n.send = net.SendMsg{}
+	n.seq = mm.IOSeq{}
+	netCalls.Put(n)
+}
+
+// socket is the socket behind fd with the file's reference held: EBADF, ENOTSOCK.
+func socket(t *task.Thread, fd uint64) (*vfs.File, net.Socket, error) {
+	f := t.FDs().Get(int32(fd))
+	if f == nil {
+		return nil, nil, unix.EBADF
+	}
+	if f.Flags()&unix.O_PATH != 0 {
+		f.DecRef()
+		return nil, nil, unix.EBADF
+	}
+	s, err := net.FromFile(f)
+	if err != nil {
+		f.DecRef()
+		return nil, nil, err
+	}
+	return f, s, nil
+}
+
+// sockaddrIn copies a socket address in (move_addr_to_kernel): EINVAL for a length
+// out of range, EFAULT.
+func sockaddrIn(t *task.Thread, buf *[net.MaxSockaddr]byte, addr, length uint64) ([]byte, error) {
+	n := int32(length)
+	if n < 0 || int(n) > len(buf) {
+		return nil, unix.EINVAL
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	return buf[:n], t.CopyIn(buf[:n], hal.UserAddr(addr))
+}
+
+// sockaddrOut copies an address out, cut to the room the program says it has, and its
+// real length (move_addr_to_user): EINVAL for a negative room, EFAULT.
+func sockaddrOut(t *task.Thread, b []byte, addr, lenp uint64) error {
+	var l [4]byte
+	if err := t.CopyIn(l[:], hal.UserAddr(lenp)); err != nil {
+		return err
+	}
+	room := int32(binary.LittleEndian.Uint32(l[:]))
+	if room < 0 {
+		return unix.EINVAL
+	}
+	if n := min(int(room), len(b)); n > 0 {
+		if err := t.CopyOut(hal.UserAddr(addr), b[:n]); err != nil {
+			return err
+		}
+	}
+	binary.LittleEndian.PutUint32(l[:], uint32(len(b)))
+	return t.CopyOut(hal.UserAddr(lenp), l[:])
+}
+
+const sockTypeMask = 0xf
+
+// typeFlags splits socket(2)'s type: EINVAL for unknown flags.
+func typeFlags(typ uint64) (int, uint32, bool, error) {
+	fl := uint32(typ) &^ sockTypeMask
+	if fl&^(unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK) != 0 {
+		return 0, 0, false, unix.EINVAL
+	}
+	return int(typ & sockTypeMask), fl & unix.SOCK_NONBLOCK, fl&unix.SOCK_CLOEXEC != 0, nil
+}
+
+// sysSocket makes a socket. Errors: EINVAL (type), EAFNOSUPPORT, ESOCKTNOSUPPORT,
+// EPROTONOSUPPORT, EPERM (raw), EMFILE, ENOBUFS (kernel memory). See socket(2).
+func sysSocket(t *task.Thread, a *Args) (uintptr, error) {
+	typ, nonblock, cloexec, err := typeFlags(a[1])
+	if err != nil {
+		return 0, err
+	}
+	st, ok := t.Kernel().Net.(*net.Stack)
+	if !ok {
+		return 0, unix.EAFNOSUPPORT
+	}
+	n := newNetCall(t)
+	defer n.free()
+	s, err := st.Socket(&n.caller, int(int32(a[0])), typ, int(int32(a[2])))
+	if err != nil {
+		return 0, err
+	}
+	return install(t, s, nonblock, cloexec)
+}
+
+func install(t *task.Thread, s net.Socket, nonblock uint32, cloexec bool) (uintptr, error) {
+	f := net.SocketFile(s, nonblock)
+	fd, err := t.FDs().Install(f, 0, cloexec)
+	if err != nil {
+		f.DecRef()
+		return 0, err
+	}
+	return uintptr(fd), nil
+}
+
+// sysSocketpair makes two connected sockets: EOPNOTSUPP for families other than
+// AF_UNIX, EFAULT. See socketpair(2).
+func sysSocketpair(t *task.Thread, a *Args) (uintptr, error) {
+	typ, nonblock, cloexec, err := typeFlags(a[1])
+	if err != nil {
+		return 0, err
+	}
+	st, ok := t.Kernel().Net.(*net.Stack)
+	if !ok {
+		return 0, unix.EAFNOSUPPORT
+	}
+	n := newNetCall(t)
+	defer n.free()
+	s1, s2, err := st.SocketPair(&n.caller, int(int32(a[0])), typ, int(int32(a[2])))
+	if err != nil {
+		return 0, err
+	}
+	fd1, err := install(t, s1, nonblock, cloexec)
+	if err != nil {
+		s2.Release(nil)
+		return 0, err
+	}
+	fd2, err := install(t, s2, nonblock, cloexec)
+	if err != nil {
+		closeFD(t, int32(fd1))
+		return 0, err
+	}
+	var b [8]byte
+	binary.LittleEndian.PutUint32(b[:], uint32(fd1))
+	binary.LittleEndian.PutUint32(b[4:], uint32(fd2))
+	if err := t.CopyOut(hal.UserAddr(a[3]), b[:]); err != nil {
+		closeFD(t, int32(fd1))
+		closeFD(t, int32(fd2))
+		return 0, err
+	}
+	return 0, nil
+}
+
+func closeFD(t *task.Thread, fd int32) {
+	if f := t.FDs().Remove(fd); f != nil {
+		f.DecRef()
+	}
+}
+
+// sysBind names a socket. See bind(2).
+func sysBind(t *task.Thread, a *Args) (uintptr, error) {
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	n := newNetCall(t)
+	defer n.free()
+	addr, err := sockaddrIn(t, &n.name, a[1], a[2])
+	if err != nil {
+		return 0, err
+	}
+	n.paths(t)
+	return 0, s.Bind(&n.caller, addr)
+}
+
+// sysListen takes connections from now on. See listen(2).
+func sysListen(t *task.Thread, a *Args) (uintptr, error) {
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	n := newNetCall(t)
+	defer n.free()
+	return 0, s.Listen(&n.caller, int(int32(a[1])))
+}
+
+// sysAccept is accept4 without flags.
+func sysAccept(t *task.Thread, a *Args) (uintptr, error) { return accept(t, a, 0) }
+
+// sysAccept4 takes a connection: EINVAL (flags, not listening), EOPNOTSUPP, EAGAIN,
+// EMFILE (the connection stays queued), EFAULT. See accept4(2).
+func sysAccept4(t *task.Thread, a *Args) (uintptr, error) {
+	if uint32(a[3])&^(unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK) != 0 {
+		return 0, unix.EINVAL
+	}
+	return accept(t, a, uint32(a[3]))
+}
+
+func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	n := newNetCall(t)
+	defer n.free()
+	c, err := s.Accept(&n.caller)
+	if err == unix.EAGAIN && !f.Nonblocking() {
+		rcv, _ := s.Timeouts()
+		_, err = t.BlockOn(s, waiter.ReadableEvents|waiter.EventErr|waiter.EventHUp, false, timeout(t, rcv), unix.EAGAIN,
+			func() (int, error) { c, err = s.Accept(&n.caller); return 0, err })
+	}
+	if err != nil {
+		return 0, err
+	}
+	if a[1] != 0 {
+		name, err := c.PeerName()
+		if err != nil {
+			c.Release(nil)
+			return 0, unix.ECONNABORTED
+		}
+		if err := sockaddrOut(t, name, a[1], a[2]); err != nil {
+			c.Release(nil)
+			return 0, err
+		}
+	}
+	nf := net.SocketFile(c, flags&unix.SOCK_NONBLOCK)
+	fd, err := t.FDs().Install(nf, 0, flags&unix.SOCK_CLOEXEC != 0)
+	if err != nil {
+		s.Unaccept(c) // nf is forgotten: its one reference was never shared
+		return 0, err
+	}
+	return uintptr(fd), nil
+}
+
+// timeout is the deadline of SO_RCVTIMEO or SO_SNDTIMEO.
+func timeout(t *task.Thread, ns int64) int64 {
+	if ns == 0 {
+		return hal.NoDeadline
+	}
+	return t.Deadline(ns)
+}
+
+// sysConnect connects, or sets a datagram socket's peer: EINPROGRESS and EALREADY
+// where it would block, EISCONN, ECONNREFUSED and the like. See connect(2).
+func sysConnect(t *task.Thread, a *Args) (uintptr, error) {
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	n := newNetCall(t)
+	defer n.free()
+	addr, err := sockaddrIn(t, &n.name, a[1], a[2])
+	if err != nil {
+		return 0, err
+	}
+	n.paths(t)
+	_, snd := s.Timeouts()
+	err = s.Connect(&n.caller, addr)
+	if f.Nonblocking() {
+		return 0, err
+	}
+	deadline := timeout(t, snd)
+	const events = waiter.WritableEvents | waiter.EventErr | waiter.EventHUp
+	if err == unix.EAGAIN {
+		_, err = t.BlockOn(s, events, false, deadline, unix.EAGAIN,
+			func() (int, error) { return 0, s.Connect(&n.caller, addr) })
+	}
+	if err == unix.EINPROGRESS || err == unix.EALREADY {
+		_, err = t.BlockOn(s, events, false, deadline, unix.EINPROGRESS,
+			func() (int, error) { return 0, s.ConnectResult() })
+	}
+	return 0, err
+}
+
+// sysGetsockname and sysGetpeername. See getsockname(2), getpeername(2).
+func sysGetsockname(t *task.Thread, a *Args) (uintptr, error) {
+	return sockName(t, a, net.Socket.SockName)
+}
+
+// sysGetpeername: ENOTCONN.
+func sysGetpeername(t *task.Thread, a *Args) (uintptr, error) {
+	return sockName(t, a, net.Socket.PeerName)
+}
+
+func sockName(t *task.Thread, a *Args, get func(net.Socket) ([]byte, error)) (uintptr, error) {
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	b, err := get(s)
+	if err != nil {
+		return 0, err
+	}
+	return 0, sockaddrOut(t, b, a[1], a[2])
+}
+
+// maxOptLen bounds an option's value; no option of ours is longer than a device name.
+const maxOptLen = 4096
+
+// sysSetsockopt: EINVAL (length), EFAULT, ENOPROTOOPT. See setsockopt(2), socket(7).
+func sysSetsockopt(t *task.Thread, a *Args) (uintptr, error) {
+	if int32(a[4]) < 0 {
+		return 0, unix.EINVAL
+	}
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	v := make([]byte, min(int(int32(a[4])), maxOptLen))
+	if err := t.CopyIn(v, hal.UserAddr(a[3])); err != nil {
+		return 0, err
+	}
+	n := newNetCall(t)
+	defer n.free()
+	return 0, s.SetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), v)
+}
+
+// sysGetsockopt: EFAULT, EINVAL, ENOPROTOOPT. See getsockopt(2).
+func sysGetsockopt(t *task.Thread, a *Args) (uintptr, error) {
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	var l [4]byte
+	if err := t.CopyIn(l[:], hal.UserAddr(a[4])); err != nil {
+		return 0, err
+	}
+	room := int32(binary.LittleEndian.Uint32(l[:]))
+	if room < 0 {
+		return 0, unix.EINVAL
+	}
+	n := newNetCall(t)
+	defer n.free()
+	v, err := s.GetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), int(room))
+	if err != nil {
+		return 0, err
+	}
+	v = v[:min(len(v), int(room))]
+	if err := t.CopyOut(hal.UserAddr(a[3]), v); err != nil {
+		return 0, err
+	}
+	binary.LittleEndian.PutUint32(l[:], uint32(len(v)))
+	return 0, t.CopyOut(hal.UserAddr(a[4]), l[:])
+}
+
+// sysShutdown: EINVAL, ENOTCONN. See shutdown(2).
+func sysShutdown(t *task.Thread, a *Args) (uintptr, error) {
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	return 0, s.Shutdown(int(int32(a[1])))
+}

@@ -1,0 +1,319 @@
+package syscalls
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/task"
+	"kiln/net"
+)
+
+// maxRW is MAX_RW_COUNT: more is cut in one transfer.
+const netMaxRW = 0x7ffff000
+
+// userRange checks a transfer's range as access_ok does: EFAULT.
+func userRange(addr, n uint64) (int, error) {
+	if n > uint64(hal.UserTop) || addr > uint64(hal.UserTop)-n {
+		return 0, unix.EFAULT
+	}
+	return int(min(n, netMaxRW)), nil
+}
+
+// transmit sends n.seq: all of it on a blocking stream. EPIPE on a stream raises
+// SIGPIPE unless MSG_NOSIGNAL.
+func transmit(t *task.Thread, f *vfs.File, s net.Socket, n *netCall) (int, error) {
+	nonblock := f.Nonblocking() || n.send.Flags&unix.MSG_DONTWAIT != 0
+	done, err := s.Send(&n.caller, &n.seq, &n.send)
+	if !nonblock && (err == unix.EAGAIN || err == unix.EINPROGRESS || err == nil && n.seq.Len() > 0) {
+		done, err = transmitMore(t, s, n, done)
+	}
+	if err == unix.EPIPE && s.Type() == unix.SOCK_STREAM && n.send.Flags&unix.MSG_NOSIGNAL == 0 {
+		t.SendSignal(task.SignalInfo{Signo: int32(unix.SIGPIPE), PID: t.Process().PID(), UID: t.Creds().UID})
+	}
+	return done, err
+}
+
+func transmitMore(t *task.Thread, s net.Socket, n *netCall, done int) (int, error) {
+	_, snd := s.Timeouts()
+	deadline := timeout(t, snd)
+	for {
+		m, err := t.BlockOn(s, waiter.WritableEvents|waiter.EventErr|waiter.EventHUp, false, deadline, unix.EAGAIN,
+			func() (int, error) {
+				n, err := s.Send(&n.caller, &n.seq, &n.send)
+				if err == unix.EINPROGRESS {
+					err = unix.EAGAIN
+				}
+				return n, err
+			})
+		done += m
+		switch {
+		case err != nil && done > 0:
+			return done, nil
+		case err != nil, n.seq.Len() == 0, m == 0:
+			return done, err
+		}
+		// The control messages went with the first byte.
+		n.send.Control = net.Control{}
+	}
+}
+
+// receive fills n.seq: all of it with MSG_WAITALL on a stream.
+func receive(t *task.Thread, f *vfs.File, s net.Socket, n *netCall) (int, error) {
+	m := &n.recv
+	nonblock := f.Nonblocking() || m.Flags&(unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE) != 0
+	done, err := s.Recv(&n.caller, &n.seq, m)
+	if nonblock {
+		return done, err
+	}
+	all := m.Flags&unix.MSG_WAITALL != 0 && m.Flags&unix.MSG_PEEK == 0 && s.Type() == unix.SOCK_STREAM
+	if err != unix.EAGAIN && (!all || err != nil || done == 0 || n.seq.Len() == 0) {
+		return done, err
+	}
+	rcv, _ := s.Timeouts()
+	deadline := timeout(t, rcv)
+	for {
+		k, err := t.BlockOn(s, waiter.ReadableEvents|waiter.EventErr|waiter.EventHUp|waiter.EventRdHUp, false, deadline, unix.EAGAIN,
+			func() (int, error) { return s.Recv(&n.caller, &n.seq, m) })
+		done += k
+		switch {
+		case err != nil && done > 0:
+			return done, nil
+		case err != nil, !all, k == 0, n.seq.Len() == 0:
+			return done, err
+		}
+	}
+}
+
+// sysSendto: EFAULT, EBADF, ENOTSOCK, EINVAL, EMSGSIZE, EPIPE, … See sendto(2).
+func sysSendto(t *task.Thread, a *Args) (uintptr, error) {
+	size, err := userRange(a[1], a[2])
+	if err != nil {
+		return 0, err
+	}
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	n := newNetCall(t)
+	n.send.Flags = int(int32(a[3]))
+	if a[4] != 0 {
+		n.send.Name, err = sockaddrIn(t, &n.name, a[4], a[5])
+		n.paths(t)
+	}
+	var done int
+	if err == nil {
+		n.seq = mm.UserIO(t.Space(), t, hal.UserAddr(a[1]), size)
+		done, err = transmit(t, f, s, n)
+	}
+	n.free()
+	f.DecRef()
+	return uintptr(done), err
+}
+
+// sysRecvfrom: EFAULT, EBADF, ENOTSOCK, ENOTCONN, … See recvfrom(2).
+func sysRecvfrom(t *task.Thread, a *Args) (uintptr, error) {
+	size, err := userRange(a[1], a[2])
+	if err != nil {
+		return 0, err
+	}
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	n := newNetCall(t)
+	n.recv.Flags = int(int32(a[3]))
+	n.seq = mm.UserIO(t.Space(), t, hal.UserAddr(a[1]), size)
+	done, err := receive(t, f, s, n)
+	if err == nil && a[4] != 0 {
+		err = sockaddrOut(t, n.recv.Name[:n.recv.NameLen], a[4], a[5])
+	}
+	if n.recv.Flags&unix.MSG_TRUNC != 0 && n.recv.Full > done {
+		done = n.recv.Full
+	}
+	n.free()
+	f.DecRef()
+	return uintptr(done), err
+}
+
+// sysSendmsg: as sendto, and EMSGSIZE for too many ranges, ENOBUFS for too much
+// control data. See sendmsg(2).
+func sysSendmsg(t *task.Thread, a *Args) (uintptr, error) {
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	n := newNetCall(t)
+	defer n.free()
+	done, err := sendmsg(t, f, s, n, a[1], int(int32(a[2])))
+	return uintptr(done), err
+}
+
+func sendmsg(t *task.Thread, f *vfs.File, s net.Socket, n *netCall, at uint64, flags int) (int, error) {
+	h, err := n.header(t, at)
+	if err != nil {
+		return 0, err
+	}
+	n.send = net.SendMsg{Flags: flags}
+	if h.name != 0 && h.nameLen > 0 {
+		if n.send.Name, err = sockaddrIn(t, &n.name, h.name, uint64(h.nameLen)); err != nil {
+			return 0, err
+		}
+		n.paths(t)
+	}
+	if err := n.ranges(t, &h); err != nil {
+		return 0, err
+	}
+	if h.controlLen > 0 {
+		if err := controlIn(t, &h, &n.send.Control); err != nil {
+			return 0, err
+		}
+	}
+	files := n.send.Control.Files
+	done, err := transmit(t, f, s, n)
+	if err != nil && done == 0 {
+		for _, f := range files {
+			f.DecRef()
+		}
+	}
+	return done, err
+}
+
+// sysRecvmsg: see recvmsg(2).
+func sysRecvmsg(t *task.Thread, a *Args) (uintptr, error) {
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	n := newNetCall(t)
+	defer n.free()
+	done, err := recvmsg(t, f, s, n, a[1], int(int32(a[2])))
+	return uintptr(done), err
+}
+
+func recvmsg(t *task.Thread, f *vfs.File, s net.Socket, n *netCall, at uint64, flags int) (int, error) {
+	h, err := n.header(t, at)
+	if err != nil {
+		return 0, err
+	}
+	if err := n.ranges(t, &h); err != nil {
+		return 0, err
+	}
+	n.recv = net.RecvMsg{Flags: flags &^ unix.MSG_CMSG_CLOEXEC, WantControl: h.controlLen > 0}
+	done, err := receive(t, f, s, n)
+	if err != nil {
+		return 0, err
+	}
+	m := &n.recv
+	if flags&unix.MSG_TRUNC != 0 && m.Full > done {
+		done = m.Full
+	}
+	var b [8]byte
+	if h.name != 0 {
+		if err := t.CopyOut(hal.UserAddr(h.name), m.Name[:min(m.NameLen, int(h.nameLen))]); err != nil {
+			return 0, err
+		}
+		binary.LittleEndian.PutUint32(b[:], uint32(m.NameLen))
+		if err := t.CopyOut(hal.UserAddr(at+8), b[:4]); err != nil {
+			return 0, err
+		}
+	}
+	used, err := controlOut(t, &h, m, flags&unix.MSG_CMSG_CLOEXEC != 0)
+	if err != nil {
+		return 0, err
+	}
+	binary.LittleEndian.PutUint64(b[:], uint64(used))
+	if err := t.CopyOut(hal.UserAddr(at+40), b[:]); err != nil {
+		return 0, err
+	}
+	binary.LittleEndian.PutUint32(b[:], uint32(m.OutFlags|flags&unix.MSG_CMSG_CLOEXEC))
+	return done, t.CopyOut(hal.UserAddr(at+48), b[:4])
+}
+
+// mmsghdrSize is struct mmsghdr: a msghdr, its count and padding.
+const mmsghdrSize = msghdrSize + 8
+
+// sysSendmmsg sends up to 1024 messages; an error after the first is left for the
+// next call. See sendmmsg(2).
+func sysSendmmsg(t *task.Thread, a *Args) (uintptr, error) {
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	n := newNetCall(t)
+	defer n.free()
+	vlen := min(uint32(a[2]), unix.UIO_MAXIOV)
+	for i := range vlen {
+		at := a[1] + uint64(i)*mmsghdrSize
+		done, err := sendmsg(t, f, s, n, at, int(int32(a[3])))
+		if err == nil {
+			var b [4]byte
+			binary.LittleEndian.PutUint32(b[:], uint32(done))
+			err = t.CopyOut(hal.UserAddr(at+msghdrSize), b[:])
+		}
+		if err != nil {
+			if i > 0 {
+				return uintptr(i), nil
+			}
+			return 0, err
+		}
+	}
+	return uintptr(vlen), nil
+}
+
+// sysRecvmmsg receives up to vlen messages; the time-out is looked at after each, as
+// Linux does. See recvmmsg(2).
+func sysRecvmmsg(t *task.Thread, a *Args) (uintptr, error) {
+	deadline := int64(hal.NoDeadline)
+	if a[4] != 0 {
+		var ts [16]byte
+		if err := t.CopyIn(ts[:], hal.UserAddr(a[4])); err != nil {
+			return 0, err
+		}
+		sec, nsec := int64(binary.LittleEndian.Uint64(ts[:])), int64(binary.LittleEndian.Uint64(ts[8:]))
+		if sec < 0 || nsec < 0 || nsec >= 1e9 {
+			return 0, unix.EINVAL
+		}
+		if sec < 1<<32 {
+			deadline = t.Deadline(sec*1e9 + nsec)
+		}
+	}
+	f, s, err := socket(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	n := newNetCall(t)
+	defer n.free()
+	flags := int(int32(a[3]))
+	vlen := min(uint32(a[2]), unix.UIO_MAXIOV)
+	for i := range vlen {
+		at := a[1] + uint64(i)*mmsghdrSize
+		done, err := recvmsg(t, f, s, n, at, flags&^unix.MSG_WAITFORONE)
+		if err == nil {
+			var b [4]byte
+			binary.LittleEndian.PutUint32(b[:], uint32(done))
+			err = t.CopyOut(hal.UserAddr(at+msghdrSize), b[:])
+		}
+		if err != nil {
+			if i > 0 {
+				return uintptr(i), nil
+			}
+			return 0, err
+		}
+		if flags&unix.MSG_WAITFORONE != 0 {
+			flags |= unix.MSG_DONTWAIT
+		}
+		if t.Kernel().Timers.Now() >= deadline {
+			return uintptr(i + 1), nil
+		}
+	}
+	return uintptr(vlen), nil
+}

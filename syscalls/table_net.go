@@ -1,0 +1,29 @@
+package syscalls
+
+import "golang.org/x/sys/unix"
+
+// netEntries are the rows of the net family.
+var netEntries = []Entry{
+	{Nr: unix.SYS_SOCKET, Name: "socket", Func: sysSocket, Support: Partial,
+		Note: "AF_UNIX, AF_INET, AF_INET6, AF_NETLINK (route); no AF_PACKET, SCTP, MPTCP"},
+	{Nr: unix.SYS_SOCKETPAIR, Name: "socketpair", Func: sysSocketpair, Support: Full},
+	{Nr: unix.SYS_BIND, Name: "bind", Func: sysBind, Support: Full},
+	{Nr: unix.SYS_LISTEN, Name: "listen", Func: sysListen, Support: Full},
+	{Nr: unix.SYS_ACCEPT, Name: "accept", Func: sysAccept, Support: Full},
+	{Nr: unix.SYS_ACCEPT4, Name: "accept4", Func: sysAccept4, Support: Full},
+	{Nr: unix.SYS_CONNECT, Name: "connect", Func: sysConnect, Support: Partial,
+		Note: "a TCP socket disconnected by AF_UNSPEC cannot connect again"},
+	{Nr: unix.SYS_GETSOCKNAME, Name: "getsockname", Func: sysGetsockname, Support: Full},
+	{Nr: unix.SYS_GETPEERNAME, Name: "getpeername", Func: sysGetpeername, Support: Full},
+	{Nr: unix.SYS_SETSOCKOPT, Name: "setsockopt", Func: sysSetsockopt, Support: Partial,
+		Note: "no packet filters; TCP_FASTOPEN is accepted but no data travels in a SYN"},
+	{Nr: unix.SYS_GETSOCKOPT, Name: "getsockopt", Func: sysGetsockopt, Support: Partial,
+		Note: "TCP_INFO has the fields that netstack counts"},
+	{Nr: unix.SYS_SENDTO, Name: "sendto", Func: sysSendto, Support: Partial, Note: "no MSG_OOB, MSG_ZEROCOPY copies"},
+	{Nr: unix.SYS_RECVFROM, Name: "recvfrom", Func: sysRecvfrom, Support: Partial, Note: "no MSG_OOB"},
+	{Nr: unix.SYS_SENDMSG, Name: "sendmsg", Func: sysSendmsg, Support: Partial, Note: "as sendto"},
+	{Nr: unix.SYS_RECVMSG, Name: "recvmsg", Func: sysRecvmsg, Support: Partial, Note: "as recvfrom"},
+	{Nr: unix.SYS_SENDMMSG, Name: "sendmmsg", Func: sysSendmmsg, Support: Partial, Note: "as sendto"},
+	{Nr: unix.SYS_RECVMMSG, Name: "recvmmsg", Func: sysRecvmmsg, Support: Partial, Note: "as recvfrom"},
+	{Nr: unix.SYS_SHUTDOWN, Name: "shutdown", Func: sysShutdown, Support: Full},
+}
