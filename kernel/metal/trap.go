@@ -1,6 +1,9 @@
 package metal
 
-import "unsafe"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // trap is entered from toBase with the running M's state saved, interrupts off, on
 // the base's stack and g. When it returns the CPU's current M is resumed.
@@ -67,8 +70,8 @@ func interrupt(c *CPU, v uint8, now int64) {
 // latchLine marks a line pending. Unless the task loop is about to look anyway,
 // the dispatcher goroutine is woken through the irq file.
 func latchLine(v uint8, fromUser bool) {
-	irqs.word[v>>6] |= 1 << (v & 63)
-	irqs.any = 1
+	atomic.OrUint64(&irqs.word[v>>6], 1<<(v&63))
+	atomic.StoreUint32(&irqs.any, 1)
 	if !fromUser {
 		wakeIRQFile()
 	}
@@ -147,6 +150,7 @@ const (
 	opFreeTable
 	opMix
 	opDropRoot
+	opPin
 	opFatal
 )
 
@@ -173,6 +177,9 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 		wakeIRQFile()
 	case opIOAPIC:
 		ioapicWrite(a, uint32(b), uint32(d))
+	case opPin:
+		v := ioapicRead(a, 0) &^ (1 << 16)
+		ioapicWrite(a, 0, v|uint32(b)<<16)
 	case opMapMMIO:
 		r = mapDevice(a, b, d)
 	case opIPI:

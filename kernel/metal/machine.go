@@ -1,0 +1,380 @@
+package metal
+
+import (
+	"encoding/binary"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	gosyscall "syscall"
+	"unsafe"
+	_ "unsafe" // linkname
+
+	"kiln/kernel/hal"
+	"kiln/kernel/image"
+	"kiln/kernel/metal/core"
+)
+
+// Machine is hal.Machine at ring 0. There is one.
+type Machine struct {
+	boot     hal.BootInfo
+	feat     hal.Features
+	pressure func()
+}
+
+var (
+	machine Machine
+	once    sync.Once
+)
+
+// The runtime's pointer to its clock (runtime/vdso_linux.go): the only linkname of
+// the kernel.
+//
+//go:linkname vdsoClockgettimeSym runtime.vdsoClockgettimeSym
+var vdsoClockgettimeSym uintptr
+
+// New takes the machine over for the kernel: vector state for programs, the clock,
+// the dispatcher. It must be main's first call.
+func New() *Machine {
+	once.Do(func() {
+		vdsoClockgettimeSym = uintptr(pcClock())
+		debug.SetMaxThreads(core.MaxSlots - 8)
+		total := (base.low.Total + base.high.Total) << 12
+		debug.SetMemoryLimit(int64(max(total/8, 8<<20)))
+		machine.enableVectors()
+		machine.readFeatures()
+		machine.readBoot()
+		startDispatcher()
+	})
+	return &machine
+}
+
+var _ hal.Machine = (*Machine)(nil)
+
+// enableVectors turns OSXSAVE on: only now, so that the Go runtime and packages that
+// looked in their init never use AVX (GO-ON-METAL 0.3).
+func (m *Machine) enableVectors() {
+	m.feat.FPSize = 512
+	if !cpuInfo.xsave {
+		return
+	}
+	xcr0 := uint64(3)
+	if cpuInfo.avx {
+		xcr0 |= 4
+	}
+	cli()
+	writeCR4(readCR4() | cr4OSXSAVE)
+	xsetbv(xcr0)
+	feat.xsave = 1
+	if cpuInfo.avx {
+		feat.avx = 1
+	}
+	sti()
+	_, size, _, _ := cpuid(0xd, 0)
+	m.feat.FPSize = int(size+63) &^ 63
+	m.feat.XSAVE, m.feat.XCR0 = true, xcr0
+}
+
+func (m *Machine) readBoot() {
+	b := &m.boot
+	b.Protocol = "pvh"
+	b.RSDP = hal.PhysAddr(base.rsdp)
+	b.Cmdline = string(unsafe.Slice((*byte)(ptr(base.cmdline)), base.cmdlen))
+	if base.imgPhys == 0 {
+		return
+	}
+	h, err := image.DecodeHeader(m.physBytes(base.imgPhys, image.HeaderSize))
+	size := base.imgEnd - base.imgPhys
+	if err != nil || h.ConfigOff+h.ConfigLen > size || h.RootOff+h.RootLen > size {
+		return
+	}
+	b.Config = m.physBytes(base.imgPhys+h.ConfigOff, h.ConfigLen)
+	if h.RootLen != 0 {
+		b.RootFrame = hal.PFN((base.imgPhys + h.RootOff) >> 12)
+		b.RootSize = int64(h.RootLen)
+	}
+}
+
+func (*Machine) physBytes(pa, n uint64) []byte { return unsafe.Slice((*byte)(ptr(phys(pa))), n) }
+
+// Boot implements hal.Machine.
+func (m *Machine) Boot() *hal.BootInfo { return &m.boot }
+
+// Features implements hal.Machine.
+func (m *Machine) Features() *hal.Features { return &m.feat }
+
+// CPUs implements hal.Machine.
+func (*Machine) CPUs() int { return int(base.ncpu) }
+
+// ---- time ----------------------------------------------------------------------
+
+// Nanotime implements hal.Machine.
+func (*Machine) Nanotime() int64 { return nanotime() }
+
+// Walltime implements hal.Machine.
+func (*Machine) Walltime() int64 { return nanotime() + atomic.LoadInt64(&clk.realOffset) }
+
+// SetWalltime implements hal.Machine.
+func (*Machine) SetWalltime(ns int64) { atomic.StoreInt64(&clk.realOffset, ns-nanotime()) }
+
+// TimeParams implements hal.Machine.
+func (*Machine) TimeParams() hal.TimeParams {
+	return hal.TimeParams{UsableTSC: true, TSCBase: clk.tscBase, MonoBase: clk.monoBase,
+		Mult: clk.mult, RealOffset: atomic.LoadInt64(&clk.realOffset)}
+}
+
+// SetDeadline implements hal.Machine.
+func (*Machine) SetDeadline(ns int64) { baseCall(opSetDeadline, uint64(ns), 0, 0) }
+
+// OnDeadline implements hal.Machine.
+func (*Machine) OnDeadline(f func()) { setHandler(lineDeadline, &irq{handler: f}) }
+
+// OnPressure implements hal.Machine.
+func (*Machine) OnPressure(f func()) { setHandler(linePressure, &irq{handler: f}) }
+
+// ---- programs --------------------------------------------------------------------
+
+// NewCtx implements hal.Machine. The exit path from ring 3 writes into the Ctx, so
+// all of it is touched here: it must not be demand-zero memory then.
+func (m *Machine) NewCtx() *hal.Ctx {
+	raw := make([]byte, m.feat.FPSize+64)
+	for i := 0; i < len(raw); i += 64 {
+		raw[i] = 0
+	}
+	raw[len(raw)-1] = 0
+	off := int(-addrOf(unsafe.Pointer(&raw[0])) & 63)
+	fp := raw[off : off+m.feat.FPSize : off+m.feat.FPSize]
+	binary.LittleEndian.PutUint16(fp, 0x37f)       // x87 control word
+	binary.LittleEndian.PutUint32(fp[24:], 0x1f80) // MXCSR
+	im := new(ctxImpl)
+	*im = ctxImpl{fp: addrOf(unsafe.Pointer(&fp[0]))}
+	ctx := new(hal.Ctx)
+	*ctx = hal.Ctx{FP: fp, Impl: im}
+	ctx.CS, ctx.SS, ctx.RFLAGS = selUCode, selUData, flagIF|2
+	ctx.R15 = 0
+	return ctx
+}
+
+// FreeCtx implements hal.Machine.
+func (*Machine) FreeCtx(ctx *hal.Ctx) { ctx.Impl, ctx.FP = nil, nil }
+
+// Enter implements hal.Machine.
+func (*Machine) Enter(ctx *hal.Ctx, as hal.AddressSpace) {
+	im := ctx.Impl.(*ctxImpl)
+	a := as.(*AddressSpace)
+	for enter(unsafe.Pointer(ctx), unsafe.Pointer(im), a) != 0 {
+		baseCall(opSlice, 0, 0, 0)
+	}
+	if ctx.Exit.Kind == hal.ExitInterrupt {
+		im.intr = 0
+	}
+}
+
+// Interrupt implements hal.Machine.
+func (*Machine) Interrupt(ctx *hal.Ctx) {
+	im, ok := ctx.Impl.(*ctxImpl)
+	if !ok {
+		return
+	}
+	// Sequentially consistent with enter, which publishes cpu before it enters
+	// ring 3 and has read intr after CLI.
+	atomic.StoreUint32(&im.intr, 1)
+	if c := atomic.LoadUint32(&im.cpu); c != 0 && c <= uint32(base.ncpu) {
+		if o := (*CPU)(ptr(base.cpus[c-1])); o.self != curCPU().self {
+			baseCall(opIPI, uint64(o.apicID), vecWake, 0)
+		}
+	}
+}
+
+// SetCPU implements hal.Machine. One CPU is brought up so far.
+func (*Machine) SetCPU(int) {}
+
+// SanitizeFP implements hal.Machine (SDM 1 13.4.2 for the header).
+func (m *Machine) SanitizeFP(img []byte) bool {
+	if len(img) < m.feat.FPSize {
+		return false
+	}
+	le := binary.LittleEndian
+	le.PutUint32(img[24:], le.Uint32(img[24:])&0xffbf)
+	if m.feat.XSAVE {
+		le.PutUint64(img[512:], le.Uint64(img[512:])&m.feat.XCR0)
+		clear(img[520:576])
+	}
+	return true
+}
+
+// ---- frames ------------------------------------------------------------------------
+
+// AllocFrames implements hal.Machine.
+func (m *Machine) AllocFrames(order uint, flags hal.AllocFlags) (hal.PFN, error) {
+	if order > core.MaxOrder {
+		return 0, hal.ErrNoMemory
+	}
+	f := uint64(0)
+	if flags&hal.AllocZero != 0 {
+		f |= allocZero
+	}
+	if flags&hal.AllocBelow4G != 0 {
+		f |= allocBelow4G
+	}
+	if flags&hal.AllocReserve != 0 {
+		f |= allocReserve
+	}
+	pfn := baseCall(opAllocFrames, uint64(order), f, 0)
+	if pfn == 0 {
+		return 0, hal.ErrNoMemory
+	}
+	if f&allocZero != 0 && order > 0 {
+		memzero(phys(pfn<<12), pageSize<<order) // not with interrupts off
+	}
+	return hal.PFN(pfn), nil
+}
+
+// FreeFrames implements hal.Machine.
+func (*Machine) FreeFrames(f hal.PFN, order uint) {
+	if baseCall(opFreeFrames, uint64(f), uint64(order), 0) == 0 {
+		panic("hal: frame freed twice or never allocated")
+	}
+}
+
+// Frame implements hal.Machine.
+func (m *Machine) Frame(f hal.PFN) []byte { return m.FrameRange(f, 1) }
+
+// FrameRange implements hal.Machine.
+func (*Machine) FrameRange(f hal.PFN, n int) []byte {
+	if uint64(f) >= base.maxPFN || n < 0 || uint64(n) > base.maxPFN-uint64(f) {
+		panic("hal: no such frame")
+	}
+	return unsafe.Slice((*byte)(ptr(phys(uint64(f)<<12))), n<<12)
+}
+
+// MemStats implements hal.Machine.
+func (*Machine) MemStats() hal.MemStats {
+	return hal.MemStats{
+		TotalPages:   base.low.Total + base.high.Total,
+		FreePages:    atomic.LoadUint64(&base.low.Free) + atomic.LoadUint64(&base.high.Free),
+		LowWatermark: base.lowmark,
+		Reserve:      base.reserve,
+		KernelPages:  atomic.LoadUint64(&base.kernPages),
+		MaxPFN:       hal.PFN(base.maxPFN),
+	}
+}
+
+// ---- devices -------------------------------------------------------------------------
+
+// In8 and the rest implement hal.Machine.
+func (*Machine) In8(port uint16) uint8       { return in8(port) }
+func (*Machine) In16(port uint16) uint16     { return in16(port) }
+func (*Machine) In32(port uint16) uint32     { return in32(port) }
+func (*Machine) Out8(port uint16, v uint8)   { out8(port, v) }
+func (*Machine) Out16(port uint16, v uint16) { out16(port, v) }
+func (*Machine) Out32(port uint16, v uint32) { out32(port, v) }
+
+// MapMMIO implements hal.Machine.
+func (*Machine) MapMMIO(pa hal.PhysAddr, length int) (hal.MMIO, error) {
+	if length <= 0 || uint64(pa)+uint64(length) > 1<<46 {
+		return nil, hal.ErrBadAddress
+	}
+	va := baseCall(opMapMMIO, uint64(pa), uint64(length), 0)
+	if va == 0 {
+		return nil, hal.ErrNoMemory
+	}
+	return &mmio{va: va, n: length}, nil
+}
+
+// Phys implements hal.Machine.
+func (m *Machine) Phys(pa hal.PhysAddr, length int) ([]byte, error) {
+	a, n := uint64(pa), uint64(length)
+	if length < 0 || a+n < a {
+		return nil, hal.ErrBadAddress
+	}
+	ok := a+n <= 1<<20
+	for i := uint64(0); i < base.nram && !ok; i++ {
+		ok = a >= base.ram[i].start && a+n <= base.ram[i].end
+	}
+	if !ok {
+		return nil, hal.ErrBadAddress
+	}
+	if a+n <= max(base.maxPFN<<12, 1<<20) {
+		return m.physBytes(a, n), nil
+	}
+	va := baseCall(opMapMMIO, a, n, pteA)
+	if va == 0 {
+		return nil, hal.ErrNoMemory
+	}
+	return unsafe.Slice((*byte)(ptr(va)), n), nil
+}
+
+// Entropy implements hal.Machine.
+func (*Machine) Entropy(b []byte) {
+	for len(b) > 0 {
+		n := min(len(b), 256)
+		gosyscall.RawSyscall(318, uintptr(unsafe.Pointer(&b[0])), uintptr(n), 0)
+		b = b[n:]
+	}
+}
+
+// AddEntropy implements hal.Machine.
+func (*Machine) AddEntropy(b []byte) {
+	var w [8]byte
+	for len(b) > 0 {
+		clear(w[:])
+		n := copy(w[:], b)
+		baseCall(opMix, binary.LittleEndian.Uint64(w[:])^rdtsc(), 0, 0)
+		b = b[n:]
+	}
+}
+
+// ConsoleWrite implements hal.Machine. Interrupts are off for 64 bytes at a time.
+func (*Machine) ConsoleWrite(b []byte) {
+	for len(b) > 0 {
+		n := min(len(b), 64)
+		gosyscall.RawSyscall(1, 2, uintptr(unsafe.Pointer(&b[0])), uintptr(n))
+		b = b[n:]
+	}
+}
+
+// SetPowerOff implements hal.Machine.
+func (m *Machine) SetPowerOff(w hal.PowerWrite) {
+	if a, port, ok := m.writeTarget(w); ok {
+		d := &base.die
+		d.addr, d.port, d.value = a, port, w.Value
+		d.width = uint32(w.Width)
+	}
+}
+
+// writeTarget resolves a PowerWrite to something the panic path can do.
+func (m *Machine) writeTarget(w hal.PowerWrite) (addr uint64, port uint32, ok bool) {
+	if w.Width != 1 && w.Width != 2 && w.Width != 4 {
+		return 0, 0, false
+	}
+	if w.Port {
+		return w.Addr & 0xffff, 1, true
+	}
+	va := baseCall(opMapMMIO, w.Addr, uint64(w.Width), 0)
+	return va, 0, va != 0
+}
+
+// LastWords prepares what the panic path does before it ends the machine, when no
+// Go can run any more: console is printed (at most 256 bytes), then the writes are
+// made in order (at most four: bumping the index of a virtqueue that already holds
+// "exit 125", and ringing its doorbell). Nothing of it happens at a clean PowerOff.
+func (m *Machine) LastWords(console []byte, writes []hal.PowerWrite) {
+	d := &base.die
+	d.nnotes = 0
+	d.nlast = uint64(copy(d.last[:], console))
+	n := uint64(0)
+	for _, w := range writes {
+		if a, port, ok := m.writeTarget(w); ok && n < uint64(len(d.notes)) {
+			d.notes[n] = note{a, uint64(w.Width), uint64(w.Value), uint64(port)}
+			n++
+		}
+	}
+	d.nnotes = n
+}
+
+// PowerOff implements hal.Machine.
+func (*Machine) PowerOff() {
+	baseCall(opFatal, 0, 0, 0)
+	os.Exit(0)
+}
