@@ -230,9 +230,9 @@ func (c *Console) kick() {
 // Device gives access to errors and counters.
 func (c *Console) Device() *virtio.Device { return c.dev }
 
-// OnPort registers a function told of each port once, when its name is known (or
-// the host has opened it). It runs in the driver's goroutine, for ports already
-// there too, and may call SetReceiver and Write.
+// OnPort registers a function told of each port: when its name is known, and of one
+// that is opened or declared a console before that, also then. It runs in the
+// driver's goroutine, for ports already there too, and may call SetReceiver and Write.
 func (c *Console) OnPort(f func(*Port)) {
 	c.mu.Lock()
 	c.onPort = f
@@ -376,6 +376,7 @@ func (c *Console) event(b []byte) {
 	case evPortName:
 		name := b[ctlLen:]
 		p.name = string(bytes.TrimRight(name[:min(len(name), maxName)], "\x00"))
+		p.told = false // a port known without its name is announced again
 		c.tell(p)
 	}
 }
