@@ -78,9 +78,21 @@ func (i *Inode) links(n int) {
 
 // Create implements vfs.Inode.
 func (i *Inode) Create(_ wait.Context, name string, n vfs.NewNode) (vfs.Inode, error) {
+	k, err := i.CreateWith(name, n, nil)
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// CreateWith is Create that calls before with the node while nobody can find it yet.
+func (i *Inode) CreateWith(name string, n vfs.NewNode, before func(k *Inode)) (*Inode, error) {
 	k, err := i.fs.newInode(n)
 	if err != nil {
 		return nil, err
+	}
+	if before != nil {
+		before(k)
 	}
 	if err := i.enter(name, k); err != nil {
 		k.links(-int(k.nlink))
@@ -212,7 +224,7 @@ func (i *Inode) moveDir(k, to *Inode) {
 func (i *Inode) list(_ wait.Context, pos *int64, emit func(e vfs.Dirent) bool) error {
 	i.Touched(false)
 	for *pos < 2 {
-		name := "."[:1]
+		name := "."
 		if *pos == 1 {
 			name = ".."
 		}

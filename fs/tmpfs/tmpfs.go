@@ -180,6 +180,7 @@ type Inode struct {
 	atime, mtime, ctime atomic.Int64
 	mode                atomic.Uint32 // permission bits; changed under mu
 	ops                 vfs.RegularOps
+	slot                vfs.Slot
 
 	mu       sync.Mutex
 	uid, gid uint32
@@ -242,6 +243,9 @@ func (i *Inode) settle() func() {
 		i.fs.Mem.Budget().Uncharge(inodeCost + int64(len(i.target)) + int64(i.xattrLen))
 	}
 }
+
+// Slot implements vfs.Slotted.
+func (i *Inode) Slot() *vfs.Slot { return &i.slot }
 
 // Type is the S_IFMT bits.
 func (i *Inode) Type() uint32 { return i.kind }

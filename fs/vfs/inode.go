@@ -1,6 +1,8 @@
 package vfs
 
 import (
+	"sync"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/wait"
@@ -215,4 +217,27 @@ func CheckSetAttr(cur *Attr, a *SetAttr) error {
 		a.SetMode, a.Mode = m != cur.Mode, m
 	}
 	return nil
+}
+
+// Slot lets a stacking file system hang its own node on one below: the two live and die
+// together.
+type Slot struct {
+	mu sync.Mutex
+	v  any
+}
+
+// Get gives what hangs there, after make if there is nothing yet.
+func (s *Slot) Get(make func() any) any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.v == nil && make != nil {
+		s.v = make()
+	}
+	return s.v
+}
+
+// Slotted is an Inode that others can stack on.
+type Slotted interface {
+	Inode
+	Slot() *Slot
 }
