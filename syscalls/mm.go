@@ -1,0 +1,320 @@
+package syscalls
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/task"
+)
+
+var mmEntries = []Entry{
+	{Nr: unix.SYS_MMAP, Name: "mmap", Func: sysMmap, Support: Full},
+	{Nr: unix.SYS_MUNMAP, Name: "munmap", Func: sysMunmap, Support: Full},
+	{Nr: unix.SYS_MPROTECT, Name: "mprotect", Func: sysMprotect, Support: Full},
+	{Nr: unix.SYS_MREMAP, Name: "mremap", Func: sysMremap, Support: Full},
+	{Nr: unix.SYS_BRK, Name: "brk", Func: sysBrk, Support: Full},
+	{Nr: unix.SYS_MADVISE, Name: "madvise", Func: sysMadvise, Support: Full},
+	{Nr: unix.SYS_MSYNC, Name: "msync", Func: sysMsync, Support: Full},
+	{Nr: unix.SYS_MINCORE, Name: "mincore", Func: sysMincore, Support: Full},
+	{Nr: unix.SYS_MLOCK, Name: "mlock", Func: sysMlock, Support: Full},
+	{Nr: unix.SYS_MLOCK2, Name: "mlock2", Func: sysMlock2, Support: Full},
+	{Nr: unix.SYS_MUNLOCK, Name: "munlock", Func: sysMunlock, Support: Full},
+	{Nr: unix.SYS_MLOCKALL, Name: "mlockall", Func: sysMlockall, Support: Full},
+	{Nr: unix.SYS_MUNLOCKALL, Name: "munlockall", Func: sysMunlockall, Support: Full},
+	{Nr: unix.SYS_PKEY_MPROTECT, Name: "pkey_mprotect", Func: sysPkeyMprotect, Support: Stub, Note: "no protection keys: only key -1"},
+	{Nr: unix.SYS_PKEY_ALLOC, Name: "pkey_alloc", Func: sysPkeyAlloc, Support: Stub, Note: "ENOSPC, as on a CPU without protection keys"},
+	{Nr: unix.SYS_PKEY_FREE, Name: "pkey_free", Func: sysPkeyFree, Support: Stub, Note: "EINVAL, as on a CPU without protection keys"},
+	{Nr: unix.SYS_GET_MEMPOLICY, Name: "get_mempolicy", Func: sysGetMempolicy, Support: Partial, Note: "one memory node: policies other than the default one are not kept"},
+	{Nr: unix.SYS_SET_MEMPOLICY, Name: "set_mempolicy", Func: sysSetMempolicy, Support: Partial, Note: "one memory node: every valid policy means the same"},
+	{Nr: unix.SYS_MBIND, Name: "mbind", Func: sysMbind, Support: Partial, Note: "one memory node: every valid policy means the same"},
+}
+
+// sysMmap maps memory. The descriptor's checks come here, everything else in
+// mm.Space.Mmap. Errors before those: EINVAL (offset not page aligned), EBADF,
+// EACCES (descriptor not readable; shared and writable without write access),
+// ENODEV. See mmap(2).
+func sysMmap(t *task.Thread, a *Args) (uintptr, error) {
+	m := mm.MapArgs{
+		Addr: hal.UserAddr(a[0]), Len: a[1], Prot: hal.Prot(a[2] & 7),
+		Flags: int(uint32(a[3])), Offset: int64(a[5]),
+	}
+	if a[5]&hal.PageMask != 0 {
+		return 0, unix.EINVAL
+	}
+	if m.Flags&unix.MAP_ANONYMOUS != 0 {
+		m.Offset = 0
+		addr, err := t.Space().Mmap(t, m)
+		return uintptr(addr), err
+	}
+	f := t.FDs().Get(int32(a[4]))
+	if f == nil {
+		return 0, unix.EBADF
+	}
+	defer f.DecRef()
+	if f.Flags()&unix.O_PATH != 0 {
+		return 0, unix.EBADF
+	}
+	if m.Flags&unix.MAP_HUGETLB != 0 {
+		return 0, unix.EINVAL
+	}
+	return mmapFile(t, f, &m)
+}
+
+func mmapFile(t *task.Thread, f *vfs.File, m *mm.MapArgs) (uintptr, error) {
+	if m.Len == 0 {
+		return 0, unix.EINVAL
+	}
+	m.MaxProt = hal.ProtRead | hal.ProtWrite | hal.ProtExec
+	if m.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE {
+		if !f.Writable() {
+			if m.Prot&hal.ProtWrite != 0 {
+				return 0, unix.EACCES
+			}
+			m.MaxProt &^= hal.ProtWrite
+		}
+	}
+	if !f.Readable() {
+		return 0, unix.EACCES
+	}
+	obj, err := f.Ops.Object(t)
+	if err != nil {
+		return 0, err
+	}
+	if obj == nil {
+		// /dev/zero: anonymous memory by another name (mem(4)).
+		m.Flags |= unix.MAP_ANONYMOUS
+		m.Offset = 0
+		addr, err := t.Space().Mmap(t, *m)
+		return uintptr(addr), err
+	}
+	m.Object = obj
+	if at, err := f.Ops.Attr(t); err == nil {
+		m.Dev, m.Ino = at.Dev, at.Ino
+	}
+	m.Name = f.Name
+	if f.Path.Valid() {
+		m.Name = t.Kernel().NS.Name(f.Path, t.FS().Root())
+	}
+	m.Keep, m.Release = f.IncRef, f.DecRef
+	addr, err := t.Space().Mmap(t, *m)
+	return uintptr(addr), err
+}
+
+// sysMunmap removes mappings: EINVAL, ENOMEM (a split beyond the limit). See munmap(2).
+func sysMunmap(t *task.Thread, a *Args) (uintptr, error) {
+	return 0, t.Space().Munmap(hal.UserAddr(a[0]), a[1])
+}
+
+// sysMprotect changes protection: EINVAL, ENOMEM, EACCES. PROT_GROWSDOWN and
+// PROT_GROWSUP are EINVAL, as on a mapping that does not grow. See mprotect(2).
+func sysMprotect(t *task.Thread, a *Args) (uintptr, error) {
+	if a[2]&^7 != 0 && a[2]&^(7|unix.PROT_SEM) != 0 {
+		return 0, unix.EINVAL
+	}
+	return 0, t.Space().Mprotect(hal.UserAddr(a[0]), a[1], hal.Prot(a[2]&7))
+}
+
+// sysMremap resizes or moves a mapping. See mremap(2).
+func sysMremap(t *task.Thread, a *Args) (uintptr, error) {
+	addr, err := t.Space().Mremap(t, hal.UserAddr(a[0]), a[1], a[2], int(uint32(a[3])), hal.UserAddr(a[4]))
+	return uintptr(addr), err
+}
+
+// sysBrk sets the break and returns the one in force; it has no errors. See brk(2).
+func sysBrk(t *task.Thread, a *Args) (uintptr, error) {
+	return uintptr(t.Space().Brk(t, hal.UserAddr(a[0]))), nil
+}
+
+// sysMadvise gives advice about a range. See madvise(2).
+func sysMadvise(t *task.Thread, a *Args) (uintptr, error) {
+	return 0, t.Space().Madvise(t, hal.UserAddr(a[0]), a[1], int(int32(a[2])))
+}
+
+// sysMsync writes mappings back. See msync(2).
+func sysMsync(t *task.Thread, a *Args) (uintptr, error) {
+	return 0, t.Space().Msync(t, hal.UserAddr(a[0]), a[1], int(int32(a[2])))
+}
+
+// sysMincore says which pages are in memory: EINVAL, ENOMEM, EFAULT. See mincore(2).
+func sysMincore(t *task.Thread, a *Args) (uintptr, error) {
+	if a[0]&hal.PageMask != 0 {
+		return 0, unix.EINVAL
+	}
+	at := hal.UserAddr(a[2])
+	if uint64(at) >= uint64(hal.UserTop) {
+		return 0, unix.EFAULT
+	}
+	return 0, t.Space().Mincore(hal.UserAddr(a[0]), a[1], func(vec []byte) error {
+		err := t.CopyOut(at, vec)
+		at += hal.UserAddr(len(vec))
+		return err
+	})
+}
+
+// sysMlock, sysMlock2, sysMunlock, sysMlockall and sysMunlockall keep memory
+// resident. See mlock(2).
+func sysMlock(t *task.Thread, a *Args) (uintptr, error) {
+	return 0, t.Space().Mlock(t, hal.UserAddr(a[0]), a[1], false)
+}
+
+func sysMlock2(t *task.Thread, a *Args) (uintptr, error) {
+	if a[2]&^unix.MLOCK_ONFAULT != 0 {
+		return 0, unix.EINVAL
+	}
+	return 0, t.Space().Mlock(t, hal.UserAddr(a[0]), a[1], a[2] != 0)
+}
+
+func sysMunlock(t *task.Thread, a *Args) (uintptr, error) {
+	return 0, t.Space().Munlock(hal.UserAddr(a[0]), a[1])
+}
+
+func sysMlockall(t *task.Thread, a *Args) (uintptr, error) {
+	f := a[0]
+	if f == 0 || f&^(unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT) != 0 || f == unix.MCL_ONFAULT {
+		return 0, unix.EINVAL
+	}
+	return 0, t.Space().MlockAll(t, f&unix.MCL_CURRENT != 0, f&unix.MCL_FUTURE != 0, f&unix.MCL_ONFAULT != 0)
+}
+
+func sysMunlockall(t *task.Thread, _ *Args) (uintptr, error) {
+	t.Space().MunlockAll()
+	return 0, nil
+}
+
+// sysPkeyMprotect, sysPkeyAlloc and sysPkeyFree answer as Linux does on a CPU
+// without protection keys (pkeys(7)).
+func sysPkeyMprotect(t *task.Thread, a *Args) (uintptr, error) {
+	if int32(a[3]) != -1 {
+		return 0, unix.EINVAL
+	}
+	return sysMprotect(t, a)
+}
+
+func sysPkeyAlloc(_ *task.Thread, a *Args) (uintptr, error) {
+	if a[0] != 0 || a[1]&^3 != 0 {
+		return 0, unix.EINVAL
+	}
+	return 0, unix.ENOSPC
+}
+
+func sysPkeyFree(*task.Thread, *Args) (uintptr, error) { return 0, unix.EINVAL }
+
+// Memory policies of set_mempolicy(2) and its flags.
+const (
+	mpolDefault   = 0
+	mpolPreferred = 1
+	mpolBind      = 2
+	mpolInterl    = 3
+	mpolLocal     = 4
+	mpolPrefMany  = 5
+	mpolFlags     = 1<<15 | 1<<14 | 1<<13 // static, relative, NUMA balancing
+
+	mpolFNode = 1 << 0
+	mpolFAddr = 1 << 1
+	mpolFMems = 1 << 2
+)
+
+// nodeMask reads maxnode bits: whether any of them is set, and any beyond node 0.
+func nodeMask(t *task.Thread, addr, maxnode uint64) (any, beyond bool, err error) {
+	if addr == 0 || maxnode <= 1 {
+		return false, false, nil
+	}
+	maxnode--
+	if maxnode > hal.PageSize*8 {
+		return false, false, unix.EINVAL
+	}
+	b := make([]byte, (maxnode+63)/64*8)
+	if err := t.CopyIn(b, hal.UserAddr(addr)); err != nil {
+		return false, false, err
+	}
+	for i := range maxnode {
+		if b[i/8]&(1<<(i%8)) != 0 {
+			any = true
+			beyond = beyond || i > 0
+		}
+	}
+	return any, beyond, nil
+}
+
+// checkPolicy is what Linux checks of a policy on a machine with node 0 alone.
+func checkPolicy(t *task.Thread, mode, mask, maxnode uint64) error {
+	m := uint32(mode) &^ mpolFlags
+	if m > mpolPrefMany {
+		return unix.EINVAL
+	}
+	any, beyond, err := nodeMask(t, mask, maxnode)
+	switch {
+	case err != nil:
+		return err
+	case m == mpolDefault || m == mpolLocal:
+		if any {
+			return unix.EINVAL
+		}
+	case m == mpolPreferred && !any:
+	case !any || beyond:
+		return unix.EINVAL
+	}
+	return nil
+}
+
+// sysGetMempolicy answers for the default policy on one node. See get_mempolicy(2).
+func sysGetMempolicy(t *task.Thread, a *Args) (uintptr, error) {
+	mode, mask, maxnode, addr, flags := a[0], a[1], a[2], a[3], a[4]
+	if mask != 0 && maxnode < 1 || flags&^(mpolFNode|mpolFAddr|mpolFMems) != 0 {
+		return 0, unix.EINVAL
+	}
+	if flags&mpolFMems != 0 && flags&(mpolFNode|mpolFAddr) != 0 {
+		return 0, unix.EINVAL
+	}
+	if flags&mpolFAddr != 0 {
+		if _, ok := t.Space().Find(hal.UserAddr(addr)); !ok {
+			return 0, unix.EFAULT
+		}
+	} else if addr != 0 {
+		return 0, unix.EINVAL
+	}
+	if flags&mpolFNode != 0 && flags&mpolFAddr == 0 {
+		return 0, unix.EINVAL // only with an interleave policy in force
+	}
+	if mode != 0 {
+		var b [4]byte // MPOL_DEFAULT, and node 0 for MPOL_F_NODE: both 0
+		if err := t.CopyOut(hal.UserAddr(mode), b[:]); err != nil {
+			return 0, err
+		}
+	}
+	if mask == 0 {
+		return 0, nil
+	}
+	words := (min(maxnode-1, hal.PageSize*8) + 63) / 64
+	b := make([]byte, words*8)
+	if flags&mpolFMems != 0 && words > 0 {
+		binary.LittleEndian.PutUint64(b, 1)
+	}
+	return 0, t.CopyOut(hal.UserAddr(mask), b)
+}
+
+// sysSetMempolicy checks a policy and accepts it: on one node all are alike. See
+// set_mempolicy(2).
+func sysSetMempolicy(t *task.Thread, a *Args) (uintptr, error) {
+	return 0, checkPolicy(t, a[0], a[1], a[2])
+}
+
+// sysMbind is set_mempolicy for a range. See mbind(2).
+func sysMbind(t *task.Thread, a *Args) (uintptr, error) {
+	if a[0]&hal.PageMask != 0 || a[5]&^7 != 0 {
+		return 0, unix.EINVAL
+	}
+	if err := checkPolicy(t, a[2], a[3], a[4]); err != nil {
+		return 0, err
+	}
+	if a[1] != 0 {
+		if _, ok := t.Space().Find(hal.UserAddr(a[0])); !ok {
+			return 0, unix.EFAULT
+		}
+	}
+	return 0, nil
+}
