@@ -110,6 +110,11 @@ func (b *Buddy) Release(pfn uint64, order uint) bool {
 	if b.state[i] != pageOther {
 		return false
 	}
+	for k := o + 1; k <= MaxOrder; k++ { // inside a larger free block?
+		if s := b.state[i&^(1<<k-1)]; s&pageFree != 0 && uint32(s&^pageFree) >= k {
+			return false
+		}
+	}
 	b.Free += 1 << o
 	for o < MaxOrder {
 		// base is a multiple of the largest block, so indexes pair as frames do.

@@ -1,0 +1,95 @@
+// Package metal boots the small kernels beside it in QEMU (TCG) on the three
+// machines Kiln supports and reads their serial console.
+package metal
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var machines = map[string][]string{
+	"microvm": {"-M", "microvm", "-cpu", "max"},
+	"q35":     {"-M", "q35", "-cpu", "max"},
+	"pc":      {"-M", "pc"}, // qemu64: no XSAVE, FSGSBASE, SMEP, SMAP, RDRAND
+}
+
+func build(t *testing.T, pkg string) string {
+	t.Helper()
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		t.Skip("no qemu-system-x86_64")
+	}
+	out := filepath.Join(t.TempDir(), pkg)
+	cmd := exec.Command("tests/metal/build.sh", "./tests/metal/"+pkg, out)
+	cmd.Dir = "../.."
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, msg)
+	}
+	return out
+}
+
+func boot(t *testing.T, kernel, machine string, mem string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	args := append([]string{"-accel", "tcg", "-m", mem, "-nodefaults", "-no-reboot", "-display", "none",
+		"-serial", "stdio", "-kernel", kernel, "-icount", "shift=0,sleep=off"}, machines[machine]...)
+	out, err := exec.CommandContext(ctx, "qemu-system-x86_64", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", machine, err, out)
+	}
+	return strings.ReplaceAll(string(out), "\r", "")
+}
+
+func TestRing3(t *testing.T) {
+	k := build(t, "ring3")
+	for m := range machines {
+		t.Run(m, func(t *testing.T) {
+			out := boot(t, k, m, "128")
+			for _, l := range strings.Split(out, "\n") {
+				if strings.HasPrefix(l, "FAIL") {
+					t.Error(l)
+				}
+			}
+			if !strings.HasSuffix(out, "done\n") || strings.Count(out, "\nok ") < 50 {
+				t.Errorf("did not run to its end:\n%s", out)
+			}
+		})
+	}
+}
+
+func TestCrashIsReported(t *testing.T) {
+	k := build(t, "crash")
+	for m := range machines {
+		t.Run(m, func(t *testing.T) {
+			out := boot(t, k, m, "128")
+			for _, want := range []string{
+				"recovered nil runtime error: invalid memory address",
+				"recovered divide runtime error: integer divide by zero",
+				"recovered index runtime error: index out of range",
+				"slept true", "goroutines ok", "threads ok",
+				"[signal SIGSEGV: segmentation violation", "tests/metal/crash/main.go:", "status 2", "exit 125",
+			} {
+				if !strings.Contains(out, want) {
+					t.Errorf("no %q in:\n%s", want, out)
+				}
+			}
+			if strings.Contains(out, "FAIL") {
+				t.Error(out)
+			}
+		})
+	}
+}
+
+func TestTooLittleMemory(t *testing.T) {
+	k := build(t, "hello")
+	for m := range machines {
+		out := boot(t, k, m, "8")
+		if !strings.Contains(out, "kiln: this image needs ") || !strings.Contains(out, " MiB of memory, the machine has 8 MiB\n") {
+			t.Errorf("%s: %q", m, out)
+		}
+	}
+}
