@@ -1,10 +1,39 @@
 // Package task is processes, threads, signals, futexes and the loop that runs a
-// thread: one goroutine each, in and out of hal.Machine.Enter.
+// thread.
 //
-// (owner: task helper) model, lock order, one use.
+// A thread of a program is a goroutine in a loop (Thread.run): it enters ring 3, comes
+// back with the reason, serves it, and passes the boundary (Thread.exitToUser) before it
+// enters again. It runs only while it holds a CPU token (Sched); Block parks it and
+// gives the token back. Whatever another thread, a timer or a device wants of it is a
+// bit in one atomic word, Thread.flags, set by Thread.notify.
+//
+//	k := task.NewKernel(task.Config{M: m, Mem: mem, Timers: q, NS: ns, Syscalls: table})
+//	k.OnInitExit = func(status uint32) { … }
+//	p, err := k.Start(task.StartArgs{Image: img, FDs: fds, FS: fsctx})
+//
+// Signals: SendSignal queues and picks a thread; the thread finds it at its boundary,
+// where the handler's frame is built or the default action taken. A system call that
+// a signal interrupts returns one of wait's restart codes; the boundary turns it
+// into EINTR or runs the call again.
+//
+// Locks, outermost first:
+//
+//	Kernel.tree           the pid table, parents, children, groups, sessions, zombies
+//	  Process.mu          threads of the process, pending signals, masks, limits, timers
+//	    sigHand.mu        signal actions (shared by CLONE_SIGHAND)
+//	      futexBucket.mu  (two of them in order of index)
+//	        Sched.mu      tokens, run queue
+//	          timer.Queue, hal
+//
+// None is held while a thread blocks or program memory is touched, except that a
+// futex bucket is held over the no-fault access to the word.
 package task
 
 import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
@@ -29,8 +58,40 @@ type Kernel struct {
 	Log func(level, format string, args ...any)
 	// OnInitExit is called when process 1 has ended; status as wait4 has it.
 	OnInitExit func(status uint32)
-	// (owner: task helper) pid table, scheduler, futex table, utsname, …
-	kernelState
+	// OnReboot serves reboot(2); nil: EPERM. cmd is LINUX_REBOOT_CMD_*.
+	OnReboot func(cmd uint32)
+	// Strace turns on the log of every system call.
+	Strace atomic.Bool
+	// Sched hands out the CPUs.
+	Sched Sched
+	// UTS is uname's answer that programs can change.
+	UTS UTS
+
+	initFP    []byte // the vector state of a new program
+	bootMono  int64
+	sigQueued atomic.Int64 // queued signals, for RLIMIT_SIGPENDING
+	forks     atomic.Uint64
+
+	futexes [futexBuckets]futexBucket
+
+	tree    sync.RWMutex
+	threads map[int32]*Thread
+	procs   map[int32]*Process
+	lastPID int32
+	init    *Process
+}
+
+// Config are NewKernel's parts; see Kernel.
+type Config struct {
+	M          hal.Machine
+	Mem        *mm.Memory
+	Timers     *timer.Queue
+	NS         *vfs.Namespace
+	Net        any
+	Syscalls   Syscalls
+	Log        func(level, format string, args ...any)
+	OnInitExit func(status uint32)
+	Hostname   string
 }
 
 // Syscalls is the system call table as the thread loop sees it.
@@ -38,84 +99,191 @@ type Syscalls interface {
 	Dispatch(t *Thread)
 }
 
-type kernelState struct{}
-
-// Thread is one thread of a program, and the wait.Context of its goroutine.
-type Thread struct {
-	Ctx *hal.Ctx
-	// (owner: task helper)
-	k       *Kernel
-	process *Process
+// NewKernel makes a kernel without processes and takes over mem's OOM call-back.
+func NewKernel(c Config) *Kernel {
+	k := &Kernel{
+		M: c.M, Mem: c.Mem, Timers: c.Timers, NS: c.NS, Net: c.Net,
+		Syscalls: c.Syscalls, Log: c.Log, OnInitExit: c.OnInitExit,
+		threads: map[int32]*Thread{}, procs: map[int32]*Process{},
+	}
+	if k.Log == nil {
+		k.Log = func(string, string, ...any) {}
+	}
+	k.UTS.init(c.Hostname)
+	k.Sched.init(c.M, c.Timers)
+	ctx := c.M.NewCtx()
+	k.initFP = append([]byte(nil), ctx.FP...)
+	c.M.FreeCtx(ctx)
+	if c.Mem != nil {
+		c.Mem.OnOOM(k.oomKill)
+	}
+	return k
 }
 
-// Process is a thread group.
-type Process struct {
-	// (owner: task helper) tgid, parent, children, threads, signal handlers, limits, exe, …
+// UTS holds the names of the machine.
+type UTS struct {
+	mu           sync.Mutex
+	host, domain string
+}
+
+func (u *UTS) init(host string) {
+	if host == "" {
+		host = "kiln"
+	}
+	u.host, u.domain = host, "(none)"
+}
+
+// Hostname and Domainname are nodename and domainname of uname(2).
+func (u *UTS) Hostname() string   { u.mu.Lock(); defer u.mu.Unlock(); return u.host }
+func (u *UTS) Domainname() string { u.mu.Lock(); defer u.mu.Unlock(); return u.domain }
+
+// SetHostname and SetDomainname replace them.
+func (u *UTS) SetHostname(s string)   { u.mu.Lock(); u.host = s; u.mu.Unlock() }
+func (u *UTS) SetDomainname(s string) { u.mu.Lock(); u.domain = s; u.mu.Unlock() }
+
+// Image is a program ready to run, as the loader leaves it: Space has one user, the
+// stack is filled, registers that are not named start as zero.
+type Image struct {
+	Space     *mm.Space
+	Entry, SP hal.UserAddr
+	// Exe is the executable with a reference, for /proc/self/exe.
+	Exe *vfs.File
+	// Name is the program's path as it was given; its base name becomes comm.
+	Name string
+	// Where the strings lie, for /proc/self/cmdline and environ.
+	ArgStart, ArgEnd, EnvStart, EnvEnd hal.UserAddr
+	StackStart                         hal.UserAddr
+	CodeStart, CodeEnd, DataStart      hal.UserAddr
+	// Auxv is the vector as it lies on the stack, for /proc/self/auxv.
+	Auxv []byte
+}
+
+// StartArgs are the first process.
+type StartArgs struct {
+	Image Image
+	FDs   *vfs.FDTable
+	FS    *vfs.FSContext
+	Creds *vfs.Creds // nil: root
+	// Limits replaces defaults by RLIMIT_* number.
+	Limits map[int]Rlimit
+}
+
+// Thread is one thread of a program, and the wait.Context of its goroutine. Fields
+// without a comment on locking belong to its own goroutine.
+type Thread struct {
+	Ctx *hal.Ctx
+	// SysArgs are the arguments of the system call being served.
+	SysArgs [6]uint64
+
+	k       *Kernel
+	process *Process
+	hw      hal.AddressSpace // space.HW
+	space   *mm.Space
+	fds     atomic.Pointer[vfs.FDTable]
+	fs      atomic.Pointer[vfs.FSContext]
+	creds   atomic.Pointer[vfs.Creds]
+	tid     atomic.Int32
+	name    atomic.Pointer[string]
+
+	// Scheduling. flags may be set by anyone (notify); the rest is Sched.mu's.
+	flags    atomic.Uint32
+	state    atomic.Int32
+	cpu      atomic.Int32
+	waits    uint32
+	affinity uint64
+	qnext    *Thread
+	park     chan struct{}
+	timer    timer.Timer // of Block
+
+	entry     waiter.Entry // of BlockOn
+	entryUsed bool
+
+	// Accounting.
+	since                  atomic.Int64 // when it got its token
+	cpuTime, sysTime       atomic.Int64
+	voluntary, involuntary atomic.Uint64
+	minFlt, majFlt         atomic.Uint64
+	sysCount               uint32
+	startTime              int64
+	policy                 schedPolicy
+
+	// Signals: mask, realMask and pending are Process.mu's for writing; mask is
+	// written by the thread itself only.
+	mask      SigSet
+	savedMask SigSet // to restore at the boundary or in the frame
+	restore   bool   // savedMask is valid
+	waitingIn SigSet // sigtimedwait: signals that wake it though blocked
+	pending   sigQueue
+	altStack  AltStack
+	restart   unix.Errno // what the system call returned, if it was a restart code
+	restartFn func(t *Thread) (uintptr, error)
+	trap      trapInfo
+
+	// Futexes and death.
+	sibling    *Thread // in Process.threads; Process.mu
+	futex      futexWaiter
+	clearTID   hal.UserAddr
+	robust     hal.UserAddr
+	rseq       rseqState
+	exiting    bool // Process.mu
+	exitCode   uint32
+	exitSignal int32
+	vfork      *vforkWait // what the parent in vfork waits for
+	pdeathsig  int32
+	timerSlack int64
+	noNewPrivs bool
 }
 
 var _ wait.Context = (*Thread)(nil)
 
-// Accessors for system calls. FDs, FS and Space are the thread's own view (clone
-// shares or copies them); they are only changed by the thread itself.
-func (t *Thread) Kernel() *Kernel       { return t.k }
-func (t *Thread) Process() *Process     { return t.process }
-func (t *Thread) TID() int32            { panic("task: not written yet") }
-func (t *Thread) Space() *mm.Space      { panic("task: not written yet") }
-func (t *Thread) FDs() *vfs.FDTable     { panic("task: not written yet") }
-func (t *Thread) FS() *vfs.FSContext    { panic("task: not written yet") }
-func (t *Thread) Creds() *vfs.Creds     { panic("task: not written yet") }
-func (t *Thread) SetCreds(c *vfs.Creds) { panic("task: not written yet") }
-func (t *Thread) Name() string          { panic("task: not written yet") } // comm
-func (t *Thread) SetName(s string)      { panic("task: not written yet") }
+// Kernel, Process and the accessors below are for system calls. FDs, FS and Space
+// are the thread's own view (clone shares or copies them); they are only changed by
+// the thread itself.
+func (t *Thread) Kernel() *Kernel { return t.k }
+
+// Process is the thread group.
+func (t *Thread) Process() *Process { return t.process }
+
+// TID is gettid's answer.
+func (t *Thread) TID() int32 { return t.tid.Load() }
+
+// Space is the address space.
+func (t *Thread) Space() *mm.Space { return t.space }
+
+// FDs are the descriptors; nil once the thread has ended.
+func (t *Thread) FDs() *vfs.FDTable { return t.fds.Load() }
+
+// FS is root, working directory and umask; nil once the thread has ended.
+func (t *Thread) FS() *vfs.FSContext { return t.fs.Load() }
+
+// Creds are who the thread acts as; SetCreds replaces them (the thread itself only).
+func (t *Thread) Creds() *vfs.Creds     { return t.creds.Load() }
+func (t *Thread) SetCreds(c *vfs.Creds) { t.creds.Store(c) }
+
+// Name is comm: at most 15 bytes.
+func (t *Thread) Name() string { return *t.name.Load() }
+
+// SetName cuts s to 15 bytes.
+func (t *Thread) SetName(s string) {
+	if len(s) > 15 {
+		s = s[:15]
+	}
+	t.name.Store(&s)
+}
 
 // Lookup is the thread's path-walking context; dirfd's file must be held by the caller.
 func (t *Thread) Lookup(at vfs.Path) vfs.Lookup {
 	return vfs.Lookup{C: t, FS: t.FS(), Creds: t.Creds(), At: at}
 }
 
-// Listener and Block implement wait.Context: Block gives the CPU token back while
-// the goroutine is parked.
-func (t *Thread) Listener() waiter.EventListener { panic("task: not written yet") }
-func (t *Thread) Block(deadline int64, kind wait.Kind) wait.Result {
-	panic("task: not written yet")
+// Return sets the result of the system call being served.
+func (t *Thread) Return(v uintptr) { t.Ctx.RAX = uint64(v) }
+
+// ReturnError sets -errno; the restart codes of kernel/wait make the boundary decide.
+func (t *Thread) ReturnError(e unix.Errno) {
+	t.Ctx.RAX = -uint64(e)
+	if e >= wait.ErrRestart {
+		t.restart = e
+		t.flags.Or(fSignal)
+	}
 }
-
-// BlockOn waits for one object until it is ready for mask, the deadline passes or
-// a signal comes: the loop that every blocking read, write, accept and connect
-// needs. try is called first and after each wake-up; it returns EAGAIN to go on
-// waiting. nonblock returns try's EAGAIN at once. On time-out the error is timeoutErr.
-func (t *Thread) BlockOn(w waiter.Waitable, mask waiter.EventMask, nonblock bool, deadline int64, timeoutErr error, try func() (int, error)) (int, error) {
-	panic("task: not written yet")
-}
-
-// Deadline turns a relative time-out in nanoseconds into Block's absolute one,
-// saturating at hal.NoDeadline.
-func (t *Thread) Deadline(ns int64) int64 { panic("task: not written yet") }
-
-// CopyIn and CopyOut copy all of a fixed-size value or return EFAULT;
-// CopyInPath is a path argument (PATH_MAX: ENAMETOOLONG; EFAULT).
-func (t *Thread) CopyIn(dst []byte, src hal.UserAddr) error  { panic("task: not written yet") }
-func (t *Thread) CopyOut(dst hal.UserAddr, src []byte) error { panic("task: not written yet") }
-func (t *Thread) CopyInPath(src hal.UserAddr) (string, error) {
-	panic("task: not written yet")
-}
-
-// Limit is a resource limit's soft value (RLIMIT_*).
-func (p *Process) Limit(resource int) uint64 { panic("task: not written yet") }
-
-// SendSignal queues a signal for the process (kill) or, on a Thread, for it alone
-// (tgkill); info carries si_code, si_pid, si_addr…
-func (p *Process) SendSignal(info SignalInfo) { panic("task: not written yet") }
-func (t *Thread) SendSignal(info SignalInfo)  { panic("task: not written yet") }
-
-// SignalInfo is the part of siginfo_t that a sender fills.
-type SignalInfo struct {
-	Signo, Code, Errno int32
-	PID                int32
-	UID                uint32
-	Addr               uint64
-	Value              uint64
-	Status             int32
-}
-
-// InterruptedRestart* are in kernel/wait (ErrRestart and its kin).

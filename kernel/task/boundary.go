@@ -1,0 +1,252 @@
+package task
+
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/wait"
+)
+
+// run is the life of a thread's goroutine.
+func (t *Thread) run() {
+	<-t.park
+	m, k := t.k.M, t.k
+	t.since.Store(m.Nanotime())
+	// A thread may have been told to end before it ran at all.
+	alive := t.flags.Load()&boundaryWork == 0 || t.exitToUser()
+	for alive {
+		m.Enter(t.Ctx, t.hw)
+		switch t.Ctx.Exit.Kind {
+		case hal.ExitSyscall:
+			k.Syscalls.Dispatch(t)
+		case hal.ExitInterrupt:
+			m.Dispatch()
+			runtime.Gosched()
+		default:
+			t.exception()
+		}
+		if t.flags.Load()&boundaryWork != 0 || m.Pending() {
+			alive = t.exitToUser()
+		}
+	}
+	t.finish()
+}
+
+// exitToUser is the one place between serving a trap and ring 3. In this order: the
+// end of the thread, stops, signals with system call restart, latched interrupts, the
+// slice. It returns false when the thread is to end.
+func (t *Thread) exitToUser() bool {
+	for {
+		f := t.flags.Load()
+		if f&fKill != 0 {
+			return false
+		}
+		if f&(fStop|fSignal) != 0 {
+			if !t.serveSignals() {
+				return false
+			}
+			continue
+		}
+		pending := t.k.M.Pending()
+		if f&boundaryWork == 0 && !pending {
+			return true
+		}
+		if pending {
+			t.k.M.Dispatch()
+		}
+		if pending || f&fYield != 0 {
+			t.flags.And(^fYield)
+			runtime.Gosched()
+		}
+		if f&fPreempt != 0 {
+			t.flags.And(^fPreempt)
+			t.k.Sched.yield(t)
+		}
+	}
+}
+
+// serveSignals stops the thread if its process is stopped, takes pending signals one
+// by one, and settles the restart of an interrupted system call. False: the thread is
+// to end.
+func (t *Thread) serveSignals() bool {
+	p := t.process
+	for {
+		p.mu.Lock()
+		switch {
+		case p.exitFlag || p.execing != nil && p.execing != t:
+			p.mu.Unlock()
+			t.notify(fKill)
+			return false
+		case p.stopSig != 0:
+			p.stopHere(t) // unlocks
+			continue
+		}
+		t.flags.And(^fStop)
+		info, ok := t.dequeue(^t.mask)
+		if !ok {
+			t.recalc()
+			p.mu.Unlock()
+			t.noHandler()
+			return true
+		}
+		act := p.takeAction(info.Signo)
+		p.mu.Unlock()
+		switch {
+		case act.Handler == sigIgnore:
+		case act.Handler != sigDefault:
+			t.deliver(&info, &act)
+		default:
+			if !t.defaultAction(&info) {
+				return false
+			}
+		}
+	}
+}
+
+// takeAction reads the action for a signal about to be delivered and resets a
+// one-shot one.
+func (p *Process) takeAction(sig int32) SigAction {
+	h := p.hand
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := h.actions[sig-1]
+	if a.Flags&SAResetHand != 0 && a.Handler > sigIgnore {
+		h.actions[sig-1].Handler = sigDefault
+	}
+	return a
+}
+
+// defaultAction does what an unhandled signal does. False: the process ends.
+func (t *Thread) defaultAction(info *SignalInfo) bool {
+	sig, p := info.Signo, t.process
+	switch {
+	case sigIgnores.Has(sig):
+		return true
+	case sigStops.Has(sig):
+		p.startStop(sig)
+		return true
+	}
+	if sigCores.Has(sig) {
+		t.reportDeath(info)
+	}
+	t.ExitGroup(uint32(sig) & 0x7f)
+	return false
+}
+
+// noHandler ends a system call that no handler interrupted: it runs again, through
+// restart_syscall where it must go on rather than start over.
+func (t *Thread) noHandler() {
+	r := &t.Ctx.Regs
+	switch t.restart {
+	case 0:
+	case wait.ErrRestartBlock:
+		r.RAX = unix.SYS_RESTART_SYSCALL
+		r.RIP -= 2
+	default:
+		r.RAX = r.OrigRAX
+		r.RIP -= 2
+	}
+	t.restart = 0
+	if t.restore {
+		t.restore = false
+		t.SetMask(t.savedMask)
+	}
+}
+
+// interrupted ends a system call that a handler interrupts: EINTR, or once more after
+// the handler.
+func (t *Thread) interrupted(act *SigAction) {
+	r := &t.Ctx.Regs
+	switch t.restart {
+	case 0:
+		return
+	case wait.ErrRestartNoInt:
+		r.RAX = r.OrigRAX
+		r.RIP -= 2
+	case wait.ErrRestart:
+		if act.Flags&SARestart != 0 {
+			r.RAX = r.OrigRAX
+			r.RIP -= 2
+			break
+		}
+		fallthrough
+	default:
+		r.RAX = ^uint64(unix.EINTR) + 1
+	}
+	t.restart = 0
+}
+
+// SetRestart leaves what restart_syscall will run, and returns the code that asks for
+// it. The function runs on the thread, in place of the call.
+func (t *Thread) SetRestart(f func(t *Thread) (uintptr, error)) error {
+	t.restartFn = f
+	return wait.ErrRestartBlock
+}
+
+// Restart is restart_syscall: EINTR if there is nothing to go on with.
+func (t *Thread) Restart() (uintptr, error) {
+	f := t.restartFn
+	if f == nil {
+		return 0, unix.EINTR
+	}
+	t.restartFn = nil
+	return f(t)
+}
+
+// startStop begins a group stop: every thread parks at its boundary.
+func (p *Process) startStop(sig int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.exitFlag || p.stopSig != 0 || p.pending.set.Has(int32(unix.SIGCONT)) {
+		return
+	}
+	if sig != int32(unix.SIGSTOP) && p.k.orphaned(p) {
+		return
+	}
+	p.stopSig = sig
+	for t := p.threads; t != nil; t = t.sibling {
+		t.notify(fStop)
+	}
+}
+
+// stopHere parks t until the stop is over. The last thread to stop tells the parent.
+// Called with mu held, returns without.
+func (p *Process) stopHere(t *Thread) {
+	p.stopped++
+	last := p.stopped == p.nthreads
+	sig := p.stopSig
+	t.flags.And(^(fStop | fEvent))
+	p.mu.Unlock()
+	if last {
+		p.k.reportStop(p, sig)
+	}
+	for {
+		t.k.Sched.block(t, fEvent|fKill)
+		p.mu.Lock()
+		if p.stopSig == 0 || t.flags.Load()&fKill != 0 {
+			break
+		}
+		t.flags.And(^fEvent)
+		p.mu.Unlock()
+	}
+	p.stopped--
+	first := p.stopped == 0 && !p.exitFlag
+	p.mu.Unlock()
+	if first {
+		p.k.reportCont(p)
+	}
+}
+
+// resume ends a group stop. Called with mu held.
+func (p *Process) resume(bool) {
+	if p.stopSig == 0 {
+		return
+	}
+	p.stopSig = 0
+	for t := p.threads; t != nil; t = t.sibling {
+		t.flags.And(^fStop)
+		t.notify(fEvent)
+	}
+}

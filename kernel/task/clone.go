@@ -1,0 +1,341 @@
+package task
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+// CloneArgs are clone3's, with what clone(2) has of them.
+type CloneArgs struct {
+	Flags                        uint64
+	ChildTID, ParentTID, TLS, SP hal.UserAddr // SP 0: the caller's
+	ExitSignal                   int32
+	SetTID                       int32 // 0: any
+}
+
+// Clone flags that this kernel honours (uapi/linux/sched.h); namespaces are EINVAL as
+// on a kernel built without them, CLONE_PIDFD is the caller's.
+const (
+	cloneIgnored = unix.CLONE_DETACHED | unix.CLONE_UNTRACED | unix.CLONE_PTRACE | unix.CLONE_IO | unix.CLONE_SYSVSEM
+	cloneKnown   = cloneIgnored | unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_VFORK |
+		unix.CLONE_PARENT | unix.CLONE_THREAD | unix.CLONE_SETTLS | unix.CLONE_PARENT_SETTID |
+		unix.CLONE_CHILD_CLEARTID | unix.CLONE_CHILD_SETTID | cloneClearSighand
+	cloneNewNS        = 0x7e020080
+	cloneClearSighand = 0x100000000
+)
+
+// vforkWait is what a parent in vfork sleeps on.
+type vforkWait struct {
+	parent *Thread
+	done   chan struct{}
+}
+
+// Clone makes a thread or a process and lets it run: fork, vfork and pthread_create
+// are all this. The child starts as the caller is, with RAX 0. Errors: EINVAL for
+// combinations (clone(2)), EPERM for namespaces, EAGAIN at RLIMIT_NPROC or when the
+// kernel's budget is used up, ENOMEM.
+func (t *Thread) Clone(a *CloneArgs) (int32, error) {
+	if err := a.check(); err != nil {
+		return 0, err
+	}
+	if err := t.mayFork(); err != nil {
+		return 0, err
+	}
+	space, err := t.cloneSpace(a)
+	if err != nil {
+		return 0, err
+	}
+	p := t.process
+	if a.Flags&unix.CLONE_THREAD == 0 {
+		p = t.newProcess(a)
+	}
+	n, err := t.k.newThread(p, space)
+	if err != nil {
+		t.dropSpace(a, space)
+		return 0, err
+	}
+	t.copyInto(n, a)
+	if err := t.k.attach(t, n, a); err != nil {
+		n.discard(a)
+		t.dropSpace(a, space)
+		return 0, err
+	}
+	id := n.TID()
+	var word [4]byte
+	for i := range word {
+		word[i] = byte(id >> (8 * i))
+	}
+	if a.Flags&unix.CLONE_PARENT_SETTID != 0 {
+		_ = t.CopyOut(a.ParentTID, word[:])
+	}
+	if a.Flags&unix.CLONE_CHILD_SETTID != 0 {
+		_, _ = space.CopyOut(t, a.ChildTID, word[:])
+	}
+	var v *vforkWait
+	if a.Flags&unix.CLONE_VFORK != 0 {
+		v = &vforkWait{parent: t, done: make(chan struct{})}
+		n.vfork = v
+	}
+	t.k.spawn(n)
+	if v != nil {
+		t.waitVfork(v)
+	}
+	return id, nil
+}
+
+func (a *CloneArgs) check() error {
+	f := a.Flags
+	switch {
+	case f&cloneNewNS != 0:
+		return unix.EPERM
+	case f&^cloneKnown != 0,
+		f&unix.CLONE_THREAD != 0 && f&unix.CLONE_SIGHAND == 0,
+		f&unix.CLONE_SIGHAND != 0 && f&unix.CLONE_VM == 0,
+		f&cloneClearSighand != 0 && f&unix.CLONE_SIGHAND != 0,
+		a.SP != 0 && a.SP >= hal.UserTop:
+		return unix.EINVAL
+	case f&unix.CLONE_SETTLS != 0 && a.TLS >= hal.UserTop:
+		return unix.EPERM
+	}
+	return nil
+}
+
+// mayFork checks RLIMIT_NPROC and threads-max.
+func (t *Thread) mayFork() error {
+	n, _, _ := t.k.Counts()
+	limit := t.process.Limit(RlimitNproc)
+	c := t.Creds()
+	root := c.UID == 0 || c.Effective&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
+	if uint64(n) >= limit && !root || uint64(n) >= t.k.MaxThreads() {
+		return unix.EAGAIN
+	}
+	return nil
+}
+
+func (t *Thread) cloneSpace(a *CloneArgs) (*mm.Space, error) {
+	if a.Flags&unix.CLONE_VM == 0 {
+		return t.space.Fork()
+	}
+	if a.Flags&unix.CLONE_THREAD == 0 {
+		t.space.IncUsers()
+	}
+	return t.space, nil
+}
+
+func (t *Thread) dropSpace(a *CloneArgs, s *mm.Space) {
+	if a.Flags&unix.CLONE_THREAD == 0 {
+		s.DecUsers()
+	}
+}
+
+// newProcess copies what a child process inherits.
+func (t *Thread) newProcess(a *CloneArgs) *Process {
+	p := t.process
+	n := &Process{k: p.k, children: map[*Process]struct{}{}, startTime: p.k.M.Nanotime(), exitSignal: a.ExitSignal}
+	n.init()
+	p.mu.Lock()
+	n.limits = p.limits
+	n.hand = p.hand
+	p.mu.Unlock()
+	if a.Flags&unix.CLONE_SIGHAND != 0 {
+		n.hand.refs.Add(1)
+	} else {
+		n.hand = n.hand.copy()
+		if a.Flags&cloneClearSighand != 0 {
+			n.hand.reset()
+		}
+	}
+	n.dumpable.Store(p.dumpable.Load())
+	n.oomAdj.Store(p.oomAdj.Load())
+	n.personality.Store(p.personality.Load())
+	return n
+}
+
+// copyInto gives the child thread its state.
+func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
+	f := a.Flags
+	n.Ctx.Regs = t.Ctx.Regs
+	copy(n.Ctx.FP, t.Ctx.FP)
+	n.Ctx.RAX = 0
+	if a.SP != 0 {
+		n.Ctx.RSP = uint64(a.SP)
+	}
+	if f&unix.CLONE_SETTLS != 0 {
+		n.Ctx.FSBase = uint64(a.TLS)
+	}
+	n.creds.Store(t.Creds())
+	n.SetName(t.Name())
+	n.mask = t.mask
+	if t.restore {
+		n.mask = t.savedMask
+	}
+	n.affinity = t.Affinity()
+	n.policy = t.policy
+	n.timerSlack = t.timerSlack
+	if f&unix.CLONE_CHILD_CLEARTID != 0 {
+		n.clearTID = a.ChildTID
+	}
+	if f&(unix.CLONE_VM|unix.CLONE_VFORK) != unix.CLONE_VM {
+		n.altStack = t.altStack
+	}
+	if f&unix.CLONE_VM == 0 {
+		n.rseq = t.rseq
+	}
+	fds, fs := t.FDs(), t.FS()
+	if fds != nil {
+		if f&unix.CLONE_FILES != 0 {
+			fds.IncRef()
+		} else {
+			fds = fds.Fork()
+		}
+	}
+	if fs != nil {
+		if f&unix.CLONE_FS != 0 {
+			fs.IncRef()
+		} else {
+			fs = fs.Fork()
+		}
+	}
+	n.fds.Store(fds)
+	n.fs.Store(fs)
+}
+
+// discard undoes copyInto and newThread.
+func (n *Thread) discard(*CloneArgs) {
+	if fds := n.FDs(); fds != nil {
+		fds.DecRef()
+	}
+	if fs := n.FS(); fs != nil {
+		fs.DecRef()
+	}
+	n.k.dropThread(n)
+}
+
+// attach numbers the child and links it into its process or the tree. A signal that
+// ends the parent's group, or that came while the child was copied, is seen here:
+// EAGAIN and ERESTARTNOINTR as in Linux' copy_process.
+func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	own := t.process
+	own.mu.Lock()
+	dying := own.exitFlag || own.execing != nil
+	own.mu.Unlock()
+	if dying {
+		return wait.ErrRestartNoInt
+	}
+	id := a.SetTID
+	switch {
+	case id == 0:
+		id = k.allocPID()
+	case k.threads[id] != nil || k.procs[id] != nil:
+		return unix.EEXIST
+	}
+	if id == 0 {
+		return unix.EAGAIN
+	}
+	n.tid.Store(id)
+	p := n.process
+	if p == own {
+		p.mu.Lock()
+		k.threads[id] = n
+		n.sibling = p.threads
+		p.threads = n
+		p.nthreads++
+		if p.stopSig != 0 {
+			n.flags.Or(fStop)
+		}
+		p.mu.Unlock()
+		return nil
+	}
+	p.pid = id
+	p.pgid, p.sid, p.hasTTY = own.pgid, own.sid, own.hasTTY
+	p.parent = own
+	if a.Flags&unix.CLONE_PARENT != 0 {
+		p.parent = own.parent
+		p.exitSignal = own.exitSignal
+	}
+	if p.parent != nil {
+		p.parent.children[p] = struct{}{}
+	}
+	p.leader, p.threads, p.nthreads = n, n, 1
+	if img := own.image.Load(); img != nil {
+		c := *img
+		c.Space = n.space
+		if c.Exe != nil {
+			c.Exe.IncRef()
+		}
+		p.image.Store(&c)
+	}
+	k.threads[id], k.procs[id] = n, p
+	return nil
+}
+
+// waitVfork parks the parent until the child has let go of its memory. Only a fatal
+// signal ends it sooner.
+func (t *Thread) waitVfork(v *vforkWait) {
+	for {
+		select {
+		case <-v.done:
+			return
+		default:
+		}
+		if t.Block(hal.NoDeadline, wait.Killable) == wait.Kill {
+			return
+		}
+	}
+}
+
+// releaseVfork lets the parent of a vfork go on.
+func (t *Thread) releaseVfork() {
+	if v := t.vfork; v != nil {
+		t.vfork = nil
+		close(v.done)
+		v.parent.notify(fEvent)
+	}
+}
+
+// Exec replaces the program of the calling thread's process by img. The caller has
+// loaded it and ended the siblings (KillSiblings). Handlers become default, the
+// alternate stack, timers and robust list go, close-on-exec descriptors are closed.
+// See execve(2), "Effect on process attributes".
+func (t *Thread) Exec(img Image) {
+	p := t.process
+	t.trackRSS()
+	t.releaseFutexes()
+	old, oldImg := t.space, p.image.Load()
+	p.mu.Lock()
+	if p.hand.refs.Load() > 1 {
+		p.hand.refs.Add(-1)
+		p.hand = p.hand.copy()
+	}
+	p.hand.mu.Lock()
+	p.hand.reset()
+	p.hand.mu.Unlock()
+	p.mu.Unlock()
+	p.dropPosixTimers()
+	t.altStack = AltStack{}
+	t.rseq = rseqState{cpu: -1}
+	t.trap = trapInfo{}
+	t.restartFn = nil
+	if fds := t.FDs(); fds != nil {
+		n := fds.Fork() // unshared before the close-on-exec ones go
+		fds.DecRef()
+		n.Exec()
+		t.fds.Store(n)
+	}
+	t.setImage(img)
+	p.dumpable.Store(1)
+	k := t.k
+	k.tree.Lock()
+	p.exitSignal = int32(unix.SIGCHLD)
+	k.tree.Unlock()
+	t.releaseVfork()
+	old.DecUsers()
+	if oldImg != nil && oldImg.Exe != nil {
+		oldImg.Exe.DecRef()
+	}
+}

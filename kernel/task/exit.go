@@ -1,0 +1,345 @@
+package task
+
+import (
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/kernel/hal"
+)
+
+// Exit ends the calling thread at its boundary with the status of exit(2).
+func (t *Thread) Exit(code uint32) {
+	t.exitCode = code & 0xff << 8
+	t.flags.Or(fKill)
+}
+
+// ExitGroup ends the process with a wait status: code<<8, or a signal's number. The
+// first status counts.
+func (t *Thread) ExitGroup(status uint32) {
+	p := t.process
+	p.mu.Lock()
+	p.beginExit(status)
+	p.mu.Unlock()
+	t.flags.Or(fKill)
+}
+
+// finish is the last thing a thread's goroutine does: it gives back what it holds, and
+// the last thread ends the process. See exit(2), set_tid_address(2).
+func (t *Thread) finish() {
+	p, k := t.process, t.k
+	t.trackRSS()
+	t.releaseFutexes()
+	p.mu.Lock()
+	t.exiting = true
+	if move := p.pending.set &^ t.mask; move != 0 && p.nthreads > 1 {
+		p.retarget(t, move)
+	}
+	last := p.nthreads == 1
+	if last {
+		// From here on nobody can join: fork by a thread of p needs a live one.
+		if !p.exitFlag {
+			p.exitFlag, p.exitCode = true, t.exitCode
+		}
+		p.stopTimers()
+	}
+	t.pending.flush(k, ^SigSet(0))
+	p.mu.Unlock()
+
+	if fds := t.fds.Swap(nil); fds != nil {
+		fds.DecRef()
+	}
+	if fs := t.fs.Swap(nil); fs != nil {
+		fs.DecRef()
+	}
+	t.releaseVfork()
+	space := t.space
+	if last {
+		if img := p.image.Swap(nil); img != nil && img.Exe != nil {
+			img.Exe.DecRef()
+		}
+	}
+	k.Sched.exit(t)
+	p.deadSys.Add(t.sysTime.Load())
+	p.deadMinFlt.Add(t.minFlt.Load())
+	p.deadMajFlt.Add(t.majFlt.Load())
+	p.deadVol.Add(t.voluntary.Load())
+	p.deadInvol.Add(t.involuntary.Load())
+	if last {
+		space.DecUsers()
+		k.processEnded(p, t)
+	} else {
+		k.threadEnded(p, t)
+	}
+	k.dropThread(t)
+}
+
+// trackRSS keeps the largest resident size, for getrusage.
+func (t *Thread) trackRSS() {
+	if n := t.space.Resident(); n > t.process.maxRSS.Load() {
+		t.process.maxRSS.Store(n)
+	}
+}
+
+// unlinkThread takes t out of the process's list. Called with p.mu held.
+func (p *Process) unlinkThread(t *Thread) {
+	for at := &p.threads; *at != nil; at = &(*at).sibling {
+		if *at == t {
+			*at = t.sibling
+			break
+		}
+	}
+	t.sibling = nil
+	p.nthreads--
+	if p.leader == t && p.execing == nil {
+		p.leader = p.threads
+	}
+}
+
+// threadEnded removes one thread of several. Its number is free again, except the
+// leader's, which is the process's.
+func (k *Kernel) threadEnded(p *Process, t *Thread) {
+	k.tree.Lock()
+	p.mu.Lock()
+	if k.threads[t.TID()] == t {
+		delete(k.threads, t.TID())
+	}
+	p.unlinkThread(t)
+	exec := p.execing
+	stopDone := p.stopSig != 0 && p.nthreads > 0 && p.stopped == p.nthreads
+	sig := p.stopSig
+	p.mu.Unlock()
+	k.tree.Unlock()
+	if exec != nil {
+		exec.notify(fEvent)
+	}
+	if stopDone {
+		k.reportStop(p, sig)
+	}
+	// The last of several may have begun to end before this one was gone.
+	p.mu.Lock()
+	if p.nthreads > 0 && p.exitFlag {
+		for o := p.threads; o != nil; o = o.sibling {
+			o.notify(fKill)
+		}
+	}
+	p.mu.Unlock()
+}
+
+// processEnded makes p a zombie, gives its children to init (or a subreaper) and tells
+// the parent.
+func (k *Kernel) processEnded(p *Process, t *Thread) {
+	k.tree.Lock()
+	p.mu.Lock()
+	if k.threads[t.TID()] == t {
+		delete(k.threads, t.TID())
+	}
+	p.unlinkThread(t)
+	p.leader = nil
+	p.pending.flush(k, ^SigSet(0))
+	p.status = p.exitCode
+	p.mu.Unlock()
+	p.zombie = true
+	isInit := p == k.init
+	heir := k.heir(p)
+	for c := range p.children {
+		delete(p.children, c)
+		k.adopt(c, heir)
+	}
+	parent := p.parent
+	reap := parent == nil || k.tellParent(p, parent)
+	if reap {
+		k.reap(p)
+	}
+	status := p.status
+	k.tree.Unlock()
+	p.ExitEvents.Notify(waiter.ReadableEvents)
+	if parent != nil {
+		parent.childEvents.Notify(waiter.ReadableEvents)
+	}
+	if isInit {
+		k.initEnded(status)
+	}
+}
+
+// initEnded kills what is left, as the end of a PID namespace does, and tells the owner.
+func (k *Kernel) initEnded(status uint32) {
+	for _, p := range k.Processes() {
+		if p.State() != 'Z' {
+			p.SendSignal(SignalInfo{Signo: int32(unix.SIGKILL), Code: SIKernel})
+		}
+	}
+	if k.OnInitExit != nil {
+		k.OnInitExit(status)
+	}
+}
+
+// heir is who gets p's children. Called with tree held.
+func (k *Kernel) heir(p *Process) *Process {
+	for a := p.parent; a != nil; a = a.parent {
+		if a.subreaper && !a.zombie {
+			return a
+		}
+	}
+	if k.init != nil && k.init != p && !k.init.zombie {
+		return k.init
+	}
+	return nil
+}
+
+// adopt gives c to heir; a zombie that nobody will wait for goes. Called with tree held.
+func (k *Kernel) adopt(c, heir *Process) {
+	c.parent = heir
+	if heir == nil {
+		if c.zombie {
+			k.reap(c)
+		}
+		return
+	}
+	heir.children[c] = struct{}{}
+	c.exitSignal = int32(unix.SIGCHLD)
+	if c.zombie && k.tellParent(c, heir) {
+		k.reap(c)
+	}
+	heir.childEvents.Notify(waiter.ReadableEvents)
+}
+
+// tellParent sends the exit signal and says whether the zombie goes at once: the
+// parent ignores SIGCHLD or has SA_NOCLDWAIT. Called with tree held.
+func (k *Kernel) tellParent(p, parent *Process) (reap bool) {
+	if p.exitSignal == 0 {
+		return false
+	}
+	info := p.childInfo()
+	info.Signo = p.exitSignal
+	if p.exitSignal == int32(unix.SIGCHLD) {
+		a := parent.hand.get(int32(unix.SIGCHLD))
+		reap = a.Handler == sigIgnore || a.Flags&SANoCldWait != 0
+		if a.Handler == sigIgnore {
+			return true
+		}
+	}
+	parent.SendSignal(info)
+	return reap
+}
+
+// childInfo is SIGCHLD's siginfo for an ended process.
+func (p *Process) childInfo() SignalInfo {
+	u := p.Usage()
+	info := SignalInfo{Signo: int32(unix.SIGCHLD), PID: p.pid, Code: cldExited, Status: int32(p.status >> 8 & 0xff),
+		UTime: u.User / tickNS, STime: u.System / tickNS}
+	if sig := p.status & 0x7f; sig != 0 {
+		info.Code, info.Status = cldKilled, int32(sig)
+	}
+	return info
+}
+
+// reap forgets a zombie. Called with tree held.
+func (k *Kernel) reap(p *Process) {
+	p.reaped = true
+	if k.procs[p.pid] == p {
+		delete(k.procs, p.pid)
+	}
+	if p.parent != nil {
+		delete(p.parent.children, p)
+	}
+}
+
+// reportStop tells the parent that p has stopped.
+func (k *Kernel) reportStop(p *Process, sig int32) {
+	k.tree.Lock()
+	p.stopReport = uint32(sig)<<8 | 0x7f
+	p.contReport = false
+	parent := p.parent
+	k.tree.Unlock()
+	k.jobControl(p, parent, cldStopped, sig)
+}
+
+// reportCont tells it that p goes on.
+func (k *Kernel) reportCont(p *Process) {
+	k.tree.Lock()
+	p.stopReport = 0
+	p.contReport = true
+	parent := p.parent
+	k.tree.Unlock()
+	k.jobControl(p, parent, cldContinued, int32(unix.SIGCONT))
+}
+
+func (k *Kernel) jobControl(p, parent *Process, code, status int32) {
+	if parent == nil {
+		return
+	}
+	if a := parent.hand.get(int32(unix.SIGCHLD)); a.Handler != sigIgnore && a.Flags&SANoCldStop == 0 {
+		u := p.Usage()
+		parent.SendSignal(SignalInfo{Signo: int32(unix.SIGCHLD), Code: code, PID: p.pid, Status: status,
+			UTime: u.User / tickNS, STime: u.System / tickNS})
+	}
+	parent.childEvents.Notify(waiter.ReadableEvents)
+}
+
+// orphaned says that nobody in p's session could continue a stopped group (POSIX
+// 3.264), so that terminal stops are ignored.
+func (k *Kernel) orphaned(p *Process) bool {
+	if !k.tree.TryRLock() {
+		return false
+	}
+	defer k.tree.RUnlock()
+	for _, m := range k.procs {
+		if m.pgid == p.pgid && !m.zombie && m.parent != nil && m.parent.pgid != p.pgid && m.parent.sid == p.sid {
+			return false
+		}
+	}
+	return true
+}
+
+// releaseFutexes is mm_release: the robust list and the word that joiners wait for.
+func (t *Thread) releaseFutexes() {
+	t.walkRobust()
+	if t.clearTID != 0 && t.space != nil && t.process.spaceShared(t) {
+		var zero [4]byte
+		if t.CopyOut(t.clearTID, zero[:]) == nil {
+			_, _ = t.FutexWake(t.clearTID, true, 1, ^uint32(0))
+		}
+	}
+	t.clearTID, t.robust = 0, 0
+}
+
+// spaceShared says whether anyone else could look at t's memory.
+func (p *Process) spaceShared(t *Thread) bool {
+	return p.NumThreads() > 1 || t.vfork != nil
+}
+
+// SetClearTID is set_tid_address.
+func (t *Thread) SetClearTID(a hal.UserAddr) { t.clearTID = a }
+
+// KillSiblings ends every other thread of the process and waits until they are gone
+// (execve). EAGAIN: another thread does the same, or the process is ending.
+func (t *Thread) KillSiblings() error {
+	p, k := t.process, t.k
+	p.mu.Lock()
+	if p.exitFlag || p.execing != nil {
+		p.mu.Unlock()
+		return unix.EAGAIN
+	}
+	p.execing = t
+	for o := p.threads; o != nil; o = o.sibling {
+		if o != t {
+			o.notify(fKill)
+		}
+	}
+	for p.nthreads > 1 {
+		p.mu.Unlock()
+		k.Sched.block(t, fEvent)
+		t.flags.And(^fEvent)
+		p.mu.Lock()
+	}
+	p.leader, p.execing = t, nil
+	p.mu.Unlock()
+	k.tree.Lock()
+	if tid := t.TID(); tid != p.pid {
+		delete(k.threads, tid)
+		t.tid.Store(p.pid)
+		k.threads[p.pid] = t
+	}
+	k.tree.Unlock()
+	return nil
+}

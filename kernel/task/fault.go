@@ -1,0 +1,247 @@
+package task
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+)
+
+// trapInfo is the last exception, for sigcontext (thread.trap_nr and its kin).
+type trapInfo struct{ nr, err, cr2 uint64 }
+
+// si_codes of faults (asm-generic/siginfo.h).
+const (
+	illIllOpn  = 2
+	fpeIntDiv  = 1
+	fpeFltDiv  = 3
+	fpeFltOvf  = 4
+	fpeFltUnd  = 5
+	fpeFltRes  = 6
+	fpeFltInv  = 7
+	segvMapErr = 1
+	busAdrAln  = 1
+	trapBrkpt  = 1
+	trapTrace  = 2
+)
+
+// exception serves what the program did: page faults are resolved, the rest becomes
+// the signal that Linux sends (arch/x86/kernel/traps.c).
+func (t *Thread) exception() {
+	start := t.k.M.Nanotime()
+	t.Ctx.OrigRAX = ^uint64(0)
+	e := &t.Ctx.Exit
+	if e.Vector == hal.VectorPF {
+		t.pageFault(e)
+	} else {
+		t.trap = trapInfo{nr: uint64(e.Vector), err: e.Error, cr2: t.trap.cr2}
+		if info, ok := t.trapSignal(e); ok {
+			t.force(info)
+		}
+	}
+	t.sysTime.Add(t.k.M.Nanotime() - start)
+}
+
+func (t *Thread) pageFault(e *hal.Exit) {
+	access := hal.ProtRead
+	switch {
+	case e.Error&hal.PFFetch != 0:
+		access = hal.ProtExec
+	case e.Error&hal.PFWrite != 0:
+		access = hal.ProtWrite
+	}
+	t.minFlt.Add(1)
+	err := error(&mm.FaultError{Signal: int(unix.SIGSEGV), Code: segvMapErr, Addr: hal.UserAddr(e.Addr)})
+	code := e.Error
+	if e.Addr < uint64(hal.UserTop) {
+		err = t.space.HandleFault(t, hal.UserAddr(e.Addr), access)
+	} else {
+		code |= hal.PFPresent // Linux hides whether the kernel's half is mapped
+	}
+	if err == nil {
+		return
+	}
+	t.trap = trapInfo{nr: hal.VectorPF, err: code | hal.PFUser, cr2: e.Addr}
+	var f *mm.FaultError
+	if errors.As(err, &f) {
+		t.force(SignalInfo{Signo: int32(f.Signal), Code: int32(f.Code), Addr: uint64(f.Addr)})
+		return
+	}
+	if t.flags.Load()&fKill != 0 {
+		return // the OOM killer chose this one
+	}
+	if err == unix.ENOMEM {
+		t.k.oomKill(t.space)
+		return
+	}
+	// An I/O error under a mapping.
+	t.force(SignalInfo{Signo: int32(unix.SIGBUS), Code: 2 /* BUS_ADRERR */, Addr: e.Addr})
+}
+
+// trapSignal maps a vector; false where nothing is to be sent.
+func (t *Thread) trapSignal(e *hal.Exit) (SignalInfo, bool) {
+	rip := t.Ctx.RIP
+	mk := func(s unix.Signal, code int32, addr uint64) (SignalInfo, bool) {
+		return SignalInfo{Signo: int32(s), Code: code, Addr: addr}, true
+	}
+	switch e.Vector {
+	case hal.VectorDE:
+		return mk(unix.SIGFPE, fpeIntDiv, rip)
+	case hal.VectorDB:
+		code := int32(trapTrace)
+		if t.Ctx.RFLAGS&flagTF == 0 {
+			code = trapBrkpt
+		}
+		return mk(unix.SIGTRAP, code, rip)
+	case hal.VectorBP:
+		return mk(unix.SIGTRAP, SIKernel, 0)
+	case hal.VectorUD:
+		return mk(unix.SIGILL, illIllOpn, rip)
+	case 11, hal.VectorSS: // segment not present, stack fault
+		return mk(unix.SIGBUS, SIKernel, 0)
+	case hal.VectorAC:
+		return mk(unix.SIGBUS, busAdrAln, 0)
+	case hal.VectorMF, hal.VectorXM:
+		code := t.fpCode(e.Vector)
+		if code == 0 {
+			return SignalInfo{}, false
+		}
+		return mk(unix.SIGFPE, code, rip)
+	}
+	return mk(unix.SIGSEGV, SIKernel, 0)
+}
+
+// fpCode says which floating point exception it was (fpu__exception_code). The status
+// words lie where FXSAVE puts them (SDM 1 table 10-2).
+func (t *Thread) fpCode(vector uint8) int32 {
+	fp := t.Ctx.FP
+	var err uint32
+	if vector == hal.VectorMF {
+		cwd, swd := binary.LittleEndian.Uint16(fp[0:]), binary.LittleEndian.Uint16(fp[2:])
+		err = uint32(swd &^ cwd)
+	} else {
+		mxcsr := binary.LittleEndian.Uint32(fp[24:])
+		err = ^(mxcsr >> 7) & mxcsr
+	}
+	switch {
+	case err&1 != 0:
+		return fpeFltInv
+	case err&4 != 0:
+		return fpeFltDiv
+	case err&8 != 0:
+		return fpeFltOvf
+	case err&0x12 != 0:
+		return fpeFltUnd
+	case err&0x20 != 0:
+		return fpeFltRes
+	}
+	return 0
+}
+
+// oomKill ends the process that could not get a page, with a line that names it.
+func (k *Kernel) oomKill(s *mm.Space) {
+	var victim *Process
+	k.tree.RLock()
+	for _, p := range k.procs {
+		if !p.zombie && p.Space() == s {
+			victim = p
+			break
+		}
+	}
+	k.tree.RUnlock()
+	if victim == nil {
+		return
+	}
+	victim.mu.Lock()
+	dying, l := victim.exitFlag, victim.leader
+	victim.mu.Unlock()
+	if dying {
+		return
+	}
+	name := "?"
+	if l != nil {
+		name = l.Name()
+	}
+	st := k.M.MemStats()
+	k.Log("error", "out of memory: killed process %d (%s), %d MB resident; %d of %d MB free. Give the machine more memory.",
+		victim.pid, name, s.Resident()>>8, st.FreePages>>8, st.TotalPages>>8)
+	victim.SendSignal(SignalInfo{Signo: int32(unix.SIGKILL), Code: SIKernel})
+}
+
+// reportDeath writes the one report of a program that dies of a signal in its own
+// code: what, where, with which instruction, in which mapping.
+func (t *Thread) reportDeath(info *SignalInfo) {
+	var b strings.Builder
+	r := &t.Ctx.Regs
+	fmt.Fprintf(&b, "%s[%d] killed by %s (%s) in thread %q (%d)", t.process.commName(), t.process.pid,
+		unix.SignalName(unix.Signal(info.Signo)), unix.Signal(info.Signo), t.Name(), t.TID())
+	b.WriteString(t.describeCause(info))
+	fmt.Fprintf(&b, "\n  at rip %#x in %s, code %s", r.RIP, t.where(r.RIP), t.codeAt(r.RIP))
+	fmt.Fprintf(&b, "\n  rsp %#x in %s", r.RSP, t.where(r.RSP))
+	fmt.Fprintf(&b, "\n  rax %#x rbx %#x rcx %#x rdx %#x rsi %#x rdi %#x rbp %#x", r.RAX, r.RBX, r.RCX, r.RDX, r.RSI, r.RDI, r.RBP)
+	fmt.Fprintf(&b, "\n  r8 %#x r9 %#x r10 %#x r11 %#x r12 %#x r13 %#x r14 %#x r15 %#x", r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15)
+	t.k.Log("error", "%s", b.String())
+}
+
+func (p *Process) commName() string {
+	if l := p.Leader(); l != nil {
+		return l.Name()
+	}
+	return "?"
+}
+
+// describeCause is the part after the signal's name: the address of a fault, or who
+// sent it.
+func (t *Thread) describeCause(info *SignalInfo) string {
+	switch {
+	case info.Code <= 0:
+		return fmt.Sprintf(", sent by process %d", info.PID)
+	case t.trap.nr == hal.VectorPF && (info.Signo == int32(unix.SIGSEGV) || info.Signo == int32(unix.SIGBUS)):
+		what := "reading"
+		if t.trap.err&hal.PFFetch != 0 {
+			what = "executing"
+		} else if t.trap.err&hal.PFWrite != 0 {
+			what = "writing"
+		}
+		return fmt.Sprintf(" %s address %#x, %s", what, info.Addr, t.where(info.Addr))
+	case t.trap.nr == hal.VectorGP:
+		return fmt.Sprintf(": general protection (error code %#x): a privileged instruction or a wild address", t.trap.err)
+	}
+	return fmt.Sprintf(": exception %d", t.trap.nr)
+}
+
+// where names the mapping that holds addr and the offset in it.
+func (t *Thread) where(addr uint64) string {
+	v, ok := t.space.Find(hal.UserAddr(addr))
+	if !ok {
+		return "no mapping"
+	}
+	name := v.Name
+	if name == "" {
+		name = "anonymous memory"
+	}
+	prot := []byte("---")
+	for i, c := range "rwx" {
+		if v.Prot>>i&1 != 0 {
+			prot[i] = byte(c)
+		}
+	}
+	return fmt.Sprintf("%s+%#x (%s)", name, int64(addr-uint64(v.Start))+v.Offset, prot)
+}
+
+func (t *Thread) codeAt(rip uint64) string {
+	var code [16]byte
+	if rip >= uint64(hal.UserTop) {
+		return "(not readable)"
+	}
+	n, _ := t.space.HW.CopyIn(code[:], hal.UserAddr(rip))
+	if n == 0 {
+		return "(not readable)"
+	}
+	return fmt.Sprintf("% x", code[:n])
+}

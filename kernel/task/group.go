@@ -1,0 +1,179 @@
+package task
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// schedPolicy is what sched_setscheduler and setpriority set. The scheduler is first
+// come, first served; the values are kept for those who ask.
+type schedPolicy struct {
+	policy, priority, nice int32
+	resetOnFork            bool
+}
+
+// Policy, SetPolicy and Nice keep the scheduling attributes of a thread.
+func (t *Thread) Policy() (policy, priority int32, resetOnFork bool) {
+	t.process.mu.Lock()
+	defer t.process.mu.Unlock()
+	return t.policy.policy, t.policy.priority, t.policy.resetOnFork
+}
+
+// SetPolicy replaces policy and priority.
+func (t *Thread) SetPolicy(policy, priority int32, resetOnFork bool) {
+	t.process.mu.Lock()
+	defer t.process.mu.Unlock()
+	t.policy.policy, t.policy.priority, t.policy.resetOnFork = policy, priority, resetOnFork
+}
+
+// Nice is -20 to 19.
+func (t *Thread) Nice() int32 {
+	t.process.mu.Lock()
+	defer t.process.mu.Unlock()
+	return t.policy.nice
+}
+
+// SetNice replaces it.
+func (t *Thread) SetNice(n int32) {
+	t.process.mu.Lock()
+	defer t.process.mu.Unlock()
+	t.policy.nice = n
+}
+
+// rseqState is what rseq(2) registered.
+type rseqState struct {
+	addr uint64
+	size uint32
+	sig  uint32
+	cpu  int32
+}
+
+// SetPGID is setpgid. ESRCH: not the caller or a child; EACCES: the child has exec'ed
+// (not tracked: allowed); EPERM: session leader, other session, no such group.
+func (t *Thread) SetPGID(pid, pgid int32) error {
+	k, own := t.k, t.process
+	if pgid < 0 {
+		return unix.EINVAL
+	}
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	p := own
+	if pid != 0 && pid != own.pid {
+		p = k.procs[pid]
+		if p == nil || p.parent != own {
+			return unix.ESRCH
+		}
+		if p.sid != own.sid {
+			return unix.EPERM
+		}
+	}
+	if pgid == 0 {
+		pgid = p.pid
+	}
+	if p.sid == p.pid {
+		return unix.EPERM
+	}
+	if pgid != p.pid {
+		ok := false
+		for _, o := range k.procs {
+			ok = ok || o.pgid == pgid && o.sid == own.sid
+		}
+		if !ok {
+			return unix.EPERM
+		}
+	}
+	p.pgid = pgid
+	return nil
+}
+
+// SetSID is setsid: EPERM if the caller leads a group.
+func (t *Thread) SetSID() (int32, error) {
+	k, p := t.k, t.process
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	for _, o := range k.procs {
+		if o.pgid == p.pid {
+			return 0, unix.EPERM
+		}
+	}
+	p.pgid, p.sid, p.hasTTY = p.pid, p.pid, false
+	return p.pid, nil
+}
+
+// Group lists the live processes of a group.
+func (k *Kernel) Group(pgid int32) (out []*Process) {
+	k.tree.RLock()
+	defer k.tree.RUnlock()
+	for _, p := range k.procs {
+		if p.pgid == pgid {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// SetSubreaper and Subreaper are PR_SET_CHILD_SUBREAPER.
+func (p *Process) SetSubreaper(on bool) { p.k.tree.Lock(); p.subreaper = on; p.k.tree.Unlock() }
+func (p *Process) Subreaper() bool      { p.k.tree.RLock(); defer p.k.tree.RUnlock(); return p.subreaper }
+
+// Dumpable, OOMAdj and Personality are plain attributes of a process.
+func (p *Process) Dumpable() int32         { return p.dumpable.Load() }
+func (p *Process) SetDumpable(v int32)     { p.dumpable.Store(v) }
+func (p *Process) OOMAdj() int32           { return p.oomAdj.Load() }
+func (p *Process) SetOOMAdj(v int32)       { p.oomAdj.Store(v) }
+func (p *Process) Personality() uint32     { return p.personality.Load() }
+func (p *Process) SetPersonality(v uint32) { p.personality.Store(v) }
+
+// PDeathSig is PR_SET_PDEATHSIG's signal.
+func (t *Thread) PDeathSig() int32 {
+	t.process.mu.Lock()
+	defer t.process.mu.Unlock()
+	return t.pdeathsig
+}
+
+// SetPDeathSig replaces it; 0: none.
+func (t *Thread) SetPDeathSig(sig int32) {
+	t.process.mu.Lock()
+	t.pdeathsig = sig
+	t.process.mu.Unlock()
+}
+
+// TimerSlack is PR_SET_TIMERSLACK's value: kept, timers are exact.
+func (t *Thread) TimerSlack() int64     { return t.timerSlack }
+func (t *Thread) SetTimerSlack(n int64) { t.timerSlack = n }
+
+// SigTimedWait takes a pending signal of set, or waits for one until the deadline.
+// EAGAIN: none came; EINTR: another signal did. See sigtimedwait(2).
+func (t *Thread) SigTimedWait(set SigSet, deadline int64) (SignalInfo, error) {
+	p := t.process
+	set &^= sigUnmaskable
+	p.mu.Lock()
+	if info, ok := t.dequeue(set); ok || deadline == 0 {
+		t.recalc()
+		p.mu.Unlock()
+		if !ok {
+			return info, unix.EAGAIN
+		}
+		return info, nil
+	}
+	// While it waits the signals count as unblocked, so that senders wake it; they
+	// stay blocked for their default actions (Linux' real_blocked).
+	t.waitingIn = set
+	old := t.mask
+	t.mask &^= set
+	t.recalc()
+	p.mu.Unlock()
+	r := t.Sleep(deadline)
+	p.mu.Lock()
+	t.waitingIn = 0
+	t.mask = old
+	info, ok := t.dequeue(set)
+	t.recalc()
+	p.mu.Unlock()
+	switch {
+	case ok:
+		return info, nil
+	case r.Err() == unix.ETIMEDOUT:
+		return info, unix.EAGAIN
+	}
+	return info, unix.EINTR
+}

@@ -1,0 +1,328 @@
+package task
+
+import (
+	"path"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/timer"
+)
+
+// pidMax is kernel.pid_max.
+const pidMax = 32768
+
+// threadCost is what a thread is charged to the kernel-heap budget: its goroutine's
+// stack, Thread and vector state, in bytes.
+const threadCost = 16 << 10
+
+// Process is a thread group.
+type Process struct {
+	k   *Kernel
+	pid int32 // the leader's TID
+
+	// Under Kernel.tree.
+	parent     *Process
+	children   map[*Process]struct{}
+	pgid, sid  int32
+	zombie     bool
+	reaped     bool
+	status     uint32 // wait status once a zombie
+	exitSignal int32  // what the parent gets, 0: nothing
+	subreaper  bool
+	stopReport uint32 // status not yet waited for: stopped
+	contReport bool
+	hasTTY     bool
+
+	// childEvents wakes parents in wait4; procEvents wakes pidfd pollers.
+	childEvents waiter.Queue
+	ExitEvents  waiter.Queue
+
+	mu       sync.Mutex
+	leader   *Thread
+	threads  *Thread // list through Thread.sibling
+	nthreads int
+	exitFlag bool // group exit has begun
+	exitCode uint32
+	execing  *Thread // de-thread in progress: every other thread ends
+	pending  sigQueue
+	hand     *sigHand
+	limits   [NumLimits]Rlimit
+	stopSig  int32 // group stop in force or being entered
+	stopped  int   // threads parked for it
+	itimers  [3]itimer
+	posix    posixTimers
+	cpuLimit timer.Timer
+
+	sigChildren waiter.Queue // signalfd and sigtimedwait pollers
+	image       atomic.Pointer[Image]
+	dumpable    atomic.Int32
+	oomAdj      atomic.Int32
+	personality atomic.Uint32
+
+	startTime                         int64 // Nanotime
+	cpuTime                           atomic.Int64
+	deadSys                           atomic.Int64 // system time of ended threads
+	deadMinFlt, deadMajFlt            atomic.Uint64
+	deadVol, deadInvol                atomic.Uint64
+	childUser, childSys               atomic.Int64 // of children waited for
+	childMinFlt, childMajFlt          atomic.Uint64
+	childVol, childInvol, childMaxRSS atomic.Uint64
+	maxRSS                            atomic.Int64 // pages
+}
+
+// PID is the process's number.
+func (p *Process) PID() int32 { return p.pid }
+
+// Leader is the thread whose TID is the PID.
+func (p *Process) Leader() *Thread { p.mu.Lock(); defer p.mu.Unlock(); return p.leader }
+
+// Image describes the running program; nil for a process that has ended.
+func (p *Process) Image() *Image { return p.image.Load() }
+
+// Space is the address space, nil once the process has ended.
+func (p *Process) Space() *mm.Space {
+	if img := p.image.Load(); img != nil {
+		return img.Space
+	}
+	return nil
+}
+
+// Threads are those that have not ended.
+func (p *Process) Threads() []*Thread {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]*Thread, 0, p.nthreads)
+	for t := p.threads; t != nil; t = t.sibling {
+		out = append(out, t)
+	}
+	return out
+}
+
+// NumThreads counts them.
+func (p *Process) NumThreads() int { p.mu.Lock(); defer p.mu.Unlock(); return p.nthreads }
+
+// PPID is the parent's PID, 0 for process 1.
+func (p *Process) PPID() int32 {
+	p.k.tree.RLock()
+	defer p.k.tree.RUnlock()
+	if p.parent == nil {
+		return 0
+	}
+	return p.parent.pid
+}
+
+// PGID and SID are the process group and session.
+func (p *Process) PGID() int32 { p.k.tree.RLock(); defer p.k.tree.RUnlock(); return p.pgid }
+func (p *Process) SID() int32  { p.k.tree.RLock(); defer p.k.tree.RUnlock(); return p.sid }
+
+// State is the letter of /proc/pid/stat: R, S, T or Z.
+func (p *Process) State() byte {
+	p.k.tree.RLock()
+	zombie := p.zombie
+	p.k.tree.RUnlock()
+	if zombie {
+		return 'Z'
+	}
+	p.mu.Lock()
+	l, stopped := p.leader, p.stopSig != 0 && p.stopped > 0
+	p.mu.Unlock()
+	switch {
+	case stopped:
+		return 'T'
+	case l == nil:
+		return 'Z'
+	}
+	return l.State()
+}
+
+// State is the letter of /proc/pid/task/tid/stat.
+func (t *Thread) State() byte {
+	switch t.state.Load() {
+	case stateBlocked:
+		return 'S'
+	case stateDead:
+		return 'Z'
+	}
+	return 'R'
+}
+
+// Process finds a live or zombie process, nil if there is none.
+func (k *Kernel) Process(pid int32) *Process {
+	k.tree.RLock()
+	defer k.tree.RUnlock()
+	return k.procs[pid]
+}
+
+// Thread finds a live thread.
+func (k *Kernel) Thread(tid int32) *Thread {
+	k.tree.RLock()
+	defer k.tree.RUnlock()
+	return k.threads[tid]
+}
+
+// Init is process 1, nil before Start.
+func (k *Kernel) Init() *Process { k.tree.RLock(); defer k.tree.RUnlock(); return k.init }
+
+// Processes lists all, zombies included, in no order.
+func (k *Kernel) Processes() []*Process {
+	k.tree.RLock()
+	defer k.tree.RUnlock()
+	out := make([]*Process, 0, len(k.procs))
+	for _, p := range k.procs {
+		out = append(out, p)
+	}
+	return out
+}
+
+// Counts are for sysinfo and /proc/stat: threads alive, forks since boot, the last PID.
+func (k *Kernel) Counts() (threads int, forks uint64, last int32) {
+	k.tree.RLock()
+	defer k.tree.RUnlock()
+	return len(k.threads), k.forks.Load(), k.lastPID
+}
+
+// MaxThreads is kernel.threads-max as Linux computes it: an eighth of memory in
+// stacks of 16 KB, and never beyond the budget for kernel memory.
+func (k *Kernel) MaxThreads() uint64 {
+	if k.Mem == nil {
+		return 1024
+	}
+	n := k.Mem.TotalPages() * hal.PageSize / 8 / (16 << 10)
+	return max(64, min(n, pidMax-1))
+}
+
+// allocPID gives the next free number. Called with tree held.
+func (k *Kernel) allocPID() int32 {
+	for range pidMax {
+		if k.lastPID++; k.lastPID >= pidMax {
+			k.lastPID = 300 // RESERVED_PIDS
+		}
+		id := k.lastPID
+		if k.threads[id] == nil && k.procs[id] == nil && !k.groupExists(id) {
+			return id
+		}
+	}
+	return 0
+}
+
+// groupExists says whether id names a process group or session: such a number must
+// not become a PID. Called with tree held.
+func (k *Kernel) groupExists(id int32) bool {
+	for _, p := range k.procs {
+		if p.pgid == id || p.sid == id {
+			return true
+		}
+	}
+	return false
+}
+
+// newThread makes a thread without a number. EAGAIN: over the kernel-heap budget.
+func (k *Kernel) newThread(p *Process, s *mm.Space) (*Thread, error) {
+	if k.Mem != nil && !k.Mem.Budget().Charge(threadCost) {
+		return nil, unix.EAGAIN
+	}
+	t := &Thread{k: k, process: p, space: s, hw: s.HW, park: make(chan struct{}, 1),
+		affinity: k.Sched.AllCPUs(), startTime: k.M.Nanotime(), timerSlack: 50000}
+	t.Ctx = k.M.NewCtx()
+	t.timer.Init(func() { t.notify(fTimeout) })
+	t.rseq.cpu = -1
+	return t, nil
+}
+
+// dropThread undoes newThread.
+func (k *Kernel) dropThread(t *Thread) {
+	k.M.FreeCtx(t.Ctx)
+	if k.Mem != nil {
+		k.Mem.Budget().Uncharge(threadCost)
+	}
+}
+
+// Start makes process 1 (or, later, another child of none) and lets it run.
+func (k *Kernel) Start(a StartArgs) (*Process, error) {
+	p := &Process{k: k, children: map[*Process]struct{}{}, hand: newSigHand(),
+		limits: defaultLimits(k.MaxThreads() / 2), startTime: k.M.Nanotime(), exitSignal: int32(unix.SIGCHLD)}
+	p.init()
+	for r, l := range a.Limits {
+		if r >= 0 && r < NumLimits {
+			p.limits[r] = l
+		}
+	}
+	if l := &p.limits[RlimitNofile]; l.Cur > MaxNofile || l.Max > MaxNofile {
+		l.Cur, l.Max = min(l.Cur, MaxNofile), min(l.Max, MaxNofile)
+	}
+	t, err := k.newThread(p, a.Image.Space)
+	if err != nil {
+		return nil, err
+	}
+	creds := a.Creds
+	if creds == nil {
+		creds = vfs.RootCreds()
+	}
+	t.creds.Store(creds)
+	t.fds.Store(a.FDs)
+	t.fs.Store(a.FS)
+	if a.FDs != nil {
+		a.FDs.SetMax(int(p.limits[RlimitNofile].Cur))
+	}
+	k.tree.Lock()
+	id := k.allocPID()
+	p.pid, p.pgid, p.sid = id, id, id
+	t.tid.Store(id)
+	k.procs[id], k.threads[id] = p, t
+	if k.init == nil {
+		k.init = p
+	}
+	p.leader, p.threads, p.nthreads = t, t, 1
+	k.tree.Unlock()
+	t.setImage(a.Image)
+	p.armCPULimit()
+	k.spawn(t)
+	return p, nil
+}
+
+func (p *Process) init() {
+	p.dumpable.Store(1)
+	for i := range p.itimers {
+		p.itimers[i].init(p, i)
+	}
+	p.cpuLimit.Init(p.cpuLimitFired)
+}
+
+// spawn starts a thread's goroutine.
+func (k *Kernel) spawn(t *Thread) {
+	k.forks.Add(1)
+	t.state.Store(stateBlocked)
+	go t.run()
+	k.Sched.start(t)
+}
+
+// setImage makes img the program of t's process and sets t's registers to its entry,
+// as ELF_PLAT_INIT and start_thread do: everything else is zero.
+func (t *Thread) setImage(img Image) {
+	p := t.process
+	t.space, t.hw = img.Space, img.Space.HW
+	img.Space.SetLimits(p.memLimits())
+	t.SetName(path.Base(img.Name))
+	c := t.Ctx
+	c.Regs = hal.Regs{RIP: uint64(img.Entry), RSP: uint64(img.SP), CS: userCS, SS: userSS, RFLAGS: flagIF | flagFixed}
+	copy(c.FP, t.k.initFP)
+	clear(c.FP[min(len(c.FP), len(t.k.initFP)):])
+	p.image.Store(&img)
+}
+
+// Selectors and flags of a 64-bit program, as Linux has them (asm/segment.h).
+const (
+	userCS    = 0x33
+	userSS    = 0x2b
+	flagFixed = 1 << 1
+	flagTF    = 1 << 8
+	flagIF    = 1 << 9
+	flagDF    = 1 << 10
+	flagRF    = 1 << 16
+)

@@ -1,0 +1,371 @@
+package task
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+)
+
+// AltStack is stack_t.
+type AltStack struct {
+	SP    uint64
+	Flags uint32
+	Size  uint64
+}
+
+// Alternate stack flags (uapi/linux/signal.h) and its least size.
+const (
+	SSOnStack    = 1
+	SSDisable    = 2
+	SSAutoDisarm = 1 << 31
+	minSigStack  = 2048
+)
+
+// Layout of struct rt_sigframe and what is in it, in bytes (arch/x86/include/asm/sigframe.h,
+// uapi/asm/sigcontext.h, uapi/asm/ucontext.h). The frame is pretcode, ucontext, siginfo;
+// the vector state lies above it, 64-byte aligned.
+const (
+	frameUC      = 8
+	ucLink       = 8
+	ucStack      = 16
+	ucMContext   = 40
+	ucSigMask    = ucMContext + 256
+	ucSize       = ucSigMask + 8
+	frameInfo    = frameUC + ucSize
+	siginfoSize  = 128
+	frameSize    = frameInfo + siginfoSize
+	mcErr        = 152
+	mcTrapNo     = 160
+	mcOldMask    = 168
+	mcCR2        = 176
+	mcFPState    = 184
+	ucFPXState   = 1
+	ucSSContext  = 2
+	ucStrictSS   = 4
+	redZone      = 128
+	fpMagic1     = 0x46505853
+	fpMagic2     = 0x46505845
+	fpSWReserved = 464 // struct _fpx_sw_bytes
+	fxsaveSize   = 512
+)
+
+// flagsUser is what rt_sigreturn may change in RFLAGS (FIX_EFLAGS): AC OF DF TF SF ZF AF PF CF RF.
+const flagsUser = 1<<18 | 1<<11 | flagDF | flagTF | 1<<7 | 1<<6 | 1<<4 | 1<<2 | 1<<0 | flagRF
+
+// regOrder is struct sigcontext's order of the general registers.
+func regOrder(r *hal.Regs) [18]*uint64 {
+	return [18]*uint64{&r.R8, &r.R9, &r.R10, &r.R11, &r.R12, &r.R13, &r.R14, &r.R15, &r.RDI, &r.RSI,
+		&r.RBP, &r.RBX, &r.RDX, &r.RAX, &r.RCX, &r.RSP, &r.RIP, &r.RFLAGS}
+}
+
+// onAltStack says whether sp lies in the alternate stack (and it is one that stays
+// armed while in use).
+func (t *Thread) onAltStack(sp uint64) bool {
+	a := &t.altStack
+	return a.Flags&SSAutoDisarm == 0 && sp > a.SP && sp-a.SP <= a.Size
+}
+
+// AltStack is sigaltstack's answer for the stack pointer sp.
+func (t *Thread) AltStack(sp uint64) AltStack {
+	a := t.altStack
+	switch {
+	case a.Size == 0:
+		return AltStack{Flags: SSDisable}
+	case t.onAltStack(sp):
+		a.Flags |= SSOnStack
+	}
+	return a
+}
+
+// SetAltStack is sigaltstack's other half. EPERM: it is in use; EINVAL: flags; ENOMEM:
+// too small.
+func (t *Thread) SetAltStack(a AltStack) error {
+	if t.onAltStack(t.Ctx.RSP) {
+		return unix.EPERM
+	}
+	mode := a.Flags &^ SSAutoDisarm
+	if mode != SSDisable && mode != SSOnStack && mode != 0 {
+		return unix.EINVAL
+	}
+	if mode == SSDisable {
+		t.altStack = AltStack{Flags: a.Flags}
+		return nil
+	}
+	if a.Size < minSigStack {
+		return unix.ENOMEM
+	}
+	t.altStack = a
+	return nil
+}
+
+// deliver runs act for info: the handler's frame goes on the stack and the registers
+// point to the handler. A frame that cannot be written is SIGSEGV.
+func (t *Thread) deliver(info *SignalInfo, act *SigAction) {
+	t.interrupted(act)
+	old := t.mask
+	if t.restore {
+		old = t.savedMask
+	}
+	if !t.pushFrame(info, act, old) {
+		t.restore = false
+		t.forceSegv(info.Signo)
+		return
+	}
+	t.restore = false
+	m := t.mask | act.Mask
+	if act.Flags&SANoDefer == 0 {
+		m |= Set(info.Signo)
+	}
+	t.SetMask(m)
+}
+
+// fpFrameSize is the bytes of vector state in a frame.
+func (t *Thread) fpFrameSize() uint64 {
+	n := uint64(len(t.Ctx.FP))
+	if t.k.M.Features().XSAVE {
+		n += 4 // FP_XSTATE_MAGIC2
+	}
+	return n
+}
+
+// MinSigStack is AT_MINSIGSTKSZ: the largest frame with its alignment.
+func (k *Kernel) MinSigStack() uint64 {
+	return (frameSize + uint64(k.M.Features().FPSize) + 4 + redZone + 64 + 15) &^ 15
+}
+
+// pushFrame is Linux' x64_setup_rt_frame.
+func (t *Thread) pushFrame(info *SignalInfo, act *SigAction, mask SigSet) bool {
+	if act.Flags&SARestorer == 0 {
+		return false
+	}
+	r := &t.Ctx.Regs
+	sp := r.RSP - redZone
+	entering := false
+	nested := t.onAltStack(r.RSP)
+	if act.Flags&SAOnStack != 0 && !nested && t.altStack.Size != 0 {
+		sp = t.altStack.SP + t.altStack.Size
+		entering = true
+	}
+	fpAddr := (sp - t.fpFrameSize()) &^ 63
+	at := ((fpAddr - frameSize) &^ 15) - 8
+	if (nested || entering) && t.altStack.Size != 0 && t.altStack.Flags&SSAutoDisarm == 0 || entering {
+		if at < t.altStack.SP || at > t.altStack.SP+t.altStack.Size {
+			return false // overflow of the alternate stack
+		}
+	}
+	if at >= uint64(hal.UserTop) || fpAddr >= uint64(hal.UserTop) {
+		return false
+	}
+	if !t.pushFP(fpAddr) {
+		return false
+	}
+	var f [frameSize]byte
+	le := binary.LittleEndian
+	le.PutUint64(f[0:], act.Restorer)
+	uc := f[frameUC:]
+	flags := uint64(ucSSContext | ucStrictSS)
+	if t.k.M.Features().XSAVE {
+		flags |= ucFPXState
+	}
+	le.PutUint64(uc, flags)
+	a := t.AltStack(r.RSP)
+	le.PutUint64(uc[ucStack:], a.SP)
+	le.PutUint32(uc[ucStack+8:], a.Flags)
+	le.PutUint64(uc[ucStack+16:], a.Size)
+	mc := uc[ucMContext:]
+	for i, p := range regOrder(r) {
+		le.PutUint64(mc[i*8:], *p)
+	}
+	le.PutUint16(mc[144:], userCS)
+	le.PutUint16(mc[150:], userSS)
+	le.PutUint64(mc[mcErr:], t.trap.err)
+	le.PutUint64(mc[mcTrapNo:], t.trap.nr)
+	le.PutUint64(mc[mcOldMask:], uint64(mask))
+	le.PutUint64(mc[mcCR2:], t.trap.cr2)
+	le.PutUint64(mc[mcFPState:], fpAddr)
+	le.PutUint64(uc[ucSigMask:], uint64(mask))
+	info.put(f[frameInfo:])
+	if t.CopyOut(hal.UserAddr(at), f[:]) != nil {
+		return false
+	}
+	if t.altStack.Flags&SSAutoDisarm != 0 {
+		t.altStack = AltStack{Flags: SSDisable}
+	}
+	r.RDI, r.RAX = uint64(info.Signo), 0
+	r.RSI, r.RDX = at+frameInfo, at+frameUC
+	r.RSP, r.RIP = at, act.Handler
+	r.RFLAGS &^= flagDF | flagRF | flagTF
+	t.checkRIP()
+	return true
+}
+
+// checkRIP keeps the base from returning to an address that cannot be ring 3's: the
+// program gets what the jump would have given it.
+func (t *Thread) checkRIP() {
+	if t.Ctx.RIP >= uint64(hal.UserTop) {
+		t.trap = trapInfo{nr: hal.VectorGP}
+		addr := t.Ctx.RIP
+		t.Ctx.RIP = 0
+		t.force(SignalInfo{Signo: int32(unix.SIGSEGV), Code: SIKernel, Addr: addr})
+	}
+}
+
+// pushFP writes the vector state with the marks by which user code finds its size
+// (struct _fpx_sw_bytes).
+func (t *Thread) pushFP(at uint64) bool {
+	fp := t.Ctx.FP
+	if !t.k.M.Features().XSAVE {
+		return t.CopyOut(hal.UserAddr(at), fp) == nil
+	}
+	var sw [48]byte
+	le := binary.LittleEndian
+	le.PutUint32(sw[0:], fpMagic1)
+	le.PutUint32(sw[4:], uint32(len(fp)+4))
+	le.PutUint64(sw[8:], t.k.M.Features().XCR0)
+	le.PutUint32(sw[16:], uint32(len(fp)))
+	var magic2 [4]byte
+	le.PutUint32(magic2[:], fpMagic2)
+	return t.CopyOut(hal.UserAddr(at), fp) == nil &&
+		t.CopyOut(hal.UserAddr(at+fpSWReserved), sw[:]) == nil &&
+		t.CopyOut(hal.UserAddr(at+uint64(len(fp))), magic2[:]) == nil
+}
+
+// put writes siginfo_t as Linux lays it out (siginfo_layout).
+func (i *SignalInfo) put(b []byte) {
+	le := binary.LittleEndian
+	le.PutUint32(b[0:], uint32(i.Signo))
+	le.PutUint32(b[4:], uint32(i.Errno))
+	le.PutUint32(b[8:], uint32(i.Code))
+	switch sig := unix.Signal(i.Signo); {
+	case i.Code > 0 && i.Code < SIKernel && (sig == unix.SIGSEGV || sig == unix.SIGBUS || sig == unix.SIGILL ||
+		sig == unix.SIGFPE || sig == unix.SIGTRAP):
+		le.PutUint64(b[16:], i.Addr)
+	case i.Code > 0 && i.Code < SIKernel && sig == unix.SIGCHLD:
+		le.PutUint32(b[16:], uint32(i.PID))
+		le.PutUint32(b[20:], i.UID)
+		le.PutUint32(b[24:], uint32(i.Status))
+		le.PutUint64(b[32:], uint64(i.UTime))
+		le.PutUint64(b[40:], uint64(i.STime))
+	case i.Code > 0 && i.Code < SIKernel && sig == unix.SIGIO, i.Code == SISigIO:
+		le.PutUint64(b[16:], uint64(i.Band))
+		le.PutUint32(b[24:], uint32(i.FD))
+	case i.Code > 0 && i.Code < SIKernel && sig == unix.SIGSYS:
+		le.PutUint64(b[16:], i.Addr)
+		le.PutUint32(b[24:], uint32(i.Syscall))
+		le.PutUint32(b[28:], 0xc000003e) // AUDIT_ARCH_X86_64
+	case i.Code == SITimer:
+		le.PutUint32(b[16:], uint32(i.TimerID))
+		le.PutUint32(b[20:], uint32(i.Overrun))
+		le.PutUint64(b[24:], i.Value)
+	default:
+		le.PutUint32(b[16:], uint32(i.PID))
+		le.PutUint32(b[20:], i.UID)
+		le.PutUint64(b[24:], i.Value)
+	}
+}
+
+// Bytes is the 128 bytes of siginfo_t, for rt_sigtimedwait and waitid.
+func (i *SignalInfo) Bytes() (b [siginfoSize]byte) {
+	i.put(b[:])
+	return b
+}
+
+// ParseSignalInfo reads a siginfo_t that a program sends (rt_sigqueueinfo).
+func ParseSignalInfo(b []byte) (i SignalInfo) {
+	le := binary.LittleEndian
+	i.Signo = int32(le.Uint32(b[0:]))
+	i.Errno = int32(le.Uint32(b[4:]))
+	i.Code = int32(le.Uint32(b[8:]))
+	switch i.Code {
+	case SISigIO:
+		i.Band, i.FD = int64(le.Uint64(b[16:])), int32(le.Uint32(b[24:]))
+	case SITimer:
+		i.TimerID, i.Overrun = int32(le.Uint32(b[16:])), int32(le.Uint32(b[20:]))
+		i.Value = le.Uint64(b[24:])
+	default:
+		i.PID, i.UID, i.Value = int32(le.Uint32(b[16:])), le.Uint32(b[20:]), le.Uint64(b[24:])
+	}
+	return i
+}
+
+// SigReturn is rt_sigreturn: the frame under the stack pointer becomes the state. A
+// frame that is not one is SIGSEGV.
+func (t *Thread) SigReturn() {
+	r := &t.Ctx.Regs
+	at := r.RSP - 8
+	var f [frameSize]byte
+	if at >= uint64(hal.UserTop) || t.CopyIn(f[:frameInfo], hal.UserAddr(at)) != nil {
+		t.forceSegv(0)
+		return
+	}
+	le := binary.LittleEndian
+	uc := f[frameUC:]
+	mc := uc[ucMContext:]
+	t.SetMask(SigSet(le.Uint64(uc[ucSigMask:])))
+	oldFlags := r.RFLAGS
+	for i, p := range regOrder(r) {
+		*p = le.Uint64(mc[i*8:])
+	}
+	r.RFLAGS = r.RFLAGS&flagsUser | oldFlags&^flagsUser
+	r.OrigRAX = ^uint64(0)
+	t.restart, t.restartFn = 0, nil
+	bad := le.Uint16(mc[144:])|3 != userCS
+	if uint64(len(t.Ctx.FP)) > 0 {
+		bad = !t.popFP(le.Uint64(mc[mcFPState:])) || bad
+	}
+	if bad {
+		t.forceSegv(0)
+		return
+	}
+	a := AltStack{SP: le.Uint64(uc[ucStack:]), Flags: le.Uint32(uc[ucStack+8:]), Size: le.Uint64(uc[ucStack+16:])}
+	a.Flags &^= SSOnStack
+	_ = t.SetAltStack(a) // Linux ignores its error too
+	t.checkRIP()
+}
+
+// popFP takes over the vector state at addr; 0 is the initial state.
+func (t *Thread) popFP(addr uint64) bool {
+	fp := t.Ctx.FP
+	if addr == 0 {
+		copy(fp, t.k.initFP)
+		return true
+	}
+	if addr >= uint64(hal.UserTop) {
+		return false
+	}
+	n := len(fp)
+	img := make([]byte, n)
+	if t.k.M.Features().XSAVE && !t.xstateInFrame(addr) {
+		n = fxsaveSize // the legacy area alone; the rest is initial
+		copy(img, t.k.initFP)
+	}
+	if t.CopyIn(img[:n], hal.UserAddr(addr)) != nil {
+		return false
+	}
+	if t.k.M.Features().XSAVE && n == fxsaveSize && len(img) > fxsaveSize+8 {
+		binary.LittleEndian.PutUint64(img[fxsaveSize:], 3) // x87 and SSE are in use
+	}
+	if !t.k.M.SanitizeFP(img) {
+		return false
+	}
+	copy(fp, img)
+	return true
+}
+
+// xstateInFrame is Linux' check_xstate_in_sigframe.
+func (t *Thread) xstateInFrame(addr uint64) bool {
+	var sw [48]byte
+	if t.CopyIn(sw[:], hal.UserAddr(addr+fpSWReserved)) != nil {
+		return false
+	}
+	le := binary.LittleEndian
+	size := le.Uint32(sw[16:])
+	if le.Uint32(sw[0:]) != fpMagic1 || size < fxsaveSize+64 || int(size) > len(t.Ctx.FP) ||
+		size > le.Uint32(sw[4:]) || int(size) != len(t.Ctx.FP) {
+		return false
+	}
+	var m [4]byte
+	return t.CopyIn(m[:], hal.UserAddr(addr+uint64(size))) == nil && le.Uint32(m[:]) == fpMagic2
+}

@@ -1,0 +1,460 @@
+package task
+
+import (
+	"math"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/timer"
+)
+
+// itimer is one of setitimer's three. REAL is on the monotonic clock; VIRTUAL and
+// PROF are polled against the CPU clock: a check is due when, at the earliest, the
+// process could have used up what is left.
+type itimer struct {
+	p        *Process
+	which    int
+	timer    timer.Timer
+	due      int64 // Nanotime, or CPU time; 0: off
+	interval int64
+}
+
+var itimerSignal = [3]unix.Signal{unix.SIGALRM, unix.SIGVTALRM, unix.SIGPROF}
+
+func (i *itimer) init(p *Process, which int) {
+	i.p, i.which = p, which
+	i.timer.Init(i.fired)
+}
+
+// clock is what the timer counts.
+func (i *itimer) clock() int64 {
+	switch i.which {
+	case unix.ITIMER_REAL:
+		return i.p.k.Timers.Now()
+	case unix.ITIMER_VIRTUAL:
+		return i.p.Usage().User
+	}
+	return i.p.CPUTime()
+}
+
+// arm sets the machine's timer for due. Called with p.mu held and now read before.
+func (i *itimer) arm(now int64) {
+	if i.which == unix.ITIMER_REAL {
+		i.p.k.Timers.Arm(&i.timer, i.due)
+		return
+	}
+	// All CPUs together cannot use up the rest sooner than this.
+	n := int64(i.p.k.Sched.NumCPU())
+	i.p.k.Timers.Arm(&i.timer, i.p.k.Timers.Now()+max((i.due-now)/n, 1_000_000))
+}
+
+func (i *itimer) fired() {
+	p := i.p
+	now := i.clock()
+	p.mu.Lock()
+	if i.due == 0 {
+		p.mu.Unlock()
+		return
+	}
+	if now < i.due {
+		i.arm(now)
+		p.mu.Unlock()
+		return
+	}
+	if i.interval > 0 {
+		i.due += (1 + (now-i.due)/i.interval) * i.interval
+		i.arm(now)
+	} else {
+		i.due = 0
+	}
+	_ = p.sendLocked(nil, SignalInfo{Signo: int32(itimerSignal[i.which]), Code: SIKernel})
+	p.mu.Unlock()
+}
+
+// SetITimer sets one of ITIMER_REAL, VIRTUAL, PROF (nanoseconds; value 0: off) and
+// returns what was left and the old interval.
+func (p *Process) SetITimer(which int, value, interval int64) (left, old int64) {
+	i := &p.itimers[which]
+	now := i.clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left, old = i.left(now), i.interval
+	i.interval = interval
+	if value == 0 {
+		i.due = 0
+		p.k.Timers.Stop(&i.timer)
+		return left, old
+	}
+	i.due = addSat(now, value)
+	i.arm(now)
+	return left, old
+}
+
+// ITimer is getitimer.
+func (p *Process) ITimer(which int) (left, interval int64) {
+	i := &p.itimers[which]
+	now := i.clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return i.left(now), i.interval
+}
+
+func (i *itimer) left(now int64) int64 {
+	if i.due == 0 {
+		return 0
+	}
+	return max(i.due-now, 1000)
+}
+
+func addSat(a, b int64) int64 {
+	if b > 0 && a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+// maxPosixTimers bounds what a process can make: Linux counts them as queued
+// signals.
+const maxPosixTimers = 4096
+
+// posixTimers are a process's timer_create timers.
+type posixTimers struct {
+	byID map[int32]*posixTimer
+	next int32
+}
+
+// posixTimer sends a signal each time it expires; expirations while the signal is
+// still queued are counted as overruns. Fields are under Process.mu.
+type posixTimer struct {
+	p        *Process
+	id       int32
+	clock    int32
+	notify   int32 // SIGEV_*
+	signo    int32
+	value    uint64
+	to       *Thread // SIGEV_THREAD_ID
+	timer    timer.Timer
+	due      int64 // Nanotime, or CPU time
+	interval int64
+	pending  bool
+	overrun  int64 // since the queued signal
+	last     int32 // timer_getoverrun
+}
+
+// Clocks as timers know them (uapi/linux/time.h).
+const (
+	clockRealtime   = 0
+	clockMonotonic  = 1
+	clockProcessCPU = 2
+	clockThreadCPU  = 3
+	clockBoottime   = 7
+	clockRTAlarm    = 8
+	clockBTAlarm    = 9
+	clockTAI        = 11
+	sigevSignal     = 0
+	sigevNone       = 1
+	sigevThreadID   = 4
+)
+
+// TimerArgs are timer_create's.
+type TimerArgs struct {
+	Clock  int32
+	Notify int32 // SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD, with or without SIGEV_THREAD_ID
+	Signo  int32
+	TID    int32
+	Value  uint64
+	// ValueIsID: sigev was null, the value is the timer's number.
+	ValueIsID bool
+}
+
+// CreateTimer is timer_create. EINVAL: clock, notification, signal or thread; EAGAIN:
+// too many.
+func (t *Thread) CreateTimer(a TimerArgs) (int32, error) {
+	p := t.process
+	switch a.Clock {
+	case clockRealtime, clockMonotonic, clockProcessCPU, clockThreadCPU, clockBoottime, clockTAI:
+	case clockRTAlarm, clockBTAlarm:
+		return 0, unix.EOPNOTSUPP
+	default:
+		return 0, unix.EINVAL
+	}
+	pt := &posixTimer{p: p, clock: a.Clock, notify: a.Notify, signo: a.Signo, value: a.Value}
+	switch a.Notify {
+	case sigevNone:
+	case sigevThreadID:
+		o := t.k.Thread(a.TID)
+		if o == nil || o.process != p {
+			return 0, unix.EINVAL
+		}
+		pt.to = o
+		fallthrough
+	case sigevSignal, 2: // SIGEV_THREAD is glibc's business: a signal all the same
+		if a.Signo <= 0 || a.Signo > NumSignals {
+			return 0, unix.EINVAL
+		}
+	default:
+		return 0, unix.EINVAL
+	}
+	pt.timer.Init(pt.fired)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.posix.byID) >= maxPosixTimers {
+		return 0, unix.EAGAIN
+	}
+	if p.posix.byID == nil {
+		p.posix.byID = map[int32]*posixTimer{}
+	}
+	for p.posix.byID[p.posix.next] != nil {
+		p.posix.next = (p.posix.next + 1) & math.MaxInt32
+	}
+	pt.id = p.posix.next
+	p.posix.next = (p.posix.next + 1) & math.MaxInt32
+	if a.ValueIsID {
+		pt.value = uint64(pt.id)
+	}
+	p.posix.byID[pt.id] = pt
+	return pt.id, nil
+}
+
+func (p *Process) posixTimer(id int32) (*posixTimer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pt := p.posix.byID[id]; pt != nil {
+		return pt, nil
+	}
+	return nil, unix.EINVAL
+}
+
+// now reads the timer's clock as its due time is kept: wall-clock timers are kept on
+// the monotonic clock.
+func (pt *posixTimer) now() int64 {
+	switch pt.clock {
+	case clockProcessCPU, clockThreadCPU:
+		return pt.p.CPUTime()
+	}
+	return pt.p.k.Timers.Now()
+}
+
+func (pt *posixTimer) arm(now int64) {
+	at := pt.due
+	if pt.clock == clockProcessCPU || pt.clock == clockThreadCPU {
+		n := int64(pt.p.k.Sched.NumCPU())
+		at = pt.p.k.Timers.Now() + max((pt.due-now)/n, 1_000_000)
+	}
+	pt.p.k.Timers.Arm(&pt.timer, at)
+}
+
+// SetTimer is timer_settime: value and interval in nanoseconds, value 0 disarms. It
+// returns what was left and the old interval.
+func (p *Process) SetTimer(id int32, absolute bool, value, interval int64) (left, old int64, err error) {
+	pt, err := p.posixTimer(id)
+	if err != nil {
+		return 0, 0, err
+	}
+	now := pt.now()
+	if absolute && value != 0 {
+		if pt.clock == clockRealtime || pt.clock == clockTAI {
+			value -= p.k.M.Walltime() - p.k.M.Nanotime()
+		}
+		value = max(value, 1)
+	} else if value != 0 {
+		value = addSat(now, value)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left, old = pt.left(now), pt.interval
+	p.k.Timers.Stop(&pt.timer)
+	pt.due, pt.interval = value, interval
+	pt.overrun, pt.last = 0, 0
+	if pt.pending { // a queued signal of the old setting is not delivered
+		pt.pending = false
+		p.flushTimer(pt)
+	}
+	if value != 0 {
+		pt.arm(now)
+	}
+	return left, old, nil
+}
+
+// Timer is timer_gettime.
+func (p *Process) Timer(id int32) (left, interval int64, err error) {
+	pt, err := p.posixTimer(id)
+	if err != nil {
+		return 0, 0, err
+	}
+	now := pt.now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return pt.left(now), pt.interval, nil
+}
+
+func (pt *posixTimer) left(now int64) int64 {
+	if pt.due == 0 {
+		return 0
+	}
+	if l := pt.due - now; l > 0 {
+		return l
+	}
+	if pt.notify == sigevNone {
+		return 0
+	}
+	return 1
+}
+
+// TimerOverrun is timer_getoverrun.
+func (p *Process) TimerOverrun(id int32) (int32, error) {
+	pt, err := p.posixTimer(id)
+	if err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return pt.last, nil
+}
+
+// DeleteTimer is timer_delete.
+func (p *Process) DeleteTimer(id int32) error {
+	pt, err := p.posixTimer(id)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dropTimer(pt)
+	return nil
+}
+
+func (p *Process) dropTimer(pt *posixTimer) {
+	p.k.Timers.Stop(&pt.timer)
+	pt.due = 0
+	p.flushTimer(pt)
+	delete(p.posix.byID, pt.id)
+}
+
+// flushTimer takes a timer's queued signal away.
+func (p *Process) flushTimer(pt *posixTimer) {
+	drop := func(q *sigQueue) {
+		var prev *queued
+		for n := q.head; n != nil; prev, n = n, n.next {
+			if n.info.timer != pt {
+				continue
+			}
+			q.unlink(n, prev)
+			p.k.sigQueued.Add(-1)
+			q.set &^= Set(pt.signo)
+			for o := q.head; o != nil; o = o.next {
+				if o.info.Signo == pt.signo {
+					q.set |= Set(pt.signo)
+				}
+			}
+			return
+		}
+	}
+	drop(&p.pending)
+	for t := p.threads; t != nil; t = t.sibling {
+		drop(&t.pending)
+	}
+}
+
+func (p *Process) dropPosixTimers() {
+	p.mu.Lock()
+	for _, pt := range p.posix.byID {
+		p.dropTimer(pt)
+	}
+	p.posix.next = 0
+	p.mu.Unlock()
+}
+
+func (pt *posixTimer) fired() {
+	p := pt.p
+	now := pt.now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pt.due == 0 {
+		return
+	}
+	if now < pt.due {
+		pt.arm(now)
+		return
+	}
+	extra := int64(0)
+	if pt.interval > 0 {
+		extra = (now - pt.due) / pt.interval
+		pt.due += (1 + extra) * pt.interval
+		pt.arm(now)
+	} else {
+		pt.due = 0
+	}
+	if pt.notify == sigevNone {
+		return
+	}
+	if pt.pending {
+		pt.overrun += 1 + extra
+		return
+	}
+	pt.pending, pt.overrun = true, extra
+	to := pt.to
+	if to != nil && to.exiting {
+		pt.pending = false
+		return
+	}
+	before := p.k.sigQueued.Load()
+	_ = p.sendLocked(to, SignalInfo{Signo: pt.signo, Code: SITimer, TimerID: pt.id, Value: pt.value, timer: pt})
+	if p.k.sigQueued.Load() == before { // ignored, or the number was pending already
+		pt.pending = false
+	}
+}
+
+// delivered is called when the timer's signal is dequeued: overruns since it was
+// queued go with it. Called with Process.mu held.
+func (pt *posixTimer) delivered(info *SignalInfo) {
+	pt.pending = false
+	pt.last = int32(min(pt.overrun, math.MaxInt32))
+	pt.overrun = 0
+	info.Overrun = pt.last
+}
+
+// stopTimers disarms everything of a process that ends. Called with mu held.
+func (p *Process) stopTimers() {
+	for i := range p.itimers {
+		p.itimers[i].due = 0
+		p.k.Timers.Stop(&p.itimers[i].timer)
+	}
+	for _, pt := range p.posix.byID {
+		p.dropTimer(pt)
+	}
+	p.k.Timers.Stop(&p.cpuLimit)
+}
+
+// armCPULimit watches RLIMIT_CPU: SIGXCPU each second over the soft limit, SIGKILL at
+// the hard one.
+func (p *Process) armCPULimit() {
+	l := p.Rlimit(RlimitCPU)
+	if l.Cur == RlimInfinity {
+		p.k.Timers.Stop(&p.cpuLimit)
+		return
+	}
+	const second = 1_000_000_000
+	left := int64(min(l.Cur, math.MaxInt64/second))*second - p.CPUTime()
+	at := p.k.Timers.Now() + max(left/int64(p.k.Sched.NumCPU()), 10_000_000)
+	if at < 0 {
+		at = hal.NoDeadline
+	}
+	p.k.Timers.Arm(&p.cpuLimit, at)
+}
+
+func (p *Process) cpuLimitFired() {
+	used := uint64(p.CPUTime() / 1_000_000_000)
+	p.mu.Lock()
+	l := &p.limits[RlimitCPU]
+	switch {
+	case used >= l.Max:
+		_ = p.sendLocked(nil, SignalInfo{Signo: int32(unix.SIGKILL), Code: SIKernel})
+	case used >= l.Cur:
+		l.Cur++
+		_ = p.sendLocked(nil, SignalInfo{Signo: int32(unix.SIGXCPU), Code: SIKernel})
+	}
+	p.mu.Unlock()
+	p.armCPULimit()
+}

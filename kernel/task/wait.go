@@ -1,0 +1,229 @@
+package task
+
+import (
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/wait"
+)
+
+// WaitArgs are what wait4 and waitid ask for.
+type WaitArgs struct {
+	// PID > 0: that child; -1: any; 0: the caller's group; < -1: group -PID.
+	PID int32
+	// Options: WNOHANG, WEXITED, WSTOPPED, WCONTINUED, WNOWAIT, __WALL, __WCLONE.
+	Options int
+}
+
+// WaitResult is a child that changed state; PID 0 with WNOHANG: none did.
+type WaitResult struct {
+	PID    int32
+	UID    uint32
+	Status uint32 // as wait4 has it
+	Usage  Usage
+}
+
+// Wait waits for a child. ECHILD: there is none to wait for. See wait4(2).
+func (t *Thread) Wait(a WaitArgs) (WaitResult, error) {
+	p := t.process
+	e := &t.entry
+	if t.entryUsed {
+		e = new(waiter.Entry)
+	} else {
+		t.entryUsed = true
+	}
+	defer t.releaseEntry(e)
+	e.Init(t, waiter.ReadableEvents)
+	p.childEvents.EventRegister(e)
+	defer p.childEvents.EventUnregister(e)
+	for {
+		r, found, err := t.k.collect(p, a)
+		if err != nil || found || a.Options&unix.WNOHANG != 0 {
+			return r, err
+		}
+		if r := t.Block(hal.NoDeadline, wait.Interruptible); r != wait.Ready {
+			return WaitResult{}, r.Err()
+		}
+	}
+}
+
+// collect looks once for a child to report.
+func (k *Kernel) collect(p *Process, a WaitArgs) (r WaitResult, found bool, err error) {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	any := false
+	for c := range p.children {
+		if !c.matches(p, a) {
+			continue
+		}
+		any = true
+		if c.report(&r, a.Options) {
+			if c.zombie && a.Options&unix.WNOWAIT == 0 {
+				p.addChildUsage(&r.Usage)
+				k.reap(c)
+			}
+			return r, true, nil
+		}
+	}
+	if !any {
+		return r, false, unix.ECHILD
+	}
+	return r, false, nil
+}
+
+// matches says whether the caller asked for c. Called with tree held.
+func (c *Process) matches(p *Process, a WaitArgs) bool {
+	clone := c.exitSignal != int32(unix.SIGCHLD)
+	if a.Options&unix.WALL == 0 && clone != (a.Options&unix.WCLONE != 0) {
+		return false
+	}
+	switch {
+	case a.PID > 0:
+		return c.pid == a.PID
+	case a.PID == 0:
+		return c.pgid == p.pgid
+	case a.PID == -1:
+		return true
+	}
+	return c.pgid == -a.PID
+}
+
+// report fills r if c has something to say. Called with tree held.
+func (c *Process) report(r *WaitResult, options int) bool {
+	keep := options&unix.WNOWAIT != 0
+	switch {
+	case c.zombie && options&unix.WEXITED != 0:
+		r.Status = c.status
+	case !c.zombie && options&unix.WSTOPPED != 0 && c.stopReport != 0:
+		r.Status = c.stopReport
+		if !keep {
+			c.stopReport = 0
+		}
+	case !c.zombie && options&unix.WCONTINUED != 0 && c.contReport:
+		r.Status = 0xffff
+		if !keep {
+			c.contReport = false
+		}
+	default:
+		return false
+	}
+	r.PID = c.pid
+	r.Usage = c.Usage()
+	return true
+}
+
+// ChildInfo is waitid's siginfo for a result.
+func (r *WaitResult) ChildInfo() SignalInfo {
+	i := SignalInfo{Signo: int32(unix.SIGCHLD), PID: r.PID, UID: r.UID}
+	switch s := r.Status; {
+	case s == 0xffff:
+		i.Code, i.Status = cldContinued, int32(unix.SIGCONT)
+	case s&0xff == 0x7f:
+		i.Code, i.Status = cldStopped, int32(s>>8&0xff)
+	case s&0x7f != 0:
+		i.Code, i.Status = cldKilled, int32(s&0x7f)
+	default:
+		i.Code, i.Status = cldExited, int32(s>>8&0xff)
+	}
+	return i
+}
+
+// tickNS is a clock tick (USER_HZ 100) in nanoseconds.
+const tickNS = 10_000_000
+
+// Usage is getrusage's answer; times in nanoseconds, MaxRSS in pages.
+type Usage struct {
+	User, System              int64
+	MaxRSS                    int64
+	MinFlt, MajFlt            uint64
+	Voluntary, Involuntary    uint64
+	ChildUser, ChildSystem    int64 // for times(2): of the same process's children
+	childMinFlt, childMajFlt  uint64
+	childVol, childInvol, rss uint64
+}
+
+// cpuSplit divides precise CPU time into user and system by the system time that was
+// measured, as Linux' cputime_adjust does with ticks.
+func cpuSplit(total, system int64) (user, sys int64) {
+	sys = min(system, total)
+	return total - sys, sys
+}
+
+// Usage of the whole process so far.
+func (p *Process) Usage() Usage {
+	u := Usage{MinFlt: p.deadMinFlt.Load(), MajFlt: p.deadMajFlt.Load(), Voluntary: p.deadVol.Load(), Involuntary: p.deadInvol.Load(),
+		MaxRSS: p.maxRSS.Load()}
+	sys := p.deadSys.Load()
+	total := p.cpuTime.Load()
+	for _, t := range p.Threads() {
+		sys += t.sysTime.Load()
+		u.MinFlt += t.minFlt.Load()
+		u.MajFlt += t.majFlt.Load()
+		u.Voluntary += t.voluntary.Load()
+		u.Involuntary += t.involuntary.Load()
+		total += t.runningFor()
+	}
+	u.User, u.System = cpuSplit(total, sys)
+	if s := p.Space(); s != nil {
+		u.MaxRSS = max(u.MaxRSS, s.Resident())
+	}
+	u.ChildUser, u.ChildSystem = p.childUser.Load(), p.childSys.Load()
+	u.childMinFlt, u.childMajFlt = p.childMinFlt.Load(), p.childMajFlt.Load()
+	u.childVol, u.childInvol, u.rss = p.childVol.Load(), p.childInvol.Load(), p.childMaxRSS.Load()
+	return u
+}
+
+// ChildUsage is RUSAGE_CHILDREN.
+func (p *Process) ChildUsage() Usage {
+	return Usage{User: p.childUser.Load(), System: p.childSys.Load(), MaxRSS: int64(p.childMaxRSS.Load()),
+		MinFlt: p.childMinFlt.Load(), MajFlt: p.childMajFlt.Load(), Voluntary: p.childVol.Load(), Involuntary: p.childInvol.Load()}
+}
+
+// Usage of one thread.
+func (t *Thread) Usage() Usage {
+	u := Usage{MinFlt: t.minFlt.Load(), MajFlt: t.majFlt.Load(), Voluntary: t.voluntary.Load(), Involuntary: t.involuntary.Load(),
+		MaxRSS: max(t.process.maxRSS.Load(), t.space.Resident())}
+	u.User, u.System = cpuSplit(t.CPUTime(), t.sysTime.Load())
+	return u
+}
+
+func (p *Process) addChildUsage(u *Usage) {
+	p.childUser.Add(u.User + u.ChildUser)
+	p.childSys.Add(u.System + u.ChildSystem)
+	p.childMinFlt.Add(u.MinFlt + u.childMinFlt)
+	p.childMajFlt.Add(u.MajFlt + u.childMajFlt)
+	p.childVol.Add(u.Voluntary + u.childVol)
+	p.childInvol.Add(u.Involuntary + u.childInvol)
+	for {
+		old := p.childMaxRSS.Load()
+		if n := max(uint64(u.MaxRSS), u.rss, old); n == old || p.childMaxRSS.CompareAndSwap(old, n) {
+			return
+		}
+	}
+}
+
+// runningFor is the CPU time not yet charged: only known for the thread itself while
+// it runs, so others see it at the next switch.
+func (t *Thread) runningFor() int64 {
+	if t.state.Load() != stateRunning {
+		return 0
+	}
+	return max(0, t.k.M.Nanotime()-t.since.Load())
+}
+
+// CPUTime is the thread's, in nanoseconds.
+func (t *Thread) CPUTime() int64 { return t.cpuTime.Load() + t.runningFor() }
+
+// CPUTime is the whole process's, in nanoseconds.
+func (p *Process) CPUTime() int64 {
+	n := p.cpuTime.Load()
+	for _, t := range p.Threads() {
+		n += t.runningFor()
+	}
+	return n
+}
+
+// StartTime is when it began, in Nanotime.
+func (p *Process) StartTime() int64 { return p.startTime }
+func (t *Thread) StartTime() int64  { return t.startTime }

@@ -1,0 +1,4 @@
+package syscalls
+
+// fsEntries are the rows of the fs family.
+var fsEntries = []Entry{}

@@ -1,0 +1,4 @@
+package syscalls
+
+// pollEntries are the rows of the poll family.
+var pollEntries = []Entry{}
