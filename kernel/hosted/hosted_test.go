@@ -139,7 +139,7 @@ func TestFetchFaultsSayFetch(t *testing.T) {
 	r.ctx.RIP = codeAddr + 4095
 	r.want(hal.Exit{Kind: hal.ExitException, Vector: hal.VectorPF, Error: hal.PFUser | hal.PFFetch, Addr: codeAddr + 4096})
 	r.mapNew(codeAddr+4096, 1, hal.ProtRead|hal.ProtExec)
-	copy(r.m.Frame(r.frame(codeAddr + 4096)), []byte{0x05})
+	copy(r.m.Frame(r.frame(codeAddr+4096)), []byte{0x05})
 	r.want(hal.Exit{Kind: hal.ExitSyscall})
 }
 
@@ -164,7 +164,8 @@ func TestExceptionsHaveTheirVectors(t *testing.T) {
 		{"simd", []byte{0x0f, 0xae, 0x15, 0xf9, 0, 0, 0, // ldmxcsr [code+0x100]
 			0x0f, 0x57, 0xc9, // xorps xmm1, xmm1
 			0xf3, 0x0f, 0x10, 0x05, 0xf2, 0, 0, 0, // movss xmm0, [code+0x104]
-			0xf3, 0x0f, 0x5e, 0xc1}, // divss xmm0, xmm1 hal.Exit{Vector: hal.VectorXM}, 18},
+			0xf3, 0x0f, 0x5e, 0xc1, // divss xmm0, xmm1
+		}, hal.Exit{Vector: hal.VectorXM}, 18},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, c.code...)
