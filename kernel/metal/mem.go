@@ -182,7 +182,7 @@ func dropPages(start, end uint64) {
 		lim := min((va+1<<21)&^(1<<21-1), end)
 		for ; va < lim; va += pageSize {
 			e := walk(base.root, va, 0, 0, false)
-			if v := load64(e); v&pteP != 0 {
+			if v := load64(e); v&(pteP|pteNone) != 0 {
 				store64(e, 0)
 				freeFrame(v & pteAddr)
 				if n < 64 {
