@@ -36,7 +36,7 @@ func (t *Thread) run() {
 
 // exitToUser is the one place between serving a trap and ring 3. In this order: the
 // end of the thread, stops, signals with system call restart, latched interrupts, the
-// slice. It returns false when the thread is to end.
+// slice, rseq. It returns false when the thread is to end.
 func (t *Thread) exitToUser() bool {
 	for {
 		f := t.flags.Load()
@@ -63,6 +63,9 @@ func (t *Thread) exitToUser() bool {
 		if f&fPreempt != 0 {
 			t.flags.And(^fPreempt)
 			t.k.Sched.yield(t)
+		}
+		if f&fRseq != 0 {
+			t.fixRseq()
 		}
 	}
 }

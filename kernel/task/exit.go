@@ -135,6 +135,7 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 	}
 	p.unlinkThread(t)
 	p.leader = nil
+	p.uid = t.Creds().UID
 	p.pending.flush(k, ^SigSet(0))
 	p.status = p.exitCode
 	p.mu.Unlock()
@@ -143,6 +144,7 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 	heir := k.heir(p)
 	for c := range p.children {
 		delete(p.children, c)
+		c.parentDied()
 		k.adopt(c, heir)
 	}
 	parent := p.parent
@@ -170,6 +172,17 @@ func (k *Kernel) initEnded(status uint32) {
 	}
 	if k.OnInitExit != nil {
 		k.OnInitExit(status)
+	}
+}
+
+// parentDied sends the signals asked for by PR_SET_PDEATHSIG.
+func (p *Process) parentDied() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for t := p.threads; t != nil; t = t.sibling {
+		if t.pdeathsig != 0 {
+			_ = p.sendLocked(t, SignalInfo{Signo: t.pdeathsig, Code: SIKernel})
+		}
 	}
 }
 
@@ -225,7 +238,7 @@ func (k *Kernel) tellParent(p, parent *Process) (reap bool) {
 // childInfo is SIGCHLD's siginfo for an ended process.
 func (p *Process) childInfo() SignalInfo {
 	u := p.Usage()
-	info := SignalInfo{Signo: int32(unix.SIGCHLD), PID: p.pid, Code: cldExited, Status: int32(p.status >> 8 & 0xff),
+	info := SignalInfo{Signo: int32(unix.SIGCHLD), PID: p.pid, UID: p.uid, Code: cldExited, Status: int32(p.status >> 8 & 0xff),
 		UTime: u.User / tickNS, STime: u.System / tickNS}
 	if sig := p.status & 0x7f; sig != 0 {
 		info.Code, info.Status = cldKilled, int32(sig)

@@ -33,7 +33,7 @@ const (
 // exception serves what the program did: page faults are resolved, the rest becomes
 // the signal that Linux sends (arch/x86/kernel/traps.c).
 func (t *Thread) exception() {
-	start := t.k.M.Nanotime()
+	start, switches := t.k.M.Nanotime(), t.voluntary.Load()
 	t.Ctx.OrigRAX = ^uint64(0)
 	e := &t.Ctx.Exit
 	if e.Vector == hal.VectorPF {
@@ -43,6 +43,10 @@ func (t *Thread) exception() {
 		if info, ok := t.trapSignal(e); ok {
 			t.force(info)
 		}
+	}
+	if t.voluntary.Load() != switches {
+		t.switched(true) // what it waited for is not its own time
+		return
 	}
 	t.sysTime.Add(t.k.M.Nanotime() - start)
 }

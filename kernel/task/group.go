@@ -39,14 +39,6 @@ func (t *Thread) SetNice(n int32) {
 	t.policy.nice = n
 }
 
-// rseqState is what rseq(2) registered.
-type rseqState struct {
-	addr uint64
-	size uint32
-	sig  uint32
-	cpu  int32
-}
-
 // SetPGID is setpgid. ESRCH: not the caller or a child; EACCES: the child has exec'ed
 // (not tracked: allowed); EPERM: session leader, other session, no such group.
 func (t *Thread) SetPGID(pid, pgid int32) error {

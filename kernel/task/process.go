@@ -33,6 +33,7 @@ type Process struct {
 	zombie     bool
 	reaped     bool
 	status     uint32 // wait status once a zombie
+	uid        uint32 // of the last thread, once a zombie
 	exitSignal int32  // what the parent gets, 0: nothing
 	subreaper  bool
 	stopReport uint32 // status not yet waited for: stopped

@@ -17,9 +17,10 @@ const (
 	fStop                       // the process is stopping
 	fPreempt                    // its slice is over
 	fYield                      // kernel goroutines should run before it goes on
+	fRseq                       // rseq's memory wants a look
 
 	// boundaryWork is what sends a thread through exitToUser.
-	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield
+	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq
 )
 
 // States of a thread, written under Sched.mu, read without it.
@@ -157,6 +158,7 @@ func (s *Sched) block(t *Thread, waits uint32) {
 	s.mu.Unlock()
 	<-t.park
 	t.since.Store(s.m.Nanotime())
+	t.switched(false)
 }
 
 // yield lets those who wait run first.
@@ -173,6 +175,7 @@ func (s *Sched) yield(t *Thread) {
 	s.mu.Unlock()
 	<-t.park
 	t.since.Store(s.m.Nanotime())
+	t.switched(true)
 }
 
 // exit takes a thread out of scheduling for good; no Interrupt of its Ctx comes after.

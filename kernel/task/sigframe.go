@@ -104,6 +104,9 @@ func (t *Thread) SetAltStack(a AltStack) error {
 // point to the handler. A frame that cannot be written is SIGSEGV.
 func (t *Thread) deliver(info *SignalInfo, act *SigAction) {
 	t.interrupted(act)
+	if t.rseq.addr != 0 {
+		t.fixRseq() // with the program's RIP, before it becomes the handler's
+	}
 	old := t.mask
 	if t.restore {
 		old = t.savedMask

@@ -60,6 +60,9 @@ type Kernel struct {
 	OnInitExit func(status uint32)
 	// OnReboot serves reboot(2); nil: EPERM. cmd is LINUX_REBOOT_CMD_*.
 	OnReboot func(cmd uint32)
+	// OnTimeChange is called after the wall clock has been set (timerfd's
+	// TFD_TIMER_CANCEL_ON_SET); may be nil.
+	OnTimeChange func()
 	// Strace turns on the log of every system call.
 	Strace atomic.Bool
 	// Sched hands out the CPUs.
@@ -203,7 +206,6 @@ type Thread struct {
 	cpuTime, sysTime       atomic.Int64
 	voluntary, involuntary atomic.Uint64
 	minFlt, majFlt         atomic.Uint64
-	sysCount               uint32
 	startTime              int64
 	policy                 schedPolicy
 
@@ -231,7 +233,6 @@ type Thread struct {
 	vfork      *vforkWait // what the parent in vfork waits for
 	pdeathsig  int32
 	timerSlack int64
-	noNewPrivs bool
 }
 
 var _ wait.Context = (*Thread)(nil)

@@ -108,7 +108,7 @@ func (c *Process) report(r *WaitResult, options int) bool {
 	default:
 		return false
 	}
-	r.PID = c.pid
+	r.PID, r.UID = c.pid, c.uid
 	r.Usage = c.Usage()
 	return true
 }
