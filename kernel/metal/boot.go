@@ -236,6 +236,7 @@ func startFrames() {
 		base.reserve = total / 8
 	}
 	base.lowmark = base.reserve * 2
+	bump.end = bump.next // a later bumpPages would hand out a frame of the buddy's
 }
 
 func initBuddy(b *core.Buddy, first, end uint64) {

@@ -185,7 +185,7 @@ func (b *baseState) idt() uint64 {
 // makeIDT fills the table that all CPUs share: 64-bit interrupt gates (SDM 3A
 // 6.14.1) through the IST; 3 and 4 may be raised by ring 3.
 func makeIDT() {
-	pa := bumpZero(1)
+	pa := allocFrame() // the early allocator has ended: its frames are the buddy's now
 	idtAddr = phys(pa)
 	for v := uint64(0); v < 256; v++ {
 		pc, ist, dpl := pcISR()+v*16, uint64(1), uint64(0)
