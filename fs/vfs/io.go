@@ -258,3 +258,8 @@ func (r *RegularOps) Allocate(c wait.Context, mode uint32, off, length int64) er
 	}
 	return nil
 }
+
+// Mapper is a FileOps that may refuse to be mapped (sealed memfds).
+type Mapper interface {
+	Mappable(shared, write bool) error
+}

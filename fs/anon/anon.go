@@ -1,0 +1,153 @@
+// Package anon is the files without a name in any tree: eventfd, timerfd, signalfd and
+// memfd.
+//
+// Locks: each object's mu is a leaf; notifications are sent without it.
+package anon
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+var (
+	lastIno atomic.Uint64
+	dev     = sync.OnceValue(vfs.AllocDev)
+	words   = sync.Pool{New: func() any { return new([8]byte) }}
+)
+
+// Base is what the anonymous kinds share: attributes and a queue.
+type Base struct {
+	vfs.BaseOps
+	Q waiter.Queue
+}
+
+// Attr implements vfs.FileOps: all share one inode in Linux, too.
+func (b *Base) Attr(wait.Context) (vfs.Attr, error) {
+	return vfs.Attr{Dev: dev(), Ino: 1, Mode: 0o600, Nlink: 1, BlockSize: hal.PageSize}, nil
+}
+
+// SetAttr implements vfs.FileOps.
+func (b *Base) SetAttr(_ wait.Context, a vfs.SetAttr) error {
+	if a.SetSize {
+		return unix.EINVAL
+	}
+	return nil
+}
+
+// EventRegister and EventUnregister implement waiter.Waitable.
+func (b *Base) EventRegister(e *waiter.Entry) error { b.Q.EventRegister(e); return nil }
+
+// EventUnregister implements waiter.Waitable.
+func (b *Base) EventUnregister(e *waiter.Entry) { b.Q.EventUnregister(e) }
+
+// newFile makes the description of an anonymous inode.
+func newFile(ops vfs.FileOps, flags uint32, name string) *vfs.File {
+	f := vfs.NewFile(ops, unix.O_RDWR|flags)
+	f.Name = "anon_inode:" + name
+	return f
+}
+
+// putWord copies a number out.
+func putWord(dst *mm.IOSeq, v uint64) (int, error) {
+	b := words.Get().(*[8]byte)
+	defer words.Put(b)
+	binary.LittleEndian.PutUint64(b[:], v)
+	n, err := dst.CopyOut(b[:])
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// EventFD is a counter. See eventfd(2).
+type EventFD struct {
+	Base
+	mu    sync.Mutex
+	count uint64
+	sem   bool
+}
+
+// NewEventFD makes one; flags are O_NONBLOCK or 0.
+func NewEventFD(initial uint32, semaphore bool, flags uint32) *vfs.File {
+	return newFile(&EventFD{count: uint64(initial), sem: semaphore}, flags, "[eventfd]")
+}
+
+// Read implements vfs.FileOps: EINVAL for less than 8 bytes, EAGAIN at zero.
+func (e *EventFD) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+	if dst.Len() < 8 {
+		return 0, unix.EINVAL
+	}
+	e.mu.Lock()
+	v := e.count
+	if v == 0 {
+		e.mu.Unlock()
+		return 0, unix.EAGAIN
+	}
+	if e.sem {
+		v = 1
+	}
+	e.count -= v
+	e.mu.Unlock()
+	e.Q.Notify(waiter.WritableEvents)
+	return putWord(dst, v)
+}
+
+// Write implements vfs.FileOps: EINVAL for all ones, EAGAIN where the sum would overflow.
+func (e *EventFD) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+	if src.Len() < 8 {
+		return 0, unix.EINVAL
+	}
+	b := words.Get().(*[8]byte)
+	defer words.Put(b)
+	before := *src
+	if _, err := src.CopyIn(b[:]); err != nil {
+		return 0, err
+	}
+	v := binary.LittleEndian.Uint64(b[:])
+	if v == ^uint64(0) {
+		return 0, unix.EINVAL
+	}
+	if !e.Add(v) {
+		*src = before
+		return 0, unix.EAGAIN
+	}
+	return 8, nil
+}
+
+// Add adds v to the counter, or says that it would overflow.
+func (e *EventFD) Add(v uint64) bool {
+	e.mu.Lock()
+	if v > ^uint64(0)-1-e.count {
+		e.mu.Unlock()
+		return false
+	}
+	e.count += v
+	e.mu.Unlock()
+	if v > 0 {
+		e.Q.Notify(waiter.ReadableEvents)
+	}
+	return true
+}
+
+// Readiness implements waiter.Waitable.
+func (e *EventFD) Readiness(mask waiter.EventMask) waiter.EventMask {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var r waiter.EventMask
+	if e.count > 0 {
+		r |= waiter.ReadableEvents
+	}
+	if e.count < ^uint64(0)-1 {
+		r |= waiter.WritableEvents
+	}
+	return r & mask
+}

@@ -1,0 +1,218 @@
+package anon
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+// MemFD is a file in memory with seals. See memfd_create(2).
+type MemFD struct {
+	vfs.BaseInode
+	ops  memOps
+	mem  *mm.Memory
+	obj  *mm.Object
+	ino  uint64
+	refs atomic.Int64
+	time [3]atomic.Int64 // atime, mtime, ctime
+
+	mu       sync.Mutex
+	seals    uint32
+	mode     uint32
+	uid, gid uint32
+}
+
+// memOps is vfs.RegularOps with the seals in front.
+type memOps struct {
+	vfs.RegularOps
+	m *MemFD
+}
+
+const memfdCost = 512
+
+// NewMemFD makes one; ENOMEM at the edge of the kernel-heap budget.
+func NewMemFD(mem *mm.Memory, creds *vfs.Creds, name string, sealable bool) (*vfs.File, error) {
+	if !mem.Budget().Charge(memfdCost) {
+		return nil, unix.ENOMEM
+	}
+	m := &MemFD{mem: mem, obj: mm.NewObject(mem, nil, 0), ino: lastIno.Add(1) + 1, mode: 0o777, uid: creds.FSUID, gid: creds.FSGID}
+	m.ops = memOps{vfs.RegularOps{I: m}, m}
+	if !sealable {
+		m.seals = unix.F_SEAL_SEAL
+	}
+	now := mem.M.Walltime()
+	for i := range m.time {
+		m.time[i].Store(now)
+	}
+	m.refs.Store(1)
+	f := vfs.NewFile(&m.ops, unix.O_RDWR)
+	f.Name = "/memfd:" + name + " (deleted)"
+	return f, nil
+}
+
+// Data and Touched implement vfs.RegularInode.
+func (m *MemFD) Data() *mm.Object { return m.obj }
+
+// Touched implements vfs.RegularInode.
+func (m *MemFD) Touched(write bool) {
+	if write {
+		now := m.mem.M.Walltime()
+		m.time[1].Store(now)
+		m.time[2].Store(now)
+	}
+}
+
+// IncRef and DecRef count descriptions.
+func (m *MemFD) IncRef() { m.refs.Add(1) }
+
+// DecRef drops one.
+func (m *MemFD) DecRef() {
+	if m.refs.Add(-1) == 0 {
+		m.obj.DecRef()
+		m.mem.Budget().Uncharge(memfdCost)
+	}
+}
+
+// Attr implements vfs.Inode.
+func (m *MemFD) Attr(wait.Context) (vfs.Attr, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return vfs.Attr{Dev: dev(), Ino: m.ino, Mode: unix.S_IFREG | m.mode, UID: m.uid, GID: m.gid,
+		Size: m.obj.Size(), Blocks: m.obj.Pages() * 8, BlockSize: hal.PageSize,
+		Atime: m.time[0].Load(), Mtime: m.time[1].Load(), Ctime: m.time[2].Load()}, nil
+}
+
+// SetAttr implements vfs.Inode: F_SEAL_SHRINK and F_SEAL_GROW are EPERM.
+func (m *MemFD) SetAttr(c wait.Context, a vfs.SetAttr) error {
+	if a.SetSize {
+		m.mu.Lock()
+		s := m.seals
+		m.mu.Unlock()
+		if a.Size < m.obj.Size() && s&unix.F_SEAL_SHRINK != 0 || a.Size > m.obj.Size() && s&unix.F_SEAL_GROW != 0 {
+			return unix.EPERM
+		}
+		if err := m.obj.TruncateCtx(c, a.Size); err != nil {
+			return err
+		}
+		m.Touched(true)
+	}
+	cur, _ := m.Attr(c)
+	if err := vfs.CheckSetAttr(&cur, &a); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if a.SetMode {
+		m.mode = a.Mode & 0o7777
+	}
+	if a.SetUID {
+		m.uid = a.UID
+	}
+	if a.SetGID {
+		m.gid = a.GID
+	}
+	if a.SetAtime {
+		m.time[0].Store(a.Atime)
+	}
+	if a.SetMtime {
+		m.time[1].Store(a.Mtime)
+	}
+	return nil
+}
+
+const sealWrites = unix.F_SEAL_WRITE | unix.F_SEAL_FUTURE_WRITE
+
+// mayWrite checks the seals for a write of n bytes at off and cuts it where growing is
+// sealed.
+func (m *MemFD) mayWrite(src *mm.IOSeq, off int64) error {
+	m.mu.Lock()
+	s := m.seals
+	m.mu.Unlock()
+	if s&sealWrites != 0 {
+		return unix.EPERM
+	}
+	if size := m.obj.Size(); s&unix.F_SEAL_GROW != 0 && off+int64(src.Len()) > size {
+		if off >= size {
+			return unix.EPERM
+		}
+		src.Limit(int(size - off))
+	}
+	return nil
+}
+
+// Write implements vfs.FileOps.
+func (o *memOps) Write(c wait.Context, f *vfs.File, src *mm.IOSeq, off int64) (int, error) {
+	if err := o.m.mayWrite(src, off); err != nil {
+		return 0, err
+	}
+	return o.RegularOps.Write(c, f, src, off)
+}
+
+// Append implements vfs.Appender.
+func (o *memOps) Append(c wait.Context, f *vfs.File, src *mm.IOSeq) (int64, int, error) {
+	if err := o.m.mayWrite(src, o.m.obj.Size()); err != nil {
+		return 0, 0, err
+	}
+	return o.RegularOps.Append(c, f, src)
+}
+
+// Allocate implements vfs.FileOps.
+func (o *memOps) Allocate(c wait.Context, mode uint32, off, n int64) error {
+	o.m.mu.Lock()
+	s := o.m.seals
+	o.m.mu.Unlock()
+	if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 && s&sealWrites != 0 {
+		return unix.EPERM
+	}
+	return o.RegularOps.Allocate(c, mode, off, n)
+}
+
+// Mappable implements vfs.Mapper: a sealed file has no new writable shared mappings.
+func (o *memOps) Mappable(shared, write bool) error {
+	o.m.mu.Lock()
+	defer o.m.mu.Unlock()
+	if shared && write && o.m.seals&sealWrites != 0 {
+		return unix.EPERM
+	}
+	return nil
+}
+
+// Seals is F_GET_SEALS; AddSeals F_ADD_SEALS.
+func (o *memOps) Seals() uint32 {
+	o.m.mu.Lock()
+	defer o.m.mu.Unlock()
+	return o.m.seals
+}
+
+// AddSeals implements Sealer.
+func (o *memOps) AddSeals(s uint32) error {
+	const known = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | sealWrites
+	if s&^known != 0 {
+		return unix.EINVAL
+	}
+	o.m.mu.Lock()
+	defer o.m.mu.Unlock()
+	if o.m.seals&unix.F_SEAL_SEAL != 0 {
+		return unix.EPERM
+	}
+	o.m.seals |= s
+	return nil
+}
+
+// Reopen implements vfs.Reopener.
+func (o *memOps) Reopen(vfs.Lookup, uint32) (vfs.FileOps, error) {
+	o.m.IncRef()
+	return o, nil
+}
+
+// Sealer is a FileOps with seals.
+type Sealer interface {
+	Seals() uint32
+	AddSeals(s uint32) error
+}

@@ -1,0 +1,500 @@
+// Package pipe is pipes and FIFOs, with Linux's structure of slots: a pipe is a ring of
+// at most size/4096 slots, each a page that one write filled (or several small ones, which
+// merge). Readiness, PIPE_BUF atomicity and packets (O_DIRECT) all follow from it: a
+// pipe is writable while a slot is free, and a write of at most a page takes one slot or
+// merges into one, so it is never split.
+//
+//	r, w, err := pipe.New(mem, 0)            // two descriptions with a reference each
+//	ops, err := pipe.OpenFIFO(c, inode, fl)  // vfs.FIFO
+//
+// Neither Read nor Write blocks: EAGAIN. Whoever wants a blocking write calls Write
+// again until its source is empty.
+//
+// Pages are frames, charged to the kernel-heap budget; a pipe keeps two spare ones so
+// that a steady stream allocates nothing.
+//
+// Locks: fifos.mu > Pipe.mu > the wait queues. Program memory is copied under Pipe.mu
+// with the no-fault copies only; a fault is served without it and the piece, which was
+// not yet visible to the other side, starts again.
+package pipe
+
+import (
+	"encoding/binary"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+const (
+	pageSize = hal.PageSize
+	// DefaultSize is a new pipe's capacity in bytes (PIPE_DEF_BUFFERS).
+	DefaultSize = 16 * pageSize
+	// pipeCost is what a pipe without pages is charged: the structures and both
+	// descriptions, in bytes.
+	pipeCost = 1024
+	slotCost = 24
+	maxSpare = 2
+)
+
+// maxSize is fs.pipe-max-size.
+var maxSize atomic.Int64
+
+func init() { maxSize.Store(1 << 20) }
+
+// MaxSize and SetMaxSize are /proc/sys/fs/pipe-max-size, in bytes.
+func MaxSize() int64 { return maxSize.Load() }
+
+// SetMaxSize rounds up as Linux does; false if n is out of range.
+func SetMaxSize(n int64) bool {
+	r := roundSize(uint64(n))
+	if n <= 0 || r == 0 {
+		return false
+	}
+	maxSize.Store(int64(r))
+	return true
+}
+
+// roundSize is round_pipe_size: a power of two of pages; 0 if beyond 1 << 31.
+func roundSize(n uint64) uint64 {
+	if n > 1<<31 {
+		return 0
+	}
+	r := uint64(pageSize)
+	for r < n {
+		r <<= 1
+	}
+	return r
+}
+
+// slot is one page of the ring with the bytes [off, off+n) to be read.
+type slot struct {
+	frame  hal.PFN
+	off, n int32
+	packet bool // a read takes it whole and never goes on behind it
+}
+
+// Pipe is what two or more descriptions share.
+type Pipe struct {
+	mem  *mm.Memory
+	ino  uint64
+	time int64 // of creation, nanoseconds since the epoch
+
+	// Readers wait in rd, writers in wr, descriptions open for both in rw.
+	rd, wr, rw waiter.Queue
+
+	mu       sync.Mutex
+	ring     []slot // capacity in slots is len(ring)
+	head     int    // index of the first used slot
+	used     int
+	spare    [maxSpare]hal.PFN
+	nspare   int
+	readers  int
+	writers  int
+	wcounter uint64 // how often it was opened for reading or writing (FIFOs)
+	rcounter uint64
+	dead     bool
+}
+
+var lastIno atomic.Uint64
+var dev = sync.OnceValue(vfs.AllocDev)
+
+func newPipe(mem *mm.Memory) (*Pipe, error) {
+	const slots = DefaultSize / pageSize
+	if !mem.Budget().Charge(pipeCost + slots*slotCost) {
+		return nil, unix.ENFILE
+	}
+	return &Pipe{mem: mem, ino: lastIno.Add(1), time: mem.M.Walltime(), ring: make([]slot, slots)}, nil
+}
+
+// New is pipe2: flags are O_NONBLOCK and O_DIRECT (packets). ENFILE at the edge of the
+// kernel-heap budget.
+func New(mem *mm.Memory, flags uint32) (r, w *vfs.File, err error) {
+	p, err := newPipe(mem)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.readers, p.writers = 1, 1
+	p.rcounter, p.wcounter = 1, 1
+	name := "pipe:[" + strconv.FormatUint(p.ino, 10) + "]"
+	r = vfs.NewFile(&end{p: p, read: true, q: &p.rd}, unix.O_RDONLY|flags&unix.O_NONBLOCK)
+	w = vfs.NewFile(&end{p: p, write: true, q: &p.wr}, unix.O_WRONLY|flags&(unix.O_NONBLOCK|unix.O_DIRECT))
+	r.Name, w.Name = name, name
+	return r, w, nil
+}
+
+// end is one description's view of a pipe.
+type end struct {
+	vfs.BaseOps
+	p           *Pipe
+	q           *waiter.Queue
+	read, write bool
+	seen        uint64 // writers opened before this reader, while there was none: no hang-up yet
+	inode       vfs.Inode
+}
+
+// Readiness implements waiter.Waitable (pipe_poll).
+func (e *end) Readiness(mask waiter.EventMask) waiter.EventMask {
+	p := e.p
+	var ev waiter.EventMask
+	p.mu.Lock()
+	if e.read {
+		if p.used > 0 {
+			ev |= waiter.ReadableEvents
+		}
+		if p.writers == 0 && e.seen != p.wcounter {
+			ev |= waiter.EventHUp
+		}
+	}
+	if e.write {
+		if p.used < len(p.ring) {
+			ev |= waiter.WritableEvents
+		}
+		if p.readers == 0 {
+			ev |= waiter.EventErr
+		}
+	}
+	p.mu.Unlock()
+	return ev & (mask | waiter.EventErr | waiter.EventHUp)
+}
+
+// EventRegister and EventUnregister implement waiter.Waitable.
+func (e *end) EventRegister(w *waiter.Entry) error { e.q.EventRegister(w); return nil }
+func (e *end) EventUnregister(w *waiter.Entry)     { e.q.EventUnregister(w) }
+
+func (p *Pipe) wakeReaders() {
+	p.rd.Notify(waiter.ReadableEvents)
+	p.rw.Notify(waiter.ReadableEvents)
+}
+
+func (p *Pipe) wakeWriters() {
+	p.wr.Notify(waiter.WritableEvents)
+	p.rw.Notify(waiter.WritableEvents)
+}
+
+// wakeAll is for opens and closes, which look for any state.
+func (p *Pipe) wakeAll() {
+	p.rd.Notify(waiter.AllEvents)
+	p.wr.Notify(waiter.AllEvents)
+	p.rw.Notify(waiter.AllEvents)
+}
+
+// Read implements vfs.FileOps: 0 at the end, EAGAIN while empty, EFAULT (what could
+// not be copied stays in the pipe).
+func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+	p := e.p
+	if !e.read {
+		return 0, unix.EBADF
+	}
+	if dst.Len() == 0 {
+		return 0, nil
+	}
+	done := 0
+	p.mu.Lock()
+	full := p.used == len(p.ring)
+	var err error
+	for dst.Len() > 0 && p.used > 0 {
+		s := &p.ring[p.head]
+		b := p.mem.Bytes(s.frame)[s.off : s.off+s.n]
+		before := *dst
+		n, cerr := dst.CopyOutNoFault(b)
+		if cerr != nil {
+			fault := *dst
+			*dst = before
+			p.mu.Unlock()
+			err = fault.FaultIn(true)
+			p.mu.Lock()
+			if err != nil {
+				break
+			}
+			continue
+		}
+		done += n
+		last := s.packet
+		if s.off, s.n = s.off+int32(n), s.n-int32(n); s.n == 0 || last {
+			p.pop()
+		}
+		if last {
+			break
+		}
+	}
+	if done == 0 && err == nil && p.writers > 0 {
+		err = unix.EAGAIN
+	}
+	p.mu.Unlock()
+	if full {
+		p.wakeWriters()
+	}
+	if done > 0 {
+		return done, nil
+	}
+	return 0, err
+}
+
+// pop drops the first slot. Called with mu held.
+func (p *Pipe) pop() {
+	s := &p.ring[p.head]
+	p.giveBack(s.frame)
+	*s = slot{}
+	if p.head++; p.head == len(p.ring) {
+		p.head = 0
+	}
+	p.used--
+}
+
+// giveBack keeps a page as a spare or frees it. Called with mu held.
+func (p *Pipe) giveBack(f hal.PFN) {
+	if p.nspare < maxSpare && !p.dead {
+		p.spare[p.nspare] = f
+		p.nspare++
+		return
+	}
+	p.mem.Unref(f)
+	p.mem.Budget().Uncharge(pageSize)
+}
+
+// page takes a spare page, or makes one with mu released meanwhile; the pipe may have
+// changed then and the caller starts again. Called with mu held.
+func (p *Pipe) page() error {
+	if p.nspare > 0 {
+		return nil
+	}
+	p.mu.Unlock()
+	f, err := hal.PFN(0), error(unix.ENOMEM)
+	if p.mem.Budget().Charge(pageSize) {
+		if f, err = p.mem.Alloc(mm.KindAnon); err != nil {
+			p.mem.Budget().Uncharge(pageSize)
+		}
+	}
+	p.mu.Lock()
+	if err == nil {
+		p.giveBack(f)
+	}
+	return err
+}
+
+// Write implements vfs.FileOps: EPIPE without readers (the caller sends SIGPIPE), EAGAIN
+// while there is no room for the first piece.
+func (e *end) Write(_ wait.Context, f *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+	p := e.p
+	if !e.write {
+		return 0, unix.EBADF
+	}
+	if src.Len() == 0 {
+		return 0, nil
+	}
+	packet := f.Flags()&unix.O_DIRECT != 0
+	done := 0
+	p.mu.Lock()
+	tail := src.Len() % pageSize // what Linux tries to merge
+	var err error
+	for src.Len() > 0 {
+		if p.readers == 0 {
+			err = unix.EPIPE
+			break
+		}
+		var n int
+		if n, err = p.put(src, tail, packet); err != nil {
+			break
+		}
+		if n > 0 {
+			tail = 0
+		}
+		done += n
+	}
+	p.mu.Unlock()
+	// Linux wakes at each write once somebody polls, so that edge-triggered readers
+	// hear of data that came behind old data.
+	if done > 0 {
+		p.wakeReaders()
+		return done, nil
+	}
+	return 0, err
+}
+
+// put moves one piece: into the last slot if tail bytes fit there, else into a new one.
+// 0 and nil: try again. Called with mu held, which it may release.
+func (p *Pipe) put(src *mm.IOSeq, tail int, packet bool) (int, error) {
+	if tail > 0 && p.used > 0 {
+		s := &p.ring[(p.head+p.used-1)%len(p.ring)]
+		if end := int(s.off + s.n); !s.packet && end+tail <= pageSize {
+			n, err := p.fill(p.mem.Bytes(s.frame)[end:end+tail], src)
+			s.n += int32(n) // n > 0 only if mu was held throughout
+			return n, err
+		}
+	}
+	if p.used == len(p.ring) {
+		return 0, unix.EAGAIN
+	}
+	if p.nspare == 0 {
+		return 0, p.page()
+	}
+	f := p.spare[p.nspare-1]
+	want := min(src.Len(), pageSize)
+	n, err := p.fill(p.mem.Bytes(f)[:want], src)
+	if n == 0 {
+		return 0, err
+	}
+	p.nspare--
+	p.ring[(p.head+p.used)%len(p.ring)] = slot{frame: f, n: int32(n), packet: packet}
+	p.used++
+	return n, nil
+}
+
+// fill copies all of b from src, or nothing: then the fault has been served with mu
+// released. Called with mu held.
+func (p *Pipe) fill(b []byte, src *mm.IOSeq) (int, error) {
+	before := *src
+	n, err := src.CopyInNoFault(b)
+	if err == nil {
+		return n, nil
+	}
+	fault := *src
+	*src = before
+	p.mu.Unlock()
+	err = fault.FaultIn(false)
+	p.mu.Lock()
+	return 0, err
+}
+
+// Attr implements vfs.FileOps; that of a FIFO is its inode's.
+func (e *end) Attr(c wait.Context) (vfs.Attr, error) {
+	if e.inode != nil {
+		return e.inode.Attr(c)
+	}
+	p := e.p
+	return vfs.Attr{Dev: dev(), Ino: p.ino, Mode: unix.S_IFIFO | 0o600, Nlink: 1, BlockSize: pageSize,
+		Atime: p.time, Mtime: p.time, Ctime: p.time, Btime: p.time}, nil
+}
+
+// SetAttr implements vfs.FileOps.
+func (e *end) SetAttr(c wait.Context, a vfs.SetAttr) error {
+	if a.SetSize {
+		return unix.EINVAL
+	}
+	if e.inode != nil {
+		return e.inode.SetAttr(c, a)
+	}
+	return nil
+}
+
+// Ioctl implements vfs.FileOps: FIONREAD.
+func (e *end) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32, arg uint64) (uintptr, error) {
+	if req != unix.TIOCINQ { // FIONREAD
+		return 0, unix.ENOTTY
+	}
+	p, n := e.p, 0
+	p.mu.Lock()
+	for i := range p.used {
+		n += int(p.ring[(p.head+i)%len(p.ring)].n)
+	}
+	p.mu.Unlock()
+	b := binary.LittleEndian.AppendUint32(nil, uint32(n))
+	if _, err := sp.CopyOut(c, hal.UserAddr(arg), b); err != nil {
+		return 0, unix.EFAULT
+	}
+	return 0, nil
+}
+
+// Release implements vfs.FileOps.
+func (e *end) Release(*vfs.File) {
+	if e.inode != nil {
+		releaseFIFO(e)
+		return
+	}
+	e.p.leave(e)
+}
+
+// leave takes an end away and, with the last, frees the pages.
+func (p *Pipe) leave(e *end) {
+	p.mu.Lock()
+	if e.read {
+		p.readers--
+	}
+	if e.write {
+		p.writers--
+	}
+	gone := p.readers == 0 && p.writers == 0
+	half := (p.readers == 0) != (p.writers == 0)
+	if gone {
+		p.free()
+	}
+	p.mu.Unlock()
+	if half {
+		p.wakeAll()
+	}
+}
+
+// free gives every page back. Called with mu held.
+func (p *Pipe) free() {
+	if p.dead {
+		return
+	}
+	p.dead = true
+	for p.used > 0 {
+		p.pop()
+	}
+	for ; p.nspare > 0; p.nspare-- {
+		p.mem.Unref(p.spare[p.nspare-1])
+		p.mem.Budget().Uncharge(pageSize)
+	}
+	p.mem.Budget().Uncharge(pipeCost + int64(len(p.ring))*slotCost)
+}
+
+// Of says whether f is a pipe or FIFO.
+func Of(f *vfs.File) (*Pipe, bool) {
+	e, ok := f.Ops.(*end)
+	if !ok {
+		return nil, false
+	}
+	return e.p, true
+}
+
+// Size is F_GETPIPE_SZ: the capacity in bytes.
+func (p *Pipe) Size() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.ring) * pageSize
+}
+
+// SetSize is F_SETPIPE_SZ, and returns the capacity it set: EINVAL for 0 or beyond
+// 1 << 31, EPERM beyond fs.pipe-max-size without CAP_SYS_RESOURCE, EBUSY if more is
+// in the pipe, ENOMEM. See fcntl(2).
+func (p *Pipe) SetSize(n uint64, creds *vfs.Creds) (int, error) {
+	r := roundSize(n)
+	if n == 0 || r == 0 {
+		return 0, unix.EINVAL
+	}
+	slots := int(r / pageSize)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if slots > len(p.ring) && int64(r) > maxSize.Load() && !creds.Can(vfs.CapSysResource) {
+		return 0, unix.EPERM
+	}
+	if slots < p.used {
+		return 0, unix.EBUSY
+	}
+	more := int64(slots-len(p.ring)) * slotCost
+	if more > 0 && !p.mem.Budget().Charge(more) {
+		return 0, unix.ENOMEM
+	} else if more < 0 {
+		p.mem.Budget().Uncharge(-more)
+	}
+	ring := make([]slot, slots)
+	for i := range p.used {
+		ring[i] = p.ring[(p.head+i)%len(p.ring)]
+	}
+	full := p.used == len(p.ring)
+	p.ring, p.head = ring, 0
+	if full && p.used < slots {
+		p.wakeWriters() // queues are below mu
+	}
+	return slots * pageSize, nil
+}
