@@ -1,0 +1,607 @@
+package net
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+)
+
+// namespace maps AF_UNIX names to the sockets bound to them.
+type namespace struct {
+	mu       sync.Mutex
+	abstract map[string]*unixSocket
+	paths    map[inode]*unixSocket
+	auto     uint32
+	// inFlight counts descriptors in queued messages: bounded, since they stay
+	// open without counting against anybody's limit.
+	inFlight atomic.Int64
+}
+
+type inode struct{ dev, ino uint64 }
+
+func (n *namespace) init() {
+	n.abstract = make(map[string]*unixSocket)
+	n.paths = make(map[inode]*unixSocket)
+}
+
+const (
+	unixBuf     = 212992 // net.core.wmem_default
+	unixDgrams  = 10     // net.unix.max_dgram_qlen
+	unixMaxName = 108    // sun_path
+	maxInFlight = 4096
+	msgCost     = 256 // of a queued message beside its bytes
+)
+
+// unixSocket is an AF_UNIX socket. Data lies in the receiver's queue, so a writer
+// takes only its peer's lock, and never two.
+type unixSocket struct {
+	base
+	q waiter.Queue
+
+	mu        sync.Mutex
+	name      []byte // the whole sockaddr, nil if unbound
+	path      vfs.Path
+	node      inode
+	abstract  string
+	bound     bool
+	peer      *unixSocket
+	connected bool // stream, seqpacket: ever connected
+	peerName  []byte
+	peerCreds Ucred
+	creds     Ucred // at listen, for those who connect
+	made      Ucred // who made it
+	err       error
+
+	rx       []unixMsg
+	rxBytes  int
+	rcvShut  bool // nothing more will come (shutdown here, or the peer's end)
+	sndShut  bool
+	peerGone bool
+	closed   bool
+	sndbuf   int
+	rcvbuf   int
+	blocked  map[*unixSocket]struct{} // datagram senders that wait for room here
+
+	listening bool
+	backlog   int
+	pending   []*unixSocket
+}
+
+func (s *Stack) newUnix(typ int) (*unixSocket, error) {
+	if !s.cfg.Budget.Charge(sockCost) {
+		return nil, unix.ENOBUFS
+	}
+	x := &unixSocket{sndbuf: unixBuf, rcvbuf: unixBuf}
+	x.base = base{s: s, domain: unix.AF_UNIX, typ: int32(typ)}
+	s.register(&x.base, x)
+	return x, nil
+}
+
+func (s *Stack) unixSocket(c *Caller, typ, protocol int) (Socket, error) {
+	if protocol != 0 && protocol != unix.AF_UNIX {
+		return nil, unix.EPROTONOSUPPORT
+	}
+	switch typ {
+	case unix.SOCK_RAW:
+		typ = unix.SOCK_DGRAM // as BSD had it
+	case unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_SEQPACKET:
+	default:
+		return nil, unix.ESOCKTNOSUPPORT
+	}
+	x, err := s.newUnix(typ)
+	if err != nil {
+		return nil, err
+	}
+	x.made = c.ucred()
+	return x, nil
+}
+
+// SocketPair makes two connected AF_UNIX sockets; EOPNOTSUPP for other families.
+func (s *Stack) SocketPair(c *Caller, family, typ, protocol int) (Socket, Socket, error) {
+	if family != unix.AF_UNIX {
+		x, err := s.Socket(c, family, typ, protocol)
+		if err != nil {
+			return nil, nil, err
+		}
+		x.Release(nil)
+		return nil, nil, unix.EOPNOTSUPP
+	}
+	a, err := s.unixSocket(c, typ, protocol)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := s.unixSocket(c, typ, protocol)
+	if err != nil {
+		a.Release(nil)
+		return nil, nil, err
+	}
+	x, y := a.(*unixSocket), b.(*unixSocket)
+	x.peer, y.peer = y, x
+	x.connected, y.connected = true, true
+	x.peerCreds, y.peerCreds = c.ucred(), c.ucred()
+	return x, y, nil
+}
+
+func (x *unixSocket) stream() bool { return x.typ == unix.SOCK_STREAM }
+func (x *unixSocket) dgram() bool  { return x.typ == unix.SOCK_DGRAM }
+
+// unixAddr checks a sockaddr_un (unix_validate_addr): the path or the abstract name
+// with its leading NUL; empty for a bare family.
+func unixAddr(b []byte) (string, error) {
+	if len(b) < 2 || len(b) > sizeUn || familyOf(b) != unix.AF_UNIX {
+		return "", unix.EINVAL
+	}
+	n := string(b[2:])
+	if n == "" || n[0] == 0 {
+		return n, nil
+	}
+	return cpath(n), nil
+}
+
+func cpath(s string) string {
+	for i := range s {
+		if s[i] == 0 {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+func unixName(path string) []byte {
+	b := append([]byte{unix.AF_UNIX, 0}, path...)
+	if path != "" && path[0] != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+// Bind implements Socket. See unix_bind: EINVAL for a second name, EADDRINUSE.
+func (x *unixSocket) Bind(c *Caller, b []byte) error {
+	n, err := unixAddr(b)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	bound := x.bound
+	x.mu.Unlock()
+	if n == "" {
+		if bound {
+			return nil
+		}
+		return x.autobind()
+	}
+	if bound {
+		return unix.EINVAL
+	}
+	if n[0] == 0 {
+		return x.bindAbstract(n)
+	}
+	return x.bindPath(c, n)
+}
+
+func (x *unixSocket) bindPath(c *Caller, path string) error {
+	if c.NS == nil {
+		return unix.EACCES
+	}
+	p, err := c.NS.MknodPath(c.Lookup, path, unix.S_IFSOCK|0o777)
+	if err == unix.EEXIST {
+		err = unix.EADDRINUSE
+	}
+	if err != nil {
+		return err
+	}
+	a, err := p.Entry.Inode().Attr(c.C)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.bound {
+		return unix.EINVAL
+	}
+	x.bound, x.name, x.path, x.node = true, unixName(path), p, inode{a.Dev, a.Ino}
+	ns := &x.s.unix
+	ns.mu.Lock()
+	ns.paths[x.node] = x
+	ns.mu.Unlock()
+	return nil
+}
+
+func (x *unixSocket) bindAbstract(n string) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.bound {
+		return unix.EINVAL
+	}
+	ns := &x.s.unix
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if ns.abstract[n] != nil {
+		return unix.EADDRINUSE
+	}
+	ns.abstract[n] = x
+	x.bound, x.abstract, x.name = true, n, unixName(n)
+	return nil
+}
+
+// autobind gives a free name of five hexadecimal digits (unix(7)).
+func (x *unixSocket) autobind() error {
+	for range 1 << 20 {
+		ns := &x.s.unix
+		ns.mu.Lock()
+		n := fmt.Sprintf("\x00%05x", ns.auto&0xfffff)
+		ns.auto++
+		ns.mu.Unlock()
+		if err := x.bindAbstract(n); err != unix.EADDRINUSE {
+			return err
+		}
+	}
+	return unix.ENOSPC
+}
+
+// find is the socket that a name leads to: ECONNREFUSED, and errors of the path.
+func (x *unixSocket) find(c *Caller, n string) (*unixSocket, error) {
+	ns := &x.s.unix
+	if n == "" {
+		return nil, unix.ECONNREFUSED
+	}
+	if n[0] == 0 {
+		ns.mu.Lock()
+		defer ns.mu.Unlock()
+		if y := ns.abstract[n]; y != nil {
+			return y, nil
+		}
+		return nil, unix.ECONNREFUSED
+	}
+	if c.NS == nil {
+		return nil, unix.ENOENT
+	}
+	p, err := c.NS.Walk(c.Lookup, n, vfs.WalkFollow)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.NS.AccessAt(c.Lookup, p, vfs.MayWrite); err != nil {
+		return nil, err
+	}
+	a, err := p.Entry.Inode().Attr(c.C)
+	if err != nil {
+		return nil, err
+	}
+	if a.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil, unix.ECONNREFUSED
+	}
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if y := ns.paths[inode{a.Dev, a.Ino}]; y != nil {
+		return y, nil
+	}
+	return nil, unix.ECONNREFUSED
+}
+
+// Listen implements Socket. See unix_listen.
+func (x *unixSocket) Listen(c *Caller, backlog int) error {
+	if x.dgram() {
+		return unix.EOPNOTSUPP
+	}
+	if most := int(x.s.somaxconn.Load()); backlog < 0 || backlog > most {
+		backlog = most
+	}
+	x.mu.Lock()
+	if !x.bound || x.connected {
+		x.mu.Unlock()
+		return unix.EINVAL
+	}
+	x.listening, x.backlog, x.creds = true, backlog, c.ucred()
+	x.mu.Unlock()
+	x.q.Notify(waiter.WritableEvents) // room for who waits to connect
+	return nil
+}
+
+// Connect implements Socket. See unix_stream_connect and unix_dgram_connect: EAGAIN
+// while the backlog is full, EPROTOTYPE, ECONNREFUSED, EISCONN.
+func (x *unixSocket) Connect(c *Caller, b []byte) error {
+	if len(b) < 2 {
+		return unix.EINVAL
+	}
+	if x.dgram() && familyOf(b) == unix.AF_UNSPEC {
+		x.mu.Lock()
+		x.peer, x.peerName = nil, nil
+		x.mu.Unlock()
+		return nil
+	}
+	n, err := unixAddr(b)
+	if err != nil {
+		return err
+	}
+	y, err := x.find(c, n)
+	if err != nil {
+		return err
+	}
+	if y.typ != x.typ {
+		return unix.EPROTOTYPE
+	}
+	if x.dgram() {
+		x.mu.Lock()
+		x.peer, x.peerName = y, unixName(n)
+		x.mu.Unlock()
+		return nil
+	}
+	return x.connectStream(c, y)
+}
+
+func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {
+	x.mu.Lock()
+	switch {
+	case x.connected:
+		x.mu.Unlock()
+		return unix.EISCONN
+	case x.listening:
+		x.mu.Unlock()
+		return unix.EINVAL
+	}
+	name := x.name
+	x.mu.Unlock()
+	srv, err := x.s.newUnix(int(x.typ))
+	if err != nil {
+		return unix.ENOMEM
+	}
+	l.mu.Lock()
+	err = nil
+	switch {
+	case l.closed || !l.listening || l.rcvShut:
+		err = unix.ECONNREFUSED
+	case len(l.pending) > l.backlog:
+		err = unix.EAGAIN
+	}
+	if err != nil {
+		// Who waits for room hears of it on its own queue.
+		if err == unix.EAGAIN {
+			l.wants(x)
+		}
+		l.mu.Unlock()
+		srv.Release(nil)
+		return err
+	}
+	srv.connected, srv.peer, srv.peerName, srv.peerCreds = true, x, name, c.ucred()
+	srv.bound, srv.name, srv.sndbuf = false, l.name, l.sndbuf
+	srv.opt.passcred.Store(l.opt.passcred.Load())
+	lname, lcreds := l.name, l.creds
+	l.mu.Unlock()
+
+	x.mu.Lock()
+	if x.connected || x.closed {
+		x.mu.Unlock()
+		srv.peer = nil
+		srv.Release(nil)
+		return unix.EISCONN
+	}
+	x.connected, x.peer, x.peerName, x.peerCreds = true, srv, lname, lcreds
+	x.mu.Unlock()
+
+	l.mu.Lock()
+	gone := l.closed
+	if !gone {
+		l.pending = append(l.pending, srv)
+	}
+	l.mu.Unlock()
+	if gone {
+		srv.Release(nil)
+		return nil // connected and reset at once, as a race on Linux ends
+	}
+	l.q.Notify(waiter.ReadableEvents)
+	x.q.Notify(waiter.WritableEvents)
+	return nil
+}
+
+// wants notes that y waits for room in x. x.mu is held.
+func (x *unixSocket) wants(y *unixSocket) {
+	if x.blocked == nil {
+		x.blocked = make(map[*unixSocket]struct{})
+	}
+	x.blocked[y] = struct{}{}
+}
+
+// roomy takes the list of those who wait for room in x. x.mu is held; the caller
+// notifies them after.
+func (x *unixSocket) roomy() map[*unixSocket]struct{} {
+	b := x.blocked
+	x.blocked = nil
+	return b
+}
+
+func wake(b map[*unixSocket]struct{}) {
+	for y := range b {
+		y.q.Notify(waiter.WritableEvents)
+	}
+}
+
+// Accept implements Socket.
+func (x *unixSocket) Accept(*Caller) (Socket, error) {
+	if x.dgram() {
+		return nil, unix.EOPNOTSUPP
+	}
+	x.mu.Lock()
+	if !x.listening {
+		x.mu.Unlock()
+		return nil, unix.EINVAL
+	}
+	if len(x.pending) == 0 {
+		err := error(unix.EAGAIN)
+		if x.rcvShut {
+			err = unix.EINVAL
+		}
+		x.mu.Unlock()
+		return nil, err
+	}
+	y := x.pending[0]
+	x.pending = x.pending[1:]
+	b := x.roomy()
+	x.mu.Unlock()
+	wake(b)
+	return y, nil
+}
+
+// Unaccept implements Socket.
+func (x *unixSocket) Unaccept(s Socket) {
+	y := s.(*unixSocket)
+	x.mu.Lock()
+	closed := x.closed
+	if !closed {
+		x.pending = append([]*unixSocket{y}, x.pending...)
+	}
+	x.mu.Unlock()
+	if closed {
+		y.Release(nil)
+		return
+	}
+	x.q.Notify(waiter.ReadableEvents)
+}
+
+// SockName implements Socket.
+func (x *unixSocket) SockName() ([]byte, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.name == nil {
+		return unixName(""), nil
+	}
+	return x.name, nil
+}
+
+// PeerName implements Socket.
+func (x *unixSocket) PeerName() ([]byte, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.peer == nil && !x.connected {
+		return nil, unix.ENOTCONN
+	}
+	if x.peerName == nil {
+		return unixName(""), nil
+	}
+	return x.peerName, nil
+}
+
+// Shutdown implements Socket. The other direction of a connection shuts with it.
+func (x *unixSocket) Shutdown(how int) error {
+	if how < unix.SHUT_RD || how > unix.SHUT_RDWR {
+		return unix.EINVAL
+	}
+	rd, wr := how != unix.SHUT_WR, how != unix.SHUT_RD
+	x.mu.Lock()
+	if !x.connected && !x.dgram() && !x.listening {
+		x.mu.Unlock()
+		return unix.ENOTCONN
+	}
+	x.rcvShut = x.rcvShut || rd
+	x.sndShut = x.sndShut || wr
+	peer := x.peer
+	x.mu.Unlock()
+	const all = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp
+	if peer != nil && !x.dgram() {
+		peer.mu.Lock()
+		peer.rcvShut = peer.rcvShut || wr
+		peer.sndShut = peer.sndShut || rd
+		peer.mu.Unlock()
+		peer.q.Notify(all)
+	}
+	x.q.Notify(all)
+	return nil
+}
+
+// Readiness implements waiter.Waitable. See unix_poll and unix_dgram_poll.
+func (x *unixSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
+	var r waiter.EventMask
+	x.mu.Lock()
+	peer := x.peer
+	if x.err != nil {
+		r |= waiter.EventErr
+	}
+	if len(x.rx) > 0 || x.rcvShut || len(x.pending) > 0 {
+		r |= waiter.ReadableEvents
+	}
+	if x.rcvShut {
+		r |= waiter.EventRdHUp
+	}
+	if x.rcvShut && x.sndShut || !x.dgram() && !x.connected && !x.listening {
+		r |= waiter.EventHUp
+	}
+	writable := !x.listening
+	sndbuf := x.sndbuf
+	if x.sndShut {
+		peer = nil
+	}
+	x.mu.Unlock()
+	if peer != nil && mask&waiter.WritableEvents != 0 {
+		peer.mu.Lock()
+		if x.dgram() {
+			// A full queue: its reader wakes us.
+			if writable = peer.closed || len(peer.rx) <= unixDgrams; !writable {
+				peer.wants(x)
+			}
+		} else {
+			writable = peer.rxBytes < sndbuf/4*3
+		}
+		peer.mu.Unlock()
+	}
+	if writable {
+		r |= waiter.WritableEvents
+	}
+	return ready(mask, r)
+}
+
+// EventRegister implements waiter.Waitable.
+func (x *unixSocket) EventRegister(e *waiter.Entry) error {
+	x.q.EventRegister(e)
+	return nil
+}
+
+// EventUnregister implements waiter.Waitable.
+func (x *unixSocket) EventUnregister(e *waiter.Entry) { x.q.EventUnregister(e) }
+
+// Release implements vfs.FileOps.
+func (x *unixSocket) Release(*vfs.File) {
+	x.mu.Lock()
+	if x.closed {
+		x.mu.Unlock()
+		return
+	}
+	x.closed, x.rcvShut, x.sndShut = true, true, true
+	peer, pending, queued := x.peer, x.pending, x.rx
+	x.pending, x.rx, x.rxBytes, x.peer = nil, nil, 0, nil
+	b := x.roomy()
+	ns := &x.s.unix
+	ns.mu.Lock()
+	if x.bound {
+		if x.abstract != "" {
+			delete(ns.abstract, x.abstract)
+		} else if ns.paths[x.node] == x {
+			delete(ns.paths, x.node)
+		}
+	}
+	ns.mu.Unlock()
+	x.mu.Unlock()
+
+	x.s.list.remove(x.ino)
+	x.s.cfg.Budget.Uncharge(sockCost)
+	for _, p := range pending {
+		p.Release(nil)
+	}
+	for i := range queued {
+		queued[i].drop(x.s)
+	}
+	wake(b)
+	if peer != nil && !x.dgram() {
+		peer.mu.Lock()
+		peer.rcvShut, peer.sndShut, peer.peerGone = true, true, true
+		if len(queued) > 0 || len(pending) > 0 {
+			peer.err = unix.ECONNRESET // there was something it never read
+		}
+		peer.mu.Unlock()
+		peer.q.Notify(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp | waiter.EventErr)
+	}
+	x.q.Notify(waiter.EventHUp)
+}
