@@ -1,0 +1,197 @@
+// Package devfs is /dev: the memory devices, the random devices and the console.
+//
+//	tty := devfs.NewTTY(port)
+//	fs, err := devfs.New(mem, devfs.Config{Entropy: m.Entropy, AddEntropy: m.AddEntropy, Console: tty})
+//	ns.MountFS(fs, "devtmpfs", "/dev", unix.MS_NOSUID)
+//
+// The tree is a tmpfs, as Linux's devtmpfs is: programs may add nodes and folders. What
+// a node does is found by its device number (vfs.RegisterDevice).
+package devfs
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/tmpfs"
+	"kiln/fs/vfs"
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+// Config is what stands behind the devices.
+type Config struct {
+	Entropy    func([]byte)
+	AddEntropy func([]byte)
+	Console    *TTY
+}
+
+// Device numbers (Linux, Documentation/admin-guide/devices.txt).
+var (
+	devNull    = unix.Mkdev(1, 3)
+	devZero    = unix.Mkdev(1, 5)
+	devFull    = unix.Mkdev(1, 7)
+	devRandom  = unix.Mkdev(1, 8)
+	devURandom = unix.Mkdev(1, 9)
+	devTTYS0   = unix.Mkdev(4, 64)
+	devTTY     = unix.Mkdev(5, 0)
+	devConsole = unix.Mkdev(5, 1)
+)
+
+// New makes the tree and registers the devices.
+func New(mem *mm.Memory, cfg Config) (vfs.FileSystem, error) {
+	fs, err := tmpfs.NewNamed(mem, "devtmpfs", "mode=755")
+	if err != nil {
+		return nil, err
+	}
+	c := wait.Background()
+	root := fs.Root()
+	add := func(name string, mode uint32, rdev uint64, target string) {
+		if err == nil {
+			_, err = root.Create(c, name, vfs.NewNode{Mode: mode, Rdev: rdev, Target: target})
+		}
+	}
+	char := func(name string, perm uint32, rdev uint64, open func(node) vfs.FileOps) {
+		vfs.RegisterDevice(unix.S_IFCHR, rdev, func(_ vfs.Lookup, i vfs.Inode, _ uint32) (vfs.FileOps, error) {
+			return open(node{i: i}), nil
+		})
+		add(name, unix.S_IFCHR|perm, rdev, "")
+	}
+	char("null", 0o666, devNull, func(n node) vfs.FileOps { return &null{n} })
+	char("zero", 0o666, devZero, func(n node) vfs.FileOps { return &zero{n} })
+	char("full", 0o666, devFull, func(n node) vfs.FileOps { return &full{zero{n}} })
+	rnd := func(n node) vfs.FileOps { return &random{n, &cfg} }
+	char("random", 0o666, devRandom, rnd)
+	char("urandom", 0o666, devURandom, rnd)
+	if cfg.Console != nil {
+		tty := func(n node) vfs.FileOps { return &ttyFile{n, cfg.Console} }
+		char("console", 0o600, devConsole, tty)
+		char("tty", 0o666, devTTY, tty)
+		char("ttyS0", 0o620, devTTYS0, tty)
+	}
+	for _, l := range [][2]string{{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}} {
+		add(l[0], unix.S_IFLNK|0o777, 0, l[1])
+	}
+	add("shm", unix.S_IFDIR|0o1777, 0, "")
+	add("pts", unix.S_IFDIR|0o755, 0, "")
+	return fs, err
+}
+
+// node is the part that all devices share: the attributes are the inode's.
+type node struct {
+	vfs.BaseOps
+	i vfs.Inode
+}
+
+func (n *node) Attr(c wait.Context) (vfs.Attr, error)             { return n.i.Attr(c) }
+func (n *node) SetAttr(c wait.Context, a vfs.SetAttr) error       { return n.i.SetAttr(c, a) }
+func (n *node) Seekable() bool                                    { return true }
+func (n *node) Sync(wait.Context, bool) error                     { return unix.EINVAL }
+func (n *node) Object(wait.Context) (*mm.Object, error)           { return nil, unix.ENODEV }
+func (n *node) Allocate(wait.Context, uint32, int64, int64) error { return unix.ENODEV }
+
+type null struct{ node }
+
+func (*null) Read(wait.Context, *vfs.File, *mm.IOSeq, int64) (int, error) { return 0, nil }
+
+// Write takes everything without looking at it, so a bad address is no error (mem(4)).
+func (*null) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+	n := src.Len()
+	src.Skip(n)
+	return n, nil
+}
+
+type zero struct{ node }
+
+func (*zero) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+	n, err := dst.ZeroOut(dst.Len())
+	if n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
+func (z *zero) Write(c wait.Context, f *vfs.File, src *mm.IOSeq, off int64) (int, error) {
+	return (*null)(z).Write(c, f, src, off)
+}
+
+// Object is nil without an error: mmap of /dev/zero is anonymous memory.
+func (*zero) Object(wait.Context) (*mm.Object, error) { return nil, nil }
+
+type full struct{ zero }
+
+func (*full) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+	if src.Len() == 0 {
+		return 0, nil
+	}
+	return 0, unix.ENOSPC
+}
+
+func (*full) Object(wait.Context) (*mm.Object, error) { return nil, unix.ENODEV }
+
+// random is /dev/random and /dev/urandom, which are one since the pool is seeded at
+// boot (random(4)).
+type random struct {
+	node
+	cfg *Config
+}
+
+// chunk is how many bytes are made or mixed in at once.
+const chunk = 256
+
+func (r *random) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+	var b [chunk]byte
+	total := 0
+	for dst.Len() > 0 {
+		p := b[:min(dst.Len(), chunk)]
+		r.cfg.Entropy(p)
+		n, err := dst.CopyOut(p)
+		total += n
+		if err != nil {
+			if total > 0 {
+				return total, nil
+			}
+			return 0, err
+		}
+	}
+	return total, nil
+}
+
+func (r *random) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+	var b [chunk]byte
+	total := 0
+	for src.Len() > 0 {
+		n, err := src.CopyIn(b[:min(src.Len(), chunk)])
+		r.cfg.AddEntropy(b[:n])
+		total += n
+		if err != nil {
+			if total > 0 {
+				return total, nil
+			}
+			return 0, err
+		}
+	}
+	return total, nil
+}
+
+// Requests of random(4).
+const (
+	rndGetEntCnt  = 0x80045200
+	rndAddToEnt   = 0x40045201
+	rndAddEntropy = 0x40085203
+	rndZapEntCnt  = 0x5204
+	rndClearPool  = 0x5206
+	rndReseedCRNG = 0x5207
+	// poolBits is what entropy_avail says of a seeded pool since Linux 5.18.
+	poolBits = 256
+)
+
+// Ioctl knows the entropy count; the requests that change the pool are for
+// CAP_SYS_ADMIN and are refused.
+func (r *random) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32, arg uint64) (uintptr, error) {
+	switch req {
+	case rndGetEntCnt:
+		return putInt(c, sp, arg, poolBits)
+	case rndAddToEnt, rndAddEntropy, rndZapEntCnt, rndClearPool, rndReseedCRNG:
+		return 0, unix.EPERM
+	}
+	return 0, unix.EINVAL
+}
