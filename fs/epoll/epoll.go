@@ -1,21 +1,31 @@
-// Package epoll is epoll(7): sets of files that say which of them are ready.
+// Package epoll is epoll sets: level- and edge-triggered, one-shot, exclusive, nested.
 //
-//	set, f := epoll.New(mem)
-//	err := set.Add(file, fd, epoll.Event{Events: unix.EPOLLIN, Data: 7})
-//	n := set.Harvest(buf, items)          // what epoll_wait copies out
+//	f := epoll.New(mem)
+//	err := epoll.Of(f).Ctl(epoll.Add, fd, file, events, data)
+//	n, err := epoll.Of(f).Wait(c, seq, maxEvents, deadline)
 //
-// An item registers a waiter entry with its file; the file's notification puts the item
-// on the ready list. Harvest takes items off the list and asks each file again: what is
-// not ready after all is dropped, what is edge-triggered (or one-shot) stays off until the
-// next notification, and the rest goes to the end of the list. So the cost of a wait is
-// that of the ready files, whatever the size of the set, and nothing is allocated.
+// An item is one (descriptor number, open file description) in a set. It stands in the
+// wait queue of its file for good; a notification that it asked for puts it on the
+// set's ready list, and Wait looks at that list alone: its cost goes by what is ready.
+// Wait asks each listed item what it is ready for, reports it, and puts it back
+// at the end if it is level-triggered, so edge-triggered items come back with the next
+// notification only and an item whose event has gone vanishes from the list. This is
+// Linux's structure (fs/eventpoll.c) and its corners follow: a notification without a
+// change of state is reported again to an edge-triggered item, MOD looks anew, data stay
+// reported in turn. Wait allocates nothing.
 //
-// An item holds no reference to its file: the file tells its watchers when it goes.
+// EPOLLEXCLUSIVE is accepted and every set hears of an event: "one or more", as the
+// manual promises. Threads that wait in one set are woken one an event.
 //
-// Locks, outermost first: nest (adding a set to a set) < Set.ctl < file locks and queues
-// < Set.mu, Set.aboveMu < Set.q. Notifications run under the file's queue lock and take Set.mu, the
-// set's own queue, and through it those of the sets that watch the set; loops are refused
-// when they are made, so this ends.
+// Locks, outermost first:
+//
+//	topology.mu        which set is in which; only for ADD of or to nested sets
+//	  Set.mtx          items, and the reporting of events; a set's before that of a set inside it
+//	    the files' own locks, their wait queues
+//	      Set.lock     the ready list and who waits; a leaf but for waking
+//
+// Notifications come with a wait queue locked and take Set.lock only, then the queue
+// of who watches the set. Sets nest without loops, so those chains end.
 package epoll
 
 import (
@@ -26,396 +36,376 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
-	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/wait"
 )
 
-const (
-	// EventSize is struct epoll_event on x86-64 (packed).
-	EventSize = 12
-	itemCost  = 256
-	// maxNests is EP_MAX_NESTS: the depth of sets in sets.
-	maxNests = 4
+// EventSize is struct epoll_event on x86-64, which is packed.
+const EventSize = 12
 
-	private   = unix.EPOLLWAKEUP | unix.EPOLLONESHOT | unix.EPOLLET | unix.EPOLLEXCLUSIVE
-	exclusive = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLERR | unix.EPOLLHUP | unix.EPOLLWAKEUP | unix.EPOLLET | unix.EPOLLEXCLUSIVE
+// MaxEvents is EP_MAX_EVENTS.
+const MaxEvents = (1<<31 - 1) / EventSize
+
+// What a set and an item are charged to the kernel-heap budget, in bytes.
+const (
+	setCost  = 512
+	itemCost = 384
 )
 
-// Event is struct epoll_event.
-type Event struct {
-	Events uint32
-	Data   uint64
-}
+// privateBits are not events (EP_PRIVATE_BITS).
+const (
+	wakeUp      = 1 << 29
+	privateBits = unix.EPOLLET | unix.EPOLLONESHOT | wakeUp | unix.EPOLLEXCLUSIVE
+	// exclusiveOK is what may stand beside EPOLLEXCLUSIVE (EPOLLEXCLUSIVE_OK_BITS).
+	exclusiveOK = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLERR | unix.EPOLLHUP | wakeUp | unix.EPOLLET | unix.EPOLLEXCLUSIVE
+	always      = unix.EPOLLERR | unix.EPOLLHUP
+)
 
-// Put encodes e.
-func (e Event) Put(b []byte) {
-	binary.LittleEndian.PutUint32(b, e.Events)
-	binary.LittleEndian.PutUint64(b[4:], e.Data)
-}
+// NoPoll is implemented by the FileOps of devices that cannot be polled (/dev/null):
+// epoll_ctl answers EPERM for them as for regular files and directories.
+type NoPoll interface{ NoPoll() }
 
 type key struct {
-	f  *vfs.File
 	fd int32
+	f  *vfs.File
 }
 
-// Item is one registration.
-type Item struct {
+// item is one watched file.
+type item struct {
 	set   *Set
 	key   key
+	inner *Set // the watched file is a set itself
 	entry waiter.Entry
 
-	// Under Set.mu.
+	// Under Set.mtx.
+	data    uint64
+	removed bool
+
+	// Under Set.lock.
 	events     uint32
-	data       uint64
-	queued     bool
-	gone       bool
-	prev, next *Item
+	next, prev *item
+	ready      bool // on the ready list
 }
 
-// Set is an epoll instance.
+// sleeper is one thread in Wait.
+type sleeper struct {
+	l          waiter.EventListener
+	next, prev *sleeper
+	queued     bool
+}
+
+var sleepers = sync.Pool{New: func() any { return new(sleeper) }}
+
+// Set is one epoll set; it is the FileOps of its descriptor.
 type Set struct {
 	vfs.BaseOps
 	mem *mm.Memory
-	q   waiter.Queue
+	q   waiter.Queue // who polls the set
 
-	ctl   sync.Mutex
-	items map[key]*Item
+	// Under topology.mu.
+	above map[*item]struct{} // items of other sets that watch this one
+	mark  uint64
 
-	aboveMu sync.Mutex
-	above   map[*Set]int // sets with items for this one
+	mtx   sync.Mutex
+	items map[key]*item
+	ev    [EventSize]byte // the event being copied out
+	dead  bool
 
-	mu    sync.Mutex
-	ready Item // head of a ring
-	n     int  // ready items
+	lock                 sync.Mutex
+	first, last          *item
+	sleepFirst, sleepEnd *sleeper
 }
 
-// nest serialises the search for loops.
-var nest sync.Mutex
-
-// New makes a set and its file.
-func New(mem *mm.Memory) (*Set, *vfs.File) {
-	s := &Set{mem: mem, items: map[key]*Item{}}
-	s.ready.prev, s.ready.next = &s.ready, &s.ready
-	f := vfs.NewFile(s, unix.O_RDWR)
+// New makes an empty set and its description; nil at the edge of the kernel-heap
+// budget (ENOMEM).
+func New(mem *mm.Memory) *vfs.File {
+	if !mem.Budget().Charge(setCost) {
+		return nil
+	}
+	f := vfs.NewFile(&Set{mem: mem, items: map[key]*item{}}, unix.O_RDWR)
 	f.Name = "anon_inode:[eventpoll]"
-	return s, f
+	return f
 }
 
-// push and take keep the ready ring. Called with mu held.
-func (s *Set) push(i *Item) {
-	if i.queued || i.gone {
+// Of is the set behind f, nil if f is something else.
+func Of(f *vfs.File) *Set {
+	s, _ := f.Ops.(*Set)
+	return s
+}
+
+// NotifyEvent implements waiter.EventListener: the file has events (ep_poll_callback).
+func (i *item) NotifyEvent(m waiter.EventMask) {
+	s := i.set
+	s.lock.Lock()
+	if i.events&^privateBits == 0 || uint32(m)&i.events == 0 {
+		s.lock.Unlock()
 		return
 	}
-	i.queued = true
-	i.prev, i.next = s.ready.prev, &s.ready
-	i.prev.next, i.next.prev = i, i
-	s.n++
+	if !i.ready {
+		s.pushBack(i)
+	}
+	s.wakeOne()
+	s.lock.Unlock()
+	s.q.Notify(waiter.ReadableEvents)
 }
 
-func (s *Set) take(i *Item) {
-	if i.queued {
-		i.queued = false
-		i.prev.next, i.next.prev = i.next, i.prev
-		i.prev, i.next = nil, nil
-		s.n--
+// wakeOne wakes the thread that has waited longest. Called with lock held.
+func (s *Set) wakeOne() {
+	if w := s.sleepFirst; w != nil {
+		s.unqueue(w)
+		w.l.NotifyEvent(waiter.EventIn)
 	}
 }
 
-// NotifyEvent implements waiter.EventListener.
-func (i *Item) NotifyEvent(waiter.EventMask) {
-	s := i.set
-	s.mu.Lock()
-	live := i.events&^private != 0 && !i.gone
-	if live {
-		s.push(i)
+func (s *Set) unqueue(w *sleeper) {
+	if w.prev == nil {
+		s.sleepFirst = w.next
+	} else {
+		w.prev.next = w.next
 	}
-	s.mu.Unlock()
-	if live {
-		s.q.Notify(waiter.ReadableEvents)
+	if w.next == nil {
+		s.sleepEnd = w.prev
+	} else {
+		w.next.prev = w.prev
 	}
+	w.next, w.prev, w.queued = nil, nil, false
 }
 
-func mask(events uint32) waiter.EventMask {
-	return waiter.EventMask(events&^private) | waiter.EventErr | waiter.EventHUp
+func (s *Set) enqueue(w *sleeper) {
+	w.prev, w.next, w.queued = s.sleepEnd, nil, true
+	if w.prev == nil {
+		s.sleepFirst = w
+	} else {
+		w.prev.next = w
+	}
+	s.sleepEnd = w
 }
 
-// check asks the file of an item whether it is ready for what the item wants.
-func (i *Item) check(events uint32) uint32 {
-	if events&^private == 0 {
-		return 0
+// pushBack and pushFront put an item on the ready list, drop takes it off. Called with
+// lock held.
+func (s *Set) pushBack(i *item) {
+	i.prev, i.next, i.ready = s.last, nil, true
+	if s.last == nil {
+		s.first = i
+	} else {
+		s.last.next = i
 	}
-	f := i.key.f
-	return uint32(f.Ops.Readiness(mask(events))) & (events&^private | unix.EPOLLERR | unix.EPOLLHUP)
+	s.last = i
 }
 
-// Add is EPOLL_CTL_ADD. EEXIST, EPERM (the file cannot be polled), EINVAL, ELOOP, ENOSPC.
-// The caller holds f.
-func (s *Set) Add(f *vfs.File, fd int32, e Event) error {
-	t, isSet := f.Ops.(*Set)
-	if e.Events&unix.EPOLLEXCLUSIVE != 0 && (isSet || e.Events&^exclusive != 0) {
-		return unix.EINVAL
+func (s *Set) pushFront(i *item) {
+	i.next, i.prev, i.ready = s.first, nil, true
+	if s.first == nil {
+		s.last = i
+	} else {
+		s.first.prev = i
 	}
-	if isSet {
-		if t == s {
-			return unix.EINVAL
+	s.first = i
+}
+
+func (s *Set) drop(i *item) {
+	if i.prev == nil {
+		s.first = i.next
+	} else {
+		i.prev.next = i.next
+	}
+	if i.next == nil {
+		s.last = i.prev
+	} else {
+		i.next.prev = i.prev
+	}
+	i.next, i.prev, i.ready = nil, nil, false
+}
+
+// poll is what the item is ready for now, of what it asked. Called with mtx held.
+func (i *item) poll(events uint32) uint32 {
+	return uint32(i.key.f.Ops.Readiness(waiter.EventMask(events)&waiter.AllEvents)) & events
+}
+
+// Wait reports up to max events to dst: epoll_wait's core. It returns 0 at the
+// deadline, EINTR for a signal, EFAULT if not even the first event could be
+// written. A deadline that has passed makes it look once.
+func (s *Set) Wait(c wait.Context, dst *mm.IOSeq, max int, deadline int64) (int, error) {
+	n, err := s.report(dst, max)
+	if n > 0 || err != nil || deadline <= 0 {
+		return n, err
+	}
+	w := sleepers.Get().(*sleeper)
+	w.l = c.Listener()
+	for {
+		s.lock.Lock()
+		empty := s.first == nil
+		if empty {
+			s.enqueue(w)
 		}
-		nest.Lock()
-		defer nest.Unlock()
-		if d, ok := t.depth(s, 1); !ok || d+s.height() > maxNests {
-			return unix.ELOOP
+		s.lock.Unlock()
+		r := wait.Ready
+		if empty {
+			r = c.Block(deadline, wait.Interruptible)
+			s.lock.Lock()
+			if w.queued {
+				s.unqueue(w)
+			}
+			s.lock.Unlock()
 		}
-	}
-	s.ctl.Lock()
-	defer s.ctl.Unlock()
-	k := key{f, fd}
-	if s.items[k] != nil {
-		return unix.EEXIST
-	}
-	if !s.mem.Budget().Charge(itemCost) {
-		return unix.ENOSPC
-	}
-	i := &Item{set: s, key: k, events: e.Events, data: e.Data}
-	i.entry.Init(i, mask(e.Events))
-	if err := f.Ops.EventRegister(&i.entry); err != nil {
-		s.mem.Budget().Uncharge(itemCost)
-		return err
-	}
-	s.items[k] = i
-	f.Watch(i)
-	if isSet {
-		t.watched(s, 1)
-	}
-	s.poll(i, e.Events)
-	return nil
-}
-
-// poll queues an item that is ready now. Called with ctl held.
-func (s *Set) poll(i *Item, events uint32) {
-	if i.check(events) != 0 {
-		i.NotifyEvent(0)
-	}
-}
-
-// Modify is EPOLL_CTL_MOD; ENOENT, EINVAL.
-func (s *Set) Modify(f *vfs.File, fd int32, e Event) error {
-	s.ctl.Lock()
-	defer s.ctl.Unlock()
-	i := s.items[key{f, fd}]
-	if i == nil {
-		return unix.ENOENT
-	}
-	s.mu.Lock()
-	if (e.Events|i.events)&unix.EPOLLEXCLUSIVE != 0 {
-		s.mu.Unlock()
-		return unix.EINVAL
-	}
-	same := mask(i.events) == mask(e.Events)
-	i.events, i.data = e.Events, e.Data
-	s.mu.Unlock()
-	if !same {
-		f.Ops.EventUnregister(&i.entry)
-		i.entry.Init(i, mask(e.Events))
-		if err := f.Ops.EventRegister(&i.entry); err != nil {
-			return err
-		}
-	}
-	s.poll(i, e.Events)
-	return nil
-}
-
-// Remove is EPOLL_CTL_DEL; ENOENT.
-func (s *Set) Remove(f *vfs.File, fd int32) error {
-	s.ctl.Lock()
-	defer s.ctl.Unlock()
-	i := s.items[key{f, fd}]
-	if i == nil {
-		return unix.ENOENT
-	}
-	f.Unwatch(i)
-	s.forget(i)
-	return nil
-}
-
-// forget takes an item apart. Called with ctl held.
-func (s *Set) forget(i *Item) {
-	delete(s.items, i.key)
-	i.key.f.Ops.EventUnregister(&i.entry)
-	s.mu.Lock()
-	s.take(i)
-	i.gone = true
-	s.mu.Unlock()
-	s.mem.Budget().Uncharge(itemCost)
-	if t, ok := i.key.f.Ops.(*Set); ok {
-		t.watched(s, -1)
-	}
-}
-
-// FileReleased implements vfs.Watcher.
-func (i *Item) FileReleased(f *vfs.File) {
-	s := i.set
-	s.ctl.Lock()
-	if s.items[i.key] == i {
-		s.forget(i)
-	}
-	s.ctl.Unlock()
-}
-
-// Release implements vfs.FileOps.
-func (s *Set) Release(*vfs.File) {
-	s.ctl.Lock()
-	defer s.ctl.Unlock()
-	for _, i := range s.items {
-		i.key.f.Unwatch(i)
-		s.forget(i)
-	}
-}
-
-// Harvest fills out with events of EventSize bytes each and returns how many; got
-// remembers their items, for Return. Both are as long as the number of events wanted.
-func (s *Set) Harvest(out []byte, got []*Item) int {
-	n := 0
-	s.mu.Lock()
-	for left := s.n; left > 0 && n < len(got); left-- {
-		i := s.ready.next
-		if i == &s.ready {
+		// Whoever took this thread off the queue counts on it: look in any case.
+		n, err = s.report(dst, max)
+		if n > 0 || err != nil {
 			break
 		}
-		s.take(i)
-		events, data := i.events, i.data
-		s.mu.Unlock()
-		r := i.check(events)
-		s.mu.Lock()
-		if r == 0 || i.gone {
+		if r == wait.Timeout {
+			break
+		}
+		if r != wait.Ready {
+			err = unix.EINTR
+			break
+		}
+	}
+	w.l = nil
+	sleepers.Put(w)
+	return n, err
+}
+
+// report is ep_send_events: one pass over what is ready now.
+func (s *Set) report(dst *mm.IOSeq, max int) (int, error) {
+	s.lock.Lock()
+	empty := s.first == nil
+	s.lock.Unlock()
+	if empty {
+		return 0, nil
+	}
+	n := 0
+	for {
+		s.mtx.Lock()
+		m, fault := s.reportLocked(dst, max-n)
+		s.mtx.Unlock()
+		n += m
+		if fault == nil || n > 0 {
+			return n, nil
+		}
+		if err := fault.FaultIn(true); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// reportLocked reports until max, the end of what was ready at its start, or a fault,
+// at which it stops with the sequence where it must be faulted in.
+func (s *Set) reportLocked(dst *mm.IOSeq, max int) (n int, fault *mm.IOSeq) {
+	s.lock.Lock()
+	stop := s.last // level-triggered items go behind it
+	s.lock.Unlock()
+	for done := false; !done && n < max; {
+		s.lock.Lock()
+		i := s.first
+		if i == nil {
+			s.lock.Unlock()
+			break
+		}
+		done = i == stop
+		s.drop(i)
+		events := i.events
+		s.lock.Unlock()
+
+		got := uint32(0)
+		if events&^privateBits != 0 {
+			got = i.poll(events)
+		}
+		if got == 0 {
 			continue
 		}
-		switch {
-		case events&unix.EPOLLONESHOT != 0:
-			// Off until EPOLL_CTL_MOD, unless one came just now.
-			if i.events == events {
-				i.events &= private
+		before := *dst
+		binary.LittleEndian.PutUint32(s.ev[:], got)
+		binary.LittleEndian.PutUint64(s.ev[4:], i.data)
+		if m, err := dst.CopyOutNoFault(s.ev[:]); err != nil || m < EventSize {
+			s.lock.Lock()
+			if !i.ready {
+				s.pushFront(i)
 			}
-		case events&unix.EPOLLET == 0:
-			s.push(i)
-		}
-		Event{r, data}.Put(out[n*EventSize:])
-		got[n] = i
-		n++
-	}
-	s.mu.Unlock()
-	return n
-}
-
-// Return puts items back whose events could not be delivered (EFAULT).
-func (s *Set) Return(got []*Item) {
-	s.mu.Lock()
-	for _, i := range got {
-		s.push(i)
-	}
-	s.mu.Unlock()
-}
-
-// Readiness implements waiter.Waitable: readable if a wait would return something.
-func (s *Set) Readiness(m waiter.EventMask) waiter.EventMask {
-	if m&waiter.ReadableEvents == 0 {
-		return 0
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for left := s.n; left > 0; left-- {
-		i := s.ready.next
-		if i == &s.ready {
+			s.lock.Unlock()
+			// The sequence itself goes on at the event's first byte; the page to
+			// fault in may be the next one.
+			at := before
+			at.Skip(m)
+			*dst = before
+			fault = s.faultAt(at)
 			break
 		}
-		events := i.events
-		s.mu.Unlock()
-		r := i.check(events)
-		s.mu.Lock()
-		if r != 0 {
-			return m & waiter.ReadableEvents
+		n++
+		s.lock.Lock()
+		switch {
+		case i.events&unix.EPOLLONESHOT != 0:
+			i.events &= privateBits
+		case i.events&unix.EPOLLET == 0 && !i.ready:
+			s.pushBack(i)
 		}
-		// Nobody would be told of it; the next notification queues it again.
-		s.take(i)
+		s.lock.Unlock()
 	}
-	return 0
+	s.lock.Lock()
+	if s.first != nil {
+		s.wakeOne()
+	}
+	s.lock.Unlock()
+	return n, fault
+}
+
+// faultAt moves a sequence to the heap: only the path of a fault pays for it.
+func (s *Set) faultAt(at mm.IOSeq) *mm.IOSeq {
+	q := new(mm.IOSeq)
+	*q = at
+	return q
+}
+
+// Readiness implements waiter.Waitable: whether a Wait would report something. Items
+// that are not ready after all leave the list (ep_eventpoll_poll).
+func (s *Set) Readiness(mask waiter.EventMask) waiter.EventMask {
+	s.lock.Lock()
+	empty := s.first == nil
+	s.lock.Unlock()
+	if empty || mask&waiter.ReadableEvents == 0 {
+		return 0
+	}
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	for {
+		s.lock.Lock()
+		i := s.first
+		if i == nil {
+			s.lock.Unlock()
+			return 0
+		}
+		events := i.events
+		// Off the list while it is asked, so that a notification meanwhile puts it back.
+		s.drop(i)
+		s.lock.Unlock()
+		if events&^privateBits != 0 && i.poll(events) != 0 {
+			s.lock.Lock()
+			if !i.ready {
+				s.pushFront(i)
+			}
+			s.lock.Unlock()
+			return waiter.ReadableEvents & mask
+		}
+	}
 }
 
 // EventRegister and EventUnregister implement waiter.Waitable.
 func (s *Set) EventRegister(e *waiter.Entry) error { s.q.EventRegister(e); return nil }
+func (s *Set) EventUnregister(e *waiter.Entry)     { s.q.EventUnregister(e) }
 
-// EventUnregister implements waiter.Waitable.
-func (s *Set) EventUnregister(e *waiter.Entry) { s.q.EventUnregister(e) }
+// Attr implements vfs.FileOps.
+func (s *Set) Attr(wait.Context) (vfs.Attr, error) { return vfs.AnonAttr(), nil }
 
-// Ready is a cheap test for epoll_wait.
-func (s *Set) Ready() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.n > 0
-}
-
-// depth is how many sets hang below t, itself included; false if target is among them or
-// there are too many levels. Called with nest held.
-func (t *Set) depth(target *Set, level int) (int, bool) {
-	if t == target || level > maxNests {
-		return 0, false
+// Release implements vfs.FileOps: every item goes.
+func (s *Set) Release(*vfs.File) {
+	topology.mu.Lock()
+	s.mtx.Lock()
+	items := s.items
+	s.items, s.dead = nil, true
+	for _, i := range items {
+		s.forget(i)
 	}
-	t.ctl.Lock()
-	var below []*Set
-	for k := range t.items {
-		if b, ok := k.f.Ops.(*Set); ok {
-			below = append(below, b)
-		}
-	}
-	t.ctl.Unlock()
-	d := 0
-	for _, b := range below {
-		n, ok := b.depth(target, level+1)
-		if !ok {
-			return 0, false
-		}
-		d = max(d, n)
-	}
-	return d + 1, true
-}
-
-// height is how many levels of sets are above s: its watchers are items of theirs. Called
-// with nest held.
-func (s *Set) height() int {
-	s.aboveMu.Lock()
-	up := make([]*Set, 0, len(s.above))
-	for p := range s.above {
-		up = append(up, p)
-	}
-	s.aboveMu.Unlock()
-	h := 0
-	for _, p := range up {
-		h = max(h, 1+p.height())
-	}
-	return h
-}
-
-// watched adds n to the number of items that by has for t.
-func (t *Set) watched(by *Set, n int) {
-	t.aboveMu.Lock()
-	if t.above == nil {
-		t.above = map[*Set]int{}
-	}
-	if t.above[by] += n; t.above[by] == 0 {
-		delete(t.above, by)
-	}
-	t.aboveMu.Unlock()
-}
-
-// Attr and SetAttr implement vfs.FileOps.
-func (s *Set) Attr(wait.Context) (vfs.Attr, error) {
-	return vfs.Attr{Ino: 1, Mode: 0o600, Nlink: 1, BlockSize: hal.PageSize}, nil
-}
-
-// Each calls f for every registration, for /proc/self/fdinfo.
-func (s *Set) Each(f func(fd int32, e Event)) {
-	s.ctl.Lock()
-	defer s.ctl.Unlock()
-	for k, i := range s.items {
-		f(k.fd, Event{i.events, i.data})
-	}
+	s.mtx.Unlock()
+	topology.mu.Unlock()
+	s.mem.Budget().Uncharge(setCost)
 }
