@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -135,10 +136,15 @@ func card(n *net.Device) {
 	say("%s mac=% x mtu=%d txcsum=%v rxcsum=%v tso4=%v tso6=%v link=%v", n.Name(), n.MAC(), n.MTU(),
 		n.TxCsum(), n.RxCsum(), n.TSO4(), n.TSO6(), n.LinkUp())
 	got := make(chan bool, 1000)
+	resets := make(chan uint32, 10)
 	mac := n.MAC()
 	n.SetReceiver(func(p *net.Packet) {
 		b := bytes.Join(p.Slices, nil)
+		if len(b) >= 54 && b[12] == 8 && b[13] == 0 && b[23] == 6 && b[47]&4 != 0 {
+			resets <- binary.BigEndian.Uint32(b[42:])
+		}
 		if len(b) >= 42 && b[12] == 8 && b[13] == 6 && b[21] == 2 && bytes.Equal(b[0:6], mac[:]) {
+			hostMAC = [6]byte(b[22:28])
 			got <- true
 		}
 	})
@@ -166,7 +172,59 @@ func card(n *net.Device) {
 			}
 		}
 	}
+	if n.TSO4() {
+		segmentation(n, resets)
+	}
 	say("%s %+v rescues=%d", n.Name(), n.Stats(), n.Device().Rescues())
+}
+
+// hostMAC is the gateway's hardware address, from its answers.
+var hostMAC [6]byte
+
+// segmentation sends one TCP segment of 20000 bytes, with its checksum left to the
+// device, to a port where nobody listens. The host's reset acknowledges the length
+// that arrived, if the checksum was good.
+func segmentation(n *net.Device, resets chan uint32) {
+	const payload = 20000
+	mac := n.MAC()
+	p := append(bytes.Repeat([]byte{0xff}, 6), mac[:]...)
+	copy(p, hostMAC[:])
+	p = append(p, 8, 0)
+	be := binary.BigEndian
+	ip := make([]byte, 20)
+	ip[0], ip[8], ip[9] = 0x45, 64, 6
+	be.PutUint16(ip[2:], 40+payload)
+	copy(ip[12:], []byte{10, 0, 2, 15, 10, 0, 2, 2})
+	be.PutUint16(ip[10:], ^sum(ip, 0))
+	tcp := make([]byte, 20)
+	be.PutUint16(tcp[0:], 1234)
+	be.PutUint16(tcp[2:], 9)
+	be.PutUint32(tcp[4:], 1000) // sequence number
+	tcp[12] = 5 << 4
+	pseudo := append([]byte{10, 0, 2, 15, 10, 0, 2, 2, 0, 6}, byte((20+payload)>>8), byte((20+payload)&0xff))
+	be.PutUint16(tcp[16:], sum(pseudo, 0))
+	p = append(append(p, ip...), tcp...)
+	err := n.Send(&net.Packet{Slices: [][]byte{p, make([]byte, payload)}, NeedsCsum: true,
+		CsumStart: 34, CsumOffset: 16, GSO: net.GSOTCP4, SegSize: 1460, HdrLen: 54})
+	if err != nil {
+		fail("%s: segmented send: %v", n.Name(), err)
+		return
+	}
+	n.Kick()
+	if ack, ok := within(resets, "answer to a large segment"); ok {
+		say("large segment acknowledged=%d", ack-1000)
+	}
+}
+
+// sum is the Internet checksum, not complemented (RFC 1071).
+func sum(b []byte, s uint32) uint16 {
+	for i := 0; i+1 < len(b); i += 2 {
+		s += uint32(b[i])<<8 | uint32(b[i+1])
+	}
+	for s>>16 != 0 {
+		s = s&0xffff + s>>16
+	}
+	return uint16(s)
 }
 
 func entropy(d *drivers.Devices) {
