@@ -90,3 +90,15 @@ func (p *Process) memLimits() mm.Limits {
 	return mm.Limits{AS: p.limits[RlimitAS].Cur, Data: p.limits[unix.RLIMIT_DATA].Cur,
 		Stack: p.limits[unix.RLIMIT_STACK].Cur, MemLock: p.limits[RlimitMemlock].Cur}
 }
+
+// MemLimits are the memory limits a program starts with: Linux's defaults with over
+// replaced (for loader.Request, before there is a process).
+func MemLimits(over map[int]Rlimit) mm.Limits {
+	l := defaultLimits(0)
+	for n, r := range over {
+		if n >= 0 && n < NumLimits {
+			l[n] = r
+		}
+	}
+	return mm.Limits{AS: l[RlimitAS].Cur, Data: l[unix.RLIMIT_DATA].Cur, Stack: l[unix.RLIMIT_STACK].Cur, MemLock: l[RlimitMemlock].Cur}
+}

@@ -1,0 +1,316 @@
+// Package system wires the kernel's parts together over any hal.Machine: on metal it is
+// what cmd/kernel runs, on hosted what the tests run.
+//
+//	s, err := system.New(m, system.Options{})
+//	status := s.Run() // boots, runs the program to its end
+//	s.Shutdown(status)
+//
+// The order in New is that of dependence: log, memory, timers, devices, network, file
+// systems, kernel, program.
+package system
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/drivers"
+	"kiln/fs/devfs"
+	"kiln/fs/rootfs"
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/image"
+	"kiln/kernel/mm"
+	"kiln/kernel/task"
+	"kiln/kernel/timer"
+	"kiln/kernel/wait"
+	"kiln/loader/vdso"
+	"kiln/net"
+	"kiln/syscalls"
+)
+
+// Options change what New does; the zero value is a real machine.
+type Options struct {
+	// Config replaces the image's document.
+	Config *image.Config
+	// NoDevices leaves out the search for devices (hosted).
+	NoDevices bool
+	// Console, if set, is the terminal's port; else the serial port or, without one,
+	// the base's console.
+	Console devfs.Port
+}
+
+// System is one booted machine.
+type System struct {
+	m       hal.Machine
+	cfg     *image.Config
+	cmdline Cmdline
+	log     *logger
+	timers  *timer.Queue
+	mem     *mm.Memory
+	devs    *drivers.Devices
+	net     *net.Stack
+	tty     *devfs.TTY
+	ns      *vfs.Namespace
+	vdso    *vdso.VDSO
+	calls   *syscalls.Dispatcher
+	kernel  *task.Kernel
+	control control
+	done    chan uint32
+}
+
+// New brings everything up but the program.
+func New(m hal.Machine, o Options) (*System, error) {
+	s := &System{m: m, done: make(chan uint32, 1)}
+	if err := s.configure(o.Config); err != nil {
+		return nil, err
+	}
+	s.log = newLogger(m, s.cfg.LogLevel)
+	s.timers = timer.NewQueue(m)
+	s.mem = mm.NewMemory(m)
+	if err := s.devices(o.NoDevices); err != nil {
+		return nil, err
+	}
+	if err := s.network(); err != nil {
+		return nil, err
+	}
+	if err := s.files(o.Console); err != nil {
+		return nil, err
+	}
+	return s, s.start()
+}
+
+// configure reads the image's document and the command line.
+func (s *System) configure(cfg *image.Config) (err error) {
+	boot := s.m.Boot()
+	if cfg == nil {
+		if boot.Config == nil {
+			return errors.New("this kernel has no image behind it: make one with `pack`, as in `pack nginx -o nginx.img`")
+		}
+		if cfg, err = image.ParseConfig(boot.Config); err != nil {
+			return err
+		}
+	}
+	s.cfg = cfg
+	s.cmdline = ParseCmdline(boot.Cmdline)
+	return s.cmdline.Apply(cfg)
+}
+
+func (s *System) devices(none bool) (err error) {
+	if none {
+		s.devs = &drivers.Devices{}
+		return nil
+	}
+	s.devs, err = drivers.Probe(s.m, func(f string, a ...any) { s.log.log("info", f, a...) }, drivers.WithTimers(s.timers))
+	if err != nil {
+		return fmt.Errorf("devices: %w", err)
+	}
+	for _, e := range s.devs.Failed {
+		s.log.log("error", "%v", e)
+	}
+	for _, u := range s.devs.Unsupported {
+		level := "info"
+		if u.Important {
+			level = "warn"
+		}
+		s.log.log(level, "%s", u.Text)
+	}
+	for _, c := range s.devs.Consoles {
+		c.OnPort(s.control.attach)
+	}
+	return nil
+}
+
+func (s *System) network() (err error) {
+	s.net, err = net.New(net.Config{
+		Machine: s.m, Timers: s.timers, Budget: s.mem.Budget(), RAM: s.mem.TotalPages() << hal.PageShift,
+		Log: s.log.log, Hostname: s.cfg.Hostname,
+	})
+	if err != nil {
+		return err
+	}
+	for i, d := range s.devs.Net {
+		if err := s.net.AddDevice(fmt.Sprintf("eth%d", i), d); err != nil {
+			return err
+		}
+		if err := d.Start(); err != nil {
+			s.log.log("error", "eth%d: %v", i, err)
+		}
+	}
+	return nil
+}
+
+// console is where the terminal writes.
+func (s *System) console(p devfs.Port) devfs.Port {
+	switch {
+	case p != nil:
+		return p
+	case s.devs.UART != nil:
+		return s.devs.UART
+	}
+	return earlyConsole{s.m}
+}
+
+type earlyConsole struct{ m hal.Machine }
+
+func (e earlyConsole) Write(b []byte) int { e.m.ConsoleWrite(b); return len(b) }
+func (earlyConsole) OnWritable(func())    {}
+
+func (s *System) files(port devfs.Port) (err error) {
+	c := wait.Background()
+	boot := s.m.Boot()
+	s.tty = devfs.NewTTY(s.console(port))
+	rc := rootfs.Config{
+		Frame: boot.RootFrame, Size: boot.RootSize,
+		Dev: devfs.Config{Entropy: s.m.Entropy, AddEntropy: s.m.AddEntropy, Console: s.tty},
+	}
+	if d := s.devs.Disk(drivers.RootSerial); d != nil {
+		rc.Disk = d
+	}
+	if s.ns, err = rootfs.Build(c, s.mem, rc); err != nil {
+		return err
+	}
+	for _, m := range s.cfg.Mounts {
+		if err := s.mount(m); err != nil {
+			return err
+		}
+	}
+	s.writeEtc()
+	s.net.OnConfig(s.writeEtc)
+	return nil
+}
+
+func (s *System) mount(m image.Mount) error {
+	l := rootfs.Kernel(wait.Background(), s.ns)
+	if err := s.ns.Mkdir(l, m.Target, 0o755); err != nil && err != unix.EEXIST {
+		return fmt.Errorf("mount on %s: %w", m.Target, err)
+	}
+	if err := s.ns.Mount(l, m.Source, m.Target, m.Type, 0, m.Options); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", m.Type, m.Target, err)
+	}
+	return nil
+}
+
+// writeEtc keeps the files that follow the network's configuration.
+func (s *System) writeEtc() {
+	c := wait.Background()
+	l := rootfs.Kernel(c, s.ns)
+	if err := s.ns.Mkdir(l, "/etc", 0o755); err != nil && err != unix.EEXIST {
+		s.log.log("error", "/etc: %v", err)
+		return
+	}
+	for _, f := range [][2]string{
+		{"/etc/resolv.conf", s.net.ResolvConf()}, {"/etc/hosts", s.net.Hosts()}, {"/etc/hostname", s.hostname() + "\n"},
+	} {
+		if err := rootfs.WriteFile(c, s.ns, f[0], f[1]); err != nil {
+			s.log.log("error", "%v", err)
+		}
+	}
+}
+
+func (s *System) hostname() string {
+	if s.cfg.Hostname != "" {
+		return s.cfg.Hostname
+	}
+	return "kiln"
+}
+
+// start makes the kernel and what shows it.
+func (s *System) start() (err error) {
+	if s.vdso, err = vdso.New(s.mem); err != nil {
+		return err
+	}
+	s.vdso.Update(s.m.TimeParams())
+	s.calls = syscalls.New()
+	s.calls.VDSO = s.vdso
+	s.kernel = task.NewKernel(task.Config{
+		M: s.m, Mem: s.mem, Timers: s.timers, NS: s.ns, Net: s.net, Syscalls: s.calls,
+		Log: s.log.log, Hostname: s.hostname(),
+		OnInitExit: func(status uint32) { s.done <- status },
+	})
+	s.kernel.OnTimeChange = func() { s.vdso.Update(s.m.TimeParams()) }
+	s.kernel.Strace.Store(s.cfg.Strace)
+	if err := s.pseudo(); err != nil {
+		return err
+	}
+	s.tty.Signal = s.ttySignal
+	if s.devs.UART != nil {
+		s.devs.UART.SetReceiver(s.tty.Receive)
+	}
+	st := &stopper{k: s.kernel, q: s.timers}
+	s.control.mu.Lock()
+	s.control.stop = st.stop
+	s.control.mu.Unlock()
+	return s.net.Configure(s.cfg.Network, s.ipWord())
+}
+
+// ttySignal is what ^C means for the foreground group.
+func (s *System) ttySignal(pgrp int32, sig unix.Signal) {
+	for _, p := range s.kernel.Processes() {
+		if p.PGID() == pgrp {
+			p.SendSignal(task.SignalInfo{Signo: int32(sig), Code: siKernel})
+		}
+	}
+}
+
+const siKernel = 0x80 // SI_KERNEL (siginfo.h)
+
+// ipWord is the value of ip= on the command line.
+func (s *System) ipWord() string {
+	for _, w := range splitWords(s.m.Boot().Cmdline) {
+		if v, ok := strings.CutPrefix(w, "ip="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// Run starts the program and waits for its end; the status is wait4's.
+func (s *System) Run() (status uint32, err error) {
+	if err := s.program(); err != nil {
+		return 0, err
+	}
+	return <-s.done, nil
+}
+
+// Shutdown tells the host how the program ended and turns the machine off.
+func (s *System) Shutdown(status uint32) {
+	s.say(statusLine(status))
+	s.off()
+}
+
+func (s *System) say(line string) {
+	for i := 0; i < 500 && len(s.devs.Consoles) > 0 && !s.control.say(line); i++ {
+		// The port of a program that ends at once may not have been announced yet.
+		time.Sleep(time.Millisecond)
+	}
+	if s.devs.UART != nil {
+		s.devs.UART.Drain(100000)
+	}
+	if s.cmdline.Nonce != "" {
+		s.m.ConsoleWrite([]byte("kiln: " + s.cmdline.Nonce + " " + line + "\n"))
+	}
+	s.control.drain(func() { time.Sleep(time.Millisecond) })
+}
+
+func (s *System) off() {
+	if s.cfg.AtExit == "halt" {
+		s.m.ConsoleWrite([]byte("kiln: halted\n"))
+		select {}
+	}
+	s.m.PowerOff()
+}
+
+// Panic reports a failure of the kernel's own: status 125.
+func Panic(m hal.Machine, s *System, why any) {
+	m.ConsoleWrite(fmt.Appendf(nil, "kiln: the kernel cannot go on: %v\n", why))
+	if s != nil && s.devs != nil {
+		s.say("panic")
+	}
+	m.PowerOff()
+	runtime.Goexit()
+}
