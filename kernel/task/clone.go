@@ -245,6 +245,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 		n.sibling = p.threads
 		p.threads = n
 		p.nthreads++
+		p.live++
 		if p.stopSig != 0 {
 			n.flags.Or(fStop)
 		}
@@ -261,7 +262,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	if p.parent != nil {
 		p.parent.children[p] = struct{}{}
 	}
-	p.leader, p.threads, p.nthreads = n, n, 1
+	p.leader, p.threads, p.nthreads, p.live = n, n, 1, 1
 	if img := own.image.Load(); img != nil {
 		c := *img
 		c.Space = n.space

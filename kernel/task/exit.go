@@ -31,14 +31,18 @@ func (t *Thread) finish() {
 	t.releaseFutexes()
 	p.mu.Lock()
 	t.exiting = true
-	if move := p.pending.set &^ t.mask; move != 0 && p.nthreads > 1 {
+	if move := p.pending.set &^ t.mask; move != 0 && p.live > 1 {
 		p.retarget(t, move)
 	}
-	last := p.nthreads == 1
+	if t.TID() == p.pid {
+		p.leaderCode = t.exitCode
+	}
+	p.live--
+	last := p.live == 0
 	if last {
 		// From here on nobody can join: fork by a thread of p needs a live one.
 		if !p.exitFlag {
-			p.exitFlag, p.exitCode = true, t.exitCode
+			p.exitFlag, p.exitCode = true, p.leaderCode
 		}
 		p.stopTimers()
 	}
@@ -115,14 +119,6 @@ func (k *Kernel) threadEnded(p *Process, t *Thread) {
 	if stopDone {
 		k.reportStop(p, sig)
 	}
-	// The last of several may have begun to end before this one was gone.
-	p.mu.Lock()
-	if p.nthreads > 0 && p.exitFlag {
-		for o := p.threads; o != nil; o = o.sibling {
-			o.notify(fKill)
-		}
-	}
-	p.mu.Unlock()
 }
 
 // processEnded makes p a zombie, gives its children to init (or a subreaper) and tells

@@ -44,21 +44,23 @@ type Process struct {
 	childEvents waiter.Queue
 	ExitEvents  waiter.Queue
 
-	mu       sync.Mutex
-	leader   *Thread
-	threads  *Thread // list through Thread.sibling
-	nthreads int
-	exitFlag bool // group exit has begun
-	exitCode uint32
-	execing  *Thread // de-thread in progress: every other thread ends
-	pending  sigQueue
-	hand     *sigHand
-	limits   [NumLimits]Rlimit
-	stopSig  int32 // group stop in force or being entered
-	stopped  int   // threads parked for it
-	itimers  [3]itimer
-	posix    posixTimers
-	cpuLimit timer.Timer
+	mu         sync.Mutex
+	leader     *Thread
+	threads    *Thread // list through Thread.sibling
+	nthreads   int     // linked in threads
+	live       int     // of those, not ending
+	leaderCode uint32  // exit(2) of the leader: the status if nobody calls exit_group
+	exitFlag   bool    // group exit has begun
+	exitCode   uint32
+	execing    *Thread // de-thread in progress: every other thread ends
+	pending    sigQueue
+	hand       *sigHand
+	limits     [NumLimits]Rlimit
+	stopSig    int32 // group stop in force or being entered
+	stopped    int   // threads parked for it
+	itimers    [3]itimer
+	posix      posixTimers
+	cpuLimit   timer.Timer
 
 	sigChildren waiter.Queue // signalfd and sigtimedwait pollers
 	image       atomic.Pointer[Image]
@@ -279,7 +281,7 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 	if k.init == nil {
 		k.init = p
 	}
-	p.leader, p.threads, p.nthreads = t, t, 1
+	p.leader, p.threads, p.nthreads, p.live = t, t, 1, 1
 	k.tree.Unlock()
 	t.setImage(a.Image)
 	p.armCPULimit()

@@ -354,6 +354,9 @@ func (t *Thread) popFP(addr uint64) bool {
 		return false
 	}
 	copy(fp, img)
+	if t.k.M.Features().XSAVE {
+		clear(fp[fpSWReserved:fxsaveSize]) // the frame's marks are no state
+	}
 	return true
 }
 

@@ -409,15 +409,17 @@ func (t *Thread) force(info SignalInfo) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.hand.get(info.Signo)
-	if blocked := t.mask.Has(info.Signo); blocked || a.Handler == sigIgnore {
+	if t.mask.Has(info.Signo) || a.Handler == sigIgnore {
 		p.hand.mu.Lock()
 		p.hand.actions[info.Signo-1].Handler = sigDefault
 		p.hand.mu.Unlock()
 		t.mask &^= Set(info.Signo)
 	}
 	info.force = true
-	_ = p.sendLocked(t, info)
-	t.flags.Or(fSignal)
+	if !t.pending.set.Has(info.Signo) {
+		_ = p.enqueue(&t.pending, info)
+	}
+	t.flags.Or(fSignal) // the thread itself: it is on its way to the boundary
 }
 
 // ForceSignal sends the thread itself a signal that it cannot block or ignore.
@@ -501,12 +503,16 @@ func (p *Process) retarget(t *Thread, s SigSet) {
 func (t *Thread) SetUserSigmask(m SigSet) {
 	t.savedMask, t.restore = t.mask, true
 	t.SetMask(m)
-	t.flags.Or(fSignal)
 }
 
-// RestoreSigmask ends SetUserSigmask for a call that was not interrupted.
+// RestoreSigmask ends SetUserSigmask: at once for a call that was not interrupted, at
+// the boundary for one that was.
 func (t *Thread) RestoreSigmask(interrupted bool) {
-	if t.restore && !interrupted {
+	switch {
+	case !t.restore:
+	case interrupted: // the boundary must run: not earlier, for Block would end at once
+		t.flags.Or(fSignal)
+	default:
 		t.restore = false
 		t.SetMask(t.savedMask)
 	}

@@ -207,6 +207,7 @@ type Thread struct {
 	voluntary, involuntary atomic.Uint64
 	minFlt, majFlt         atomic.Uint64
 	startTime              int64
+	sysCount               uint32
 	policy                 schedPolicy
 
 	// Signals: mask, realMask and pending are Process.mu's for writing; mask is
