@@ -7,7 +7,8 @@ KERNEL  := $(BUILD)/kernel.elf
 PACK    := $(BUILD)/pack
 # The kernel is an ordinary Go program linked into the upper half:
 # -2145386496 is 0xffffffff80200000 (kernel/image/layout.go, KernelVirt).
-KLDFLAGS := -s=false -w -T -2145386496 -E $(shell cat kernel/metal/entry.txt 2>/dev/null)
+KLDFLAGS := -s -w -T -2145386496 -E kiln/kernel/metal.start \
+	-X runtime.godebugDefault=decoratemappings=0,madvdontneed=1
 export PATH := $(PATH):/usr/local/go/bin
 export CGO_ENABLED := 0
 
