@@ -97,8 +97,9 @@ type prober struct {
 	counts map[uint32]int
 }
 
-// Probe finds and starts every device. A device that does not start is reported
-// in Failed and logged; the error is only for a machine that cannot be probed.
+// Probe finds and starts every device. What cannot be used is in Failed and
+// Unsupported, for the caller to report; the error is only for a machine that cannot
+// be probed. log also serves the watchdog later.
 func Probe(m hal.Machine, log func(string, ...any), opts ...Option) (*Devices, error) {
 	if log == nil {
 		log = func(string, ...any) {}
@@ -136,16 +137,10 @@ func Probe(m hal.Machine, log func(string, ...any), opts ...Option) (*Devices, e
 	return &p.d, nil
 }
 
-func (p *prober) failed(err error) {
-	p.d.Failed = append(p.d.Failed, err)
-	p.log("%v", err)
-}
+func (p *prober) failed(err error) { p.d.Failed = append(p.d.Failed, err) }
 
 func (p *prober) unsupported(where, text string, important bool) {
 	p.d.Unsupported = append(p.d.Unsupported, Unsupported{where, text, important})
-	if important {
-		p.log("%s", text)
-	}
 }
 
 func (p *prober) function(f *pci.Function) {

@@ -43,6 +43,9 @@ func main() {
 		fail("probe: %v", err)
 	} else {
 		say("probed in %d us", (m.Nanotime()-t0)/1000)
+		for _, u := range d.Unsupported {
+			say("%s", u.Text)
+		}
 		for _, b := range d.Disks {
 			disk(b)
 		}
