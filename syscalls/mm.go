@@ -112,7 +112,7 @@ func sysMunmap(t *task.Thread, a *Args) (uintptr, error) {
 // sysMprotect changes protection: EINVAL, ENOMEM, EACCES. PROT_GROWSDOWN and
 // PROT_GROWSUP are EINVAL, as on a mapping that does not grow. See mprotect(2).
 func sysMprotect(t *task.Thread, a *Args) (uintptr, error) {
-	if a[2]&^7 != 0 && a[2]&^(7|unix.PROT_SEM) != 0 {
+	if a[2]&^7 != 0 && a[2]&^(7|protSem) != 0 {
 		return 0, unix.EINVAL
 	}
 	return 0, t.Space().Mprotect(hal.UserAddr(a[0]), a[1], hal.Prot(a[2]&7))

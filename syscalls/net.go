@@ -124,10 +124,10 @@ func sysSocket(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	return install(t, s, nonblock, cloexec)
+	return installSocket(t, s, nonblock, cloexec)
 }
 
-func install(t *task.Thread, s net.Socket, nonblock uint32, cloexec bool) (uintptr, error) {
+func installSocket(t *task.Thread, s net.Socket, nonblock uint32, cloexec bool) (uintptr, error) {
 	f := net.SocketFile(s, nonblock)
 	fd, err := t.FDs().Install(f, 0, cloexec)
 	if err != nil {
@@ -154,12 +154,12 @@ func sysSocketpair(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	fd1, err := install(t, s1, nonblock, cloexec)
+	fd1, err := installSocket(t, s1, nonblock, cloexec)
 	if err != nil {
 		s2.Release(nil)
 		return 0, err
 	}
-	fd2, err := install(t, s2, nonblock, cloexec)
+	fd2, err := installSocket(t, s2, nonblock, cloexec)
 	if err != nil {
 		closeFD(t, int32(fd1))
 		return 0, err

@@ -249,7 +249,7 @@ func sysSendmmsg(t *task.Thread, a *Args) (uintptr, error) {
 	defer f.DecRef()
 	n := newNetCall(t)
 	defer n.free()
-	vlen := min(uint32(a[2]), unix.UIO_MAXIOV)
+	vlen := min(uint32(a[2]), maxIOV)
 	for i := range vlen {
 		at := a[1] + uint64(i)*mmsghdrSize
 		done, err := sendmsg(t, f, s, n, at, int(int32(a[3])))
@@ -293,7 +293,7 @@ func sysRecvmmsg(t *task.Thread, a *Args) (uintptr, error) {
 	n := newNetCall(t)
 	defer n.free()
 	flags := int(int32(a[3]))
-	vlen := min(uint32(a[2]), unix.UIO_MAXIOV)
+	vlen := min(uint32(a[2]), maxIOV)
 	for i := range vlen {
 		at := a[1] + uint64(i)*mmsghdrSize
 		done, err := recvmsg(t, f, s, n, at, flags&^unix.MSG_WAITFORONE)

@@ -45,7 +45,7 @@ func (n *netCall) header(t *task.Thread, at uint64) (h msghdr, err error) {
 		return h, unix.EINVAL
 	}
 	h.nameLen = min(h.nameLen, net.MaxSockaddr)
-	if h.iovLen > unix.UIO_MAXIOV {
+	if h.iovLen > maxIOV {
 		return h, unix.EMSGSIZE
 	}
 	if h.control == 0 {

@@ -1,7 +1,19 @@
 // Package syscalls is the Linux x86-64 system call ABI: one table, and one
 // function a call in files by family.
 //
-// (owner: task helper) how a call is dispatched, how to add one.
+//	d := syscalls.New()
+//	d.VDSO = v
+//	k := task.NewKernel(task.Config{Syscalls: d, …})
+//
+// The thread loop of kernel/task calls Dispatch with the program's registers in t.Ctx.
+// Dispatch looks the number up in an array made of the families' rows, refuses bits
+// outside the row's masks, calls the function, and leaves its value, or minus its errno,
+// in RAX. A number without a row is ENOSYS, logged once by name.
+//
+// To add a call: write func sysName(t *task.Thread, a *Args) (uintptr, error) in the
+// file of its family with the errors in Linux' order in its comment, and a row in that
+// family's table. A row that is not Full has a note; a test sees to it, and
+// cmd/gensyscalls makes the list for users.
 package syscalls
 
 import "kiln/kernel/task"
@@ -42,7 +54,29 @@ type Mask struct {
 	Errno uintptr // 0: EINVAL
 }
 
-// Families append their rows here: table_fs.go and table_poll.go (fs helper),
-// table_net.go (net helper), table_task.go and table_mm.go (task helper). The task
-// helper owns this file, Dispatch, strace and the lookup array.
-var families = [][]Entry{}
+// families are the rows of all files.
+var families = [][]Entry{
+	procEntries, credEntries, futexEntries, signalEntries, timerEntries, schedEntries,
+	limitEntries, prctlEntries, miscEntries, mmEntries, timeEntries, fsEntries, pollEntries, netEntries,
+}
+
+// Table lists every call of Linux on x86-64 by number: those that are served, and the
+// others with Support None.
+func Table() []Entry {
+	all := make([]Entry, len(names))
+	for nr, name := range names {
+		all[nr] = Entry{Nr: nr, Name: name}
+	}
+	for _, f := range families {
+		for _, e := range f {
+			all[e.Nr] = e
+		}
+	}
+	out := all[:0]
+	for _, e := range all {
+		if e.Name != "" {
+			out = append(out, e)
+		}
+	}
+	return out
+}

@@ -1,0 +1,98 @@
+package syscalls
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/task"
+	"kiln/loader/vdso"
+)
+
+// Dispatcher serves system calls by number (task.Syscalls).
+type Dispatcher struct {
+	// VDSO, if set, is mapped into programs that execve starts.
+	VDSO *vdso.VDSO
+
+	calls   [len(names)]call
+	missing [len(names)]atomic.Bool // logged
+}
+
+type call struct {
+	fn    Func
+	masks []Mask
+}
+
+// New makes the lookup array out of the families' rows.
+func New() *Dispatcher {
+	d := &Dispatcher{}
+	for _, f := range families {
+		for _, e := range f {
+			d.calls[e.Nr] = call{e.Func, e.Masks}
+		}
+	}
+	return d
+}
+
+// Dispatch serves the call that t's registers ask for. The number is EAX, as in
+// Linux since 5.12 (arch/x86/entry/common.c); numbers of the x32 ABI have no row.
+func (d *Dispatcher) Dispatch(t *task.Thread) {
+	r := &t.Ctx.Regs
+	r.OrigRAX = r.RAX
+	a := (*Args)(&t.SysArgs)
+	a[0], a[1], a[2], a[3], a[4], a[5] = r.RDI, r.RSI, r.RDX, r.R10, r.R8, r.R9
+	if t.Kernel().Strace.Load() {
+		d.traced(t, a)
+		return
+	}
+	v, err := d.call(t, a)
+	if err == nil {
+		t.Return(v)
+		return
+	}
+	t.ReturnError(errnoOf(t, err))
+}
+
+func (d *Dispatcher) call(t *task.Thread, a *Args) (uintptr, error) {
+	nr := uint32(t.Ctx.OrigRAX)
+	if nr >= uint32(len(d.calls)) {
+		return 0, unix.ENOSYS
+	}
+	c := &d.calls[nr]
+	if c.fn == nil {
+		d.unknown(t, nr)
+		return 0, unix.ENOSYS
+	}
+	for i := range c.masks {
+		if m := &c.masks[i]; a[m.Arg]&^m.Bits != 0 {
+			if m.Errno != 0 {
+				return 0, unix.Errno(m.Errno)
+			}
+			return 0, unix.EINVAL
+		}
+	}
+	return c.fn(t, a)
+}
+
+// unknown logs a call that is not served, once.
+func (d *Dispatcher) unknown(t *task.Thread, nr uint32) {
+	if names[nr] != "" && !d.missing[nr].Swap(true) {
+		t.Kernel().Log("info", "%s (pid %d) called %s, which this kernel lacks: ENOSYS",
+			t.Name(), t.Process().PID(), names[nr])
+	}
+}
+
+// errnoOf is the errno of a call's error. Everything under syscalls returns errnos; what
+// does not is a bug that a program sees as EIO.
+func errnoOf(t *task.Thread, err error) unix.Errno {
+	if e, ok := err.(unix.Errno); ok {
+		return e
+	}
+	var e unix.Errno
+	if errors.As(err, &e) {
+		return e
+	}
+	t.Kernel().Log("warn", "%s failed inside the kernel: %v", callName(t.Ctx.OrigRAX), err)
+	return unix.EIO
+}

@@ -1,0 +1,143 @@
+package syscalls
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/task"
+	"kiln/kernel/wait"
+)
+
+var futexEntries = []Entry{
+	{Nr: unix.SYS_FUTEX, Name: "futex", Func: sysFutex, Support: Partial,
+		Note: "no priority inheritance: FUTEX_LOCK_PI and its kin are ENOSYS"},
+	{Nr: unix.SYS_SET_ROBUST_LIST, Name: "set_robust_list", Func: sysSetRobustList, Support: Full},
+	{Nr: unix.SYS_GET_ROBUST_LIST, Name: "get_robust_list", Func: sysGetRobustList, Support: Full},
+	{Nr: unix.SYS_RSEQ, Name: "rseq", Func: sysRseq, Support: Full},
+	{Nr: unix.SYS_MEMBARRIER, Name: "membarrier", Func: sysMembarrier, Support: Stub,
+		Note: "only MEMBARRIER_CMD_QUERY, which says that no command is there"},
+}
+
+// Futex operations (uapi/linux/futex.h).
+const (
+	futexWait        = 0
+	futexWake        = 1
+	futexRequeue     = 3
+	futexCmpRequeue  = 4
+	futexWakeOp      = 5
+	futexWaitBitset  = 9
+	futexWakeBitset  = 10
+	futexPrivate     = 128
+	futexRealtime    = 256
+	futexMatchAny    = 0xffffffff
+	futexLockPI2     = 13
+	futexWaitRequeue = 11
+)
+
+// sysFutex serves (uaddr, op, val, timeout, uaddr2, val3). FUTEX_WAIT takes a relative
+// time, FUTEX_WAIT_BITSET an absolute one. ENOSYS: operation, FUTEX_CLOCK_REALTIME with
+// one that has no clock; EFAULT, EINVAL: time, address; EAGAIN; ETIMEDOUT; EINTR. See
+// futex(2).
+func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
+	op := uint32(a[1])
+	cmd, shared := op&^(futexPrivate|futexRealtime), op&futexPrivate == 0
+	addr, addr2 := hal.UserAddr(a[0]), hal.UserAddr(a[4])
+	val, val3 := uint32(a[2]), uint32(a[5])
+	deadline := int64(hal.NoDeadline)
+	if (cmd == futexWait || cmd == futexWaitBitset) && a[3] != 0 {
+		ns, err := getTimespec(t, hal.UserAddr(a[3]))
+		if err != nil {
+			return 0, err
+		}
+		deadline = futexDeadline(t, ns, cmd == futexWaitBitset, op&futexRealtime != 0)
+	}
+	if op&futexRealtime != 0 && cmd != futexWait && cmd != futexWaitBitset && cmd != futexWaitRequeue && cmd != futexLockPI2 {
+		return 0, unix.ENOSYS
+	}
+	var n int
+	var err error
+	switch cmd {
+	case futexWait:
+		return 0, futexRestart(t, addr, shared, val, futexMatchAny, deadline)
+	case futexWaitBitset:
+		return 0, futexRestart(t, addr, shared, val, val3, deadline)
+	case futexWake:
+		n, err = t.FutexWake(addr, shared, int(int32(val)), futexMatchAny)
+	case futexWakeBitset:
+		n, err = t.FutexWake(addr, shared, int(int32(val)), val3)
+	case futexRequeue:
+		n, err = t.FutexRequeue(addr, addr2, shared, int(int32(val)), int(int32(a[3])), false, 0)
+	case futexCmpRequeue:
+		n, err = t.FutexRequeue(addr, addr2, shared, int(int32(val)), int(int32(a[3])), true, val3)
+	case futexWakeOp:
+		n, err = t.FutexWakeOp(addr, addr2, shared, int(int32(val)), int(int32(a[3])), val3)
+	default:
+		return 0, unix.ENOSYS
+	}
+	return uintptr(n), err
+}
+
+// futexDeadline turns a futex's time into Block's deadline. Wall-clock times follow the
+// clock as it is now.
+func futexDeadline(t *task.Thread, ns int64, absolute, realtime bool) int64 {
+	switch m := t.Kernel().M; {
+	case !absolute:
+		return t.Deadline(ns)
+	case realtime && ns != hal.NoDeadline:
+		return t.Deadline(max(0, ns-m.Walltime()))
+	default:
+		return ns
+	}
+}
+
+// futexRestart waits; a signal without a handler lets a wait with a time-out go on to
+// the same deadline, as Linux' futex_wait_restart does.
+func futexRestart(t *task.Thread, addr hal.UserAddr, shared bool, val, bitset uint32, deadline int64) error {
+	err := t.FutexWait(addr, shared, val, bitset, deadline)
+	if err != wait.ErrRestart || deadline == hal.NoDeadline {
+		return err
+	}
+	return t.SetRestart(func(t *task.Thread) (uintptr, error) {
+		return 0, futexRestart(t, addr, shared, val, bitset, deadline)
+	})
+}
+
+// sysSetRobustList: EINVAL for another size of the head. See set_robust_list(2).
+func sysSetRobustList(t *task.Thread, a *Args) (uintptr, error) {
+	if a[1] != task.RobustHeadSize {
+		return 0, unix.EINVAL
+	}
+	t.SetRobustList(hal.UserAddr(a[0]))
+	return 0, nil
+}
+
+// sysGetRobustList gives the caller's list, or that of a thread of its process: ESRCH;
+// EPERM for one of another process; EFAULT. See get_robust_list(2).
+func sysGetRobustList(t *task.Thread, a *Args) (uintptr, error) {
+	o, err := findThread(t, int32(a[0]))
+	if err != nil {
+		return 0, err
+	}
+	if o.Process() != t.Process() && !sameUser(t, o) && !t.Creds().Can(unix.CAP_SYS_PTRACE) {
+		return 0, unix.EPERM
+	}
+	if err := putU64(t, hal.UserAddr(a[2]), task.RobustHeadSize); err != nil {
+		return 0, err
+	}
+	return 0, putU64(t, hal.UserAddr(a[1]), uint64(o.RobustList()))
+}
+
+// sysRseq registers the area of restartable sequences: EINVAL, EBUSY, EPERM, EFAULT.
+// See rseq(2).
+func sysRseq(t *task.Thread, a *Args) (uintptr, error) {
+	return 0, t.Rseq(hal.UserAddr(a[0]), uint32(a[1]), int32(a[2]), uint32(a[3]))
+}
+
+// sysMembarrier says that no barrier command is supported; all others are EINVAL. See
+// membarrier(2).
+func sysMembarrier(_ *task.Thread, a *Args) (uintptr, error) {
+	if int32(a[0]) == 0 && uint32(a[1]) == 0 {
+		return 0, nil
+	}
+	return 0, unix.EINVAL
+}

@@ -1,0 +1,3 @@
+package syscalls
+
+var credEntries, signalEntries, timerEntries, schedEntries, prctlEntries, miscEntries []Entry
