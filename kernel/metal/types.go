@@ -1,9 +1,6 @@
 package metal
 
-import (
-	"sync/atomic"
-	"unsafe"
-)
+import "unsafe"
 
 // Variables of the base that are written before or outside Go must not be in
 // BSS, which has no memory until it is touched. They start with a non-zero word
@@ -139,7 +136,3 @@ func store16(a uint64, v uint16) { *(*uint16)(ptr(a)) = v }
 func addrOf2(m *M) uint64 { return addrOf(unsafe.Pointer(m)) }
 
 const mXMMOff = uint64(unsafe.Offsetof(M{}.xmm))
-
-// andEntry clears bits of a page table entry that the processor may be setting
-// others in, and returns what it was.
-func andEntry(a, mask uint64) uint64 { return atomic.AndUint64((*uint64)(ptr(a)), mask) }

@@ -10,8 +10,8 @@
 // for the CPU and carries bit 9 (ignored by hardware, SDM 3A table 4-20) to say
 // that software still owns it.
 //
-// Lock order: Space.mu is a leaf. It is a spinning mutex of the Go runtime's: no
-// method blocks under it.
+// Lock order: Space.mu is a leaf; callbacks run without it, so they may use the
+// Space. No method blocks under it.
 package paging
 
 import (
@@ -59,48 +59,97 @@ type Space struct {
 	t    Tables
 	f    Flusher
 	Root uint64
-	// last remembers the last leaf table: faults and batches come in runs.
+	// The last leaf table and the entries that lead to it (up[0] points to the
+	// leaf): faults and batches come in runs.
 	lastBase hal.UserAddr
 	last     *Table
+	up       [3]*uint64
+	spare    []removed // a large batch that nobody uses
 }
 
-// New makes an empty lower half whose top table is root (the upper half already
+// Init makes s an empty lower half whose top table is root (the upper half already
 // filled in by the caller).
-func New(t Tables, f Flusher, root uint64) *Space {
-	return &Space{t: t, f: f, Root: root, lastBase: ^hal.UserAddr(0)}
+func (s *Space) Init(t Tables, f Flusher, root uint64) {
+	*s = Space{t: t, f: f, Root: root, lastBase: ^hal.UserAddr(0)}
 }
 
 const (
 	leafSpan = hal.UserAddr(entries) << hal.PageShift // bytes under one leaf table
-	batchMax = 256                                    // pages reported between two flushes
+	// An entry that points to a table counts the table's entries in bits that the
+	// hardware ignores (62:52, SDM 3A table 4-19): an empty table is known at once.
+	countOne  = 1 << 52
+	countMask = 0x7ff << 52
+	tableBits = Present | Writable | User | Accessed // the CPU never writes upper entries
+
+	smallBatch = 16  // pages reported between two flushes, on the stack
+	largeBatch = 512 // the same for larger ranges, in Space.spare
 )
 
 func index(a hal.UserAddr, level uint) int { return int(a>>(hal.PageShift+9*level)) & (entries - 1) }
 
-// leaf finds the leaf table for a; nil if it is absent and create is false.
-// Called with mu held.
-func (s *Space) leaf(a hal.UserAddr, create bool) (*Table, error) {
+// path finds the tables above a down to the leaf; false with create unset if one is
+// absent, skip being the span of its entry. Called with mu held.
+func (s *Space) path(a hal.UserAddr, create bool) (ok bool, skip hal.UserAddr, err error) {
 	base := a &^ (leafSpan - 1)
 	if base == s.lastBase {
-		return s.last, nil
+		return true, 0, nil
 	}
 	t := s.t.Table(s.Root)
+	var up [4]*uint64
 	for level := uint(3); level >= 1; level-- {
 		e := &t[index(a, level)]
 		if *e&Present == 0 {
 			if !create {
-				return nil, nil
+				return false, 1 << (hal.PageShift + 9*level), nil
 			}
 			pa, err := s.t.Alloc()
 			if err != nil {
-				return nil, err
+				// Tables just made above it stay, empty, for a later Map there
+				// or Destroy.
+				return false, 0, err
 			}
-			atomic.StoreUint64(e, pa|Present|Writable|User)
+			atomic.StoreUint64(e, pa|tableBits)
+			if up[level] != nil {
+				*up[level] += countOne
+			}
 		}
+		up[level-1] = e
 		t = s.t.Table(*e & addrMask)
 	}
-	s.lastBase, s.last = base, t
-	return t, nil
+	s.lastBase, s.last, s.up = base, t, [3]*uint64(up[:3])
+	return true, 0, nil
+}
+
+// forget drops the remembered path: a table on it is going away.
+func (s *Space) forget() { s.lastBase, s.last = ^hal.UserAddr(0), nil }
+
+// dropLeaf cuts the remembered leaf table out, and the tables above it that become
+// empty, and chains them through their first words, which stay non-present for a
+// CPU that still has an upper entry cached. Called with mu held.
+func (s *Space) dropLeaf(chain uint64) uint64 {
+	s.forget()
+	for level := 0; level < 3; level++ {
+		pa := *s.up[level] & addrMask
+		s.t.Table(pa)[0] = chain
+		chain = pa
+		atomic.StoreUint64(s.up[level], 0)
+		if level == 2 {
+			break
+		}
+		if *s.up[level+1] -= countOne; *s.up[level+1]&countMask != 0 {
+			break
+		}
+	}
+	return chain
+}
+
+// freeChain frees what dropLeaf cut out. It has been flushed.
+func (s *Space) freeChain(chain uint64) {
+	for chain != 0 {
+		next := s.t.Table(chain)[0]
+		s.t.Free(chain)
+		chain = next
+	}
 }
 
 func encode(pa uint64, p hal.Prot) uint64 {
@@ -143,8 +192,17 @@ func decode(e uint64) hal.PTE {
 
 func owned(e uint64) bool { return e&(Present|None) != 0 }
 
-func inside(a hal.UserAddr, length uint64) bool {
-	return a < hal.UserTop && length <= uint64(hal.UserTop-a) && a&hal.PageMask == 0
+func inside(a hal.UserAddr, pages int) bool {
+	return pages >= 0 && a < hal.UserTop && uint64(pages) <= uint64(hal.UserTop-a)>>hal.PageShift && a&hal.PageMask == 0
+}
+
+// clip is the page-aligned part of a range that programs can map.
+func clip(addr hal.UserAddr, length uint64) (start, end hal.UserAddr) {
+	start, end = addr&^hal.PageMask, addr+hal.UserAddr(length)
+	if end < addr || end > hal.UserTop {
+		end = hal.UserTop
+	}
+	return start, (end + hal.PageMask) &^ hal.PageMask
 }
 
 // Map implements hal.AddressSpace.
@@ -153,7 +211,7 @@ func (s *Space) Map(batch []hal.Mapping) error {
 	defer s.mu.Unlock()
 	for i := range batch {
 		m := &batch[i]
-		if !inside(m.Addr, uint64(m.Pages)<<hal.PageShift) {
+		if !inside(m.Addr, m.Pages) {
 			return hal.ErrBadAddress
 		}
 		if err := s.mapRun(m); err != nil {
@@ -163,73 +221,65 @@ func (s *Space) Map(batch []hal.Mapping) error {
 	return nil
 }
 
-func (s *Space) mapRun(m *hal.Mapping) error {
-	stale := 0
-	a, pa := m.Addr, uint64(m.Frame.Addr())
-	for n := 0; n < m.Pages; n++ {
-		t, err := s.leaf(a, true)
-		if err != nil {
-			return err
+func (s *Space) mapRun(m *hal.Mapping) (err error) {
+	stale := false
+	a, e := m.Addr, encode(uint64(m.Frame.Addr()), m.Prot)
+	for left := m.Pages; left > 0; {
+		if _, _, err = s.path(a, true); err != nil {
+			break
 		}
-		// Only what was present can be in a TLB (SDM 3A 4.10.2.3).
-		if atomic.SwapUint64(&t[index(a, 0)], encode(pa, m.Prot))&Present != 0 {
-			stale++
+		i := index(a, 0)
+		run := min(left, entries-i)
+		fresh := uint64(0)
+		for j := i; j < i+run; j++ {
+			old := atomic.SwapUint64(&s.last[j], e)
+			if !owned(old) {
+				fresh += countOne
+			}
+			// Only what was present can be in a TLB (SDM 3A 4.10.2.3).
+			stale = stale || old&Present != 0
+			e += hal.PageSize
 		}
-		a, pa = a+hal.PageSize, pa+hal.PageSize
+		*s.up[0] += fresh
+		a += hal.UserAddr(run) << hal.PageShift
+		left -= run
 	}
-	if stale > 0 {
+	if stale {
 		s.f.Flush(m.Addr, m.Pages)
 	}
-	return nil
+	return err
 }
 
-// each calls f for every owned entry of the range, skipping absent tables whole.
-// Called with mu held.
-func (s *Space) each(a hal.UserAddr, length uint64, f func(a hal.UserAddr, e *uint64) bool) {
-	end := a + hal.UserAddr(length)
-	if end > hal.UserTop || end < a {
-		end = hal.UserTop
-	}
+// leafRun finds the next leaf table with entries of [a, end): entries [i, j) of
+// s.last, for addresses from at. False at the end. Called with mu held.
+func (s *Space) leafRun(a, end hal.UserAddr) (at hal.UserAddr, i, j int, ok bool) {
 	for a < end {
-		t, skip := s.find(a)
-		if t == nil {
-			a = (a &^ (skip - 1)) + skip
-			continue
+		found, skip, _ := s.path(a, false)
+		if found {
+			i = index(a, 0)
+			return a, i, i + int(min(leafSpan-a&(leafSpan-1), end-a)>>hal.PageShift), true
 		}
-		stop := min((a&^(leafSpan-1))+leafSpan, end)
-		for ; a < stop; a += hal.PageSize {
-			if e := &t[index(a, 0)]; owned(*e) && !f(a, e) {
-				return
-			}
-		}
+		a = a&^(skip-1) + skip
 	}
+	return end, 0, 0, false
 }
 
-// find is leaf without creating; skip is the span of the absent entry.
-func (s *Space) find(a hal.UserAddr) (t *Table, skip hal.UserAddr) {
-	base := a &^ (leafSpan - 1)
-	if base == s.lastBase {
-		return s.last, 0
-	}
-	t = s.t.Table(s.Root)
-	for level := uint(3); level >= 1; level-- {
-		e := t[index(a, level)]
-		if e&Present == 0 {
-			return nil, 1 << (hal.PageShift + 9*level)
-		}
-		t = s.t.Table(e & addrMask)
-	}
-	s.lastBase, s.last = base, t
-	return t, 0
+// span is what has to be flushed.
+type span struct {
+	first, last hal.UserAddr
+	any         bool
 }
 
-// update swaps an entry for f(old) against the CPU's own accessed and dirty writes.
-func update(e *uint64, f func(uint64) uint64) (old uint64) {
-	for {
-		old = atomic.LoadUint64(e)
-		if atomic.CompareAndSwapUint64(e, old, f(old)) {
-			return old
-		}
+func (p *span) add(a hal.UserAddr) {
+	if !p.any {
+		p.first, p.any = a, true
+	}
+	p.last = a
+}
+
+func (p *span) flush(f Flusher) {
+	if p.any {
+		f.Flush(p.first, int((p.last-p.first)>>hal.PageShift)+1)
 	}
 }
 
@@ -237,22 +287,28 @@ func update(e *uint64, f func(uint64) uint64) (old uint64) {
 func (s *Space) Protect(addr hal.UserAddr, length uint64, p hal.Prot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
-	first, last := addr, addr
-	s.each(addr, length, func(a hal.UserAddr, e *uint64) bool {
-		old := update(e, func(old uint64) uint64 { return encode(old&addrMask, p) | old&(Accessed|Dirty) })
-		if old&Present != 0 {
-			if n == 0 {
-				first = a
-			}
-			last = a
-			n++
+	var stale span
+	a, end := clip(addr, length)
+	for {
+		at, i, j, ok := s.leafRun(a, end)
+		if !ok {
+			break
 		}
-		return true
-	})
-	if n > 0 {
-		s.f.Flush(first, int((last-first)>>hal.PageShift)+1)
+		for a = at; i < j; i++ {
+			e := &s.last[i]
+			for old := atomic.LoadUint64(e); owned(old); old = atomic.LoadUint64(e) {
+				// The CPU may set accessed and dirty meanwhile.
+				if atomic.CompareAndSwapUint64(e, old, encode(old&addrMask, p)&^Accessed|old&(Accessed|Dirty)) {
+					if old&Present != 0 {
+						stale.add(a)
+					}
+					break
+				}
+			}
+			a += hal.PageSize
+		}
 	}
+	stale.flush(s.f)
 }
 
 type removed struct {
@@ -260,103 +316,83 @@ type removed struct {
 	e    uint64
 }
 
+// takeSpare gives a large batch: the one of the Space, or a new one if a
+// concurrent call has it.
+func (s *Space) takeSpare() (b []removed) {
+	s.mu.Lock()
+	b, s.spare = s.spare, nil
+	s.mu.Unlock()
+	if b == nil {
+		b = make([]removed, largeBatch)
+	}
+	return b
+}
+
+func (s *Space) putSpare(b []removed) {
+	s.mu.Lock()
+	s.spare = b
+	s.mu.Unlock()
+}
+
 // Unmap implements hal.AddressSpace: entries are cleared and flushed in batches, and
 // only then reported, so that no TLB can reach a frame its owner frees.
 func (s *Space) Unmap(addr hal.UserAddr, length uint64, f func(hal.UserAddr, hal.PTE)) {
-	if length == 0 {
-		return
+	var small [smallBatch]removed
+	buf := small[:]
+	if length > smallBatch*hal.PageSize {
+		buf = s.takeSpare()
+		defer s.putSpare(buf)
 	}
-	end := addr + hal.UserAddr(length)
-	var buf [batchMax]removed
-	for addr < end {
-		n, next := s.unmapBatch(&buf, addr, end)
+	for a, end := clip(addr, length); a < end; {
+		n, next := s.unmapBatch(buf, a, end)
 		if f != nil {
 			for i := range buf[:n] {
 				f(buf[i].addr, decode(buf[i].e))
 			}
 		}
-		addr = next
+		a = next
 	}
-	s.prune(end-hal.UserAddr(length), end)
 }
 
-func (s *Space) unmapBatch(buf *[batchMax]removed, addr, end hal.UserAddr) (n int, next hal.UserAddr) {
+// unmapBatch clears pages until buf is full or the range ends; next is where to go
+// on. Tables that become empty are freed.
+func (s *Space) unmapBatch(buf []removed, a, end hal.UserAddr) (n int, next hal.UserAddr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next = end
-	flush := false
-	s.each(addr, uint64(end-addr), func(a hal.UserAddr, e *uint64) bool {
-		if n == len(buf) {
-			next = a
-			return false
+	var stale span
+	chain := uint64(0)
+	for n < len(buf) {
+		at, i, j, ok := s.leafRun(a, end)
+		if !ok {
+			a = end
+			break
 		}
-		old := atomic.SwapUint64(e, 0)
-		buf[n] = removed{a, old}
-		n++
-		flush = flush || old&Present != 0
-		return true
-	})
-	if flush {
-		s.f.Flush(buf[0].addr, int((buf[n-1].addr-buf[0].addr)>>hal.PageShift)+1)
-	}
-	return n, next
-}
-
-// prune frees tables that lie wholly in [start, end) and are empty. A large
-// unmap would otherwise leave its tables behind for the life of the process.
-func (s *Space) prune(start, end hal.UserAddr) {
-	if end-start < leafSpan {
-		return
-	}
-	if end == hal.UserTop {
-		end += hal.PageSize // the last page is never mapped, so its table counts as whole
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lastBase, s.last = ^hal.UserAddr(0), nil
-	var dead []uint64
-	s.pruneTable(s.Root, 3, 0, start, end, &dead)
-	if len(dead) > 0 {
-		// Paging-structure caches hold the upper entries (SDM 3A 4.10.3): all
-		// must go before a table is used for something else.
-		s.f.Flush(start, int((end-start)>>hal.PageShift))
-		for _, pa := range dead {
-			s.t.Free(pa)
+		before := n
+		for a = at; i < j && n < len(buf); i++ {
+			if owned(s.last[i]) {
+				old := atomic.SwapUint64(&s.last[i], 0)
+				buf[n] = removed{a, old}
+				n++
+				if old&Present != 0 {
+					stale.add(a)
+				}
+			}
+			a += hal.PageSize
+		}
+		if *s.up[0] -= uint64(n-before) * countOne; *s.up[0]&countMask == 0 {
+			chain = s.dropLeaf(chain)
 		}
 	}
-}
-
-func (s *Space) pruneTable(pa uint64, level uint, base, start, end hal.UserAddr, dead *[]uint64) {
-	t := s.t.Table(pa)
-	span := hal.UserAddr(1) << (hal.PageShift + 9*level)
-	top := entries
-	if level == 3 {
-		top = entries / 2
-	}
-	for i := range top {
-		lo := base + hal.UserAddr(i)*span
-		e := t[i]
-		if e&Present == 0 || lo+span <= start || lo >= end {
-			continue
-		}
-		child := e & addrMask
-		if level > 1 {
-			s.pruneTable(child, level-1, lo, start, end, dead)
-		}
-		if lo >= start && lo+span <= end && empty(s.t.Table(child)) {
-			atomic.StoreUint64(&t[i], 0)
-			*dead = append(*dead, child)
+	if chain != 0 {
+		// The processor caches upper entries too, and any INVLPG or CR3 load
+		// drops all of those (SDM 3A 4.10.4.1).
+		if !stale.any {
+			stale.add(a &^ hal.PageMask)
 		}
 	}
-}
-
-func empty(t *Table) bool {
-	for _, e := range t {
-		if e != 0 {
-			return false
-		}
-	}
-	return true
+	stale.flush(s.f)
+	s.freeChain(chain)
+	return n, a
 }
 
 // Query implements hal.AddressSpace.
@@ -366,84 +402,62 @@ func (s *Space) Query(addr hal.UserAddr) (hal.PTE, bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, _ := s.find(addr)
-	if t == nil {
+	if ok, _, _ := s.path(addr, false); !ok {
 		return hal.PTE{}, false
 	}
-	e := atomic.LoadUint64(&t[index(addr, 0)])
+	e := atomic.LoadUint64(&s.last[index(addr, 0)])
 	return decode(e), owned(e)
 }
 
 // Walk implements hal.AddressSpace.
 func (s *Space) Walk(addr hal.UserAddr, length uint64, clear bool, f func(hal.UserAddr, hal.PTE)) {
-	var buf [batchMax]removed
-	end := addr + hal.UserAddr(length)
-	for addr < end {
-		n, next := s.walkBatch(&buf, addr, end, clear)
+	var small [smallBatch]removed
+	buf := small[:]
+	if length > smallBatch*hal.PageSize {
+		buf = s.takeSpare()
+		defer s.putSpare(buf)
+	}
+	for a, end := clip(addr, length); a < end; {
+		n, next := s.walkBatch(buf, a, end, clear)
 		for i := range buf[:n] {
 			f(buf[i].addr, decode(buf[i].e))
 		}
-		addr = next
+		a = next
 	}
 }
 
-func (s *Space) walkBatch(buf *[batchMax]removed, addr, end hal.UserAddr, clear bool) (n int, next hal.UserAddr) {
+func (s *Space) walkBatch(buf []removed, a, end hal.UserAddr, clear bool) (n int, next hal.UserAddr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next = end
-	changed := false
-	s.each(addr, uint64(end-addr), func(a hal.UserAddr, e *uint64) bool {
-		if n == len(buf) {
-			next = a
-			return false
+	var stale span
+	for n < len(buf) {
+		at, i, j, ok := s.leafRun(a, end)
+		if !ok {
+			a = end
+			break
 		}
-		old := atomic.LoadUint64(e)
-		if clear && old&(Accessed|Dirty) != 0 {
-			old = update(e, func(o uint64) uint64 { return o &^ (Accessed | Dirty) })
-			changed = true
+		for a = at; i < j && n < len(buf); i++ {
+			old := atomic.LoadUint64(&s.last[i])
+			if owned(old) {
+				if clear && old&(Accessed|Dirty) != 0 {
+					old = atomic.AndUint64(&s.last[i], ^uint64(Accessed|Dirty))
+					stale.add(a)
+				}
+				buf[n] = removed{a, old}
+				n++
+			}
+			a += hal.PageSize
 		}
-		buf[n] = removed{a, old}
-		n++
-		return true
-	})
-	if changed {
-		s.f.Flush(buf[0].addr, int((buf[n-1].addr-buf[0].addr)>>hal.PageShift)+1)
 	}
-	return n, next
-}
-
-// Frame finds the frame behind addr for an access by software: the walk that a copy
-// to a space that no CPU runs in needs. ok is false where a ring-3 access would fault.
-func (s *Space) Frame(addr hal.UserAddr, write bool) (hal.PFN, bool) {
-	if addr >= hal.UserTop {
-		return 0, false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t, _ := s.find(addr)
-	if t == nil {
-		return 0, false
-	}
-	e := &t[index(addr, 0)]
-	v := atomic.LoadUint64(e)
-	if v&Present == 0 || write && v&Writable == 0 {
-		return 0, false
-	}
-	set := uint64(Accessed)
-	if write {
-		set |= Dirty
-	}
-	if v&set != set {
-		update(e, func(o uint64) uint64 { return o | set })
-	}
-	return hal.PFN(v & addrMask >> hal.PageShift), true
+	stale.flush(s.f)
+	return n, a
 }
 
 // Destroy frees every table of the lower half but the root, which is the caller's.
 func (s *Space) Destroy() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lastBase, s.last = ^hal.UserAddr(0), nil
+	s.forget()
 	root := s.t.Table(s.Root)
 	for i := range entries / 2 {
 		if e := root[i]; e&Present != 0 {

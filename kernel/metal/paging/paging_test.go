@@ -8,9 +8,10 @@ import (
 )
 
 type fakeTables struct {
-	next  uint64
-	limit int
-	m     map[uint64]*Table
+	next    uint64
+	limit   int
+	m       map[uint64]*Table
+	lookups int
 }
 
 func (f *fakeTables) Alloc() (uint64, error) {
@@ -30,6 +31,7 @@ func (f *fakeTables) Free(pa uint64) {
 }
 
 func (f *fakeTables) Table(pa uint64) *Table {
+	f.lookups++
 	t := f.m[pa]
 	if t == nil {
 		panic("no such table")
@@ -51,7 +53,9 @@ func newSpace(t *testing.T, limit int) (*Space, *fakeTables, *tlb) {
 	ft := &fakeTables{m: map[uint64]*Table{}, limit: limit}
 	root, _ := ft.Alloc()
 	fl := &tlb{map[hal.UserAddr]bool{}}
-	return New(ft, fl, root), ft, fl
+	s := new(Space)
+	s.Init(ft, fl, root)
+	return s, ft, fl
 }
 
 func TestRandomOperationsAgreeWithAModel(t *testing.T) {
@@ -119,10 +123,6 @@ func TestRandomOperationsAgreeWithAModel(t *testing.T) {
 			if ok != mok || ok && (pte.Frame != want.f || pte.Prot != want.p) {
 				t.Fatalf("Query %#x: %+v %v, model %+v %v", a, pte, ok, want, mok)
 			}
-			_, can := s.Frame(a, true)
-			if can != (mok && want.p&hal.ProtWrite != 0) {
-				t.Fatalf("Frame for write at %#x: %v with %v", a, can, want.p)
-			}
 		}
 	}
 	seen := 0
@@ -159,4 +159,68 @@ func TestMapRefusesTheKernelHalf(t *testing.T) {
 			t.Errorf("Map at %#x: %v", a, err)
 		}
 	}
+}
+
+func TestTablesGoWithTheirLastPage(t *testing.T) {
+	s, ft, _ := newSpace(t, 0)
+	for _, a := range []hal.UserAddr{0x1000, 0x200000, 0x40000000, 0x8000000000, 0x7fffffffe000} {
+		if err := s.Map([]hal.Mapping{{Addr: a, Frame: 5, Pages: 1, Prot: 3}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, a := range []hal.UserAddr{0x200000, 0x8000000000, 0x7fffffffe000, 0x40000000, 0x1000} {
+		s.Unmap(a, hal.PageSize, nil)
+	}
+	if len(ft.m) != 1 {
+		t.Fatalf("%d tables left", len(ft.m)-1)
+	}
+}
+
+// Sparse pages are the worst case of a teardown: one table each.
+func TestTeardownOfSparsePagesIsLinear(t *testing.T) {
+	s, ft, _ := newSpace(t, 0)
+	const n = 4000
+	for i := range n {
+		if err := s.Map([]hal.Mapping{{Addr: hal.UserAddr(i) << 22, Frame: 5, Pages: 1, Prot: 3}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lookups := ft.lookups
+	got := 0
+	s.Unmap(0, uint64(hal.UserTop), func(hal.UserAddr, hal.PTE) { got++ })
+	if got != n || len(ft.m) != 1 {
+		t.Fatalf("%d pages reported, %d tables left", got, len(ft.m)-1)
+	}
+	if per := (ft.lookups - lookups) / n; per > 40 {
+		t.Fatalf("%d table look-ups a page", per)
+	}
+}
+
+// A look-up that finds nothing must not spoil the remembered path.
+func TestAMissKeepsTheCountsRight(t *testing.T) {
+	s, ft, _ := newSpace(t, 0)
+	if err := s.Map([]hal.Mapping{{Addr: 0x400000, Frame: 1, Pages: 2, Prot: 3}}); err != nil {
+		t.Fatal(err)
+	}
+	s.Query(0x7f0000000000)
+	s.Query(0x7f40000000)
+	s.Query(0x50000000)
+	s.Unmap(0x400000, hal.PageSize, nil)
+	if _, ok := s.Query(0x401000); !ok {
+		t.Fatal("the second page is gone")
+	}
+	s.Unmap(0x401000, hal.PageSize, nil)
+	if len(ft.m) != 1 {
+		t.Fatalf("%d tables left", len(ft.m)-1)
+	}
+}
+
+func TestCallbacksMayUseTheSpace(t *testing.T) {
+	s, _, _ := newSpace(t, 0)
+	if err := s.Map([]hal.Mapping{{Addr: 0x400000, Frame: 1, Pages: 100, Prot: 3}}); err != nil {
+		t.Fatal(err)
+	}
+	s.Walk(0, uint64(hal.UserTop), false, func(a hal.UserAddr, _ hal.PTE) {
+		s.Unmap(a, uint64(hal.UserTop-a), func(a hal.UserAddr, _ hal.PTE) { s.Query(a) })
+	})
 }

@@ -87,7 +87,7 @@ func main() {
 	m = metal.New()
 	fmt.Println("features", m.Features().Brand, m.Features().XSAVE, m.Features().FSGSBASE, "tsc", m.Features().TSCHz)
 	before := m.MemStats()
-	for _, t := range []func(){syscalls, exceptions, badAddresses, flags, segments, vectors, loops, collector, copies, spaces, deadlines, mapping} {
+	for _, t := range []func(){syscalls, exceptions, badAddresses, flags, segments, vectors, loops, collector, copies, spaces, deadlines, mapping, sparse} {
 		t()
 	}
 	runtime.GC()
@@ -95,6 +95,7 @@ func main() {
 	lost := int64(before.FreePages) - int64(after.FreePages) - (int64(after.KernelPages) - int64(before.KernelPages))
 	check("no-frame-lost", lost == 0, lost)
 	getpid()
+	mapCost()
 	fmt.Println("done")
 	m.PowerOff()
 }
@@ -406,6 +407,27 @@ func mapping() {
 	}
 }
 
+// sparse maps one page in each of many tables: one call takes all down, and no table stays.
+func sparse() {
+	p := load(nil)
+	defer p.end()
+	f, err := m.AllocFrames(0, hal.AllocZero)
+	must(err)
+	const n = 3000
+	tables := m.MemStats().KernelPages
+	for i := range n {
+		must(p.as.Map([]hal.Mapping{{Addr: 0x100000000000 + hal.UserAddr(i)<<22, Frame: f, Pages: 1, Prot: hal.ProtRead | hal.ProtWrite}}))
+	}
+	check("sparse-map", m.MemStats().KernelPages >= tables+n)
+	got, t := 0, m.Nanotime()
+	p.as.Unmap(0x100000000000, 0x100000000000, func(_ hal.UserAddr, e hal.PTE) { got++ })
+	t = (m.Nanotime() - t) / n
+	kept := int64(m.MemStats().KernelPages) - int64(tables)
+	check("sparse-unmap", got == n && t < 10000 && kept < 100, got, t, kept)
+	fmt.Println("sparse unmap ns a page", t)
+	m.FreeFrames(f, 0)
+}
+
 // getpid measures the null system call: mov eax,39; syscall; dec rbx; jnz; ud2.
 func getpid() {
 	p := load([]byte{0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x48, 0xff, 0xcb, 0x75, 0xf4, 0x0f, 0x0b})
@@ -426,4 +448,26 @@ func getpid() {
 		break
 	}
 	fmt.Println("getpid ns", (m.Nanotime()-t)/n)
+}
+
+// mapCost measures what a page costs between fault and unmap: alone, and in runs of 256.
+func mapCost() {
+	p := load(nil)
+	defer p.end()
+	const n = 2000
+	for _, pages := range []int{1, 256} {
+		f, err := m.AllocFrames(8, 0)
+		must(err)
+		batch := []hal.Mapping{{Addr: 0x700000000000, Frame: f, Pages: pages, Prot: hal.ProtRead | hal.ProtWrite}}
+		t := m.Nanotime()
+		got := 0
+		count := func(hal.UserAddr, hal.PTE) { got++ }
+		for range n {
+			must(p.as.Map(batch))
+			p.as.Zero(0x700000000000, 8)
+			p.as.Unmap(0x700000000000, uint64(pages)*hal.PageSize, count)
+		}
+		fmt.Println("map-touch-unmap pages", pages, "ns", (m.Nanotime()-t)/n, got)
+		m.FreeFrames(f, 8)
+	}
 }
