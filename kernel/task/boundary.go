@@ -57,7 +57,7 @@ func (t *Thread) exitToUser() bool {
 		if f&fKill != 0 {
 			return false
 		}
-		if f&(fStop|fSignal) != 0 {
+		if f&(fStop|fSignal|fSettle) != 0 {
 			if !t.serveSignals() {
 				return false
 			}
@@ -100,7 +100,7 @@ func (t *Thread) serveSignals() bool {
 			p.stopHere(t) // unlocks
 			continue
 		}
-		t.flags.And(^fStop)
+		t.flags.And(^(fStop | fSettle))
 		info, ok := t.dequeue(^t.mask)
 		if !ok {
 			t.recalc()

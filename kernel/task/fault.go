@@ -10,6 +10,7 @@ import (
 
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
+	"kiln/kernel/wait"
 )
 
 // trapInfo is the last exception, for sigcontext (thread.trap_nr and its kin).
@@ -81,6 +82,8 @@ func (t *Thread) pageFault(e *hal.Exit) {
 	}
 	if err == unix.ENOMEM {
 		t.k.oomKill(t.space)
+		// Another process may have been chosen: give it time to go, then try again.
+		t.Block(t.Deadline(1_000_000), wait.Killable)
 		return
 	}
 	// An I/O error under a mapping.
@@ -147,35 +150,47 @@ func (t *Thread) fpCode(vector uint8) int32 {
 	return 0
 }
 
-// oomKill ends the process that could not get a page, with a line that names it.
-func (k *Kernel) oomKill(s *mm.Space) {
+// oomKill ends the process with the most memory, with a line that names it. While one
+// is dying already it does nothing.
+func (k *Kernel) oomKill(*mm.Space) {
 	var victim *Process
+	var most int64
 	k.tree.RLock()
 	for _, p := range k.procs {
-		if !p.zombie && p.Space() == s {
-			victim = p
-			break
+		s := p.Space()
+		if p.zombie || s == nil {
+			continue
+		}
+		p.mu.Lock()
+		dying := p.exitFlag
+		p.mu.Unlock()
+		if dying {
+			k.tree.RUnlock()
+			return
+		}
+		adj := int64(p.oomAdj.Load())
+		if adj <= oomScoreMin {
+			continue
+		}
+		if n := s.Resident() + adj*int64(k.Mem.TotalPages())/1000; victim == nil || n > most {
+			victim, most = p, n
 		}
 	}
 	k.tree.RUnlock()
 	if victim == nil {
 		return
 	}
-	victim.mu.Lock()
-	dying, l := victim.exitFlag, victim.leader
-	victim.mu.Unlock()
-	if dying {
-		return
+	st, resident := k.M.MemStats(), int64(0)
+	if s := victim.Space(); s != nil {
+		resident = s.Resident()
 	}
-	name := "?"
-	if l != nil {
-		name = l.Name()
-	}
-	st := k.M.MemStats()
 	k.Log("error", "out of memory: killed process %d (%s), %d MB resident; %d of %d MB free. Give the machine more memory.",
-		victim.pid, name, s.Resident()>>8, st.FreePages>>8, st.TotalPages>>8)
+		victim.pid, victim.commName(), resident>>8, st.FreePages>>8, st.TotalPages>>8)
 	victim.SendSignal(SignalInfo{Signo: int32(unix.SIGKILL), Code: SIKernel})
 }
+
+// oomScoreMin in /proc/pid/oom_score_adj exempts a process.
+const oomScoreMin = -1000
 
 // reportDeath writes the one report of a program that dies of a signal in its own
 // code: what, where, with which instruction, in which mapping.

@@ -18,9 +18,10 @@ const (
 	fPreempt                    // its slice is over
 	fYield                      // kernel goroutines should run before it goes on
 	fRseq                       // rseq's memory wants a look
+	fSettle                     // a restart code or a temporary signal mask is to be settled
 
 	// boundaryWork is what sends a thread through exitToUser.
-	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq
+	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq | fSettle
 )
 
 // States of a thread, written under Sched.mu, read without it.
@@ -33,6 +34,9 @@ const (
 
 // slice is how long a thread runs while others wait, in nanoseconds.
 const slice = 3_000_000
+
+// minSlice is the least that is left to whoever runs when another becomes ready.
+const minSlice = 300_000
 
 // Sched hands out the right to run: one token a CPU. A thread holds one while it is in
 // ring 3 or serves its own trap, and gives it back while it is parked, so that no
@@ -104,8 +108,21 @@ func (s *Sched) ready(t *Thread) {
 	s.queued++
 	if !s.sliceArmed {
 		s.sliceArmed = true
-		s.timers.Arm(&s.sliceTimer, s.timers.Now()+slice)
+		s.timers.Arm(&s.sliceTimer, s.sliceEnd())
 	}
+}
+
+// sliceEnd is when somebody must make room: one who has run long enough already does
+// so almost at once, so that a thread woken by a packet does not wait behind a busy one.
+func (s *Sched) sliceEnd() int64 {
+	now := s.timers.Now()
+	first := now
+	for _, t := range s.run {
+		if t != nil {
+			first = min(first, t.since.Load())
+		}
+	}
+	return max(first+slice, now+minSlice)
 }
 
 // give hands the token of cpu to t and lets its goroutine go.

@@ -503,16 +503,13 @@ func (p *Process) retarget(t *Thread, s SigSet) {
 func (t *Thread) SetUserSigmask(m SigSet) {
 	t.savedMask, t.restore = t.mask, true
 	t.SetMask(m)
+	t.flags.Or(fSettle)
 }
 
-// RestoreSigmask ends SetUserSigmask: at once for a call that was not interrupted, at
-// the boundary for one that was.
+// RestoreSigmask ends SetUserSigmask at once for a call that was not interrupted; for
+// one that was, the boundary does it.
 func (t *Thread) RestoreSigmask(interrupted bool) {
-	switch {
-	case !t.restore:
-	case interrupted: // the boundary must run: not earlier, for Block would end at once
-		t.flags.Or(fSignal)
-	default:
+	if t.restore && !interrupted {
 		t.restore = false
 		t.SetMask(t.savedMask)
 	}

@@ -500,3 +500,57 @@ func TestWildHandlerAddressIsTheProgramsFault(t *testing.T) {
 		t.Fatalf("status %#x", s)
 	}
 }
+
+// ppoll's mask is in force during the wait, does not end it, and is gone afterwards;
+// the frame of a signal it let in holds the old mask.
+func TestTemporaryMask(t *testing.T) {
+	r := newRig(t)
+	usr1, usr2 := int32(unix.SIGUSR1), int32(unix.SIGUSR2)
+	var th0 *Thread
+	var during, frame SigSet
+	call := 0
+	r.on(tryCall, func(th *Thread) (uintptr, error) {
+		th0 = th
+		install(th, usr1, 0, 0)
+		if call == 0 {
+			th.SetMask(Set(usr1))
+		}
+		th.SetUserSigmask(Set(usr2))
+		if call++; call == 1 {
+			if res := th.Block(1, wait.Interruptible); res != wait.Timeout {
+				t.Errorf("the mask itself ended the wait: %v", res)
+			}
+			return 0, nil
+		}
+		th.SendSignal(SignalInfo{Signo: usr1})
+		if res := th.Block(hal.NoDeadline, wait.Interruptible); res != wait.Signal {
+			t.Errorf("wait ended %v", res)
+		}
+		return 0, wait.ErrRestartNoHnd
+	})
+	r.sysAt(0x1000, tryCall)
+	r.at(0x1002, func(c *hal.Ctx, _ hal.AddressSpace) {
+		if th0.mask != Set(usr1) {
+			t.Errorf("call %d: mask %#x afterwards", call, th0.mask)
+		}
+		c.RIP = 0x1000
+		if call == 2 {
+			c.RIP = 0x2000
+		}
+		c.Exit = hal.Exit{Kind: hal.ExitInterrupt}
+	})
+	r.ret(handlerA, func(c *hal.Ctx, as hal.AddressSpace) {
+		during = th0.mask
+		var b [8]byte
+		as.CopyIn(b[:], hal.UserAddr(c.RSP+8+296))
+		frame = SigSet(binary.LittleEndian.Uint64(b[:]))
+	})
+	r.sysAt(0x2000, unix.SYS_EXIT_GROUP, 0)
+	r.start(0x1000)
+	if s := r.wait(); s != 0 {
+		t.Fatalf("status %#x", s)
+	}
+	if during != Set(usr1)|Set(usr2) || frame != Set(usr1) {
+		t.Errorf("in the handler %#x, in the frame %#x", during, frame)
+	}
+}

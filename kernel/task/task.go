@@ -286,6 +286,6 @@ func (t *Thread) ReturnError(e unix.Errno) {
 	t.Ctx.RAX = -uint64(e)
 	if e >= wait.ErrRestart {
 		t.restart = e
-		t.flags.Or(fSignal)
+		t.flags.Or(fSettle)
 	}
 }
