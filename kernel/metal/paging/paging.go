@@ -367,7 +367,7 @@ func (s *Space) unmapBatch(buf []removed, a, end hal.UserAddr) (n int, next hal.
 			a = end
 			break
 		}
-		before := n
+		stop := at + hal.UserAddr(j-i)<<hal.PageShift
 		for a = at; i < j && n < len(buf); i++ {
 			if owned(s.last[i]) {
 				old := atomic.SwapUint64(&s.last[i], 0)
@@ -376,11 +376,13 @@ func (s *Space) unmapBatch(buf []removed, a, end hal.UserAddr) (n int, next hal.
 				if old&Present != 0 {
 					stale.add(a)
 				}
+				if *s.up[0] -= countOne; *s.up[0]&countMask == 0 {
+					chain = s.dropLeaf(chain)
+					a = stop
+					break
+				}
 			}
 			a += hal.PageSize
-		}
-		if *s.up[0] -= uint64(n-before) * countOne; *s.up[0]&countMask == 0 {
-			chain = s.dropLeaf(chain)
 		}
 	}
 	if chain != 0 {
