@@ -13,7 +13,6 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
-	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/wait"
 )
@@ -32,7 +31,7 @@ type Base struct {
 
 // Attr implements vfs.FileOps: all share one inode in Linux, too.
 func (b *Base) Attr(wait.Context) (vfs.Attr, error) {
-	return vfs.Attr{Dev: dev(), Ino: 1, Mode: 0o600, Nlink: 1, BlockSize: hal.PageSize}, nil
+	return vfs.AnonAttr(), nil
 }
 
 // SetAttr implements vfs.FileOps.
@@ -97,7 +96,7 @@ func (e *EventFD) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int
 	}
 	e.count -= v
 	e.mu.Unlock()
-	e.Q.Notify(waiter.WritableEvents)
+	e.Q.Notify(waiter.EventOut)
 	return putWord(dst, v)
 }
 
@@ -133,7 +132,7 @@ func (e *EventFD) Add(v uint64) bool {
 	e.count += v
 	e.mu.Unlock()
 	if v > 0 {
-		e.Q.Notify(waiter.ReadableEvents)
+		e.Q.Notify(waiter.EventIn)
 	}
 	return true
 }
@@ -144,10 +143,10 @@ func (e *EventFD) Readiness(mask waiter.EventMask) waiter.EventMask {
 	defer e.mu.Unlock()
 	var r waiter.EventMask
 	if e.count > 0 {
-		r |= waiter.ReadableEvents
+		r |= waiter.EventIn
 	}
 	if e.count < ^uint64(0)-1 {
-		r |= waiter.WritableEvents
+		r |= waiter.EventOut
 	}
 	return r & mask
 }

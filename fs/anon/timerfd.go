@@ -14,7 +14,7 @@ import (
 )
 
 // TimerFD counts expirations. As in Linux, a periodic timer is armed again when it is
-// read, so that a period of a nanosecond costs nothing while nobody looks. See
+// read or asked, so that a period of a nanosecond costs nothing while nobody looks. See
 // timerfd_create(2).
 type TimerFD struct {
 	Base
@@ -27,51 +27,101 @@ type TimerFD struct {
 	when     int64 // monotonic; 0: not armed
 	interval int64
 	ticks    uint64
+	expired  bool  // the timer has run out and is not armed again
+	absolute int64 // the time on the wall clock it stands for; 0: none
+	cancel   bool  // TFD_TIMER_CANCEL_ON_SET
+	canceled bool
+}
+
+// wallTimers are those that a new wall-clock time moves.
+var wallTimers struct {
+	mu sync.Mutex
+	m  map[*TimerFD]struct{}
+}
+
+// ClockWasSet tells timers on CLOCK_REALTIME that it jumped.
+func ClockWasSet() {
+	wallTimers.mu.Lock()
+	list := make([]*TimerFD, 0, len(wallTimers.m))
+	for t := range wallTimers.m {
+		list = append(list, t)
+	}
+	wallTimers.mu.Unlock()
+	for _, t := range list {
+		t.clockSet()
+	}
+}
+
+func (t *TimerFD) clockSet() {
+	t.mu.Lock()
+	if t.when != 0 && t.absolute != 0 && !t.expired {
+		t.when = t.fromWall(t.absolute)
+		t.timers.Arm(&t.t, t.when)
+	}
+	wake := t.cancel
+	t.canceled = t.canceled || wake
+	t.mu.Unlock()
+	if wake {
+		t.Q.Notify(waiter.EventIn)
+	}
+}
+
+// fromWall is the moment of the monotonic clock at which the wall clock shows v.
+func (t *TimerFD) fromWall(v int64) int64 {
+	return max(v-(t.wall()-t.timers.Now()), 1)
 }
 
 // NewTimerFD makes one; clock has been checked, wall is CLOCK_REALTIME.
 func NewTimerFD(q *timer.Queue, wall func() int64, clock int, flags uint32) *vfs.File {
 	t := &TimerFD{timers: q, wall: wall, real: clock == unix.CLOCK_REALTIME || clock == unix.CLOCK_REALTIME_ALARM}
-	t.t.Init(t.expired)
+	t.t.Init(t.ranOut)
 	return newFile(t, flags, "[timerfd]")
 }
 
-func (t *TimerFD) expired() {
+func (t *TimerFD) ranOut() {
 	t.mu.Lock()
-	ok := t.when != 0 && t.timers.Now() >= t.when && t.ticks == 0
+	ok := t.when != 0 && !t.expired && t.timers.Now() >= t.when
 	if ok {
-		t.ticks = 1
+		t.expired = true
+		t.ticks++
 	}
 	t.mu.Unlock()
 	if ok {
-		t.Q.Notify(waiter.ReadableEvents)
+		t.Q.Notify(waiter.EventIn)
 	}
 }
 
-// forward adds the periods that have gone by. Called with mu held.
+// forward adds the periods that have gone by and arms the next. Called with mu held.
 func (t *TimerFD) forward() {
-	if t.when == 0 || t.interval == 0 || t.ticks == 0 {
+	if !t.expired || t.interval == 0 {
 		return
 	}
-	if now := t.timers.Now(); now >= t.when {
-		n := (now-t.when)/t.interval + 1
-		t.ticks += uint64(n) - 1
-		t.when += n * t.interval
-		t.timers.Arm(&t.t, t.when)
+	t.expired = false
+	n := (t.timers.Now()-t.when)/t.interval + 1
+	t.ticks += uint64(n) - 1
+	t.when += n * t.interval
+	if t.absolute != 0 {
+		t.absolute += n * t.interval
 	}
+	t.timers.Arm(&t.t, t.when)
 }
 
-// Read implements vfs.FileOps.
+// Read implements vfs.FileOps: the expirations since the last read; EINVAL for less than 8
+// bytes, EAGAIN, ECANCELED once after the clock was set.
 func (t *TimerFD) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
 	if dst.Len() < 8 {
 		return 0, unix.EINVAL
 	}
 	t.mu.Lock()
-	t.forward()
+	if t.canceled {
+		t.canceled, t.ticks = false, 0
+		t.mu.Unlock()
+		return 0, unix.ECANCELED
+	}
 	n := t.ticks
-	t.ticks = 0
-	if n > 0 && t.interval == 0 {
-		t.when = 0
+	if n > 0 {
+		t.forward()
+		n, t.ticks = t.ticks, 0
 	}
 	t.mu.Unlock()
 	if n == 0 {
@@ -84,8 +134,8 @@ func (t *TimerFD) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int
 func (t *TimerFD) Readiness(mask waiter.EventMask) waiter.EventMask {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ticks > 0 {
-		return mask & waiter.ReadableEvents
+	if t.ticks > 0 || t.canceled {
+		return mask & waiter.EventIn
 	}
 	return 0
 }
@@ -94,50 +144,74 @@ func (t *TimerFD) Readiness(mask waiter.EventMask) waiter.EventMask {
 func (t *TimerFD) Get() (left, interval int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.getLocked()
+	return t.get()
 }
 
-func (t *TimerFD) getLocked() (left, interval int64) {
+func (t *TimerFD) get() (left, interval int64) {
 	t.forward()
-	if t.when != 0 {
-		if left = t.when - t.timers.Now(); left <= 0 {
-			left = 0
-			if t.ticks == 0 {
-				left = 1
-			}
-		}
+	if t.when != 0 && !t.expired {
+		left = max(t.when-t.timers.Now(), 1)
 	}
 	return left, t.interval
 }
 
-// Set is timerfd_settime: value in nanoseconds (0 disarms), absolute or from now.
-func (t *TimerFD) Set(value, interval int64, absolute bool) (oldLeft, oldInterval int64) {
+// Set is timerfd_settime: value in nanoseconds (0 disarms), from now or, with
+// TFD_TIMER_ABSTIME, on the clock.
+func (t *TimerFD) Set(value, interval int64, flags uint32) (oldLeft, oldInterval int64) {
+	absolute := flags&unix.TFD_TIMER_ABSTIME != 0
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	oldLeft, oldInterval = t.getLocked()
+	oldLeft, oldInterval = t.get()
 	t.timers.Stop(&t.t)
-	t.ticks, t.when, t.interval = 0, 0, interval
-	if value == 0 {
+	t.ticks, t.when, t.interval, t.absolute = 0, 0, interval, 0
+	t.expired, t.canceled = false, false
+	t.cancel = t.real && absolute && flags&unix.TFD_TIMER_CANCEL_ON_SET != 0
+	if value != 0 {
+		switch {
+		case absolute && t.real:
+			t.absolute = value
+			t.when = t.fromWall(value)
+		case absolute:
+			t.when = value
+		default:
+			if t.when = t.timers.Now() + value; t.when < 0 {
+				t.when = hal.NoDeadline
+			}
+		}
+		t.timers.Arm(&t.t, t.when)
+	}
+	listed := t.absolute != 0 || t.cancel
+	t.mu.Unlock()
+	t.list(listed)
+	return oldLeft, oldInterval
+}
+
+// list adds the timer to wallTimers or takes it out.
+func (t *TimerFD) list(on bool) {
+	if !t.real {
 		return
 	}
-	now := t.timers.Now()
-	switch {
-	case !absolute:
-		if value = now + value; value < 0 {
-			value = hal.NoDeadline
+	wallTimers.mu.Lock()
+	if on {
+		if wallTimers.m == nil {
+			wallTimers.m = map[*TimerFD]struct{}{}
 		}
-	case t.real:
-		value -= t.wall() - now
+		wallTimers.m[t] = struct{}{}
+	} else {
+		delete(wallTimers.m, t)
 	}
-	t.when = max(value, 1)
-	t.timers.Arm(&t.t, t.when)
-	return
+	wallTimers.mu.Unlock()
 }
 
 // Release implements vfs.FileOps.
-func (t *TimerFD) Release(*vfs.File) { t.timers.Stop(&t.t) }
+func (t *TimerFD) Release(*vfs.File) {
+	t.mu.Lock()
+	t.when, t.absolute, t.cancel = 0, 0, false
+	t.timers.Stop(&t.t)
+	t.mu.Unlock()
+	t.list(false)
+}
 
-// Ioctl: TFD_IOC_SET_TICKS is for checkpointing only.
+// Write is refused: EINVAL. Ioctl: TFD_IOC_SET_TICKS is for checkpointing only.
 func (t *TimerFD) Ioctl(wait.Context, *vfs.File, *mm.Space, uint32, uint64) (uintptr, error) {
 	return 0, unix.ENOTTY
 }

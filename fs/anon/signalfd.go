@@ -1,0 +1,114 @@
+package anon
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/mm"
+	"kiln/kernel/task"
+	"kiln/kernel/wait"
+)
+
+// siginfoSize is struct signalfd_siginfo.
+const siginfoSize = 128
+
+// SignalFD gives pending signals to whoever reads: those of the reader, as in Linux.
+// What poll and epoll see are the signals of the thread that made it and of its process.
+// See signalfd(2).
+type SignalFD struct {
+	Base
+	owner *task.Thread
+	set   atomic.Uint64
+}
+
+// NewSignalFD makes one for the signals of set; flags are O_NONBLOCK or 0.
+func NewSignalFD(t *task.Thread, set task.SigSet, flags uint32) *vfs.File {
+	s := &SignalFD{owner: t}
+	s.set.Store(uint64(set))
+	return newFile(s, flags, "[signalfd]")
+}
+
+// SetMask replaces the set; what is pending of it makes the file readable at once.
+func (s *SignalFD) SetMask(set task.SigSet) {
+	s.set.Store(uint64(set))
+	s.owner.Process().SignalEvents().Notify(waiter.ReadableEvents)
+}
+
+var siginfos = sync.Pool{New: func() any { return new([siginfoSize]byte) }}
+
+// Read implements vfs.FileOps: as many signals as fit, EINVAL if none would, EAGAIN.
+func (s *SignalFD) Read(c wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+	t, ok := c.(*task.Thread)
+	if !ok || dst.Len() < siginfoSize {
+		return 0, unix.EINVAL
+	}
+	b := siginfos.Get().(*[siginfoSize]byte)
+	defer siginfos.Put(b)
+	done := 0
+	for dst.Len() >= siginfoSize {
+		info, ok := t.TakeSignal(task.SigSet(s.set.Load()))
+		if !ok {
+			break
+		}
+		putSiginfo(b, &info)
+		n, err := dst.CopyOut(b[:])
+		if err != nil {
+			if done == 0 {
+				return 0, err // the signal is lost, as in Linux
+			}
+			break
+		}
+		done += n
+	}
+	if done == 0 {
+		return 0, unix.EAGAIN
+	}
+	return done, nil
+}
+
+// putSiginfo fills a struct signalfd_siginfo (signalfd_copyinfo).
+func putSiginfo(b *[siginfoSize]byte, i *task.SignalInfo) {
+	clear(b[:])
+	le := binary.LittleEndian
+	le.PutUint32(b[0:], uint32(i.Signo))
+	le.PutUint32(b[4:], uint32(i.Errno))
+	le.PutUint32(b[8:], uint32(i.Code))
+	le.PutUint32(b[12:], uint32(i.PID))
+	le.PutUint32(b[16:], i.UID)
+	le.PutUint32(b[20:], uint32(i.FD))
+	le.PutUint32(b[24:], uint32(i.TimerID))
+	le.PutUint32(b[28:], uint32(i.Band))
+	le.PutUint32(b[32:], uint32(i.Overrun))
+	le.PutUint32(b[40:], uint32(i.Status))
+	le.PutUint32(b[44:], uint32(i.Value))
+	le.PutUint64(b[48:], i.Value)
+	le.PutUint64(b[56:], uint64(i.UTime))
+	le.PutUint64(b[64:], uint64(i.STime))
+	le.PutUint64(b[72:], i.Addr)
+	le.PutUint32(b[84:], uint32(i.Syscall))
+}
+
+// Readiness implements waiter.Waitable.
+func (s *SignalFD) Readiness(mask waiter.EventMask) waiter.EventMask {
+	if uint64(s.owner.Pending())&s.set.Load() != 0 {
+		return mask & waiter.EventIn
+	}
+	return 0
+}
+
+// EventRegister implements waiter.Waitable: whoever blocks in read waits for the signals
+// of the process that made the file.
+func (s *SignalFD) EventRegister(e *waiter.Entry) error {
+	s.owner.Process().SignalEvents().EventRegister(e)
+	return nil
+}
+
+// EventUnregister implements waiter.Waitable.
+func (s *SignalFD) EventUnregister(e *waiter.Entry) {
+	s.owner.Process().SignalEvents().EventUnregister(e)
+}
