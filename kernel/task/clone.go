@@ -180,6 +180,8 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 	}
 	if f&(unix.CLONE_VM|unix.CLONE_VFORK) != unix.CLONE_VM {
 		n.altStack = t.altStack
+	} else {
+		n.altStack.Flags = SSDisable
 	}
 	if f&unix.CLONE_VM == 0 {
 		n.rseq = t.rseq

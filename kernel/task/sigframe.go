@@ -70,9 +70,10 @@ func (t *Thread) onAltStack(sp uint64) bool {
 // AltStack is sigaltstack's answer for the stack pointer sp.
 func (t *Thread) AltStack(sp uint64) AltStack {
 	a := t.altStack
+	a.Flags &= SSAutoDisarm
 	switch {
 	case a.Size == 0:
-		return AltStack{Flags: SSDisable}
+		a.Flags |= SSDisable
 	case t.onAltStack(sp):
 		a.Flags |= SSOnStack
 	}
@@ -173,7 +174,7 @@ func (t *Thread) pushFrame(info *SignalInfo, act *SigAction, mask SigSet) bool {
 		flags |= ucFPXState
 	}
 	le.PutUint64(uc, flags)
-	a := t.AltStack(r.RSP)
+	a := t.altStack // as it was set, not as sigaltstack would show it
 	le.PutUint64(uc[ucStack:], a.SP)
 	le.PutUint32(uc[ucStack+8:], a.Flags)
 	le.PutUint64(uc[ucStack+16:], a.Size)
@@ -323,7 +324,6 @@ func (t *Thread) SigReturn() {
 		return
 	}
 	a := AltStack{SP: le.Uint64(uc[ucStack:]), Flags: le.Uint32(uc[ucStack+8:]), Size: le.Uint64(uc[ucStack+16:])}
-	a.Flags &^= SSOnStack
 	_ = t.SetAltStack(a) // Linux ignores its error too
 	t.checkRIP()
 }

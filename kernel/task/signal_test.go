@@ -216,8 +216,8 @@ func checkFrame(t *testing.T, c *hal.Ctx, as hal.AddressSpace, want *hal.Regs, x
 	if le.Uint64(f[8:]) != flags {
 		t.Errorf("uc_flags %d", le.Uint64(f[8:]))
 	}
-	if le.Uint32(f[8+16+8:]) != SSDisable {
-		t.Error("uc_stack is not disabled")
+	if le.Uint32(f[8+16+8:]) != 0 {
+		t.Error("uc_stack has flags before any sigaltstack")
 	}
 	mc := f[48:]
 	for _, o := range []struct {
