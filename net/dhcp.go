@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	stdnet "net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -21,7 +22,8 @@ type dhcpClient struct {
 	s      *Stack
 	i      *iface
 	mac    [6]byte
-	frames chan []byte
+	frames chan dhcpReply
+	xid    atomic.Uint32 // of the exchange that goes on
 	alarm  chan struct{}
 	timer  timer.Timer
 
@@ -46,7 +48,7 @@ const (
 )
 
 func newDHCP(s *Stack, i *iface) *dhcpClient {
-	c := &dhcpClient{s: s, i: i, mac: i.eth.dev.MAC(), frames: make(chan []byte, 8), alarm: make(chan struct{}, 1)}
+	c := &dhcpClient{s: s, i: i, mac: i.eth.dev.MAC(), frames: make(chan dhcpReply, 8), alarm: make(chan struct{}, 1)}
 	c.timer.Init(func() {
 		select {
 		case c.alarm <- struct{}{}:
@@ -58,8 +60,14 @@ func newDHCP(s *Stack, i *iface) *dhcpClient {
 	return c
 }
 
-// tap takes frames for the client's port; the channel's length bounds what a flood
-// can hold.
+// dhcpReply is a message that passed parse.
+type dhcpReply struct {
+	p    *dhcpv4.DHCPv4
+	from [6]byte
+}
+
+// tap takes frames for the client's port; only answers to the exchange that goes on
+// pass, and the channel's length bounds what a flood can hold.
 func (c *dhcpClient) tap(f []byte) bool {
 	if len(f) < ethLen+28 || binary.BigEndian.Uint16(f[12:]) != 0x0800 {
 		return false
@@ -70,9 +78,11 @@ func (c *dhcpClient) tap(f []byte) bool {
 		binary.BigEndian.Uint16(ip[ihl+2:]) != dhcpClientPort {
 		return false
 	}
-	select {
-	case c.frames <- append([]byte(nil), f...):
-	default:
+	if p := c.parse(ip[ihl:]); p != nil {
+		select {
+		case c.frames <- dhcpReply{p, [6]byte(f[6:12])}:
+		default:
+		}
 	}
 	return true
 }
@@ -92,15 +102,15 @@ func (c *dhcpClient) run() {
 func (c *dhcpClient) acquire() *dhcpv4.DHCPv4 {
 	delay := dhcpFirst
 	for {
-		xid := c.xid()
+		xid := c.newXID()
 		discover, err := dhcpv4.NewDiscovery(c.mac[:], dhcpv4.WithTransactionID(xid), c.common())
 		if err == nil {
 			c.broadcast(discover)
-			if offer := c.await(xid, delay, dhcpv4.MessageTypeOffer); offer != nil {
+			if offer := c.await(delay, dhcpv4.MessageTypeOffer); offer != nil {
 				req, err := dhcpv4.NewRequestFromOffer(offer, c.common())
 				if err == nil {
 					c.broadcast(req)
-					if ack := c.await(xid, max(delay, time.Second), dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak); ack != nil &&
+					if ack := c.await(max(delay, time.Second), dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak); ack != nil &&
 						ack.MessageType() == dhcpv4.MessageTypeAck {
 						return ack
 					}
@@ -115,8 +125,9 @@ func (c *dhcpClient) acquire() *dhcpv4.DHCPv4 {
 	}
 }
 
-func (c *dhcpClient) xid() (x dhcpv4.TransactionID) {
+func (c *dhcpClient) newXID() (x dhcpv4.TransactionID) {
 	c.s.cfg.Machine.Entropy(x[:])
+	c.xid.Store(binary.BigEndian.Uint32(x[:]))
 	return x
 }
 
@@ -132,21 +143,17 @@ func (c *dhcpClient) common() dhcpv4.Modifier {
 	}
 }
 
-// await reads frames until one answers xid with one of the types, or d has passed.
-func (c *dhcpClient) await(xid dhcpv4.TransactionID, d time.Duration, types ...dhcpv4.MessageType) *dhcpv4.DHCPv4 {
+// await waits for an answer of one of the types, or until d has passed.
+func (c *dhcpClient) await(d time.Duration, types ...dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 	c.arm(d)
 	defer c.s.cfg.Timers.Stop(&c.timer)
 	for {
 		select {
-		case f := <-c.frames:
-			p := c.parse(f, xid)
-			if p == nil {
-				continue
-			}
+		case r := <-c.frames:
 			for _, t := range types {
-				if p.MessageType() == t {
-					copy(c.server[:], f[6:12])
-					return p
+				if r.p.MessageType() == t && binary.BigEndian.Uint32(r.p.TransactionID[:]) == c.xid.Load() {
+					c.server = r.from
+					return r.p
 				}
 			}
 		case <-c.alarm:
@@ -163,16 +170,14 @@ func (c *dhcpClient) arm(d time.Duration) {
 	c.s.cfg.Timers.Arm(&c.timer, c.s.cfg.Timers.Now()+int64(d))
 }
 
-// parse checks a frame that tap took.
-func (c *dhcpClient) parse(f []byte, xid dhcpv4.TransactionID) *dhcpv4.DHCPv4 {
-	ip := f[ethLen:]
-	udp := ip[int(ip[0]&15)*4:]
+// parse checks a UDP packet that tap took.
+func (c *dhcpClient) parse(udp []byte) *dhcpv4.DHCPv4 {
 	n := int(binary.BigEndian.Uint16(udp[4:]))
 	if n < 8 || n > len(udp) {
 		return nil
 	}
 	p, err := dhcpv4.FromBytes(udp[8:n])
-	if err != nil || p.OpCode != dhcpv4.OpcodeBootReply || p.TransactionID != xid || string(p.ClientHWAddr) != string(c.mac[:]) {
+	if err != nil || p.OpCode != dhcpv4.OpcodeBootReply || binary.BigEndian.Uint32(p.TransactionID[:]) != c.xid.Load() || string(p.ClientHWAddr) != string(c.mac[:]) {
 		return nil
 	}
 	switch p.MessageType() {
@@ -321,7 +326,7 @@ func (c *dhcpClient) sleep(d time.Duration) {
 
 // renew asks the server (or, after T2, any server) for more time.
 func (c *dhcpClient) renew(unicast bool) (ack *dhcpv4.DHCPv4, lost bool) {
-	xid := c.xid()
+	xid := c.newXID()
 	req, err := dhcpv4.NewRenewFromAck(c.lease, dhcpv4.WithTransactionID(xid), c.common())
 	if err != nil {
 		return nil, false
@@ -332,7 +337,7 @@ func (c *dhcpClient) renew(unicast bool) (ack *dhcpv4.DHCPv4, lost bool) {
 	} else {
 		c.send(req, [6]byte{255, 255, 255, 255, 255, 255}, src, stdnet.IPv4bcast)
 	}
-	p := c.await(xid, 4*time.Second, dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak)
+	p := c.await(4*time.Second, dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak)
 	if p == nil {
 		return nil, false
 	}

@@ -9,7 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/waiter"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"kiln/kernel/mm"
 )
@@ -21,7 +21,7 @@ const (
 	sockCost  = 4 << 10 // any other socket
 	frameCost = 1 << 10 // a received frame beside its bytes: PacketBuffer, segment, view
 	// recountEvery bounds how often the endpoints are counted, nanoseconds.
-	recountEvery = int64(10 * time.Millisecond)
+	recountEvery = int64(time.Millisecond)
 )
 
 // rxMem counts the frames that came in and have not been released: in sockets'
@@ -71,56 +71,73 @@ func (m *rxMem) admit(size int) *rxSlot {
 	return s
 }
 
-// txMem bounds the bytes queued in TCP send buffers. Writes add to an estimate that
-// acknowledgements do not lower; when it reaches the limit the real sum is taken. If
-// that is too high too, every socket that writes has its send buffer cut to a fair
-// share, and netstack's own flow control does the rest.
+// txMem bounds the bytes queued in TCP send buffers. Netstack does not say how many
+// there are, so they are bounded by how many sockets' last write did not fit: the more
+// peers do not read, the smaller the buffer each socket gets before its next write.
+// The sum stays within limit * ln(sockets) and a floor of 4 KiB each.
 type txMem struct {
-	s     *Stack
-	limit int64
-	est   atomic.Int64
-	share atomic.Int64 // 0: no pressure
-	mu    sync.Mutex
-	last  int64
+	limit   int64
+	blocked atomic.Int64
 }
 
-func (m *txMem) init(s *Stack, limit int64) { m.s, m.limit = s, limit }
+func (m *txMem) init(limit int64) { m.limit = limit }
 
-// wrote adds n queued bytes and returns the send buffer size that the writer must
-// go down to, 0 for none.
-func (m *txMem) wrote(n int) int64 {
-	if m.est.Add(int64(n)) > m.limit {
+// share is the largest send buffer a socket may have now.
+func (m *txMem) share() int64 {
+	return min(max(m.limit/(m.blocked.Load()+4), 4<<10), 1<<20)
+}
+
+// rcvMem bounds what waits in sockets' receive queues for the program, wire and
+// loopback alike (rxMem does not see packets that a socket sends to its own machine).
+// Datagrams are counted exactly; a stream's estimate grows with every segment and is
+// replaced by the true sum when it reaches the limit.
+type rcvMem struct {
+	s           *Stack
+	limit       int64
+	udp         atomic.Int64
+	tcp         atomic.Int64
+	squeeze     atomic.Bool
+	udpDropped  atomic.Int64
+	tcpDropped  atomic.Int64
+	udpSocks    sync.Map // stack.TransportEndpoint to *inetSocket
+	mu          sync.Mutex
+	lastRecount int64
+}
+
+func (m *rcvMem) init(s *Stack, limit int64) { m.s, m.limit = s, limit }
+
+// segment counts a TCP segment; false: drop it.
+func (m *rcvMem) segment(payload int) bool {
+	if m.tcp.Add(int64(payload)) > m.limit {
 		m.recount()
 	}
-	return m.share.Load()
+	if m.squeeze.Load() && payload > smallFrame {
+		m.tcpDropped.Add(1)
+		return false
+	}
+	return true
 }
 
-func (m *txMem) recount() {
+func (m *rcvMem) recount() {
 	if !m.mu.TryLock() {
 		return
 	}
 	defer m.mu.Unlock()
 	now := m.s.cfg.Machine.Nanotime()
-	if m.share.Load() != 0 && now-m.last < recountEvery {
+	if m.squeeze.Load() && now-m.lastRecount < recountEvery {
 		return
 	}
-	m.last = now
-	var sum, senders int64
+	m.lastRecount = now
+	var sum int64
 	for _, ep := range m.s.ns.RegisteredEndpoints() {
 		if t, ok := ep.(*tcp.Endpoint); ok {
-			if n, err := t.GetSockOptInt(tcpip.SendQueueSizeOption); err == nil && n > 0 {
+			if n, err := t.GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil {
 				sum += int64(n)
-				senders++
 			}
 		}
 	}
-	m.est.Store(sum)
-	switch {
-	case sum > m.limit/2:
-		m.share.Store(max(m.limit/(2*senders), 4<<10))
-	case sum < m.limit/4:
-		m.share.Store(0)
-	}
+	m.tcp.Store(sum)
+	m.squeeze.Store(sum > m.limit/4*3)
 }
 
 // gate counts TCP endpoints against the kernel-heap budget: the program's sockets
@@ -136,19 +153,23 @@ type gate struct {
 	closes atomic.Int64
 	fresh  atomic.Int64 // TCP sockets that netstack's tables do not hold yet
 	shut   atomic.Int64 // SYNs dropped here
+	// admitted - created are SYNs on their way to an endpoint: they wait in a
+	// listener's queue, and a full one drops them, so the difference is forgotten
+	// each second.
+	admitted, created atomic.Int64
 
 	mu      sync.Mutex
 	last    int64
 	shortTW bool
 	timer   tcpip.Timer
-	ticking bool
+	ticking atomic.Bool
 }
 
 // Durations of TIME_WAIT: Linux's, and what is left of it when the table is full
 // (Linux then has none at all: tcp_max_tw_buckets).
 const (
 	timeWait      = 60 * time.Second
-	timeWaitShort = 10 * time.Millisecond
+	timeWaitShort = time.Millisecond
 )
 
 func (g *gate) init(s *Stack, b *mm.Budget) {
@@ -168,7 +189,8 @@ func (g *gate) admit() bool {
 
 func (g *gate) try() bool {
 	if g.est.Add(1) <= g.max && g.budget.Charge(connCost) {
-		if !g.ticking {
+		g.admitted.Add(1)
+		if !g.ticking.Load() {
 			g.tick()
 		}
 		return true
@@ -181,10 +203,9 @@ func (g *gate) try() bool {
 func (g *gate) tick() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.ticking {
+	if g.ticking.Swap(true) {
 		return
 	}
-	g.ticking = true
 	if g.timer == nil {
 		g.timer = g.s.clock.AfterFunc(time.Second, g.ticked)
 	} else {
@@ -196,8 +217,10 @@ func (g *gate) ticked() {
 	g.recount(true)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.ticking = g.est.Load() > 0; g.ticking {
+	if g.est.Load() > 0 {
 		g.timer.Reset(time.Second)
+	} else {
+		g.ticking.Store(false)
 	}
 }
 
@@ -220,7 +243,11 @@ func (g *gate) recount(always bool) {
 	g.last = now
 	before := g.est.Load()
 	closes := g.closes.Swap(0)
-	n, tw := g.fresh.Load(), int64(0)
+	pending := g.admitted.Load() - g.created.Load()
+	if always || pending < 0 {
+		g.admitted.Add(-pending)
+	}
+	n, tw := g.fresh.Load()+max(pending, 0), int64(0)
 	for _, ep := range g.s.ns.RegisteredEndpoints() {
 		if t, ok := ep.(*tcp.Endpoint); ok {
 			n++
@@ -264,19 +291,84 @@ func (s *Stack) newTCP(ns *stack.Stack) stack.TransportProtocol {
 // QueuePacket drops a SYN to a listener when there is no room for a connection; the
 // peer tries again.
 func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
-	if h := header.TCP(pkt.TransportHeader().Slice()); len(h) >= header.TCPMinimumSize &&
-		h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) == header.TCPFlagSyn {
+	h := header.TCP(pkt.TransportHeader().Slice())
+	if len(h) < header.TCPMinimumSize {
+		return
+	}
+	if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) == header.TCPFlagSyn {
 		if t, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(t.State()) == tcp.StateListen && !p.s.gate.admit() {
 			p.s.gate.shut.Add(1)
 			return
 		}
 	}
+	if n := pkt.Data().Size(); n > 0 && !p.s.rcv.segment(n) {
+		return
+	}
 	p.q.QueuePacket(ep, id, pkt)
+}
+
+// Option implements stack.TransportProtocol. Every new endpoint, a peer's too, asks
+// once for the SYN retries: that is how endpoints are counted as they are made.
+func (p *tcpProtocol) Option(o tcpip.GettableTransportProtocolOption) tcpip.Error {
+	if _, ok := o.(*tcpip.TCPSynRetriesOption); ok {
+		p.s.gate.created.Add(1)
+	}
+	return p.TransportProtocol.Option(o)
 }
 
 // SendBufferSize implements stack.SendBufSizeProto.
 func (p *tcpProtocol) SendBufferSize() tcpip.TCPSendBufferSizeRangeOption {
 	return p.q.SendBufferSize()
+}
+
+// udpProtocol is netstack's UDP with the same gate.
+type udpProtocol struct {
+	stack.TransportProtocol
+	s *Stack
+}
+
+func (s *Stack) newUDP(ns *stack.Stack) stack.TransportProtocol {
+	return &udpProtocol{udp.NewProtocol(ns), s}
+}
+
+// truesize is what a datagram takes of its socket's receive buffer beside its bytes,
+// as Linux counts a small one.
+const truesize = 768
+
+// QueuePacket counts a datagram, or drops it when its socket has too many unread ones
+// or all sockets together have.
+func (p *udpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
+	v, ok := p.s.rcv.udpSocks.Load(ep)
+	if !ok {
+		ep.HandlePacket(id, pkt)
+		return
+	}
+	x, m := v.(*inetSocket), &p.s.rcv
+	size := int64(pkt.Data().Size())
+	held := x.unread.Load()
+	if held+size > x.ep.SocketOptions().GetReceiveBufferSize() && held > 0 || m.udp.Load()+size > m.limit {
+		m.udpDropped.Add(1)
+		return
+	}
+	ep.HandlePacket(id, pkt)
+	st, ok := x.ep.Stats().(*tcpip.TransportEndpointStats)
+	if !ok {
+		return
+	}
+	// Each datagram that was queued is counted once, whichever of two deliveries
+	// at the same time sees it.
+	for {
+		old, now := x.counted.Load(), st.PacketsReceived.Value()
+		if now <= old {
+			return
+		}
+		if x.counted.CompareAndSwap(old, now) {
+			n := int64(now-old) * (size + truesize)
+			x.unread.Add(n)
+			m.udp.Add(n)
+			return
+		}
+	}
 }
 
 // sockList knows the live sockets, for /proc/net.
@@ -309,5 +401,3 @@ func (l *sockList) all() []Socket {
 	}
 	return out
 }
-
-var _ waiter.Waitable = (*inetSocket)(nil)

@@ -9,6 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
@@ -27,6 +28,10 @@ type inetSocket struct {
 	bound  atomic.Bool
 	cost   int64 // charged to the budget here (not by the gate)
 	closed atomic.Bool
+	full   atomic.Bool // the last write did not fit
+	// UDP: bytes of datagrams not read, and how many netstack has counted.
+	unread  atomic.Int64
+	counted atomic.Uint64
 
 	mu       sync.Mutex
 	returned []*inetSocket // connections that got no descriptor, oldest first
@@ -95,6 +100,11 @@ func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error)
 	if typ != unix.SOCK_STREAM {
 		// SO_TIMESTAMP and the like are decided per message here.
 		sock.ep.SocketOptions().SetReceivePacketInfo(false)
+	}
+	if tr == udp.ProtocolNumber && !raw {
+		if te, ok := sock.ep.(stack.TransportEndpoint); ok {
+			s.rcv.udpSocks.Store(te, sock)
+		}
 	}
 	s.register(&sock.base, sock)
 	return sock, nil
@@ -428,6 +438,15 @@ func (x *inetSocket) Release(*vfs.File) {
 		n.Release(nil)
 	}
 	x.ep.Close()
+	if x.pro == unix.IPPROTO_UDP {
+		if te, ok := x.ep.(stack.TransportEndpoint); ok {
+			x.s.rcv.udpSocks.Delete(te)
+		}
+		x.s.rcv.udp.Add(-x.unread.Swap(0))
+	}
+	if x.full.Swap(false) {
+		x.s.tx.blocked.Add(-1)
+	}
 	x.settled()
 	x.s.cfg.Budget.Uncharge(x.cost)
 	if x.isTCP() {

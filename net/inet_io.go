@@ -169,19 +169,24 @@ func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
 		}
 		return 0, nil
 	}
-	if share := x.s.tx.share.Load(); share != 0 {
-		if o := x.ep.SocketOptions(); o.GetSendBufferSize() > share {
-			o.SetSendBufferSize(share, true)
-		}
+	if o, share := x.ep.SocketOptions(), x.s.tx.share(); o.GetSendBufferSize() > share {
+		o.SetSendBufferSize(share, true)
 	}
+	want := src.Len()
 	r := readerPool.Get().(*seqReader)
 	r.seq, r.err = src, nil
 	n, terr := x.ep.Write(r, tcpip.WriteOptions{More: flags&unix.MSG_MORE != 0, EndOfRecord: flags&unix.MSG_EOR != 0})
 	fault := r.err
 	r.seq = nil
 	readerPool.Put(r)
+	if full := int(n) < want && fault == nil; full != x.full.Load() && x.full.Swap(full) != full {
+		if full {
+			x.s.tx.blocked.Add(1)
+		} else {
+			x.s.tx.blocked.Add(-1)
+		}
+	}
 	if n > 0 {
-		x.s.tx.wrote(int(n))
 		return int(n), nil
 	}
 	if fault != nil {
@@ -273,6 +278,11 @@ func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	res, terr := x.ep.Read(&w, tcpip.ReadOptions{Peek: flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m != nil})
 	if terr != nil {
 		return 0, x.readError(terr)
+	}
+	if x.pro == unix.IPPROTO_UDP && flags&unix.MSG_PEEK == 0 {
+		n := min(int64(res.Total+truesize), x.unread.Load())
+		x.unread.Add(-n)
+		x.s.rcv.udp.Add(-n)
 	}
 	x.opt.stamp.Store(res.ControlMessages.Timestamp.UnixNano())
 	n, err := dst.CopyOut(buf[:w.n])

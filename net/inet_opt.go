@@ -65,7 +65,7 @@ func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 		}
 		b, err = x.getIPv6(name)
 	default:
-		return nil, unix.ENOPROTOOPT
+		return nil, unix.EOPNOTSUPP
 	}
 	if err == nil && b == nil {
 		err = unix.ENOPROTOOPT

@@ -18,8 +18,8 @@
 //
 // What a peer or a program can make the kernel hold is bounded in gate.go: every
 // received frame is counted from the link to its release (rxMem), every endpoint
-// against the kernel-heap budget (gate), bytes queued for sending by shrinking send
-// buffers under pressure (txMem). At the edge a SYN or frame is dropped, socket() is
+// against the kernel-heap budget (gate), unread data of all sockets (rcvMem), bytes
+// queued for sending by shrinking send buffers under pressure (txMem). At the edge a SYN or frame is dropped, socket() is
 // ENOBUFS, a datagram is dropped, and a stream's window closes.
 //
 // # Locks
@@ -47,7 +47,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/raw"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
@@ -73,6 +72,7 @@ type Stack struct {
 	clock *clock
 	rx    rxMem
 	tx    txMem
+	rcv   rcvMem
 	gate  gate
 	ident atomic.Uint64 // socket inode numbers
 
@@ -123,7 +123,8 @@ func New(cfg Config) (*Stack, error) {
 	s.unix.init()
 	limit := cfg.Budget.Limit()
 	s.rx.init(limit/4, limit/2)
-	s.tx.init(s, limit/4)
+	s.tx.init(limit / 8)
+	s.rcv.init(s, limit/4)
 	s.ns = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
 			arp.NewProtocol, ipv4.NewProtocol,
@@ -134,7 +135,7 @@ func New(cfg Config) (*Stack, error) {
 			}),
 		},
 		TransportProtocols: []stack.TransportProtocolFactory{
-			s.newTCP, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
+			s.newTCP, s.newUDP, icmp.NewProtocol4, icmp.NewProtocol6,
 		},
 		Clock:       s.clock,
 		HandleLocal: true,

@@ -110,10 +110,9 @@ func (s *Stack) procInet(b *bytes.Buffer, family, typ int) {
 		if !x.isTCP() && l.Port == 0 {
 			continue
 		}
-		tx, _ := x.ep.GetSockOptInt(tcpip.SendQueueSizeOption)
 		rx, _ := x.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
 		fmt.Fprintf(b, "%4d: %s %s %02X %08X:%08X 00:00000000 00000000 %5d        0 %d 1 0000000000000000", n,
-			procAddr(family, l), procAddr(family, r), st, tx, rx, 0, x.ino)
+			procAddr(family, l), procAddr(family, r), st, 0, rx, 0, x.ino)
 		if x.isTCP() {
 			b.WriteString(" 100 0 0 10 0\n")
 		} else {
