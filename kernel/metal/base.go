@@ -15,10 +15,11 @@ type baseState struct {
 	_     uint32
 
 	low, high core.Buddy // frames below and above 4 GiB
-	reserve   uint64     // frames kept for the kernel's own needs
-	lowmark   uint64
-	kernPages uint64 // frames under the runtime's memory and page tables
-	pressed   uint32 // the pressure line is latched until memory is freed
+	floor     uint64     // frames always kept for the kernel's own needs
+	goal      uint64     // frames the kernel may come to use
+	goLimit   uint64     // frames the Go runtime may come to use
+	kernPages uint64     // frames under the runtime's memory and page tables
+	pressed   uint32     // how far memory has fallen since the pressure line was latched
 
 	root   uint64 // kernel page table
 	direct uint64 // direct map: virtual = direct + physical

@@ -231,11 +231,7 @@ func startFrames() {
 		}
 	}
 	total := base.low.Total + base.high.Total
-	base.reserve = max(4<<20>>12, total/64)
-	if base.reserve > total/8 {
-		base.reserve = total / 8
-	}
-	base.lowmark = base.reserve * 2
+	setMarks(total)
 	bump.end = bump.next // a later bumpPages would hand out a frame of the buddy's
 }
 

@@ -17,9 +17,9 @@ import (
 
 // Machine is hal.Machine at ring 0. There is one.
 type Machine struct {
-	boot     hal.BootInfo
-	feat     hal.Features
-	pressure func()
+	boot       hal.BootInfo
+	feat       hal.Features
+	scavenging atomic.Bool
 }
 
 var (
@@ -39,11 +39,11 @@ func New() *Machine {
 	once.Do(func() {
 		vdsoClockgettimeSym = uintptr(pcClock())
 		debug.SetMaxThreads(core.MaxSlots - 8)
-		total := (base.low.Total + base.high.Total) << 12
-		debug.SetMemoryLimit(int64(max(total/8, 8<<20)))
+		debug.SetMemoryLimit(int64(base.goLimit << 12))
 		machine.enableVectors()
 		machine.readFeatures()
 		machine.readBoot()
+		machine.OnPressure(nil)
 		startDispatcher()
 	})
 	return &machine
@@ -129,8 +129,27 @@ func (*Machine) SetDeadline(ns int64) { baseCall(opSetDeadline, uint64(ns), 0, 0
 // OnDeadline implements hal.Machine.
 func (*Machine) OnDeadline(f func()) { setHandler(lineDeadline, &irq{handler: f}) }
 
-// OnPressure implements hal.Machine.
-func (*Machine) OnPressure(f func()) { setHandler(linePressure, &irq{handler: f}) }
+// OnPressure implements hal.Machine. The kernel's own heap gives back what it does
+// not use before anybody's function takes pages from programs.
+func (m *Machine) OnPressure(f func()) {
+	setHandler(linePressure, &irq{handler: func() {
+		m.scavenge()
+		if f != nil {
+			f()
+		}
+	}})
+}
+
+// scavenge makes the Go heap return its free memory, once at a time, when the
+// reserve is being used. It collects, so it runs beside the dispatcher.
+func (m *Machine) scavenge() {
+	if freePages() < reservePages() && m.scavenging.CompareAndSwap(false, true) {
+		go func() {
+			debug.FreeOSMemory()
+			m.scavenging.Store(false)
+		}()
+	}
+}
 
 // ---- programs --------------------------------------------------------------------
 
@@ -253,8 +272,8 @@ func (*Machine) MemStats() hal.MemStats {
 	return hal.MemStats{
 		TotalPages:   base.low.Total + base.high.Total,
 		FreePages:    atomic.LoadUint64(&base.low.Free) + atomic.LoadUint64(&base.high.Free),
-		LowWatermark: base.lowmark,
-		Reserve:      base.reserve,
+		LowWatermark: lowMark(),
+		Reserve:      reservePages(),
 		KernelPages:  atomic.LoadUint64(&base.kernPages),
 		MaxPFN:       hal.PFN(base.maxPFN),
 	}

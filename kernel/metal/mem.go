@@ -1,6 +1,9 @@
 package metal
 
-import "unsafe"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // Page table entry bits (SDM 3A 4.5).
 const (
@@ -55,7 +58,7 @@ func releaseFrames(pfn uint64, order uint) bool {
 	} else {
 		ok = base.low.Release(pfn, order)
 	}
-	if base.pressed != 0 && freePages() > base.lowmark+base.lowmark/4 {
+	if base.pressed != 0 && freePages() > lowMark()+lowMark()/4 {
 		base.pressed = 0
 	}
 	return ok
@@ -63,11 +66,51 @@ func releaseFrames(pfn uint64, order uint) bool {
 
 func freePages() uint64 { return base.low.Free + base.high.Free }
 
-// notePressure latches the pressure line once when free memory falls below the
-// low watermark.
+// setMarks divides the memory (pages). Go's memory limit is an eighth of it; the goal
+// adds page tables and what the collector overshoots by.
+func setMarks(total uint64) {
+	const mib = 1 << 20 / pageSize
+	base.goLimit = max(total/8, 8*mib)
+	base.floor = min(max(4*mib, total/32), 64*mib, total/6)
+	base.goal = base.goLimit + base.floor/2
+}
+
+// reservePages is what AllocFrames and page tables of programs leave alone: what the
+// kernel may still grow by, up to its goal, or 16 MiB, or twice what it has (as the
+// collector lets a heap double), and never less than the floor. Go's heap cannot be
+// told that there is no memory; a program can.
+func reservePages() uint64 {
+	grow := uint64(0)
+	if k := atomic.LoadUint64(&base.kernPages); k < base.goal {
+		grow = min(base.goal-k, max(16<<20/pageSize, k))
+	}
+	return max(base.floor, grow)
+}
+
+// lowMark is where reclaim should begin, early enough to be done before the reserve
+// is reached.
+func lowMark() uint64 {
+	r := reservePages()
+	return r + max(r/4, 1<<20/pageSize)
+}
+
+// notePressure latches the pressure line when free memory falls below the low
+// watermark, and again at the reserve and at half and a quarter of it: the kernel
+// is then eating what keeps it alive.
 func notePressure() {
-	if base.pressed == 0 && freePages() < base.lowmark {
-		base.pressed = 1
+	free, level := freePages(), uint32(0)
+	switch r := reservePages(); {
+	case free < r/4:
+		level = 4
+	case free < r/2:
+		level = 3
+	case free < r:
+		level = 2
+	case free < lowMark():
+		level = 1
+	}
+	if level > base.pressed {
+		base.pressed = level
 		latchLine(linePressure, false)
 	}
 }

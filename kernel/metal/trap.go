@@ -208,7 +208,7 @@ const (
 
 // opAlloc returns a frame number, or 0.
 func opAlloc(order uint, flags uint64) uint64 {
-	if flags&allocReserve == 0 && freePages() < base.reserve+1<<order {
+	if flags&allocReserve == 0 && freePages() < reservePages()+1<<order {
 		notePressure()
 		return 0
 	}
@@ -247,7 +247,7 @@ func setDeadline(c *CPU, ns int64) {
 
 // allocTable is a zeroed page table that must leave the reserve alone.
 func allocTable() uint64 {
-	if freePages() <= base.reserve {
+	if freePages() <= reservePages() {
 		notePressure()
 		return 0
 	}

@@ -93,3 +93,16 @@ func TestTooLittleMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestMemoryExhausted: with every frame taken, the kernel's own heap still grows.
+func TestMemoryExhausted(t *testing.T) {
+	k := build(t, "exhaust")
+	for m := range machines {
+		for _, mem := range []string{"40", "128"} {
+			out := boot(t, k, m, mem)
+			if strings.Contains(out, "FAIL") || !strings.HasSuffix(out, "done\n") || strings.Count(out, "\nok ") < 20 {
+				t.Errorf("%s, %s MiB:\n%s", m, mem, out)
+			}
+		}
+	}
+}
