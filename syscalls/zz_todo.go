@@ -1,3 +1,3 @@
 package syscalls
 
-var credEntries, signalEntries, timerEntries, schedEntries, prctlEntries, miscEntries []Entry
+var credEntries, schedEntries, prctlEntries, miscEntries []Entry
