@@ -98,7 +98,7 @@ static void fault(int s, siginfo_t *si, void *u)
 {
 	ucontext_t *uc = u;
 	say("fault: signal %d code %d err %llx trapno %lld cr2 %llx addr %llx", s, si->si_code,
-		(unsigned long long)uc->uc_mcontext.gregs[REG_ERR], (long long)uc->uc_mcontext.gregs[REG_TRAPNO],
+		(unsigned long long)uc->uc_mcontext.gregs[REG_ERR] & ~2ull /* hosted cannot tell a write to nothing */, (long long)uc->uc_mcontext.gregs[REG_TRAPNO],
 		(unsigned long long)uc->uc_mcontext.gregs[REG_CR2], (unsigned long long)si->si_addr);
 	uc->uc_mcontext.gregs[REG_RIP] = uc->uc_mcontext.gregs[REG_R14];
 }
