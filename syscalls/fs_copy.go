@@ -1,0 +1,312 @@
+package syscalls
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/pipe"
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/task"
+)
+
+// copyBuf is what sendfile and its kin copy through.
+type copyBuf struct {
+	b   [64 << 10]byte
+	seq mm.IOSeq
+}
+
+var copyBufs = sync.Pool{New: func() any { return new(copyBuf) }}
+
+// copier moves bytes between two files in the kernel. Positions below zero are the files'
+// own.
+type copier struct {
+	t             *task.Thread
+	in, out       *vfs.File
+	inPos, outPos int64
+	wait          bool // for in, where it is a pipe
+	whole         bool // what was read must be written, waiting for room if need be
+}
+
+// run moves up to n bytes.
+func (x *copier) run(n uint64) (done int, err error) {
+	buf := copyBufs.Get().(*copyBuf)
+	defer copyBufs.Put(buf)
+	left := int(min(n, maxRW))
+	for left > 0 {
+		got, err := x.read(buf, min(left, len(buf.b)))
+		if got == 0 || err != nil {
+			return some(done, err)
+		}
+		put, err := x.write(buf, got)
+		done, left = done+put, left-put
+		if x.inPos >= 0 {
+			x.inPos += int64(put)
+		}
+		if put < got || err != nil {
+			return some(done, err)
+		}
+		if x.inPos < 0 {
+			return done, nil // a pipe gives what it has
+		}
+	}
+	return done, nil
+}
+
+func some(done int, err error) (int, error) {
+	if done > 0 {
+		return done, nil
+	}
+	return 0, err
+}
+
+func (x *copier) read(buf *copyBuf, n int) (int, error) {
+	buf.seq = mm.KernelIO(buf.b[:n])
+	if x.inPos >= 0 {
+		return x.in.ReadAt(x.t, &buf.seq, x.inPos)
+	}
+	m, err := x.in.Read(x.t, &buf.seq)
+	if err == unix.EAGAIN && x.wait {
+		m, err = x.t.BlockOn(x.in.Ops, readEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.in.Read(x.t, &buf.seq) })
+	}
+	return m, err
+}
+
+func (x *copier) write(buf *copyBuf, n int) (int, error) {
+	buf.seq = mm.KernelIO(buf.b[:n])
+	if x.outPos >= 0 {
+		if err := fileSizeLimit(x.t, x.out, &buf.seq, x.outPos); err != nil {
+			return 0, err
+		}
+		m, err := x.out.WriteAt(x.t, &buf.seq, x.outPos)
+		x.outPos += int64(max(m, 0))
+		return m, err
+	}
+	if err := fileSizeLimit(x.t, x.out, &buf.seq, -1); err != nil {
+		return 0, err
+	}
+	m, err := x.out.Write(x.t, &buf.seq)
+	m = max(m, 0)
+	for (err == unix.EAGAIN || err == nil && m < n) && (x.whole || !x.out.Nonblocking()) && !x.out.Ops.Seekable() {
+		var k int
+		k, err = x.t.BlockOn(x.out.Ops, writeEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.out.Write(x.t, &buf.seq) })
+		if m += max(k, 0); err != nil || k == 0 {
+			break
+		}
+	}
+	if err == unix.EPIPE {
+		signalSelf(x.t, unix.SIGPIPE)
+	}
+	return some(m, err)
+}
+
+// offsetArg reads an off_t through a pointer; -1 for a null one.
+func offsetArg(t *task.Thread, addr uint64) (int64, error) {
+	if addr == 0 {
+		return -1, nil
+	}
+	var b [8]byte
+	if err := t.CopyIn(b[:], hal.UserAddr(addr)); err != nil {
+		return 0, err
+	}
+	off := int64(le.Uint64(b[:]))
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	return off, nil
+}
+
+// putOffset stores where a transfer ended: in the program's variable or in the file.
+func putOffset(t *task.Thread, f *vfs.File, addr uint64, off int64) error {
+	if addr == 0 {
+		_, err := f.Seek(t, off, unix.SEEK_SET)
+		return err
+	}
+	var b [8]byte
+	le.PutUint64(b[:], uint64(off))
+	return t.CopyOut(hal.UserAddr(addr), b[:])
+}
+
+// sysSendfile: EBADF, EINVAL (input not seekable, output in append mode), EFAULT, EAGAIN,
+// EPIPE. See sendfile(2).
+func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
+	pos, err := offsetArg(t, a[2])
+	if err != nil {
+		return 0, err
+	}
+	in, err := openFor(t, a[1], readOp)
+	if err != nil {
+		return 0, err
+	}
+	defer in.DecRef()
+	if !in.Ops.Seekable() {
+		if a[2] != 0 {
+			return 0, unix.ESPIPE
+		}
+		return 0, unix.EINVAL
+	}
+	out, err := openFor(t, a[0], writeOp)
+	if err != nil {
+		return 0, err
+	}
+	defer out.DecRef()
+	if int64(a[3]) < 0 || out.Flags()&unix.O_APPEND != 0 {
+		return 0, unix.EINVAL
+	}
+	if pos < 0 {
+		pos = in.Pos(t)
+	}
+	x := copier{t: t, in: in, out: out, inPos: pos, outPos: -1}
+	n, err := x.run(a[3])
+	if err != nil {
+		return 0, err
+	}
+	return uintptr(n), putOffset(t, in, a[2], x.inPos)
+}
+
+// sysCopyFileRange: EINVAL for flags, overlapping ranges or what is not a regular file;
+// EISDIR, EBADF, EXDEV never. See copy_file_range(2).
+func sysCopyFileRange(t *task.Thread, a *Args) (uintptr, error) {
+	if a[5] != 0 {
+		return 0, unix.EINVAL
+	}
+	in, err := openFor(t, a[0], readOp)
+	if err != nil {
+		return 0, err
+	}
+	defer in.DecRef()
+	out, err := openFor(t, a[2], writeOp)
+	if err != nil {
+		return 0, err
+	}
+	defer out.DecRef()
+	var at [2]vfs.Attr
+	for i, f := range [2]*vfs.File{in, out} {
+		if at[i], err = f.Ops.Attr(t); err != nil {
+			return 0, err
+		}
+		switch at[i].Mode & unix.S_IFMT {
+		case unix.S_IFREG:
+		case unix.S_IFDIR:
+			return 0, unix.EISDIR
+		default:
+			return 0, unix.EINVAL
+		}
+	}
+	if out.Flags()&unix.O_APPEND != 0 {
+		return 0, unix.EBADF
+	}
+	x := copier{t: t, in: in, out: out}
+	if x.inPos, err = offsetArg(t, a[1]); err != nil {
+		return 0, err
+	}
+	if x.outPos, err = offsetArg(t, a[3]); err != nil {
+		return 0, err
+	}
+	if a[1] == 0 {
+		x.inPos = in.Pos(t)
+	}
+	if a[3] == 0 {
+		x.outPos = out.Pos(t)
+	}
+	n := int64(min(a[4], maxRW))
+	if at[0].Dev == at[1].Dev && at[0].Ino == at[1].Ino && x.inPos < x.outPos+n && x.outPos < x.inPos+n {
+		return 0, unix.EINVAL
+	}
+	moved, err := x.run(uint64(n))
+	if err != nil {
+		return 0, err
+	}
+	if err := putOffset(t, in, a[1], x.inPos); err != nil {
+		return 0, err
+	}
+	return uintptr(moved), putOffset(t, out, a[3], x.outPos)
+}
+
+// Flags of splice.
+const spliceFlags = 0xf
+
+const spliceNonblock = 2
+
+// sysSplice: EINVAL unless one side is a pipe, or for the same pipe twice; ESPIPE for an
+// offset on a pipe; EBADF. The bytes are copied. What was taken from a pipe is written even
+// if the other side has to wait for room. See splice(2).
+func sysSplice(t *task.Thread, a *Args) (uintptr, error) {
+	if a[5]&^spliceFlags != 0 {
+		return 0, unix.EINVAL
+	}
+	if a[4] == 0 {
+		return 0, nil
+	}
+	in, err := openFor(t, a[0], readOp)
+	if err != nil {
+		return 0, err
+	}
+	defer in.DecRef()
+	out, err := openFor(t, a[2], writeOp)
+	if err != nil {
+		return 0, err
+	}
+	defer out.DecRef()
+	p, fromPipe := pipe.Of(in)
+	q, toPipe := pipe.Of(out)
+	switch {
+	case !fromPipe && !toPipe, p != nil && p == q:
+		return 0, unix.EINVAL
+	case fromPipe && a[1] != 0, toPipe && a[3] != 0:
+		return 0, unix.ESPIPE
+	case out.Flags()&unix.O_APPEND != 0 && !toPipe:
+		return 0, unix.EINVAL
+	case a[1] != 0 && !in.Ops.Seekable(), a[3] != 0 && !out.Ops.Seekable():
+		return 0, unix.EINVAL
+	}
+	nonblock := a[5]&spliceNonblock != 0
+	x := copier{t: t, in: in, out: out, inPos: -1, outPos: -1, wait: !nonblock && !in.Nonblocking(), whole: true}
+	if x.inPos, err = offsetArg(t, a[1]); err != nil {
+		return 0, err
+	}
+	if x.outPos, err = offsetArg(t, a[3]); err != nil {
+		return 0, err
+	}
+	if !fromPipe && x.inPos < 0 && in.Ops.Seekable() {
+		x.inPos = in.Pos(t)
+	}
+	if toPipe {
+		x.whole = false
+	}
+	n, err := x.run(a[4])
+	if err != nil {
+		return 0, err
+	}
+	if x.inPos >= 0 {
+		err = putOffset(t, in, a[1], x.inPos)
+	}
+	if x.outPos >= 0 && err == nil {
+		err = putOffset(t, out, a[3], x.outPos)
+	}
+	return uintptr(n), err
+}
+
+// sysVmsplice is writev to a pipe or readv from one: pages are copied, never given. EBADF
+// for what is not a pipe. See vmsplice(2).
+func sysVmsplice(t *task.Thread, a *Args) (uintptr, error) {
+	if a[3]&^spliceFlags != 0 {
+		return 0, unix.EINVAL
+	}
+	f, err := fileOf(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	_, ok := pipe.Of(f)
+	op := readOp
+	if f.Writable() {
+		op = writeOp
+	}
+	f.DecRef()
+	if !ok {
+		return 0, unix.EBADF
+	}
+	return transfer(t, a, true, op)
+}

@@ -1,0 +1,315 @@
+package syscalls
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/anon"
+	"kiln/fs/pipe"
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/task"
+)
+
+// Commands and flags that x/sys/unix does not name.
+const (
+	largeFile   = 0x8000 // O_LARGEFILE
+	fSetSig     = 10
+	fGetSig     = 11
+	fSetOwnEx   = 15
+	fGetOwnEx   = 16
+	settable    = unix.O_APPEND | unix.O_NONBLOCK | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME
+	flockSize   = 32
+	ownerThread = 0
+
+	// include/uapi/asm-generic/ioctls.h and fs.h.
+	fionread = 0x541b
+	fionbio  = 0x5421
+	fionclex = 0x5450
+	fioclex  = 0x5451
+	fioasync = 0x5452
+	figetbsz = 2
+)
+
+// sysFcntl: EBADF; EINVAL for an unknown command; O_PATH descriptors know only the
+// commands on the descriptor itself. See fcntl(2).
+func sysFcntl(t *task.Thread, a *Args) (uintptr, error) {
+	cmd, arg := int(int32(a[1])), a[2]
+	f, err := rawFile(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	fds := t.FDs()
+	switch cmd {
+	case unix.F_DUPFD, unix.F_DUPFD_CLOEXEC:
+		if int32(arg) < 0 || uint64(uint32(arg)) >= t.Process().Limit(unix.RLIMIT_NOFILE) {
+			return 0, unix.EINVAL
+		}
+		return dupFrom(t, a[0], int32(arg), cmd == unix.F_DUPFD_CLOEXEC)
+	case unix.F_GETFD:
+		on, ok := fds.CloseOnExec(int32(a[0]))
+		if !ok {
+			return 0, unix.EBADF
+		}
+		if on {
+			return unix.FD_CLOEXEC, nil
+		}
+		return 0, nil
+	case unix.F_SETFD:
+		if !fds.SetCloseOnExec(int32(a[0]), arg&unix.FD_CLOEXEC != 0) {
+			return 0, unix.EBADF
+		}
+		return 0, nil
+	case unix.F_GETFL:
+		fl := f.Flags()
+		if f.Path.Valid() && fl&unix.O_PATH == 0 {
+			fl |= largeFile
+		}
+		return uintptr(fl), nil
+	}
+	if f.Flags()&unix.O_PATH != 0 {
+		return 0, unix.EBADF
+	}
+	return fcntlFile(t, f, cmd, arg)
+}
+
+// fcntlFile is the commands on the description and the object.
+func fcntlFile(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error) {
+	switch cmd {
+	case unix.F_SETFL:
+		if uint32(arg)&unix.O_NOATIME&^f.Flags() != 0 {
+			if at, err := f.Ops.Attr(t); err == nil && at.UID != t.Creds().FSUID && !t.Creds().Can(vfs.CapFowner) {
+				return 0, unix.EPERM
+			}
+		}
+		f.SetFlags(settable, uint32(arg))
+		return 0, nil
+	case unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW:
+		return recordLock(t, f, cmd, arg)
+	case unix.F_SETOWN:
+		f.SetOwner(int32(arg))
+		return 0, nil
+	case unix.F_GETOWN:
+		return uintptr(f.Owner()), nil
+	case fSetOwnEx, fGetOwnEx:
+		return ownerEx(t, f, cmd, arg)
+	case fSetSig:
+		if arg > 64 {
+			return 0, unix.EINVAL
+		}
+		f.SetSignal(int32(arg))
+		return 0, nil
+	case fGetSig:
+		return uintptr(f.Signal()), nil
+	case unix.F_GETPIPE_SZ, unix.F_SETPIPE_SZ:
+		p, ok := pipe.Of(f)
+		if !ok {
+			return 0, unix.EBADF
+		}
+		if cmd == unix.F_GETPIPE_SZ {
+			return uintptr(p.Size()), nil
+		}
+		n, err := p.SetSize(arg, t.Creds())
+		return uintptr(n), err
+	case unix.F_ADD_SEALS, unix.F_GET_SEALS:
+		s, ok := f.Ops.(anon.Sealer)
+		if !ok {
+			return 0, unix.EINVAL
+		}
+		if cmd == unix.F_GET_SEALS {
+			return uintptr(s.Seals()), nil
+		}
+		if !f.Writable() {
+			return 0, unix.EPERM
+		}
+		return 0, s.AddSeals(uint32(arg))
+	case unix.F_GETLEASE:
+		return unix.F_UNLCK, nil
+	case unix.F_SETLEASE:
+		if arg == unix.F_UNLCK {
+			return 0, unix.EAGAIN
+		}
+		return 0, unix.EINVAL
+	}
+	return 0, unix.EINVAL
+}
+
+// ownerEx is F_SETOWN_EX and F_GETOWN_EX: struct f_owner_ex{type, pid}.
+func ownerEx(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error) {
+	var b [8]byte
+	if cmd == fGetOwnEx {
+		id, kind := f.Owner(), uint32(1)
+		if id < 0 {
+			id, kind = -id, 2
+		}
+		le.PutUint32(b[:], kind)
+		le.PutUint32(b[4:], uint32(id))
+		return 0, t.CopyOut(hal.UserAddr(arg), b[:])
+	}
+	if err := t.CopyIn(b[:], hal.UserAddr(arg)); err != nil {
+		return 0, err
+	}
+	id := int32(le.Uint32(b[4:]))
+	switch le.Uint32(b[:]) {
+	case ownerThread, 1:
+	case 2:
+		id = -id
+	default:
+		return 0, unix.EINVAL
+	}
+	f.SetOwner(id)
+	return 0, nil
+}
+
+// recordLock is fcntl's advisory locks: EINVAL, EOVERFLOW, EBADF for the wrong access mode,
+// EAGAIN, EDEADLK, ENOLCK.
+func recordLock(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error) {
+	var b [flockSize]byte
+	if err := t.CopyIn(b[:], hal.UserAddr(arg)); err != nil {
+		return 0, err
+	}
+	ofd := cmd == unix.F_OFD_GETLK || cmd == unix.F_OFD_SETLK || cmd == unix.F_OFD_SETLKW
+	if ofd && le.Uint32(b[24:]) != 0 {
+		return 0, unix.EINVAL
+	}
+	r, err := lockRange(t, f, b[:])
+	if err != nil {
+		return 0, err
+	}
+	r.PID, r.Owner = t.Process().PID(), t.FDs()
+	if ofd {
+		r.PID, r.Owner = -1, f
+	}
+	kind := int16(le.Uint16(b[0:]))
+	r.Write = kind == unix.F_WRLCK
+	if kind != unix.F_RDLCK && kind != unix.F_WRLCK && kind != unix.F_UNLCK {
+		return 0, unix.EINVAL
+	}
+	if cmd == unix.F_GETLK || cmd == unix.F_OFD_GETLK {
+		if kind == unix.F_UNLCK && !ofd {
+			return 0, unix.EINVAL
+		}
+		return 0, getLock(t, f, arg, b[:], r)
+	}
+	if kind == unix.F_RDLCK && !f.Readable() || kind == unix.F_WRLCK && !f.Writable() {
+		return 0, unix.EBADF
+	}
+	return 0, f.SetLock(t, r, kind == unix.F_UNLCK, cmd == unix.F_SETLKW || cmd == unix.F_OFD_SETLKW)
+}
+
+func getLock(t *task.Thread, f *vfs.File, arg uint64, b []byte, r vfs.RecordLock) error {
+	o, ok := f.TestLock(r)
+	if !ok {
+		le.PutUint16(b[0:], unix.F_UNLCK)
+		return t.CopyOut(hal.UserAddr(arg), b)
+	}
+	le.PutUint16(b[0:], unix.F_RDLCK)
+	if o.Write {
+		le.PutUint16(b[0:], unix.F_WRLCK)
+	}
+	le.PutUint16(b[2:], unix.SEEK_SET)
+	le.PutUint64(b[8:], uint64(o.Start))
+	n := o.End - o.Start
+	if o.End == 1<<63-1 {
+		n = 0
+	}
+	le.PutUint64(b[16:], uint64(n))
+	le.PutUint32(b[24:], uint32(o.PID))
+	return t.CopyOut(hal.UserAddr(arg), b)
+}
+
+// lockRange reads whence, start and length of a struct flock.
+func lockRange(t *task.Thread, f *vfs.File, b []byte) (r vfs.RecordLock, err error) {
+	start, n := int64(le.Uint64(b[8:])), int64(le.Uint64(b[16:]))
+	base := int64(0)
+	switch int16(le.Uint16(b[2:])) {
+	case unix.SEEK_SET:
+	case unix.SEEK_CUR:
+		base = f.Pos(t)
+	case unix.SEEK_END:
+		a, err := f.Ops.Attr(t)
+		if err != nil {
+			return r, err
+		}
+		base = a.Size
+	default:
+		return r, unix.EINVAL
+	}
+	if start > 1<<63-1-base {
+		return r, unix.EOVERFLOW
+	}
+	if start += base; start < 0 {
+		return r, unix.EINVAL
+	}
+	r.Start, r.End = start, 1<<63-1
+	switch {
+	case n > 0:
+		if n-1 > 1<<63-1-start {
+			return r, unix.EOVERFLOW
+		}
+		if n < 1<<63-1-start {
+			r.End = start + n
+		}
+	case n < 0:
+		if start+n < 0 {
+			return r, unix.EINVAL
+		}
+		r.Start, r.End = start+n, start
+	}
+	return r, nil
+}
+
+// sysFlock: EBADF, EINVAL, EWOULDBLOCK, EINTR. See flock(2).
+func sysFlock(t *task.Thread, a *Args) (uintptr, error) {
+	how := int(a[1]) &^ unix.LOCK_NB
+	if how != unix.LOCK_SH && how != unix.LOCK_EX && how != unix.LOCK_UN {
+		return 0, unix.EINVAL
+	}
+	f, err := fileOf(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	return 0, f.Flock(t, how, a[1]&unix.LOCK_NB == 0)
+}
+
+// sysIoctl: EBADF, ENOTTY, EFAULT. Requests about the descriptor are served here, the rest
+// by the object. See ioctl(2).
+func sysIoctl(t *task.Thread, a *Args) (uintptr, error) {
+	f, err := fileOf(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	req, arg := uint32(a[1]), a[2]
+	switch req {
+	case fioclex, fionclex:
+		t.FDs().SetCloseOnExec(int32(a[0]), req == fioclex)
+		return 0, nil
+	case fionbio, fioasync:
+		var b [4]byte
+		if err := t.CopyIn(b[:], hal.UserAddr(arg)); err != nil {
+			return 0, err
+		}
+		bit, v := uint32(unix.O_NONBLOCK), uint32(0)
+		if req == fioasync {
+			bit = unix.O_ASYNC
+		}
+		if le.Uint32(b[:]) != 0 {
+			v = bit
+		}
+		f.SetFlags(bit, v)
+		return 0, nil
+	case fionread, figetbsz:
+		if at, err := f.Ops.Attr(t); err == nil && at.Mode&unix.S_IFMT == unix.S_IFREG {
+			n := at.Size - f.Pos(t)
+			if req == figetbsz {
+				n = at.BlockSize
+			}
+			var b [4]byte
+			le.PutUint32(b[:], uint32(n))
+			return 0, t.CopyOut(hal.UserAddr(arg), b[:])
+		}
+	}
+	return f.Ops.Ioctl(t, f, t.Space(), req, arg)
+}

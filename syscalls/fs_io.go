@@ -1,0 +1,426 @@
+package syscalls
+
+import (
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/task"
+)
+
+const (
+	readEvents  = waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp | waiter.EventRdHUp
+	writeEvents = waiter.WritableEvents | waiter.EventErr | waiter.EventHUp
+)
+
+// timeouts is a file with SO_RCVTIMEO and SO_SNDTIMEO (nanoseconds, 0: none).
+type timeouts interface{ Timeouts() (rcv, snd int64) }
+
+// readFile reads at the file's position, waiting if the file is blocking.
+func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
+	n, err := f.Read(t, &x.seq)
+	if err == unix.EAGAIN && !f.Nonblocking() {
+		return readWait(t, f, x)
+	}
+	return n, err
+}
+
+func readWait(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
+	deadline := hal.NoDeadline
+	if s, ok := f.Ops.(timeouts); ok {
+		if ns, _ := s.Timeouts(); ns > 0 {
+			deadline = t.Deadline(ns)
+		}
+	}
+	return t.BlockOn(f.Ops, readEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
+}
+
+// writeFile writes at the file's position; a blocking stream takes everything. EPIPE
+// raises SIGPIPE.
+func writeFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
+	want := x.seq.Len()
+	if err := fileSizeLimit(t, f, &x.seq, -1); err != nil {
+		return 0, err
+	}
+	n, err := f.Write(t, &x.seq)
+	if !f.Nonblocking() && (err == unix.EAGAIN || err == nil && n < want && x.seq.Len() > 0 && !f.Ops.Seekable()) {
+		n, err = writeWait(t, f, x, n)
+	}
+	if err == unix.EPIPE {
+		signalSelf(t, unix.SIGPIPE)
+	}
+	return n, err
+}
+
+// writeWait goes on with a write of which n bytes are done.
+func writeWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
+	deadline := hal.NoDeadline
+	if s, ok := f.Ops.(timeouts); ok {
+		if _, ns := s.Timeouts(); ns > 0 {
+			deadline = t.Deadline(ns)
+		}
+	}
+	for {
+		m, err := t.BlockOn(f.Ops, writeEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Write(t, &x.seq) })
+		n += m
+		switch {
+		case err != nil && n > 0:
+			if err == unix.EPIPE {
+				signalSelf(t, unix.SIGPIPE)
+			}
+			return n, nil
+		case err != nil, x.seq.Len() == 0, m == 0:
+			return n, err
+		}
+	}
+}
+
+// fileSizeLimit cuts a write to a regular file at RLIMIT_FSIZE; SIGXFSZ and EFBIG at the
+// limit. off < 0 is the file's position.
+func fileSizeLimit(t *task.Thread, f *vfs.File, q *mm.IOSeq, off int64) error {
+	limit := t.Process().Limit(unix.RLIMIT_FSIZE)
+	if limit >= 1<<63-1 || q.Len() == 0 || !f.Ops.Seekable() {
+		return nil
+	}
+	a, err := f.Ops.Attr(t)
+	if err != nil || a.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil
+	}
+	switch {
+	case f.Flags()&unix.O_APPEND != 0:
+		off = a.Size
+	case off < 0:
+		off = f.Pos(t)
+	}
+	if uint64(off) >= limit {
+		signalSelf(t, unix.SIGXFSZ)
+		return unix.EFBIG
+	}
+	q.Limit(int(min(limit-uint64(off), maxRW)))
+	return nil
+}
+
+// sysRead: EBADF, EFAULT, EAGAIN, EISDIR, EINTR, EIO. See read(2).
+func sysRead(t *task.Thread, a *Args) (uintptr, error) {
+	return transfer(t, a, false, readOp)
+}
+
+// sysWrite: EBADF, EFAULT, EAGAIN, EPIPE, EFBIG, ENOSPC, EINTR. See write(2).
+func sysWrite(t *task.Thread, a *Args) (uintptr, error) {
+	return transfer(t, a, false, writeOp)
+}
+
+func sysReadv(t *task.Thread, a *Args) (uintptr, error)  { return transfer(t, a, true, readOp) }
+func sysWritev(t *task.Thread, a *Args) (uintptr, error) { return transfer(t, a, true, writeOp) }
+
+type ioOp uint8
+
+const (
+	readOp ioOp = iota
+	writeOp
+)
+
+// openFor is the file behind fd, open for the direction: EBADF.
+func openFor(t *task.Thread, fd uint64, op ioOp) (*vfs.File, error) {
+	f := t.FDs().Get(int32(fd))
+	if f == nil {
+		return nil, unix.EBADF
+	}
+	if op == readOp && !f.Readable() || op == writeOp && !f.Writable() {
+		f.DecRef()
+		return nil, unix.EBADF
+	}
+	return f, nil
+}
+
+// transfer is read, write, readv and writev.
+func transfer(t *task.Thread, a *Args, vec bool, op ioOp) (uintptr, error) {
+	f, err := openFor(t, a[0], op)
+	if err != nil {
+		return 0, err
+	}
+	x := fsCalls.Get().(*fsCall)
+	if vec {
+		err = x.many(t, a[1], a[2])
+	} else {
+		err = x.one(t, a[1], a[2])
+	}
+	n := 0
+	switch {
+	case err != nil:
+	case op == readOp:
+		n, err = readFile(t, f, x)
+	default:
+		n, err = writeFile(t, f, x)
+	}
+	x.free()
+	f.DecRef()
+	if n > 0 {
+		return uintptr(n), nil
+	}
+	return 0, err
+}
+
+// sysPread64: read's, EINVAL for a negative offset, ESPIPE. See pread(2).
+func sysPread64(t *task.Thread, a *Args) (uintptr, error) { return transferAt(t, a, false, readOp, 0) }
+
+func sysPwrite64(t *task.Thread, a *Args) (uintptr, error) {
+	return transferAt(t, a, false, writeOp, 0)
+}
+func sysPreadv(t *task.Thread, a *Args) (uintptr, error)  { return transferAt(t, a, true, readOp, 0) }
+func sysPwritev(t *task.Thread, a *Args) (uintptr, error) { return transferAt(t, a, true, writeOp, 0) }
+
+// Flags of preadv2 and pwritev2.
+const (
+	rwfHipri  = 1
+	rwfDsync  = 2
+	rwfSync   = 4
+	rwfNowait = 8
+	rwfAppend = 16
+)
+
+// sysPreadv2: preadv's; an offset of -1 is the file's position; EOPNOTSUPP for flags that
+// are unknown or that nothing here can honour (RWF_NOWAIT). See preadv2(2).
+func sysPreadv2(t *task.Thread, a *Args) (uintptr, error) {
+	if a[5]&^(rwfHipri|rwfDsync|rwfSync) != 0 {
+		return 0, unix.EOPNOTSUPP
+	}
+	if int64(a[3]) == -1 {
+		return transfer(t, a, true, readOp)
+	}
+	return transferAt(t, a, true, readOp, 0)
+}
+
+func sysPwritev2(t *task.Thread, a *Args) (uintptr, error) {
+	if a[5]&^(rwfHipri|rwfDsync|rwfSync|rwfAppend) != 0 {
+		return 0, unix.EOPNOTSUPP
+	}
+	if int64(a[3]) == -1 && a[5]&rwfAppend == 0 {
+		return transfer(t, a, true, writeOp)
+	}
+	return transferAt(t, a, true, writeOp, a[5])
+}
+
+// transferAt is pread, pwrite and their vectors.
+func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr, error) {
+	off := int64(a[3])
+	if off < 0 && flags&rwfAppend == 0 {
+		return 0, unix.EINVAL
+	}
+	f, err := openFor(t, a[0], op)
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	if !f.Ops.Seekable() {
+		return 0, unix.ESPIPE
+	}
+	x := fsCalls.Get().(*fsCall)
+	defer x.free()
+	if vec {
+		err = x.many(t, a[1], a[2])
+	} else {
+		err = x.one(t, a[1], a[2])
+	}
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	switch {
+	case op == readOp:
+		n, err = f.ReadAt(t, &x.seq, off)
+	case flags&rwfAppend != 0:
+		ap, ok := f.Ops.(vfs.Appender)
+		if !ok {
+			return 0, unix.EOPNOTSUPP
+		}
+		_, n, err = ap.Append(t, f, &x.seq)
+	default:
+		if err = fileSizeLimit(t, f, &x.seq, off); err == nil {
+			n, err = f.WriteAt(t, &x.seq, off)
+		}
+	}
+	if n > 0 {
+		return uintptr(n), nil
+	}
+	return 0, err
+}
+
+// sysLseek: EBADF, EINVAL, ESPIPE, ENXIO. See lseek(2).
+func sysLseek(t *task.Thread, a *Args) (uintptr, error) {
+	f, err := fileOf(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	off, err := f.Seek(t, int64(a[1]), int(int32(a[2])))
+	f.DecRef()
+	return uintptr(off), err
+}
+
+// sysFsync, sysFdatasync: EBADF, EINVAL for what cannot be synchronised. See fsync(2).
+func sysFsync(t *task.Thread, a *Args) (uintptr, error)     { return syncFile(t, a[0], false) }
+func sysFdatasync(t *task.Thread, a *Args) (uintptr, error) { return syncFile(t, a[0], true) }
+
+func syncFile(t *task.Thread, fd uint64, dataOnly bool) (uintptr, error) {
+	f, err := fileOf(t, fd)
+	if err != nil {
+		return 0, err
+	}
+	err = f.Ops.Sync(t, dataOnly)
+	f.DecRef()
+	return 0, err
+}
+
+// sysSync flushes every mounted file system. See sync(2).
+func sysSync(t *task.Thread, _ *Args) (uintptr, error) {
+	t.Kernel().NS.SyncAll(t.Lookup(vfs.Path{}))
+	return 0, nil
+}
+
+// sysSyncfs: EBADF. See syncfs(2).
+func sysSyncfs(t *task.Thread, a *Args) (uintptr, error) {
+	f, err := fileOf(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	if f.Path.Valid() {
+		err = f.Path.Mount.Super.FS.Sync(t)
+	}
+	f.DecRef()
+	return 0, err
+}
+
+// sysSyncFileRange: EINVAL for flags or offsets, EBADF, ESPIPE. Pages are written by
+// fsync here, so a hint has nothing to do. See sync_file_range(2).
+func sysSyncFileRange(t *task.Thread, a *Args) (uintptr, error) {
+	f, err := fileOf(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	off, n := int64(a[1]), int64(a[2])
+	if a[3]&^7 != 0 || off < 0 || n < 0 || off+n < 0 {
+		return 0, unix.EINVAL
+	}
+	if !f.Ops.Seekable() {
+		return 0, unix.ESPIPE
+	}
+	return 0, nil
+}
+
+// sysFallocate: EBADF, EINVAL, EFBIG, ENODEV, ESPIPE, EOPNOTSUPP, ENOSPC. See
+// fallocate(2).
+func sysFallocate(t *task.Thread, a *Args) (uintptr, error) {
+	off, n := int64(a[2]), int64(a[3])
+	f, err := rawFile(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	if off < 0 || n <= 0 {
+		return 0, unix.EINVAL
+	}
+	if a[1]&^0x7f != 0 {
+		return 0, unix.EOPNOTSUPP
+	}
+	if !f.Writable() {
+		return 0, unix.EBADF
+	}
+	at, err := f.Ops.Attr(t)
+	if err != nil {
+		return 0, err
+	}
+	switch at.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFIFO:
+		return 0, unix.ESPIPE
+	case unix.S_IFDIR:
+		return 0, unix.EISDIR
+	default:
+		return 0, unix.ENODEV
+	}
+	if off+n < 0 {
+		return 0, unix.EFBIG
+	}
+	if a[1]&unix.FALLOC_FL_KEEP_SIZE == 0 && uint64(off+n) > t.Process().Limit(unix.RLIMIT_FSIZE) {
+		signalSelf(t, unix.SIGXFSZ)
+		return 0, unix.EFBIG
+	}
+	return 0, f.Ops.Allocate(t, uint32(a[1]), off, n)
+}
+
+// sysFadvise64: EBADF, ESPIPE for pipes, EINVAL for a length or advice. The cache decides
+// by itself. See posix_fadvise(2).
+func sysFadvise64(t *task.Thread, a *Args) (uintptr, error) {
+	f, err := fileOf(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	if at, err := f.Ops.Attr(t); err == nil && at.Mode&unix.S_IFMT == unix.S_IFIFO {
+		return 0, unix.ESPIPE
+	}
+	if int64(a[2]) < 0 || a[3] > 5 {
+		return 0, unix.EINVAL
+	}
+	return 0, nil
+}
+
+// sysReadahead: EBADF, EINVAL for what has no pages. See readahead(2).
+func sysReadahead(t *task.Thread, a *Args) (uintptr, error) {
+	f, err := openFor(t, a[0], readOp)
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	if o, err := f.Ops.Object(t); err != nil || o == nil {
+		return 0, unix.EINVAL
+	}
+	return 0, nil
+}
+
+// sysTruncate: EINVAL, EFBIG, and what a path gives. See truncate(2).
+func sysTruncate(t *task.Thread, a *Args) (uintptr, error) {
+	size := int64(a[1])
+	if size < 0 {
+		return 0, unix.EINVAL
+	}
+	return withPath(t, atCWD, a[0], false, func(l vfs.Lookup, path string) error {
+		if err := truncateLimit(t, size); err != nil {
+			return err
+		}
+		return t.Kernel().NS.Truncate(l, path, size)
+	})
+}
+
+func truncateLimit(t *task.Thread, size int64) error {
+	if uint64(size) > t.Process().Limit(unix.RLIMIT_FSIZE) {
+		signalSelf(t, unix.SIGXFSZ)
+		return unix.EFBIG
+	}
+	return nil
+}
+
+// sysFtruncate: EINVAL for a negative size, a file not open for writing or not regular;
+// EBADF, EPERM (seals). See ftruncate(2).
+func sysFtruncate(t *task.Thread, a *Args) (uintptr, error) {
+	size := int64(a[1])
+	if size < 0 {
+		return 0, unix.EINVAL
+	}
+	f, err := fileOf(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	at, err := f.Ops.Attr(t)
+	if err != nil || at.Mode&unix.S_IFMT != unix.S_IFREG || !f.Writable() {
+		return 0, unix.EINVAL
+	}
+	if err := truncateLimit(t, size); err != nil {
+		return 0, err
+	}
+	return 0, vfs.TruncateFile(t.Lookup(vfs.Path{}), f, size)
+}

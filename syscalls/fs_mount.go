@@ -1,0 +1,264 @@
+package syscalls
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/task"
+)
+
+// optionalPath is a path argument that may be null.
+func optionalPath(t *task.Thread, addr uint64) (string, error) {
+	if addr == 0 {
+		return "", nil
+	}
+	return t.CopyInPath(hal.UserAddr(addr))
+}
+
+// sysMount: EFAULT, ENOENT, ENOTDIR, EPERM, ENODEV, EINVAL, EBUSY. See mount(2).
+func sysMount(t *task.Thread, a *Args) (uintptr, error) {
+	kind, err := optionalPath(t, a[2])
+	if err != nil {
+		return 0, err
+	}
+	source, err := optionalPath(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	data := ""
+	if a[4] != 0 {
+		// A page of options; what does not end in it is cut (copy_mount_options).
+		if data, err = t.Space().CopyInString(t, hal.UserAddr(a[4]), hal.PageSize); err != nil {
+			return 0, unix.EINVAL
+		}
+	}
+	return withPath(t, atCWD, a[1], false, func(l vfs.Lookup, path string) error {
+		return t.Kernel().NS.Mount(l, source, path, kind, a[3], data)
+	})
+}
+
+// sysUmount2: EINVAL for flags or what is not a mount point, EBUSY, EPERM. See umount(2).
+func sysUmount2(t *task.Thread, a *Args) (uintptr, error) {
+	flags := int(int32(a[1]))
+	if flags&^(unix.MNT_FORCE|unix.MNT_DETACH|unix.MNT_EXPIRE|unix.UMOUNT_NOFOLLOW) != 0 {
+		return 0, unix.EINVAL
+	}
+	return withPath(t, atCWD, a[0], false, func(l vfs.Lookup, path string) error {
+		return t.Kernel().NS.Umount(l, path, flags)
+	})
+}
+
+// Limits of extended attributes (include/uapi/linux/limits.h).
+const (
+	xattrNameMax = 255
+	xattrSizeMax = 65536
+	xattrListMax = 65536
+)
+
+// xattrName reads a name: ERANGE if it is empty or too long.
+func xattrName(t *task.Thread, addr uint64) (string, error) {
+	s, err := t.Space().CopyInString(t, hal.UserAddr(addr), xattrNameMax+1)
+	switch {
+	case err == unix.ENAMETOOLONG, err == nil && s == "":
+		return "", unix.ERANGE
+	case err != nil:
+		return "", unix.EFAULT
+	}
+	return s, nil
+}
+
+// xattrAllowed is xattr_permission: by name space, kind of node and the mode.
+func xattrAllowed(t *task.Thread, i vfs.Inode, name string, write bool) error {
+	a, err := i.Attr(t)
+	if err != nil {
+		return err
+	}
+	c := t.Creds()
+	switch {
+	case strings.HasPrefix(name, "security."):
+		if write && !c.Can(vfs.CapSysAdmin) {
+			return unix.EPERM
+		}
+		return nil
+	case strings.HasPrefix(name, "trusted."):
+		if !c.Can(vfs.CapSysAdmin) {
+			if write {
+				return unix.EPERM
+			}
+			return unix.ENODATA
+		}
+		return nil
+	case strings.HasPrefix(name, "user.") && len(name) > len("user."):
+		if k := a.Mode & unix.S_IFMT; k != unix.S_IFREG && k != unix.S_IFDIR {
+			if write {
+				return unix.EPERM
+			}
+			return unix.ENODATA
+		}
+	default:
+		return unix.EOPNOTSUPP // system.posix_acl_* and what nobody knows
+	}
+	mask := uint32(vfs.MayRead)
+	if write {
+		mask = vfs.MayWrite
+	}
+	return c.Permission(&a, mask)
+}
+
+// onInode finds the node of one of the three forms of an xattr call: by path, by path
+// without following, by descriptor.
+func onInode(t *task.Thread, arg uint64, form int, write bool, do func(i vfs.Inode) (uintptr, error)) (r uintptr, err error) {
+	if form == byFD {
+		f, err := fileOf(t, arg)
+		if err != nil {
+			return 0, err
+		}
+		defer f.DecRef()
+		if f.Inode() == nil {
+			return 0, unix.EOPNOTSUPP
+		}
+		if write && f.Path.Valid() && f.Path.ReadOnly() {
+			return 0, unix.EROFS
+		}
+		return do(f.Inode())
+	}
+	_, err = withPath(t, atCWD, arg, false, func(l vfs.Lookup, path string) error {
+		p, err := t.Kernel().NS.Walk(l, path, form)
+		if err != nil {
+			return err
+		}
+		if write && p.ReadOnly() {
+			return unix.EROFS
+		}
+		r, err = do(p.Inode())
+		return err
+	})
+	return r, err
+}
+
+const byFD = -1
+
+func sysGetxattr(t *task.Thread, a *Args) (uintptr, error)  { return getxattr(t, a, vfs.WalkFollow) }
+func sysLgetxattr(t *task.Thread, a *Args) (uintptr, error) { return getxattr(t, a, 0) }
+func sysFgetxattr(t *task.Thread, a *Args) (uintptr, error) { return getxattr(t, a, byFD) }
+
+// getxattr: ENODATA, EOPNOTSUPP, ERANGE for a small buffer; size 0 asks for the length. See
+// getxattr(2).
+func getxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
+	name, err := xattrName(t, a[1])
+	if err != nil {
+		return 0, err
+	}
+	return onInode(t, a[0], form, false, func(i vfs.Inode) (uintptr, error) {
+		if err := xattrAllowed(t, i, name, false); err != nil {
+			return 0, err
+		}
+		x, ok := i.(vfs.Xattrs)
+		if !ok {
+			return 0, unix.EOPNOTSUPP
+		}
+		v, err := x.GetXattr(t, name)
+		if err != nil {
+			return 0, err
+		}
+		return putSized(t, a[2], a[3], v)
+	})
+}
+
+// putSized copies out v unless size is 0; ERANGE if it does not fit.
+func putSized(t *task.Thread, addr, size uint64, v []byte) (uintptr, error) {
+	switch {
+	case size == 0 || len(v) == 0:
+		return uintptr(len(v)), nil
+	case uint64(len(v)) > size:
+		return 0, unix.ERANGE
+	}
+	return uintptr(len(v)), t.CopyOut(hal.UserAddr(addr), v)
+}
+
+func sysSetxattr(t *task.Thread, a *Args) (uintptr, error)  { return setxattr(t, a, vfs.WalkFollow) }
+func sysLsetxattr(t *task.Thread, a *Args) (uintptr, error) { return setxattr(t, a, 0) }
+func sysFsetxattr(t *task.Thread, a *Args) (uintptr, error) { return setxattr(t, a, byFD) }
+
+// setxattr: EINVAL for flags, E2BIG, EEXIST, ENODATA, ENOSPC, EPERM. See setxattr(2).
+func setxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
+	if a[4]&^(unix.XATTR_CREATE|unix.XATTR_REPLACE) != 0 {
+		return 0, unix.EINVAL
+	}
+	name, err := xattrName(t, a[1])
+	if err != nil {
+		return 0, err
+	}
+	if a[3] > xattrSizeMax {
+		return 0, unix.E2BIG
+	}
+	v := make([]byte, a[3])
+	if err := t.CopyIn(v, hal.UserAddr(a[2])); err != nil {
+		return 0, err
+	}
+	return onInode(t, a[0], form, true, func(i vfs.Inode) (uintptr, error) {
+		if err := xattrAllowed(t, i, name, true); err != nil {
+			return 0, err
+		}
+		x, ok := i.(vfs.Xattrs)
+		if !ok {
+			return 0, unix.EOPNOTSUPP
+		}
+		return 0, x.SetXattr(t, name, v, int(a[4]))
+	})
+}
+
+func sysListxattr(t *task.Thread, a *Args) (uintptr, error)  { return listxattr(t, a, vfs.WalkFollow) }
+func sysLlistxattr(t *task.Thread, a *Args) (uintptr, error) { return listxattr(t, a, 0) }
+func sysFlistxattr(t *task.Thread, a *Args) (uintptr, error) { return listxattr(t, a, byFD) }
+
+// listxattr: ERANGE; trusted names show with CAP_SYS_ADMIN only. See listxattr(2).
+func listxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
+	return onInode(t, a[0], form, false, func(i vfs.Inode) (uintptr, error) {
+		x, ok := i.(vfs.Xattrs)
+		if !ok {
+			return 0, nil
+		}
+		names, err := x.ListXattr(t)
+		if err != nil {
+			return 0, err
+		}
+		var b []byte
+		for _, n := range names {
+			if !strings.HasPrefix(n, "trusted.") || t.Creds().Can(vfs.CapSysAdmin) {
+				b = append(append(b, n...), 0)
+			}
+		}
+		if len(b) > xattrListMax {
+			return 0, unix.E2BIG
+		}
+		return putSized(t, a[1], a[2], b)
+	})
+}
+
+func sysRemovexattr(t *task.Thread, a *Args) (uintptr, error) {
+	return removexattr(t, a, vfs.WalkFollow)
+}
+func sysLremovexattr(t *task.Thread, a *Args) (uintptr, error) { return removexattr(t, a, 0) }
+func sysFremovexattr(t *task.Thread, a *Args) (uintptr, error) { return removexattr(t, a, byFD) }
+
+// removexattr: ENODATA, EPERM, EOPNOTSUPP. See removexattr(2).
+func removexattr(t *task.Thread, a *Args, form int) (uintptr, error) {
+	name, err := xattrName(t, a[1])
+	if err != nil {
+		return 0, err
+	}
+	return onInode(t, a[0], form, true, func(i vfs.Inode) (uintptr, error) {
+		if err := xattrAllowed(t, i, name, true); err != nil {
+			return 0, err
+		}
+		x, ok := i.(vfs.Xattrs)
+		if !ok {
+			return 0, unix.EOPNOTSUPP
+		}
+		return 0, x.RemoveXattr(t, name)
+	})
+}

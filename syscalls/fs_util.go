@@ -1,0 +1,182 @@
+package syscalls
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/task"
+)
+
+// maxRW is MAX_RW_COUNT: a longer transfer is cut, as Linux does.
+const maxRW = 0x7ffff000
+
+// maxIOV is UIO_MAXIOV.
+const maxIOV = 1024
+
+var le = binary.LittleEndian
+
+// fsCall is what a transfer needs on the heap, since it goes through interfaces; pooled,
+// so that read and write allocate nothing.
+type fsCall struct {
+	seq mm.IOSeq
+	iov [8]mm.IOVec
+	raw [8 * 16]byte
+}
+
+var fsCalls = sync.Pool{New: func() any { return new(fsCall) }}
+
+func (x *fsCall) free() {
+	x.seq = mm.IOSeq{}
+	fsCalls.Put(x)
+}
+
+// fileOf is the open file behind fd, with a reference: EBADF, also for O_PATH.
+func fileOf(t *task.Thread, fd uint64) (*vfs.File, error) {
+	f := t.FDs().Get(int32(fd))
+	if f == nil {
+		return nil, unix.EBADF
+	}
+	if f.Flags()&unix.O_PATH != 0 {
+		f.DecRef()
+		return nil, unix.EBADF
+	}
+	return f, nil
+}
+
+// rawFile is fileOf that lets O_PATH pass.
+func rawFile(t *task.Thread, fd uint64) (*vfs.File, error) {
+	if f := t.FDs().Get(int32(fd)); f != nil {
+		return f, nil
+	}
+	return nil, unix.EBADF
+}
+
+// checkRange is access_ok: EFAULT. The length comes back cut to MAX_RW_COUNT.
+func checkRange(addr, n uint64) (int, error) {
+	if n > uint64(hal.UserTop) || addr > uint64(hal.UserTop)-n {
+		return 0, unix.EFAULT
+	}
+	return int(min(n, maxRW)), nil
+}
+
+// one makes the sequence of a single range.
+func (x *fsCall) one(t *task.Thread, addr, n uint64) error {
+	size, err := checkRange(addr, n)
+	if err == nil {
+		x.seq = mm.UserIO(t.Space(), t, hal.UserAddr(addr), size)
+	}
+	return err
+}
+
+// many reads an iovec array (import_iovec): EINVAL for a bad count or lengths, EFAULT.
+func (x *fsCall) many(t *task.Thread, addr, count uint64) error {
+	n := int(int32(count))
+	if count > maxIOV {
+		return unix.EINVAL
+	}
+	raw, iov := x.raw[:], x.iov[:]
+	if n > len(iov) {
+		raw, iov = make([]byte, 16*n), make([]mm.IOVec, n)
+	}
+	raw, iov = raw[:16*n], iov[:n]
+	if err := t.CopyIn(raw, hal.UserAddr(addr)); err != nil {
+		return err
+	}
+	total := uint64(0)
+	for i := range iov {
+		base, l := le.Uint64(raw[16*i:]), le.Uint64(raw[16*i+8:])
+		if int64(l) < 0 {
+			return unix.EINVAL
+		}
+		if _, err := checkRange(base, l); err != nil {
+			return err
+		}
+		l = min(l, maxRW-total)
+		total += l
+		iov[i] = mm.IOVec{Base: hal.UserAddr(base), Len: l}
+	}
+	x.seq = mm.UserIOV(t.Space(), t, iov)
+	return nil
+}
+
+// pathArg copies a path; "" is ENOENT unless empty paths are allowed.
+func pathArg(t *task.Thread, addr uint64, empty bool) (string, error) {
+	p, err := t.CopyInPath(hal.UserAddr(addr))
+	if err == nil && p == "" && !empty {
+		err = unix.ENOENT
+	}
+	return p, err
+}
+
+// where is the starting place of an *at call. The returned file, if any, is to be
+// released by the caller after the walk.
+func where(t *task.Thread, dirfd uint64, path string) (vfs.Lookup, *vfs.File, error) {
+	if path != "" && path[0] == '/' || int32(dirfd) == unix.AT_FDCWD {
+		return t.Lookup(vfs.Path{}), nil, nil
+	}
+	f, err := rawFile(t, dirfd)
+	if err != nil {
+		return vfs.Lookup{}, nil, err
+	}
+	if !f.Path.Valid() {
+		f.DecRef()
+		return vfs.Lookup{}, nil, unix.ENOTDIR
+	}
+	return t.Lookup(f.Path), f, nil
+}
+
+func done(f *vfs.File) {
+	if f != nil {
+		f.DecRef()
+	}
+}
+
+// withPath copies a path, finds where it starts and calls do.
+func withPath(t *task.Thread, dirfd, addr uint64, empty bool, do func(l vfs.Lookup, path string) error) (uintptr, error) {
+	path, err := pathArg(t, addr, empty)
+	if err != nil {
+		return 0, err
+	}
+	l, f, err := where(t, dirfd, path)
+	if err != nil {
+		return 0, err
+	}
+	err = do(l, path)
+	done(f)
+	return 0, err
+}
+
+// atCWD is AT_FDCWD as an argument.
+const atCWD = uint64(0xffffffffffffff9c)
+
+// walkFlags turns AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH into a walk's.
+func walkFlags(flags uint64) int {
+	w := vfs.WalkFollow
+	if flags&unix.AT_SYMLINK_NOFOLLOW != 0 {
+		w = 0
+	}
+	if flags&unix.AT_EMPTY_PATH != 0 {
+		w |= vfs.WalkEmpty
+	}
+	return w
+}
+
+// installFD puts a new file into the table; on failure the file is closed.
+func installFD(t *task.Thread, f *vfs.File, cloexec bool) (uintptr, error) {
+	fd, err := t.FDs().Install(f, 0, cloexec)
+	if err != nil {
+		f.DecRef()
+		return 0, err
+	}
+	return uintptr(fd), nil
+}
+
+// signalSelf sends a signal as the kernel does for what the thread itself did.
+func signalSelf(t *task.Thread, s unix.Signal) {
+	t.SendSignal(task.SignalInfo{Signo: int32(s), PID: t.Process().PID(), UID: t.Creds().UID})
+}
