@@ -20,6 +20,7 @@ import (
 
 	"kiln/drivers"
 	"kiln/fs/devfs"
+	"kiln/fs/pipe"
 	"kiln/fs/rootfs"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
@@ -163,6 +164,7 @@ func (earlyConsole) OnWritable(func())    {}
 func (s *System) files(port devfs.Port) (err error) {
 	c := wait.Background()
 	boot := s.m.Boot()
+	pipe.Install(s.mem)
 	s.tty = devfs.NewTTY(s.console(port))
 	rc := rootfs.Config{
 		Frame: boot.RootFrame, Size: boot.RootSize,
