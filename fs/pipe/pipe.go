@@ -498,3 +498,36 @@ func (p *Pipe) SetSize(n uint64, creds *vfs.Creds) (int, error) {
 	}
 	return slots * pageSize, nil
 }
+
+// Reopen implements vfs.Reopener: /proc/self/fd/N of a pipe gives another end of it, for
+// what flags ask.
+func (e *end) Reopen(_ vfs.Lookup, flags uint32) (vfs.FileOps, error) {
+	p := e.p
+	acc := flags & unix.O_ACCMODE
+	n := &end{p: p, read: acc != unix.O_WRONLY, write: acc == unix.O_WRONLY || acc == unix.O_RDWR}
+	switch {
+	case n.read && n.write:
+		n.q = &p.rw
+	case n.read:
+		n.q = &p.rd
+	default:
+		n.q = &p.wr
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n.write && !n.read && p.readers == 0 && flags&unix.O_NONBLOCK != 0 {
+		return nil, unix.ENXIO
+	}
+	if n.read {
+		p.readers++
+		p.rcounter++
+	}
+	if n.write {
+		p.writers++
+		p.wcounter++
+	}
+	if p.writers == 0 {
+		n.seen = p.wcounter
+	}
+	return n, nil
+}

@@ -12,3 +12,6 @@ var anonDev = sync.OnceValue(AllocDev)
 func AnonAttr() Attr {
 	return Attr{Dev: anonDev(), Ino: 1, Mode: 0o600, Nlink: 1, BlockSize: 4096}
 }
+
+// Mask is the umask, unchanged.
+func (x *FSContext) Mask() uint32 { return x.mask() }

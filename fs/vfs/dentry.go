@@ -147,6 +147,9 @@ func (d *Dentry) store(name string, k *Dentry) {
 // child looks name up in directory d, through the cache. A negative entry comes back
 // with a nil inode.
 func (d *Dentry) child(c wait.Context, name string) (*Dentry, error) {
+	if len(name) > unix.NAME_MAX {
+		return nil, unix.ENAMETOOLONG
+	}
 	if u, ok := d.inode.(Uncached); ok && u.Uncached() {
 		return d.uncachedChild(c, name)
 	}

@@ -317,3 +317,6 @@ func (t *FDTable) Count() int {
 	}
 	return n
 }
+
+// Size is one past the highest number that fits without growing (select's bound).
+func (t *FDTable) Size() int { return len(*t.slots.Load()) }

@@ -44,7 +44,7 @@ func (ns *Namespace) Open(l Lookup, path string, flags uint32, mode uint32) (*Fi
 
 // openCreate is Open with O_CREAT.
 func (ns *Namespace) openCreate(l Lookup, path string, flags, mode uint32) (*File, error) {
-	w := walkParent
+	w := walkParent | walkCreate
 	if flags&(unix.O_NOFOLLOW|unix.O_EXCL) == 0 {
 		w |= WalkFollow
 	}
@@ -55,9 +55,6 @@ func (ns *Namespace) openCreate(l Lookup, path string, flags, mode uint32) (*Fil
 		}
 		if r.file != nil {
 			return ns.reopen(l, r.file, flags)
-		}
-		if r.slash {
-			return nil, unix.EISDIR
 		}
 		if r.path.Valid() {
 			if flags&unix.O_EXCL != 0 {

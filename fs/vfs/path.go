@@ -154,6 +154,10 @@ const (
 	WalkEmpty
 	// walkParent is content with a last component that does not exist.
 	walkParent
+	// walkLast stops before the last component: it is not looked up.
+	walkLast
+	// walkCreate refuses slashes behind the last component (O_CREAT: EISDIR).
+	walkCreate
 )
 
 // found is where a walk ended.
@@ -236,8 +240,12 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 		if err := ns.searchable(l, cur); err != nil {
 			return r, err
 		}
-		if len(name) > unix.NAME_MAX {
-			return r, unix.ENAMETOOLONG
+		if last && flags&walkLast != 0 {
+			r.path = Path{}
+			return r, nil
+		}
+		if last && r.slash && flags&walkCreate != 0 && !special(name) {
+			return r, unix.EISDIR
 		}
 		next, err := ns.step(l, cur, root, name)
 		if err != nil {

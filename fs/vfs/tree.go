@@ -65,11 +65,18 @@ func special(name string) bool { return name == "" || name == "." || name == "..
 
 // create is the common part of mkdir, mknod, symlink and link.
 func (ns *Namespace) create(l *Lookup, path string, n NewNode, link func(r *found) error) error {
-	r, err := ns.walk(l, path, walkParent)
+	r, err := ns.walk(l, path, walkLast)
 	if err != nil {
 		return err
 	}
-	if special(r.name) || r.path.Valid() {
+	if special(r.name) {
+		return unix.EEXIST
+	}
+	k, err := r.parent.Entry.child(l.C, r.name)
+	if err != nil {
+		return err
+	}
+	if k.inode != nil {
 		return unix.EEXIST
 	}
 	if r.slash && n.Mode&unix.S_IFMT != unix.S_IFDIR {
@@ -198,7 +205,7 @@ func (ns *Namespace) mayDelete(l *Lookup, dir Path, victim Inode, wantDir bool) 
 
 // Unlink removes a name; with rmdir an empty directory. See unlink(2), rmdir(2).
 func (ns *Namespace) Unlink(l Lookup, path string, rmdir bool) error {
-	r, err := ns.walk(&l, path, walkParent)
+	r, err := ns.walk(&l, path, walkLast)
 	if err != nil {
 		return err
 	}
@@ -254,11 +261,11 @@ func (ns *Namespace) Rename(from Lookup, old string, to Lookup, new string, flag
 	if flags&unix.RENAME_WHITEOUT != 0 {
 		return unix.EINVAL // no file system here has them for programs
 	}
-	a, err := ns.walk(&from, old, walkParent)
+	a, err := ns.walk(&from, old, walkLast)
 	if err != nil {
 		return err
 	}
-	b, err := ns.walk(&to, new, walkParent)
+	b, err := ns.walk(&to, new, walkLast)
 	if err != nil {
 		return err
 	}
@@ -290,12 +297,13 @@ func (ns *Namespace) rename(l *Lookup, a, b *found, flags uint) error {
 	if err != nil {
 		return err
 	}
+	if src.inode == nil {
+		return unix.ENOENT
+	}
 	dst, err := b.parent.Entry.child(l.C, b.name)
 	switch {
 	case err != nil:
 		return err
-	case src.inode == nil:
-		return unix.ENOENT
 	case flags&unix.RENAME_NOREPLACE != 0 && dst.inode != nil:
 		return unix.EEXIST
 	case exchange && dst.inode == nil:
