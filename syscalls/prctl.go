@@ -1,0 +1,194 @@
+package syscalls
+
+import (
+	"bytes"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/task"
+)
+
+var prctlEntries = []Entry{
+	{Nr: unix.SYS_PRCTL, Name: "prctl", Func: sysPrctl, Support: Partial,
+		Note: "names, dumpable, death signal, capabilities, securebits, no_new_privs, subreaper, timer slack, " +
+			"transparent huge pages; no seccomp, PR_SET_MM, PR_SET_VMA, core scheduling (EINVAL)"},
+}
+
+// commLen is TASK_COMM_LEN.
+const (
+	commLen = 16
+)
+
+// sysPrctl serves the options below; an unknown option, and arguments that an option
+// wants to be 0, are EINVAL. See prctl(2).
+func sysPrctl(t *task.Thread, a *Args) (uintptr, error) {
+	p, at := t.Process(), hal.UserAddr(a[1])
+	rest := a[2]|a[3]|a[4] != 0
+	switch int32(a[0]) {
+	case unix.PR_SET_PDEATHSIG:
+		if a[1] > task.NumSignals {
+			return 0, unix.EINVAL
+		}
+		t.SetPDeathSig(int32(a[1]))
+	case unix.PR_GET_PDEATHSIG:
+		return 0, putU32(t, at, uint32(t.PDeathSig()))
+	case unix.PR_GET_DUMPABLE:
+		return uintptr(p.Dumpable()), nil
+	case unix.PR_SET_DUMPABLE:
+		if a[1] > 1 {
+			return 0, unix.EINVAL
+		}
+		p.SetDumpable(int32(a[1]))
+	case unix.PR_SET_NAME:
+		return 0, setName(t, at)
+	case unix.PR_GET_NAME:
+		var b [commLen]byte
+		copy(b[:commLen-1], t.Name())
+		return 0, t.CopyOut(at, b[:])
+	case unix.PR_GET_TIMING:
+		return unix.PR_TIMING_STATISTICAL, nil
+	case unix.PR_SET_TIMING:
+		if a[1] != unix.PR_TIMING_STATISTICAL {
+			return 0, unix.EINVAL
+		}
+	case unix.PR_TASK_PERF_EVENTS_DISABLE, unix.PR_TASK_PERF_EVENTS_ENABLE:
+	case unix.PR_GET_TSC:
+		return 0, putU32(t, at, unix.PR_TSC_ENABLE)
+	case unix.PR_SET_TSC:
+		if a[1] != unix.PR_TSC_ENABLE {
+			return 0, unix.EINVAL
+		}
+	case unix.PR_SET_TIMERSLACK:
+		ns := int64(a[1])
+		if ns <= 0 {
+			ns = 50000 // the default
+		}
+		t.SetTimerSlack(ns)
+	case unix.PR_GET_TIMERSLACK:
+		return uintptr(t.TimerSlack()), nil
+	case unix.PR_SET_CHILD_SUBREAPER:
+		p.SetSubreaper(a[1] != 0)
+	case unix.PR_GET_CHILD_SUBREAPER:
+		return 0, putU32(t, at, uint32(boolInt(p.Subreaper())))
+	case unix.PR_GET_THP_DISABLE:
+		if a[1] != 0 || rest {
+			return 0, unix.EINVAL
+		}
+		return 0, nil // there are no huge pages to disable
+	case unix.PR_SET_THP_DISABLE:
+		if rest {
+			return 0, unix.EINVAL
+		}
+	case unix.PR_MCE_KILL_GET:
+		if a[1] != 0 || rest {
+			return 0, unix.EINVAL
+		}
+		return unix.PR_MCE_KILL_DEFAULT, nil
+	default:
+		return prctlCreds(t, a, rest)
+	}
+	return 0, nil
+}
+
+// setName reads comm: up to 15 bytes, cut there. EFAULT.
+func setName(t *task.Thread, at hal.UserAddr) error {
+	var b [commLen - 1]byte
+	n, err := t.Space().CopyIn(t, b[:], at)
+	if i := bytes.IndexByte(b[:n], 0); i >= 0 {
+		n = i
+	} else if err != nil {
+		return unix.EFAULT
+	}
+	t.SetName(string(b[:n]))
+	return nil
+}
+
+// prctlCreds serves the options about privileges.
+func prctlCreds(t *task.Thread, a *Args, rest bool) (uintptr, error) {
+	c := *t.Creds()
+	switch int32(a[0]) {
+	case unix.PR_GET_SECCOMP:
+		return 0, nil
+	case unix.PR_GET_KEEPCAPS:
+		return boolInt(c.KeepCaps), nil
+	case unix.PR_SET_KEEPCAPS:
+		if a[1] > 1 {
+			return 0, unix.EINVAL
+		}
+		if c.Securebits&(secKeepCaps<<1) != 0 {
+			return 0, unix.EPERM
+		}
+		c.KeepCaps = a[1] != 0
+		c.Securebits = c.Securebits&^secKeepCaps | uint32(a[1])*secKeepCaps
+	case unix.PR_CAPBSET_READ:
+		if a[1] > unix.CAP_LAST_CAP {
+			return 0, unix.EINVAL
+		}
+		return uintptr(c.Bounding >> a[1] & 1), nil
+	case unix.PR_CAPBSET_DROP:
+		if !c.Can(unix.CAP_SETPCAP) {
+			return 0, unix.EPERM
+		}
+		if a[1] > unix.CAP_LAST_CAP {
+			return 0, unix.EINVAL
+		}
+		c.Bounding &^= 1 << a[1]
+	case unix.PR_GET_SECUREBITS:
+		return uintptr(c.Securebits), nil
+	case unix.PR_SET_SECUREBITS:
+		// Each even bit's lock is the odd bit above it.
+		const all, locks = 0xff, 0xaa
+		old, v := c.Securebits, a[1]
+		if v&^all != 0 || uint64(old&locks)&^v != 0 || (uint64(old)^v)&uint64(old&locks>>1) != 0 || !c.Can(unix.CAP_SETPCAP) {
+			return 0, unix.EPERM
+		}
+		c.Securebits = uint32(v)
+		c.KeepCaps = v&secKeepCaps != 0
+	case unix.PR_SET_NO_NEW_PRIVS:
+		if a[1] != 1 || rest {
+			return 0, unix.EINVAL
+		}
+		c.NoNewPrivs = true
+	case unix.PR_GET_NO_NEW_PRIVS:
+		if a[1] != 0 || rest {
+			return 0, unix.EINVAL
+		}
+		return boolInt(c.NoNewPrivs), nil
+	case unix.PR_CAP_AMBIENT:
+		v, changed, err := ambient(c.Ambient, c.Permitted&c.Inheritable, c.Securebits, a)
+		if err != nil || !changed {
+			return uintptr(v), err
+		}
+		c.Ambient = v
+	default:
+		return 0, unix.EINVAL
+	}
+	t.SetCreds(&c)
+	return 0, nil
+}
+
+// ambient is PR_CAP_AMBIENT on a set; may are the capabilities it can hold.
+func ambient(set, may uint64, bits uint32, a *Args) (v uint64, changed bool, err error) {
+	if a[1] == unix.PR_CAP_AMBIENT_CLEAR_ALL {
+		if a[2]|a[3]|a[4] != 0 {
+			return 0, false, unix.EINVAL
+		}
+		return 0, true, nil
+	}
+	if a[2] > unix.CAP_LAST_CAP || a[3]|a[4] != 0 {
+		return 0, false, unix.EINVAL
+	}
+	switch n := a[2]; a[1] {
+	case unix.PR_CAP_AMBIENT_IS_SET:
+		return set >> n & 1, false, nil
+	case unix.PR_CAP_AMBIENT_RAISE:
+		if may>>n&1 == 0 || bits&secNoAmbientRaise != 0 {
+			return 0, false, unix.EPERM
+		}
+		return set | 1<<n, true, nil
+	case unix.PR_CAP_AMBIENT_LOWER:
+		return set &^ (1 << n), true, nil
+	}
+	return 0, false, unix.EINVAL
+}

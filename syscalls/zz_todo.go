@@ -1,3 +1,0 @@
-package syscalls
-
-var credEntries, schedEntries, prctlEntries, miscEntries []Entry
