@@ -94,8 +94,13 @@ type Machine struct {
 // is stopped when the test ends.
 func Boot(t testing.TB, args ...string) *Machine {
 	t.Helper()
-	m := &Machine{ended: make(chan struct{})}
-	m.cmd = exec.Command(need(t), append([]string{"run", "--quiet"}, args...)...)
+	return Start(t, exec.Command(need(t), append([]string{"run", "--quiet"}, args...)...))
+}
+
+// Start is Boot with a command line of the caller's, such as one in a namespace.
+func Start(t testing.TB, cmd *exec.Cmd) *Machine {
+	t.Helper()
+	m := &Machine{cmd: cmd, ended: make(chan struct{})}
 	m.cmd.Stdout, m.cmd.Stderr = &m.out, &m.out
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)
