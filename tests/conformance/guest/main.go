@@ -1,0 +1,57 @@
+// Command guest runs the conformance cases inside the Linux guest, one after the
+// other, and prints each one's output between markers.
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"kiln/tests/conformance/guest/job"
+)
+
+func main() {
+	b, err := os.ReadFile("/cases.json")
+	if err != nil {
+		fmt.Println("guest:", err)
+		return
+	}
+	var jobs []job.Job
+	if err := json.Unmarshal(b, &jobs); err != nil {
+		fmt.Println("guest:", err)
+		return
+	}
+	for _, j := range jobs {
+		old, _ := filepath.Glob("/tmp/*")
+		for _, f := range old {
+			os.RemoveAll(f)
+		}
+		out, status := run(j)
+		fmt.Printf("\n@@ %s %d %s\n", j.Name, status, base64.StdEncoding.EncodeToString(out))
+	}
+	fmt.Println("@@ end")
+}
+
+func run(j job.Job) ([]byte, int) {
+	var out bytes.Buffer
+	cmd := exec.Command(j.Path)
+	cmd.Args, cmd.Env, cmd.Dir = append([]string{j.Path}, j.Args...), j.Env, "/"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &out, &out
+	if err := cmd.Start(); err != nil {
+		return []byte(err.Error()), 127
+	}
+	timer := time.AfterFunc(5*time.Minute, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	cmd.Wait()
+	ws := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if ws.Signaled() {
+		return out.Bytes(), 128 + int(ws.Signal())
+	}
+	return out.Bytes(), ws.ExitStatus()
+}
