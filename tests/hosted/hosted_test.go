@@ -1,0 +1,94 @@
+package hosted
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"kiln/kernel/image"
+	"kiln/tests/conformance"
+)
+
+// Each conformance case runs on a machine of its own and must print what Linux
+// printed, and end as it did there.
+func TestConformance(t *testing.T) {
+	for _, c := range conformance.Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			if c.Slow && testing.Short() {
+				t.Skip("slow")
+			}
+			check(t, c)
+		})
+	}
+}
+
+func check(t *testing.T, c conformance.Case) {
+	t.Helper()
+	want, err := conformance.Golden(c.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := start(t, c).Do()
+	if err != nil {
+		t.Fatalf("%v\noutput:\n%s\nkernel:\n%s", err, tail(res.Output), tail(res.Log))
+	}
+	if d := conformance.Diff(want, conformance.Text(res.Output, res.Status)); d != "" {
+		t.Errorf("Linux (-) and Kiln (+):\n%s\nkernel:\n%s", d, tail(res.Log))
+	}
+}
+
+func start(t *testing.T, c conformance.Case) *Run {
+	t.Helper()
+	root, err := conformance.Root([]conformance.Case{c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := conformance.Path(c.Program)
+	return &Run{
+		Root: root,
+		Config: image.Config{
+			Name: c.Name, Program: path, Args: append([]string{path}, c.Args...),
+			Env: append(append([]string(nil), conformance.Env...), c.Env...),
+		},
+	}
+}
+
+func tail(s string) string {
+	if n := len(s) - 6000; n > 0 {
+		return "…" + s[n:]
+	}
+	return s
+}
+
+func TestExitStatuses(t *testing.T) {
+	for _, status := range []int{0, 1, 42, 255} {
+		res, err := start(t, conformance.Case{Program: "end", Args: []string{"exit", fmt.Sprint(status)}}).Do()
+		if err != nil || res.Status != status {
+			t.Errorf("exit %d: status %d, %v\n%s", status, res.Status, err, res.Log)
+		}
+	}
+}
+
+func TestCrashIsReportedInWords(t *testing.T) {
+	res, err := start(t, conformance.Case{Program: "end", Args: []string{"null"}}).Do()
+	if err != nil || res.Status != 139 {
+		t.Fatalf("status %d, %v", res.Status, err)
+	}
+	for _, w := range []string{"SIGSEGV", "end"} {
+		if !strings.Contains(res.Log, w) {
+			t.Errorf("the report does not name %q:\n%s", w, res.Log)
+		}
+	}
+}
+
+func TestProgramThatEatsAllMemoryIsKilled(t *testing.T) {
+	r := start(t, conformance.Case{Program: "eater"})
+	r.Memory = 96 << 20
+	res, err := r.Do()
+	if err != nil || res.Status != 137 {
+		t.Fatalf("status %d, %v\n%s\n%s", res.Status, err, tail(res.Output), tail(res.Log))
+	}
+	if !strings.Contains(res.Log, "eater") {
+		t.Errorf("no line names the program:\n%s", res.Log)
+	}
+}
