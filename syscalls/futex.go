@@ -10,7 +10,7 @@ import (
 
 var futexEntries = []Entry{
 	{Nr: unix.SYS_FUTEX, Name: "futex", Func: sysFutex, Support: Partial,
-		Note: "no priority inheritance: FUTEX_LOCK_PI and its kin are ENOSYS"},
+		Note: "PI locks are handed over in order, without priorities; FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI are ENOSYS"},
 	{Nr: unix.SYS_SET_ROBUST_LIST, Name: "set_robust_list", Func: sysSetRobustList, Support: Full},
 	{Nr: unix.SYS_GET_ROBUST_LIST, Name: "get_robust_list", Func: sysGetRobustList, Support: Full},
 	{Nr: unix.SYS_RSEQ, Name: "rseq", Func: sysRseq, Support: Full},
@@ -25,6 +25,9 @@ const (
 	futexRequeue     = 3
 	futexCmpRequeue  = 4
 	futexWakeOp      = 5
+	futexLockPI      = 6
+	futexUnlockPI    = 7
+	futexTrylockPI   = 8
 	futexWaitBitset  = 9
 	futexWakeBitset  = 10
 	futexPrivate     = 128
@@ -35,7 +38,7 @@ const (
 )
 
 // sysFutex serves (uaddr, op, val, timeout, uaddr2, val3). FUTEX_WAIT takes a relative
-// time, FUTEX_WAIT_BITSET an absolute one. ENOSYS: operation, FUTEX_CLOCK_REALTIME with
+// time, the others an absolute one, FUTEX_LOCK_PI of the wall clock. ENOSYS: operation, FUTEX_CLOCK_REALTIME with
 // one that has no clock; EFAULT, EINVAL: time, address; EAGAIN; ETIMEDOUT; EINTR. See
 // futex(2).
 func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
@@ -44,12 +47,16 @@ func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 	addr, addr2 := hal.UserAddr(a[0]), hal.UserAddr(a[4])
 	val, val3 := uint32(a[2]), uint32(a[5])
 	deadline := int64(hal.NoDeadline)
-	if (cmd == futexWait || cmd == futexWaitBitset) && a[3] != 0 {
+	switch cmd {
+	case futexWait, futexWaitBitset, futexLockPI, futexLockPI2:
+		if a[3] == 0 {
+			break
+		}
 		ns, err := getTimespec(t, hal.UserAddr(a[3]))
 		if err != nil {
 			return 0, err
 		}
-		deadline = futexDeadline(t, ns, cmd == futexWaitBitset, op&futexRealtime != 0)
+		deadline = futexDeadline(t, ns, cmd != futexWait, op&futexRealtime != 0 || cmd == futexLockPI)
 	}
 	if op&futexRealtime != 0 && cmd != futexWait && cmd != futexWaitBitset && cmd != futexWaitRequeue && cmd != futexLockPI2 {
 		return 0, unix.ENOSYS
@@ -71,6 +78,12 @@ func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 		n, err = t.FutexRequeue(addr, addr2, shared, int(int32(val)), int(int32(a[3])), true, val3)
 	case futexWakeOp:
 		n, err = t.FutexWakeOp(addr, addr2, shared, int(int32(val)), int(int32(a[3])), val3)
+	case futexLockPI, futexLockPI2:
+		err = t.FutexLockPI(addr, shared, false, deadline)
+	case futexTrylockPI:
+		err = t.FutexLockPI(addr, shared, true, hal.NoDeadline)
+	case futexUnlockPI:
+		err = t.FutexUnlockPI(addr, shared)
 	default:
 		return 0, unix.ENOSYS
 	}

@@ -309,6 +309,7 @@ func (t *Thread) Exec(img Image) {
 	p := t.process
 	t.trackRSS()
 	t.releaseFutexes()
+	t.futexDead.Store(false)
 	old, oldImg := t.space, p.image.Load()
 	p.mu.Lock()
 	if p.hand.refs.Load() > 1 {

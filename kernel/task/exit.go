@@ -303,6 +303,7 @@ func (k *Kernel) orphaned(p *Process) bool {
 // releaseFutexes is mm_release: the robust list and the word that joiners wait for.
 func (t *Thread) releaseFutexes() {
 	t.walkRobust()
+	t.passOnDead()
 	if t.clearTID != 0 && t.space != nil && t.process.spaceShared(t) {
 		var zero [4]byte
 		if t.CopyOut(t.clearTID, zero[:]) == nil {

@@ -25,6 +25,8 @@ type futexWaiter struct {
 	t          *Thread
 	key        mm.FutexKey
 	bitset     uint32
+	pi         bool                        // waits to own the word
+	addr       hal.UserAddr                // of the word, for passOnDead
 	bucket     atomic.Pointer[futexBucket] // nil: woken or not waiting
 	next, prev *futexWaiter
 }
@@ -238,7 +240,7 @@ func (t *Thread) FutexRequeue(addr, addr2 hal.UserAddr, shared bool, nwake, nmov
 func (b *futexBucket) requeue(b2 *futexBucket, k1, k2 mm.FutexKey, nwake, nmove int) (n int) {
 	for w := b.head; w != nil && n < nwake+nmove; {
 		next := w.next
-		if w.key == k1 {
+		if w.key == k1 && !w.pi {
 			if n < nwake {
 				b.unlink(w)
 				w.t.notify(fEvent)
@@ -399,6 +401,15 @@ func (t *Thread) ownerDied(addr hal.UserAddr, pi, pending bool) bool {
 		if v&futexTIDMask != uint32(t.TID()) {
 			return true
 		}
+		if pi {
+			if t.piOwnerDied(addr, v) {
+				return true
+			}
+			if _, err := t.space.CAS32(t, addr, v, v); err != nil {
+				return false
+			}
+			continue
+		}
 		prev, err := t.space.CAS32(t, addr, v, v&futexWaiters|futexOwnerDied)
 		if err != nil {
 			return false
@@ -406,7 +417,7 @@ func (t *Thread) ownerDied(addr hal.UserAddr, pi, pending bool) bool {
 		if prev != v {
 			continue
 		}
-		if !pi && v&futexWaiters != 0 {
+		if v&futexWaiters != 0 {
 			_, _ = t.FutexWake(addr, true, 1, ^uint32(0))
 		}
 		return true

@@ -75,7 +75,8 @@ type Kernel struct {
 	sigQueued atomic.Int64 // queued signals, for RLIMIT_SIGPENDING
 	forks     atomic.Uint64
 
-	futexes [futexBuckets]futexBucket
+	futexes   [futexBuckets]futexBucket
+	piWaiters atomic.Int32
 
 	tree    sync.RWMutex
 	threads map[int32]*Thread
@@ -225,6 +226,7 @@ type Thread struct {
 	// Futexes and death.
 	sibling    *Thread // in Process.threads; Process.mu
 	futex      futexWaiter
+	futexDead  atomic.Bool // its PI locks have been passed on
 	clearTID   hal.UserAddr
 	robust     hal.UserAddr
 	rseq       rseqState

@@ -492,3 +492,85 @@ func TestOutOfMemoryKillsWithALine(t *testing.T) {
 		t.Errorf("log %q", l)
 	}
 }
+
+// A PI lock goes from owner to waiter without looking free; a dead owner's goes on with
+// FUTEX_OWNER_DIED.
+func TestPILockIsHandedOver(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		r := newRig(t)
+		r.m.UseHostClock()
+		const word = dataBase + 32
+		r.onClone(cloneNr, CloneArgs{Flags: threadFlags}, 0x3000)
+		var got atomic.Uint32
+		r.on(tryCall, func(th *Thread) (uintptr, error) { // the second thread
+			if err := th.FutexUnlockPI(word, false); err != unix.EPERM {
+				t.Errorf("unlock of another's lock: %v", err)
+			}
+			if err := th.FutexLockPI(word, false, true, hal.NoDeadline); err != unix.EAGAIN {
+				t.Errorf("trylock: %v", err)
+			}
+			if err := th.FutexLockPI(word, false, false, th.Deadline(2e6)); err != unix.ETIMEDOUT {
+				t.Errorf("lock with a time-out: %v", err)
+			}
+			if err := th.FutexLockPI(word, false, false, hal.NoDeadline); err != nil {
+				t.Errorf("lock: %v", err)
+			}
+			v, _ := th.space.Load32(th, word)
+			got.Store(v ^ uint32(th.TID()))
+			if err := th.FutexUnlockPI(word, false); err != nil {
+				t.Errorf("unlock: %v", err)
+			}
+			if v, _ := th.space.Load32(th, word); v != 0 {
+				t.Errorf("free lock is %#x", v)
+			}
+			return 0, nil
+		})
+		r.on(raiseNr, func(th *Thread) (uintptr, error) { // the leader
+			if err := th.FutexLockPI(word, false, false, hal.NoDeadline); err != nil {
+				t.Errorf("first lock: %v", err)
+			}
+			if err := th.FutexLockPI(word, false, false, hal.NoDeadline); err != unix.EDEADLK {
+				t.Errorf("again: %v", err)
+			}
+			return 0, nil
+		})
+		r.on(waitNr, func(th *Thread) (uintptr, error) {
+			for {
+				if res := th.Sleep(th.Deadline(1e6)); res != wait.Timeout {
+					return 0, res.Err()
+				}
+				if th.k.piWaiters.Load() == 1 && th.process.Threads()[0].futex.bucket.Load() != nil {
+					if v, _ := th.space.Load32(th, word); v&futexWaiters != 0 && th.Ctx.RBX == 1 {
+						break
+					}
+				}
+				th.Ctx.RBX = 0
+				if th.k.piWaiters.Load() == 1 {
+					th.Ctx.RBX = 1
+				}
+			}
+			th.Sleep(th.Deadline(5e6)) // past the time-out of the first try
+			if dies {
+				return 0, nil
+			}
+			return 0, th.FutexUnlockPI(word, false)
+		})
+		r.sysAt(0x1000, raiseNr)
+		r.sysAt(0x1002, cloneNr)
+		r.sysAt(0x1004, waitNr)
+		r.sysAt(0x1006, unix.SYS_EXIT, 0)
+		r.sysAt(0x3000, tryCall)
+		r.sysAt(0x3002, unix.SYS_EXIT_GROUP, 0)
+		r.start(0x1000)
+		if s := r.wait(); s != 0 {
+			t.Fatalf("status %#x", s)
+		}
+		want := uint32(0)
+		if dies {
+			want = futexOwnerDied
+		}
+		if got.Load() != want {
+			t.Errorf("owner dies %v: beside the TID the word has %#x", dies, got.Load())
+		}
+	}
+}

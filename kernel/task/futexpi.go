@@ -1,0 +1,213 @@
+package task
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/wait"
+)
+
+// PI futexes: the kernel passes the lock from owner to waiter, so it never looks free
+// while somebody waits. Threads have no priorities here, so there is none to inherit
+// and waiters are served in order. See futex(2), "Priority-inheritance futexes".
+
+// FutexLockPI takes the lock at addr: the word becomes the thread's TID. Errors:
+// EAGAIN: it is taken (try); EDEADLK: the thread has it already; ESRCH: its owner does
+// not exist; ETIMEDOUT; EFAULT; EINVAL: unaligned; a restart code.
+func (t *Thread) FutexLockPI(addr hal.UserAddr, shared, try bool, deadline int64) error {
+	key, err := futexKey(t, addr, shared)
+	if err != nil {
+		return err
+	}
+	b := &t.k.futexes[t.k.futexIndex(key)]
+	w := &t.futex
+	for {
+		seen, owner := t.ownerOf(addr) // before the bucket: Kernel.tree is outside it
+		b.mu.Lock()
+		state, err := t.lockPIOnce(addr, seen, owner)
+		if state == piMustWait && !try {
+			w.t, w.key, w.bitset, w.pi, w.addr = t, key, 0, true, addr
+			t.flags.And(^fEvent)
+			b.link(w)
+			t.k.piWaiters.Add(1)
+			b.mu.Unlock()
+			break
+		}
+		b.mu.Unlock()
+		switch {
+		case err != nil:
+			return err
+		case state == piTaken:
+			return nil
+		case state == piMustWait:
+			return unix.EAGAIN
+		}
+		// The word was not at hand for writing, or changed: bring it in, look again.
+		v, err := t.space.Load32(t, addr)
+		if err == nil {
+			_, err = t.space.CAS32(t, addr, v, v)
+		}
+		if err != nil {
+			return unix.EFAULT
+		}
+	}
+	defer func() { w.pi = false; t.k.piWaiters.Add(-1) }()
+	for {
+		r := t.Block(deadline, wait.Interruptible)
+		if w.bucket.Load() == nil || r != wait.Ready && !t.futexCancel() {
+			return nil // the lock was handed over
+		}
+		switch r {
+		case wait.Ready:
+		case wait.Timeout:
+			return unix.ETIMEDOUT
+		default:
+			return wait.ErrRestartNoInt
+		}
+	}
+}
+
+// Results of one look at a PI word.
+const (
+	piAgain = iota
+	piTaken
+	piMustWait
+)
+
+// lockPIOnce takes a free lock or marks a taken one as waited for. Called with the
+// bucket's mu held.
+func (t *Thread) lockPIOnce(addr hal.UserAddr, seen uint32, o *Thread) (int, error) {
+	v, ok := t.hw.Load32(addr)
+	if !ok {
+		return piAgain, nil
+	}
+	owner, self := v&futexTIDMask, uint32(t.TID())
+	switch {
+	case owner == self:
+		return 0, unix.EDEADLK
+	case owner == 0:
+		if prev, ok := t.hw.CAS32(addr, v, v&futexOwnerDied|self); !ok || prev != v {
+			return piAgain, nil
+		}
+		return piTaken, nil
+	}
+	switch {
+	case seen != owner:
+		return piAgain, nil // it has changed hands meanwhile
+	case o == nil, o.futexDead.Load():
+		return 0, unix.ESRCH // gone, or it has passed on what it held and this was not among it
+	}
+	if v&futexWaiters == 0 {
+		if prev, ok := t.hw.CAS32(addr, v, v|futexWaiters); !ok || prev != v {
+			return piAgain, nil
+		}
+	}
+	return piMustWait, nil
+}
+
+// FutexUnlockPI gives the lock at addr to the first who waits, or frees it. EPERM: it is
+// not the thread's.
+func (t *Thread) FutexUnlockPI(addr hal.UserAddr, shared bool) error {
+	key, err := futexKey(t, addr, shared)
+	if err != nil {
+		return err
+	}
+	b := &t.k.futexes[t.k.futexIndex(key)]
+	for {
+		v, err := t.space.Load32(t, addr)
+		if err != nil {
+			return unix.EFAULT
+		}
+		if v&futexTIDMask != uint32(t.TID()) {
+			return unix.EPERM
+		}
+		b.mu.Lock()
+		done := b.passOn(t.hw, addr, key, v, 0)
+		b.mu.Unlock()
+		if done {
+			return nil
+		}
+		if _, err := t.space.CAS32(t, addr, v, v); err != nil {
+			return unix.EFAULT
+		}
+	}
+}
+
+// passOn changes the word from v to the next owner, with extra bits; free if nobody
+// waits. Called with mu held.
+func (b *futexBucket) passOn(hw hal.AddressSpace, addr hal.UserAddr, key mm.FutexKey, v, extra uint32) bool {
+	var next *futexWaiter
+	more := false
+	for w := b.head; w != nil; w = w.next {
+		if !w.pi || w.key != key {
+			continue
+		}
+		if next != nil {
+			more = true
+			break
+		}
+		next = w
+	}
+	to := extra
+	if next != nil {
+		to |= uint32(next.t.TID())
+	}
+	if more {
+		to |= futexWaiters
+	}
+	if prev, ok := hw.CAS32(addr, v, to); !ok || prev != v {
+		return false
+	}
+	if next != nil {
+		b.unlink(next)
+		next.t.notify(fEvent)
+	}
+	return true
+}
+
+// passOnDead hands the PI locks of a thread that ends to those who wait for them, with
+// FUTEX_OWNER_DIED set (Linux' exit_pi_state_list).
+func (t *Thread) passOnDead() {
+	t.futexDead.Store(true)
+	if t.k.piWaiters.Load() == 0 {
+		return
+	}
+	for i := range t.k.futexes {
+		b := &t.k.futexes[i]
+		b.mu.Lock()
+		for w := b.head; w != nil; {
+			next := w.next
+			if w.pi {
+				v, ok := w.t.hw.Load32(w.addr)
+				if ok && v&futexTIDMask == uint32(t.TID()) && b.passOn(w.t.hw, w.addr, w.key, v, futexOwnerDied) {
+					next = b.head // the list has changed
+				}
+			}
+			w = next
+		}
+		b.mu.Unlock()
+	}
+}
+
+// ownerOf is the owner that the word at addr names, and the thread if there is one.
+func (t *Thread) ownerOf(addr hal.UserAddr) (tid uint32, o *Thread) {
+	v, err := t.space.Load32(t, addr)
+	if err != nil {
+		return 0, nil
+	}
+	tid = v & futexTIDMask
+	return tid, t.k.Thread(int32(tid))
+}
+
+// piOwnerDied is ownerDied's step for a PI word that holds v; false: look again.
+func (t *Thread) piOwnerDied(addr hal.UserAddr, v uint32) bool {
+	key, err := futexKey(t, addr, true)
+	if err != nil {
+		return true
+	}
+	b := &t.k.futexes[t.k.futexIndex(key)]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.passOn(t.hw, addr, key, v, futexOwnerDied)
+}
