@@ -49,7 +49,6 @@ type baseState struct {
 
 	sigact [65]sigaction
 	fds    [maxFD]file
-	epollM uint64 // M in epoll_pwait + 1
 
 	lapic    uint64 // virtual address of the local APIC's page
 	power    [2]uint64

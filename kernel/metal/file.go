@@ -14,15 +14,21 @@ const (
 )
 
 type file struct {
-	kind    uint32
-	flags   uint32 // O_NONBLOCK
-	count   uint64 // eventfd counter
-	watch   uint32 // epoll events asked for; 0 if not registered
-	edge    uint32 // 1: an edge has happened that was not reported
-	edgeOut uint32
-	_       uint32
-	data    uint64
+	kind   uint32
+	flags  uint32 // O_NONBLOCK, O_CLOEXEC, EFD_SEMAPHORE
+	count  uint64 // eventfd counter
+	watch  uint32 // epoll events asked for; 0 if not registered
+	edge   uint32 // 1: an edge has happened that was not reported
+	ep     uint64 // the epoll descriptor that watches it: one at most
+	data   uint64
+	waiter uint64 // of an epoll: the M in epoll_pwait + 1
 }
+
+const (
+	flagSemaphore = 1
+	flagNonblock  = 0x800
+	flagCloexec   = 0x80000
+)
 
 const (
 	epollIn  = 1
@@ -47,40 +53,38 @@ func fileOf(fd uint64) *file {
 	return &base.fds[fd]
 }
 
-func sysFcntl(fd, cmd uint64) int64 {
+func sysFcntl(fd, cmd, arg uint64) int64 {
 	f := fileOf(fd)
 	if f == nil {
 		return -eBADF
 	}
 	switch cmd {
 	case 1: // F_GETFD
-		if fd > 2 {
-			return 1
-		}
-		return 0
+		return int64(f.flags / flagCloexec)
 	case 2: // F_SETFD
+		f.flags = f.flags&^flagCloexec | uint32(arg&1)*flagCloexec
 		return 0
 	case 3: // F_GETFL
-		return int64(f.flags) | 2
+		return int64(f.flags&flagNonblock) | 2
 	case 4: // F_SETFL
-		f.flags = uint32(cmd) & 0x800
+		f.flags = f.flags&^flagNonblock | uint32(arg)&flagNonblock
 		return 0
 	}
 	return -eINVAL
 }
 
 func sysEpollCreate(flags uint64) int64 {
-	if flags&^0x80000 != 0 {
+	if flags&^flagCloexec != 0 {
 		return -eINVAL
 	}
-	return newFD(fileEpoll, 0)
+	return newFD(fileEpoll, uint32(flags))
 }
 
 func sysEventfd(init, flags uint64, kind uint32) int64 {
-	if flags&^0x80801 != 0 {
+	if flags&^(flagCloexec|flagNonblock|flagSemaphore) != 0 {
 		return -eINVAL
 	}
-	fd := newFD(kind, uint32(flags)&0x800)
+	fd := newFD(kind, uint32(flags))
 	if fd >= 0 {
 		base.fds[fd].count = init & 0xffffffff
 	}
@@ -91,6 +95,13 @@ func sysClose(fd uint64) int64 {
 	f := fileOf(fd)
 	if f == nil || fd < 3 {
 		return -eBADF
+	}
+	if f.kind == fileEpoll {
+		for i := range base.fds {
+			if g := &base.fds[i]; g.watch != 0 && g.ep == fd {
+				g.watch = 0
+			}
+		}
 	}
 	*f = file{}
 	return 0
@@ -106,15 +117,19 @@ func sysRead(fd, buf, n uint64) int64 {
 		if n < 8 {
 			return -eINVAL
 		}
-		if !touch(buf, 8, true) {
-			return -eFAULT
-		}
 		if f.count == 0 {
 			return -eAGAIN // the runtime's are all non-blocking
 		}
-		store64(buf, f.count)
-		f.count = 0
-		f.edgeOut = 1
+		v := f.count
+		if f.flags&flagSemaphore != 0 {
+			v = 1
+		}
+		f.count -= v
+		f.edge = 1
+		if !touch(buf, 8, true) {
+			return -eFAULT // the value is lost, as on Linux
+		}
+		store64(buf, v)
 		return 8
 	case fileEpoll:
 		return -eINVAL
@@ -144,7 +159,7 @@ func sysWrite(fd, buf, n uint64) int64 {
 		}
 		f.count += v
 		f.edge = 1
-		pollWake()
+		pollWake(f)
 		return 8
 	case fileEpoll, fileIRQ:
 		return -eINVAL
@@ -161,10 +176,13 @@ func sysWrite(fd, buf, n uint64) int64 {
 
 func sysEpollCtl(ep, op, fd, ev uint64) int64 {
 	e, f := fileOf(ep), fileOf(fd)
+	if op != 2 && !touch(ev, 12, false) {
+		return -eFAULT
+	}
 	if e == nil || f == nil {
 		return -eBADF
 	}
-	if e.kind != fileEpoll {
+	if e.kind != fileEpoll || ep == fd {
 		return -eINVAL
 	}
 	if f.kind != fileEvent && f.kind != fileIRQ {
@@ -172,22 +190,19 @@ func sysEpollCtl(ep, op, fd, ev uint64) int64 {
 	}
 	switch op {
 	case 1, 3:
-		if !touch(ev, 12, false) {
-			return -eFAULT
-		}
 		if op == 1 && f.watch != 0 {
 			return -eEXIST
 		}
-		if op == 3 && f.watch == 0 {
+		if op == 3 && (f.watch == 0 || f.ep != ep) {
 			return -eNOENT
 		}
 		f.watch = load32(ev) | 0x18 // ERR and HUP are always on
 		f.data = load64(ev + 4)
-		f.edge, f.edgeOut = 1, 1
-		pollWake()
+		f.ep, f.edge = ep, 1
+		pollWake(f)
 		return 0
 	case 2:
-		if f.watch == 0 {
+		if f.watch == 0 || f.ep != ep {
 			return -eNOENT
 		}
 		f.watch = 0
@@ -196,12 +211,12 @@ func sysEpollCtl(ep, op, fd, ev uint64) int64 {
 	return -eINVAL
 }
 
-// pollReady stores the ready events and counts them; with buf 0 it only counts.
-func pollReady(buf, limit uint64) int64 {
+// pollReady stores an epoll's ready events and counts them; with buf 0 it only counts.
+func pollReady(ep, buf, limit uint64) int64 {
 	n := uint64(0)
 	for fd := 3; fd < maxFD && n < limit; fd++ {
 		f := &base.fds[fd]
-		if f.watch == 0 {
+		if f.watch == 0 || f.ep != ep {
 			continue
 		}
 		got := uint32(0)
@@ -215,15 +230,11 @@ func pollReady(buf, limit uint64) int64 {
 		if got == 0 {
 			continue
 		}
-		if f.watch&epollET != 0 {
-			if got&epollIn != 0 && f.edge == 0 && f.edgeOut == 0 || got == epollOut && f.edgeOut == 0 {
-				continue
-			}
+		if f.watch&epollET != 0 && f.edge == 0 {
+			continue
 		}
 		if buf != 0 {
-			if f.watch&epollET != 0 {
-				f.edge, f.edgeOut = 0, 0
-			}
+			f.edge = 0
 			store32(buf+12*n, got)
 			store64(buf+12*n+4, f.data)
 		}
@@ -244,29 +255,33 @@ func sysEpollWait(m *M, ep, buf, limit, timeout uint64) int64 {
 	if !touch(buf, limit*12, true) {
 		return -eFAULT
 	}
-	if n := pollReady(buf, limit); n != 0 || int32(timeout) == 0 {
+	if n := pollReady(ep, buf, limit); n != 0 || int32(timeout) == 0 {
 		return n
+	}
+	if e.waiter != 0 {
+		return -eINTR // the runtime never waits twice; whoever does looks again
 	}
 	if t := int32(timeout); t > 0 {
 		timers.Set(m.id, nanotime()+int64(t)*1e6)
 	}
-	m.waitAddr, m.waitMax = buf, limit
+	m.waitAddr, m.waitMax, m.waitEP = buf, limit, ep
 	m.state = mEpoll
-	base.epollM = uint64(m.id) + 1
+	e.waiter = uint64(m.id) + 1
 	return 0
 }
 
-// pollWake ends an epoll_pwait that has something to report. The buffer was made
-// present when the call began and is the M's own stack, so it still is.
-func pollWake() {
-	if base.epollM == 0 {
+// pollWake ends an epoll_pwait on a file that has something to report. The buffer was
+// made present when the call began and is the M's own stack, so it still is.
+func pollWake(f *file) {
+	w := base.fds[f.ep%maxFD].waiter
+	if f.watch == 0 || w == 0 {
 		return
 	}
-	m := mByID(uint32(base.epollM - 1))
-	if pollReady(0, 1) == 0 || !touch(m.waitAddr, m.waitMax*12, true) {
+	m := mByID(uint32(w - 1))
+	if pollReady(f.ep, 0, 1) == 0 || !touch(m.waitAddr, m.waitMax*12, true) {
 		return
 	}
-	ready(m, pollReady(m.waitAddr, m.waitMax), true)
+	ready(m, pollReady(f.ep, m.waitAddr, m.waitMax), true)
 	curCPU().resched = 1
 }
 
@@ -275,7 +290,7 @@ func wakeIRQFile() {
 		if f := &base.fds[fd]; f.kind == fileIRQ {
 			f.count = 1
 			f.edge = 1
+			pollWake(f)
 		}
 	}
-	pollWake()
 }

@@ -152,23 +152,24 @@ func mapKernel(va, pa, flags uint64) bool {
 	return true
 }
 
-// inLazy reports whether va is demand-zero memory of the runtime, and may be
-// touched so.
-func inLazy(va uint64, write bool) bool {
+// lazyProt is what may be done with va as demand-zero memory of the runtime (the bits
+// of mmap(2)), 0 if it is none.
+func lazyProt(va uint64) uint32 {
 	if va >= base.bssLo && va < base.bssHi {
-		return true
+		return 3
 	}
 	if va < base.goLo || va >= base.goHi {
-		return false
+		return 0
 	}
-	prot, ok := regions.Find(va)
-	return ok && prot != 0 && (!write || prot&2 != 0)
+	prot, _ := regions.Find(va)
+	return prot
 }
 
 // populate makes the page at va present if it is the runtime's demand-zero memory.
 func populate(va uint64, write bool) bool {
 	va &^= pageSize - 1
-	if !inLazy(va, write) {
+	prot := lazyProt(va)
+	if prot == 0 || write && prot&2 == 0 {
 		return false
 	}
 	e := walk(base.root, va, 0, 0, true)
@@ -182,7 +183,11 @@ func populate(va uint64, write bool) bool {
 	if pa == 0 {
 		fatal("out of memory for the kernel itself")
 	}
-	store64(e, pa|pteP|pteW|pteA|pteD|pteG|pteNX)
+	v := pa | pteP | pteA | pteD | pteG | pteNX
+	if prot&2 != 0 {
+		v |= pteW
+	}
+	store64(e, v)
 	return true
 }
 

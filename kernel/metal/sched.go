@@ -20,7 +20,7 @@ func ready(m *M, result int64, urgent bool) {
 		return
 	}
 	if m.state == mEpoll {
-		base.epollM = 0
+		base.fds[m.waitEP%maxFD].waiter = 0
 	}
 	timers.Clear(m.id)
 	futexes.Drop(m.id)

@@ -12,7 +12,10 @@ const (
 // sigaction is the kernel's struct (rt_sigaction(2)): handler, flags, restorer, mask.
 type sigaction struct{ handler, flags, restorer, mask uint64 }
 
-func sysSigaction(sig, newp, oldp uint64) int64 {
+func sysSigaction(sig, newp, oldp, size uint64) int64 {
+	if size != 8 {
+		return -eINVAL
+	}
 	if sig < 1 || sig > 64 || (sig == 9 || sig == 19) && newp != 0 {
 		return -eINVAL
 	}
@@ -33,7 +36,10 @@ func sysSigaction(sig, newp, oldp uint64) int64 {
 	return 0
 }
 
-func sysSigprocmask(m *M, how, newp, oldp uint64) int64 {
+func sysSigprocmask(m *M, how, newp, oldp, size uint64) int64 {
+	if size != 8 {
+		return -eINVAL
+	}
 	if newp != 0 && !touch(newp, 8, false) || oldp != 0 && !touch(oldp, 8, true) {
 		return -eFAULT
 	}
@@ -96,8 +102,16 @@ func sysSigaltstack(m *M, newp, oldp uint64) int64 {
 	return 0
 }
 
+// sysKill signals the one process; the runtime does it to itself when it dies.
+func sysKill(m *M, pid, sig uint64) int64 {
+	if pid != 1 {
+		return -eSRCH
+	}
+	return sysTgkill(m, pid, m.tid, sig)
+}
+
 func sysTgkill(m *M, pid, tid, sig uint64) int64 {
-	if sig > 64 {
+	if int32(pid) <= 0 || int32(tid) <= 0 {
 		return -eINVAL
 	}
 	if pid != 1 {
@@ -110,6 +124,9 @@ func sysTgkill(m *M, pid, tid, sig uint64) int64 {
 		t := mByID(uint32(i))
 		if t.tid != tid {
 			continue
+		}
+		if sig > 64 {
+			return -eINVAL
 		}
 		if sig == 0 || base.sigact[sig].handler == 1 {
 			return 0

@@ -39,14 +39,14 @@ func syscall(c *CPU, m *M) {
 	case 11:
 		r = sysMunmap(a0, a1)
 	case 13:
-		r = sysSigaction(a0, a1, a2)
+		r = sysSigaction(a0, a1, a2, a3)
 	case 14:
-		r = sysSigprocmask(m, a0, a1, a2)
+		r = sysSigprocmask(m, a0, a1, a2, a3)
 	case 15:
 		sysSigreturn(m)
 		return
 	case 17:
-		r = -eBADF
+		r = sysPread(a0)
 	case 24:
 		c.resched = 1
 		r = 0
@@ -65,9 +65,9 @@ func syscall(c *CPU, m *M) {
 		switchTo(c, (*M)(ptr(c.idleM)))
 		return
 	case 62:
-		r = sysTgkill(m, a0, m.tid, a1)
+		r = sysKill(m, a0, a1)
 	case 72:
-		r = sysFcntl(a0, a1)
+		r = sysFcntl(a0, a1, a2)
 	case 131:
 		r = sysSigaltstack(m, a0, a1)
 	case 157:
@@ -91,13 +91,13 @@ func syscall(c *CPU, m *M) {
 	case 234:
 		r = sysTgkill(m, a0, a1, a2)
 	case 257:
-		r = -eNOENT
+		r = sysOpenat(a1)
 	case 290:
 		r = sysEventfd(a0, a1, fileEvent)
 	case 291:
 		r = sysEpollCreate(a0)
 	case 318:
-		r = sysGetrandom(a0, a1)
+		r = sysGetrandom(a0, a1, a2)
 	case sysIRQFile:
 		r = sysEventfd(0, 0x800, fileIRQ)
 	}
@@ -189,14 +189,8 @@ func sysMprotect(addr, length, prot uint64) int64 {
 	if n == 0 {
 		return 0
 	}
-	for a := addr; a < addr+n; {
-		if _, ok := regions.Find(a); !ok {
-			return -eNOMEM
-		}
-		a += pageSize
-		if a-addr > 1<<30 {
-			break
-		}
+	if !regions.Covered(addr, addr+n) {
+		return -eNOMEM
 	}
 	if !regions.Set(addr, addr+n, uint32(prot&7)) {
 		return -eNOMEM
@@ -240,7 +234,7 @@ func sysMadvise(addr, length, advice uint64) int64 {
 	}
 	switch advice {
 	case 4: // MADV_DONTNEED: zero pages on the next touch (GO-ON-METAL 0.8)
-		if addr < base.goLo || addr+n > base.goHi {
+		if !regions.Covered(addr, addr+n) {
 			return -eNOMEM
 		}
 		dropPages(addr, addr+n)
@@ -252,11 +246,34 @@ func sysMadvise(addr, length, advice uint64) int64 {
 }
 
 func sysArchPrctl(m *M, code, addr uint64) int64 {
-	if code != 0x1002 { // ARCH_SET_FS
-		return -eINVAL
+	switch code {
+	case 0x1002: // ARCH_SET_FS
+		m.fs = addr
+		return 0
+	case 0x1003: // ARCH_GET_FS
+		if !touch(addr, 8, true) {
+			return -eFAULT
+		}
+		store64(addr, m.fs)
+		return 0
 	}
-	m.fs = addr
-	return 0
+	return -eINVAL
+}
+
+// sysOpenat: there are no files.
+func sysOpenat(name uint64) int64 {
+	if !touch(name, 1, false) {
+		return -eFAULT
+	}
+	return -eNOENT
+}
+
+// sysPread: nothing that is open has offsets.
+func sysPread(fd uint64) int64 {
+	if fileOf(fd) == nil {
+		return -eBADF
+	}
+	return -eSPIPE
 }
 
 func sysGetaffinity(n, buf uint64) int64 {
@@ -271,6 +288,10 @@ func sysGetaffinity(n, buf uint64) int64 {
 }
 
 func sysClone(c *CPU, m *M) int64 {
+	const thread = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 // VM, FS, FILES, SIGHAND, THREAD
+	if m.RDI&thread != thread {
+		return -eINVAL // there is one process
+	}
 	n := newM()
 	if n == nil {
 		return -eAGAIN
@@ -368,7 +389,10 @@ func sysClockGettime(id, ts uint64) int64 {
 	return 0
 }
 
-func sysGetrandom(buf, n uint64) int64 {
+func sysGetrandom(buf, n, flags uint64) int64 {
+	if flags&^7 != 0 || flags&6 == 6 {
+		return -eINVAL
+	}
 	n = min(n, 1<<20)
 	if !touch(buf, n, true) {
 		return -eFAULT

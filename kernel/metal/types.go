@@ -54,6 +54,7 @@ type M struct {
 	// What it waits for.
 	waitAddr uint64 // futex word, or epoll_wait's event buffer
 	waitMax  uint64
+	waitEP   uint64 // the epoll descriptor
 	remain   uint64 // nanosleep: struct timespec to fill, unused
 }
 

@@ -192,3 +192,20 @@ func TestChaChaBlock(t *testing.T) {
 		seen[v] = true
 	}
 }
+
+func TestCoveredSeesHoles(t *testing.T) {
+	var l Regions
+	l.Init(0x1000, 0x100000, make([]Region, 16))
+	l.Set(0x1000, 0x3000, 3)
+	l.Set(0x3000, 0x4000, 0)
+	l.Set(0x5000, 0x6000, 3)
+	for _, c := range []struct {
+		start, end uint64
+		want       bool
+	}{{0x1000, 0x4000, true}, {0x2000, 0x3800, true}, {0x2000, 0x5000, false}, {0x2000, 0x6000, false},
+		{0x5000, 0x6000, true}, {0x5000, 0x7000, false}, {0, 0x2000, false}, {0x8000, 0x9000, false}} {
+		if got := l.Covered(c.start, c.end); got != c.want {
+			t.Errorf("Covered(%#x, %#x) = %v", c.start, c.end, got)
+		}
+	}
+}

@@ -55,6 +55,17 @@ func (l *Regions) Vacant(start, end uint64) bool {
 	return i >= l.n || l.r[i].Start >= end
 }
 
+// Covered reports whether all of [start, end) is mapped.
+func (l *Regions) Covered(start, end uint64) bool {
+	for i := l.search(start); start < end; i++ {
+		if i >= l.n || l.r[i].Start > start {
+			return false
+		}
+		start = l.r[i].End
+	}
+	return true
+}
+
 // Gap is the lowest vacant place of the given size, aligned.
 func (l *Regions) Gap(size, align uint64) (uint64, bool) {
 	a := (l.Lo + align - 1) &^ (align - 1)
