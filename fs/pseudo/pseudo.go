@@ -170,7 +170,7 @@ func (d *Dir) Const(name, text string) { d.Text(name, func(b *bytes.Buffer) { b.
 
 // Symlink adds a link.
 func (d *Dir) Symlink(name, target string) {
-	d.Add(name, &Link{node: d.fs.node(unix.S_IFLNK|0o777, 0), target: func(wait.Context) (string, error) { return target, nil }})
+	d.Add(name, &SymLink{node: d.fs.node(unix.S_IFLNK|0o777, 0), target: func(wait.Context) (string, error) { return target, nil }})
 }
 
 // Attr implements vfs.Inode.
@@ -257,33 +257,33 @@ type Entry struct {
 	Cookie int64
 }
 
-// Link is a symbolic link.
-type Link struct {
+// SymLink is a symbolic link.
+type SymLink struct {
 	node
 	target func(c wait.Context) (string, error)
 }
 
 // NewLink makes a link whose target is computed.
-func (fs *FS) NewLink(ino uint64, target func(c wait.Context) (string, error)) *Link {
-	return &Link{node: fs.node(unix.S_IFLNK|0o777, ino), target: target}
+func (fs *FS) NewLink(ino uint64, target func(c wait.Context) (string, error)) *SymLink {
+	return &SymLink{node: fs.node(unix.S_IFLNK|0o777, ino), target: target}
 }
 
 // Readlink implements vfs.Inode.
-func (l *Link) Readlink(c wait.Context) (string, error) { return l.target(c) }
+func (l *SymLink) Readlink(c wait.Context) (string, error) { return l.target(c) }
 
 // Magic is a link that leads to an object (vfs.MagicLink).
 type Magic struct {
-	Link
+	SymLink
 	follow func(l vfs.Lookup) (vfs.Path, *vfs.File, error)
 }
 
 // NewMagic makes one; target serves readlink where follow gives no place.
 func (fs *FS) NewMagic(ino uint64, target func(c wait.Context) (string, error), follow func(l vfs.Lookup) (vfs.Path, *vfs.File, error)) *Magic {
-	return &Magic{Link: Link{node: fs.node(unix.S_IFLNK|0o777, ino), target: target}, follow: follow}
+	return &Magic{SymLink: SymLink{node: fs.node(unix.S_IFLNK|0o777, ino), target: target}, follow: follow}
 }
 
 // SetMode replaces the permission bits (/proc/self/fd/N shows the access mode).
-func (l *Link) SetMode(perm uint32) { l.mode = unix.S_IFLNK | perm }
+func (l *SymLink) SetMode(perm uint32) { l.mode = unix.S_IFLNK | perm }
 
 // Follow implements vfs.MagicLink.
 func (m *Magic) Follow(l vfs.Lookup) (vfs.Path, *vfs.File, error) { return m.follow(l) }

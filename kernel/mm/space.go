@@ -108,6 +108,20 @@ func (s *Space) Memory() *Memory { return s.mem }
 // IncUsers counts one more process in the space.
 func (s *Space) IncUsers() { s.users.Add(1) }
 
+// TryIncUsers is IncUsers unless the last process has left: for those who look at another
+// process's space (/proc).
+func (s *Space) TryIncUsers() bool {
+	for {
+		n := s.users.Load()
+		if n <= 0 {
+			return false
+		}
+		if s.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
 // DecUsers is its opposite.
 func (s *Space) DecUsers() {
 	switch n := s.users.Add(-1); {

@@ -1,0 +1,214 @@
+package procfs
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+)
+
+// escape writes the characters of set as octal, as seq_escape does.
+func escape(s, set string) string {
+	if !strings.ContainsAny(s, set) {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		if strings.IndexByte(set, s[i]) >= 0 {
+			fmt.Fprintf(&b, "\\%03o", s[i])
+		} else {
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String()
+}
+
+// nameColumn is where a mapping's name starts (show_vma_header_prefix).
+const nameColumn = 73
+
+func mapLine(b *bytes.Buffer, v *mm.VMA) {
+	at := b.Len()
+	p := []byte("---p")
+	for i, bit := range []hal.Prot{hal.ProtRead, hal.ProtWrite, hal.ProtExec} {
+		if v.Prot&bit != 0 {
+			p[i] = "rwx"[i]
+		}
+	}
+	if v.Shared {
+		p[3] = 's'
+	}
+	fmt.Fprintf(b, "%08x-%08x %s %08x %02x:%02x %d", uint64(v.Start), uint64(v.End), p, uint64(v.Offset), unix.Major(v.Dev), unix.Minor(v.Dev), v.Ino)
+	b.WriteByte(' ')
+	if v.Name != "" {
+		for b.Len()-at < nameColumn {
+			b.WriteByte(' ')
+		}
+		b.WriteString(escape(v.Name, "\n"))
+	}
+	b.WriteByte('\n')
+}
+
+func (e *entry) vmas(resident bool) []mm.VMA {
+	s, done := e.space()
+	defer done()
+	if s == nil {
+		return nil
+	}
+	return s.Maps(resident)
+}
+
+func (e *entry) maps(b *bytes.Buffer) error {
+	list := e.vmas(false)
+	for i := range list {
+		mapLine(b, &list[i])
+	}
+	return nil
+}
+
+// smapsFigures are the lines below each mapping; shared and private are told apart by
+// what the mapping is.
+func smapsFigures(b *bytes.Buffer, v *mm.VMA, size bool) {
+	kb := func(name string, n int64) { fmt.Fprintf(b, "%-16s%8d kB\n", name+":", n) }
+	rss := v.Resident * 4
+	anon := rss
+	if v.Object {
+		anon = 0
+	}
+	if size {
+		kb("Size", int64(v.End-v.Start)/1024)
+		kb("KernelPageSize", 4)
+		kb("MMUPageSize", 4)
+	}
+	kb("Rss", rss)
+	kb("Pss", rss)
+	kb("Pss_Dirty", anon)
+	if v.Shared {
+		kb("Shared_Clean", 0)
+		kb("Shared_Dirty", rss)
+		kb("Private_Clean", 0)
+		kb("Private_Dirty", 0)
+	} else {
+		kb("Shared_Clean", 0)
+		kb("Shared_Dirty", 0)
+		kb("Private_Clean", rss-anon)
+		kb("Private_Dirty", anon)
+	}
+	kb("Referenced", rss)
+	kb("Anonymous", anon)
+	for _, n := range []string{"LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss"} {
+		kb(n, 0)
+	}
+	locked := int64(0)
+	if v.Locked {
+		locked = rss
+	}
+	kb("Locked", locked)
+}
+
+func (e *entry) smaps(b *bytes.Buffer) error {
+	list := e.vmas(true)
+	for i := range list {
+		v := &list[i]
+		mapLine(b, v)
+		smapsFigures(b, v, true)
+		b.WriteString("THPeligible:    0\nVmFlags:")
+		for k, bit := range []hal.Prot{hal.ProtRead, hal.ProtWrite, hal.ProtExec} {
+			if v.Prot&bit != 0 {
+				b.WriteString([]string{" rd", " wr", " ex"}[k])
+			}
+		}
+		if v.Shared {
+			b.WriteString(" sh")
+		}
+		b.WriteString(" mr mw me")
+		if v.GrowsDown {
+			b.WriteString(" gd")
+		}
+		if v.Locked {
+			b.WriteString(" lo")
+		}
+		if v.DontDump {
+			b.WriteString(" dd")
+		}
+		b.WriteString(" \n")
+	}
+	return nil
+}
+
+func (e *entry) smapsRollup(b *bytes.Buffer) error {
+	list := e.vmas(true)
+	if len(list) == 0 {
+		return nil
+	}
+	anon, file := mm.VMA{}, int64(0)
+	for i := range list {
+		anon.Resident += list[i].Resident
+		if list[i].Object {
+			file += list[i].Resident
+		}
+	}
+	mapLine(b, &mm.VMA{Start: list[0].Start, End: list[len(list)-1].End, Name: "[rollup]"})
+	smapsFigures(b, &anon, false)
+	_ = file
+	return nil
+}
+
+// root is where the process sees mounts from.
+func (e *entry) mountList() []vfs.MountInfo {
+	ns := e.f.k.NS
+	root := ns.Root()
+	if t := e.someone(); t != nil {
+		if x := t.FS(); x != nil {
+			root = x.Root()
+		}
+	}
+	return ns.MountList(root)
+}
+
+const mountSpecials = " \t\n\\#"
+
+func (e *entry) mounts(b *bytes.Buffer) error {
+	for _, m := range e.mountList() {
+		fmt.Fprintf(b, "%s %s %s %s%s 0 0\n", source(&m), escape(m.Point, mountSpecials), m.Type, vfs.FlagString(m.Flags), options(m.Opts))
+	}
+	return nil
+}
+
+func source(m *vfs.MountInfo) string {
+	if m.Source == "" {
+		return "none"
+	}
+	return escape(m.Source, mountSpecials)
+}
+
+func options(o string) string {
+	if o == "" {
+		return ""
+	}
+	return "," + o
+}
+
+// mountinfo is proc(5)'s: the mount's own options, then those of the file system.
+func (e *entry) mountinfo(b *bytes.Buffer) error {
+	for _, m := range e.mountList() {
+		super := "rw"
+		if m.Flags&unix.MS_RDONLY != 0 {
+			super = "ro"
+		}
+		fmt.Fprintf(b, "%d %d %d:%d %s %s %s - %s %s %s%s\n", m.ID, m.Parent, unix.Major(m.Dev), unix.Minor(m.Dev),
+			escape(m.Root, mountSpecials), escape(m.Point, mountSpecials), vfs.FlagString(m.Flags), m.Type, source(&m), super, options(m.Opts))
+	}
+	return nil
+}
+
+func (e *entry) mountstats(b *bytes.Buffer) error {
+	for _, m := range e.mountList() {
+		fmt.Fprintf(b, "device %s mounted on %s with fstype %s\n", source(&m), escape(m.Point, mountSpecials), m.Type)
+	}
+	return nil
+}

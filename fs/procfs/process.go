@@ -1,0 +1,465 @@
+package procfs
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/pseudo"
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/mm"
+	"kiln/kernel/task"
+	"kiln/kernel/wait"
+)
+
+// maxArgs bounds what cmdline and environ copy (Linux has no bound but the stack's).
+const maxArgs = 2 << 20
+
+// entry is a process and, in its task directory, a thread: what one numbered directory
+// shows.
+type entry struct {
+	f *FS
+	p *task.Process
+	t *task.Thread // the thread; for /proc/PID the leader, nil once it is gone
+	// group says that it is /proc/PID, whose figures are the process's.
+	group bool
+	id    int32
+}
+
+// procDir is /proc/PID.
+func (f *FS) procDir(p *task.Process) *pseudo.Dir {
+	e := &entry{f: f, p: p, t: p.Leader(), group: true, id: p.PID()}
+	return e.dir()
+}
+
+// threadDir is /proc/PID/task/TID.
+func (f *FS) threadDir(p *task.Process, t *task.Thread) *pseudo.Dir {
+	e := &entry{f: f, p: p, t: t, id: t.TID()}
+	return e.dir()
+}
+
+// perm and file numbers: the order of this table gives the inode numbers.
+type procFile struct {
+	name  string
+	perm  uint32
+	show  func(e *entry, b *bytes.Buffer) error
+	store func(e *entry, c wait.Context, data []byte) error
+}
+
+var procFiles = []procFile{
+	{"status", 0o444, (*entry).status, nil},
+	{"stat", 0o444, (*entry).stat, nil},
+	{"statm", 0o444, (*entry).statm, nil},
+	{"cmdline", 0o444, (*entry).cmdline, nil},
+	{"comm", 0o644, (*entry).comm, (*entry).setComm},
+	{"environ", 0o400, (*entry).environ, nil},
+	{"auxv", 0o400, (*entry).auxv, nil},
+	{"limits", 0o444, (*entry).limits, nil},
+	{"maps", 0o444, (*entry).maps, nil},
+	{"smaps", 0o444, (*entry).smaps, nil},
+	{"smaps_rollup", 0o444, (*entry).smapsRollup, nil},
+	{"mounts", 0o444, (*entry).mounts, nil},
+	{"mountinfo", 0o444, (*entry).mountinfo, nil},
+	{"mountstats", 0o400, (*entry).mountstats, nil},
+	{"cgroup", 0o444, constant("0::/\n"), nil},
+	{"cpuset", 0o444, constant("/\n"), nil},
+	{"io", 0o400, (*entry).io, nil},
+	{"oom_score", 0o444, constant("0\n"), nil},
+	{"oom_score_adj", 0o644, (*entry).oomScoreAdj, (*entry).setOOMScoreAdj},
+	{"oom_adj", 0o644, (*entry).oomAdj, nil},
+	{"coredump_filter", 0o644, constant("00000033\n"), ignore},
+	{"loginuid", 0o644, constant("4294967295"), ignore},
+	{"sessionid", 0o444, constant("4294967295"), nil},
+	{"personality", 0o400, (*entry).personality, nil},
+	{"schedstat", 0o444, (*entry).schedstat, nil},
+	{"timerslack_ns", 0o666, (*entry).timerSlack, nil},
+	{"uid_map", 0o644, constant("         0          0 4294967295\n"), nil},
+	{"gid_map", 0o644, constant("         0          0 4294967295\n"), nil},
+	{"setgroups", 0o644, constant("allow\n"), nil},
+	{"wchan", 0o444, constant("0"), nil},
+	{"syscall", 0o400, constant("running\n"), nil},
+	{"stack", 0o400, constant(""), nil},
+}
+
+func constant(s string) func(*entry, *bytes.Buffer) error {
+	return func(_ *entry, b *bytes.Buffer) error { b.WriteString(s); return nil }
+}
+
+func ignore(*entry, wait.Context, []byte) error { return nil }
+
+// Numbers of the other nodes, behind those of procFiles.
+const (
+	inoFD = 200 + iota
+	inoFDInfo
+	inoTask
+	inoExe
+	inoCwd
+	inoRoot
+	inoNet
+	inoNS
+)
+
+func (e *entry) dir() *pseudo.Dir {
+	f := e.f
+	base := uint64(0)
+	if !e.group {
+		base = 1024
+	}
+	ino := func(n uint64) uint64 { return inoOf(e.id, base+n) }
+	d := f.NewDir(ino(0))
+	d.SetOwner(e.owner)
+	for i := range procFiles {
+		pf := &procFiles[i]
+		var store pseudo.Store
+		if pf.store != nil {
+			store = func(c wait.Context, data []byte) error { return pf.store(e, c, data) }
+		}
+		n := f.NewFile(pf.perm, ino(uint64(i)+1), func(_ wait.Context, b *bytes.Buffer) error {
+			if !e.alive() {
+				return unix.ESRCH
+			}
+			return pf.show(e, b)
+		}, store)
+		n.SetOwner(e.owner)
+		d.Add(pf.name, n)
+	}
+	e.links(d, ino)
+	fds := f.NewDir(ino(inoFD))
+	fds.SetOwner(e.owner)
+	fds.SetDynamic(fdDir{e, false})
+	d.Add("fd", fds)
+	info := f.NewDir(ino(inoFDInfo))
+	info.SetOwner(e.owner)
+	info.SetDynamic(fdDir{e, true})
+	d.Add("fdinfo", info)
+	d.Add("net", f.netDir(ino(inoNet)))
+	if e.group {
+		tasks := f.NewDir(ino(inoTask))
+		tasks.SetOwner(e.owner)
+		tasks.SetDynamic(taskDir{f, e.p})
+		d.Add("task", tasks)
+	}
+	return d
+}
+
+// alive says whether the process or thread still exists: a descriptor of a file of one
+// that has gone reads ESRCH.
+func (e *entry) alive() bool {
+	if e.group {
+		return e.f.k.Process(e.id) == e.p
+	}
+	return e.f.k.Thread(e.id) == e.t
+}
+
+// someone is a live thread to ask, nil for a zombie.
+func (e *entry) someone() *task.Thread {
+	if e.t != nil && e.t.FDs() != nil {
+		return e.t
+	}
+	if e.group {
+		for _, t := range e.p.Threads() {
+			return t
+		}
+	}
+	return nil
+}
+
+func (e *entry) creds() *vfs.Creds {
+	t := e.someone()
+	if t == nil {
+		t = e.t
+	}
+	if t != nil {
+		if c := t.Creds(); c != nil {
+			return c
+		}
+	}
+	return &vfs.Creds{}
+}
+
+func (e *entry) owner() (uid, gid uint32) { c := e.creds(); return c.EUID, c.EGID }
+
+// space is the address space, kept until the function it returns is called; nil for a
+// zombie.
+func (e *entry) space() (*mm.Space, func()) {
+	s := e.p.Space()
+	if s == nil || !s.TryIncUsers() {
+		return nil, func() {}
+	}
+	return s, s.DecUsers
+}
+
+// links adds exe, cwd and root.
+func (e *entry) links(d *pseudo.Dir, ino func(uint64) uint64) {
+	place := func(n uint64, get func() (vfs.Path, *vfs.File, error)) *pseudo.Magic {
+		m := e.f.NewMagic(ino(n), func(wait.Context) (string, error) {
+			p, f, err := get()
+			if err != nil {
+				return "", err
+			}
+			if f != nil {
+				defer f.DecRef()
+				return f.Name, nil
+			}
+			return e.f.k.NS.Name(p, e.f.k.NS.Root()), nil
+		}, func(vfs.Lookup) (vfs.Path, *vfs.File, error) { return get() })
+		m.SetOwner(e.owner)
+		return m
+	}
+	d.Add("exe", place(inoExe, func() (vfs.Path, *vfs.File, error) {
+		img := e.p.Image()
+		if img == nil || img.Exe == nil {
+			return vfs.Path{}, nil, unix.ENOENT
+		}
+		if img.Exe.Path.Valid() {
+			return img.Exe.Path, nil, nil
+		}
+		img.Exe.IncRef()
+		return vfs.Path{}, img.Exe, nil
+	}))
+	ctx := func(pick func(*vfs.FSContext) vfs.Path) func() (vfs.Path, *vfs.File, error) {
+		return func() (vfs.Path, *vfs.File, error) {
+			if t := e.someone(); t != nil {
+				if x := t.FS(); x != nil {
+					return pick(x), nil, nil
+				}
+			}
+			return vfs.Path{}, nil, unix.ENOENT
+		}
+	}
+	d.Add("cwd", place(inoCwd, ctx((*vfs.FSContext).Cwd)))
+	d.Add("root", place(inoRoot, ctx((*vfs.FSContext).Root)))
+	ns := e.f.NewDir(ino(inoNS))
+	ns.SetOwner(e.owner)
+	for i, name := range []string{"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"} {
+		kind := strings.TrimSuffix(name, "_for_children")
+		ns.Symlink(name, fmt.Sprintf("%s:[%d]", kind, 4026531834+i))
+	}
+	d.Add("ns", ns)
+}
+
+// taskDir serves /proc/PID/task.
+type taskDir struct {
+	f *FS
+	p *task.Process
+}
+
+// Lookup implements pseudo.Dynamic.
+func (d taskDir) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
+	tid, ok := number(name)
+	if ok {
+		if t := d.f.k.Thread(tid); t != nil && t.Process() == d.p {
+			return d.f.threadDir(d.p, t), nil
+		}
+	}
+	return nil, unix.ENOENT
+}
+
+// Names implements pseudo.Dynamic.
+func (d taskDir) Names(_ wait.Context, pos int64, emit func(string, uint8, uint64, int64) bool) error {
+	var list []pseudo.Entry
+	for _, t := range d.p.Threads() {
+		id := t.TID()
+		list = append(list, pseudo.Entry{Name: strconv.Itoa(int(id)), Type: unix.DT_DIR, Ino: inoOf(id, 1024), Cookie: int64(id)})
+	}
+	pseudo.SortedNames(list, pos, emit)
+	return nil
+}
+
+// fdDir serves fd and fdinfo.
+type fdDir struct {
+	e    *entry
+	info bool
+}
+
+func (d fdDir) table() *vfs.FDTable {
+	if t := d.e.someone(); t != nil {
+		return t.FDs()
+	}
+	return nil
+}
+
+// Lookup implements pseudo.Dynamic.
+func (d fdDir) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
+	fd, ok := number(name)
+	tab := d.table()
+	if !ok || tab == nil {
+		return nil, unix.ENOENT
+	}
+	file := tab.Get(fd)
+	if file == nil {
+		return nil, unix.ENOENT
+	}
+	flags := file.Flags()
+	r, w := file.Readable(), file.Writable()
+	file.DecRef()
+	f := d.e.f
+	if d.info {
+		return f.NewFile(0o444, inoOf(d.e.id, 3*inoFDs+uint64(fd)), func(c wait.Context, b *bytes.Buffer) error { return d.fdinfo(c, fd, b) }, nil), nil
+	}
+	_ = flags
+	perm := uint32(0)
+	if r {
+		perm |= 0o500
+	}
+	if w {
+		perm |= 0o300
+	}
+	get := func() (*vfs.File, error) {
+		if tab := d.table(); tab != nil {
+			if file := tab.Get(fd); file != nil {
+				return file, nil
+			}
+		}
+		return nil, unix.ENOENT
+	}
+	m := f.NewMagic(inoOf(d.e.id, 2*inoFDs+uint64(fd)), func(wait.Context) (string, error) {
+		file, err := get()
+		if err != nil {
+			return "", err
+		}
+		defer file.DecRef()
+		if file.Path.Valid() {
+			return f.k.NS.Name(file.Path, f.k.NS.Root()), nil
+		}
+		return file.Name, nil
+	}, func(vfs.Lookup) (vfs.Path, *vfs.File, error) {
+		file, err := get()
+		if err != nil {
+			return vfs.Path{}, nil, err
+		}
+		if file.Path.Valid() {
+			defer file.DecRef()
+			return file.Path, nil, nil
+		}
+		return vfs.Path{}, file, nil
+	})
+	m.SetMode(perm)
+	m.SetOwner(d.e.owner)
+	return m, nil
+}
+
+// Names implements pseudo.Dynamic.
+func (d fdDir) Names(_ wait.Context, pos int64, emit func(string, uint8, uint64, int64) bool) error {
+	tab := d.table()
+	if tab == nil {
+		return nil
+	}
+	typ, base := uint8(unix.DT_LNK), uint64(2*inoFDs)
+	if d.info {
+		typ, base = unix.DT_REG, 3*inoFDs
+	}
+	tab.Range(func(fd int32, _ *vfs.File, _ bool) bool {
+		if int64(fd)+1 <= pos {
+			return true
+		}
+		return emit(strconv.Itoa(int(fd)), typ, inoOf(d.e.id, base+uint64(fd)), int64(fd)+1)
+	})
+	return nil
+}
+
+// fdinfo is seq_show of fs/proc/fd.c.
+func (d fdDir) fdinfo(c wait.Context, fd int32, b *bytes.Buffer) error {
+	tab := d.table()
+	if tab == nil {
+		return unix.ENOENT
+	}
+	file := tab.Get(fd)
+	if file == nil {
+		return unix.ENOENT
+	}
+	defer file.DecRef()
+	flags := file.Flags()
+	if on, _ := tab.CloseOnExec(fd); on {
+		flags |= unix.O_CLOEXEC
+	}
+	mnt, pos, ino := 0, int64(0), uint64(0)
+	if file.Path.Valid() {
+		mnt = file.Path.Mount.ID
+	}
+	if file.Ops.Seekable() {
+		pos = file.Pos(c)
+	}
+	if a, err := file.Ops.Attr(c); err == nil {
+		ino = a.Ino
+	}
+	fmt.Fprintf(b, "pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n", pos, flags, mnt, ino)
+	return nil
+}
+
+// memory reads program memory of another process.
+func (e *entry) memory(b *bytes.Buffer, from, to hal.UserAddr) error {
+	s, done := e.space()
+	defer done()
+	if s == nil || to <= from {
+		return nil
+	}
+	buf := make([]byte, min(uint64(to-from), maxArgs))
+	n, _ := s.CopyIn(wait.Background(), buf, from)
+	b.Write(buf[:n])
+	return nil
+}
+
+// cmdline is the arguments as the program left them; beyond the end of a rewritten
+// title Linux goes on into the environment (setproctitle).
+func (e *entry) cmdline(b *bytes.Buffer) error {
+	img := e.p.Image()
+	if img == nil {
+		return nil
+	}
+	if err := e.memory(b, img.ArgStart, img.ArgEnd); err != nil || b.Len() == 0 {
+		return err
+	}
+	if b.Bytes()[b.Len()-1] == 0 {
+		return nil
+	}
+	n := b.Len()
+	_ = e.memory(b, img.EnvStart, img.EnvEnd)
+	if i := bytes.IndexByte(b.Bytes()[0:], 0); i >= 0 {
+		b.Truncate(i)
+	} else {
+		b.Truncate(n)
+	}
+	return nil
+}
+
+func (e *entry) environ(b *bytes.Buffer) error {
+	if img := e.p.Image(); img != nil {
+		return e.memory(b, img.EnvStart, img.EnvEnd)
+	}
+	return nil
+}
+
+func (e *entry) auxv(b *bytes.Buffer) error {
+	if img := e.p.Image(); img != nil {
+		b.Write(img.Auxv)
+	}
+	return nil
+}
+
+func (e *entry) name() string {
+	if e.t != nil {
+		return e.t.Name()
+	}
+	return ""
+}
+
+func (e *entry) comm(b *bytes.Buffer) error {
+	b.WriteString(e.name())
+	b.WriteByte('\n')
+	return nil
+}
+
+// setComm: only threads of the process itself may (EINVAL).
+func (e *entry) setComm(c wait.Context, data []byte) error {
+	t := thread(c)
+	if t == nil || t.Process() != e.p || e.t == nil {
+		return unix.EINVAL
+	}
+	e.t.SetName(strings.TrimRight(string(data), "\n\x00"))
+	return nil
+}
