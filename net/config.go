@@ -214,6 +214,10 @@ func (s *Stack) apply(i *iface, set settings) error {
 		return err
 	}
 	s.setRoutes(i.id, a, set.addr, set.gateway)
+	s.announce(i, a)
+	if i.eth != nil && a.Len() == header.IPv4AddressSize {
+		i.eth.early.end(i.eth.receive)
+	}
 	s.logf("info", "%s %v gateway %v", i.name, set.addr, set.gateway)
 	return nil
 }

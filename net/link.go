@@ -51,7 +51,8 @@ type ethernet struct {
 	// been verified, and a card answers that per frame.
 	rxValid atomic.Bool
 	// tap, while set, sees every IPv4 frame first and may take it (DHCP).
-	tap atomic.Pointer[func(frame []byte) bool]
+	tap   atomic.Pointer[func(frame []byte) bool]
+	early early
 
 	mu      sync.Mutex
 	backlog []*stack.PacketBuffer
@@ -166,6 +167,9 @@ func (e *ethernet) receive(p *vnet.Packet) {
 		return
 	}
 	if tap := e.tap.Load(); tap != nil && len(p.Slices) == 1 && (*tap)(first) {
+		return
+	}
+	if kind == tcpip.PacketHost && e.early.take(p, first, size) {
 		return
 	}
 	slot := e.s.rx.admit(size)
