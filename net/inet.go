@@ -394,9 +394,27 @@ func (x *inetSocket) Shutdown(how int) error {
 			return unix.ENOTCONN
 		}
 	}
+	if f&tcpip.ShutdownWrite != 0 {
+		x.push()
+	}
 	err := x.ep.Shutdown(f)
 	x.q.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents | waiter.EventRdHUp)
 	return errno(err)
+}
+
+// push sends what TCP_CORK or Nagle's algorithm holds back: no more data follows, so
+// Linux sends it at once too (tcp_send_fin). netstack would keep it for 200 ms.
+func (x *inetSocket) push() {
+	if !x.isTCP() {
+		return
+	}
+	o := x.ep.SocketOptions()
+	if o.GetDelayOption() {
+		o.SetDelayOption(false)
+	}
+	if o.GetCorkOption() {
+		o.SetCorkOption(false)
+	}
 }
 
 // SockName implements Socket.
@@ -437,6 +455,7 @@ func (x *inetSocket) Release(*vfs.File) {
 		n.ep.Abort()
 		n.Release(nil)
 	}
+	x.push()
 	x.ep.Close()
 	if x.pro == unix.IPPROTO_UDP {
 		if te, ok := x.ep.(stack.TransportEndpoint); ok {

@@ -1,0 +1,37 @@
+package net
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What TCP_CORK holds back goes out with the end of the stream, as on Linux; nginx
+// relies on it for each response that ends its connection.
+func TestCorkedDataGoesOutWithTheEndOfTheStream(t *testing.T) {
+	for name, end := range map[string]func(Socket){
+		"close":    func(x Socket) { x.Release(nil) },
+		"shutdown": func(x Socket) { x.Shutdown(unix.SHUT_WR) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t, testRAM)
+			srv, cli, _ := connected(t, s, s, in4(127, 0, 0, 1, 0))
+			if err := srv.SetOption(me, unix.IPPROTO_TCP, unix.TCP_CORK, binary.LittleEndian.AppendUint32(nil, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if err := write(t, srv, []byte("last words")); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			end(srv)
+			if b := readFull(t, cli, 10); string(b) != "last words" {
+				t.Fatalf("got %q", b)
+			}
+			if d := time.Since(start); d > 150*time.Millisecond {
+				t.Errorf("the data came after %s", d)
+			}
+		})
+	}
+}
