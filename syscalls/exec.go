@@ -70,7 +70,7 @@ func sysExecve(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 // sysExecveat is execve relative to a directory (dirfd, path, argv, envp, flags):
-// EINVAL: flags; EBADF, ENOTDIR: dirfd; ELOOP. See execveat(2).
+// after the arguments come EINVAL: flags; EBADF, ENOTDIR: dirfd; ELOOP. See execveat(2).
 func sysExecveat(t *task.Thread, a *Args) (uintptr, error) {
 	return execveat(t, int32(a[0]), [3]hal.UserAddr{hal.UserAddr(a[1]), hal.UserAddr(a[2]), hal.UserAddr(a[3])}, uint32(a[4]))
 }
@@ -79,9 +79,6 @@ func execveat(t *task.Thread, dirfd int32, at [3]hal.UserAddr, flags uint32) (ui
 	path, err := t.CopyInPath(at[0])
 	if err != nil {
 		return 0, err
-	}
-	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
-		return 0, unix.EINVAL
 	}
 	if path == "" && flags&unix.AT_EMPTY_PATH == 0 {
 		return 0, unix.ENOENT
@@ -95,6 +92,9 @@ func execveat(t *task.Thread, dirfd int32, at [3]hal.UserAddr, flags uint32) (ui
 	}
 	if p.Env, err = r.strings(at[2]); err != nil {
 		return 0, err
+	}
+	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
+		return 0, unix.EINVAL
 	}
 	f, err := openProgram(t, &p, dirfd, flags)
 	if err != nil {
