@@ -73,15 +73,42 @@ type dcache struct {
 	mu   sync.Mutex
 	ring [ringSize]*Dentry
 	next int
+	// old are negative entries that fell out. Nobody can hold one, so they leave
+	// their directory at once and do not wait for the collector; the next look-up,
+	// which holds no lock yet, does it.
+	old  []*Dentry
+	some atomic.Bool
 }
 
 var cache dcache
 
 func (c *dcache) keep(d *Dentry) {
 	c.mu.Lock()
+	if o := c.ring[c.next]; o != nil && o.inode == nil {
+		c.old = append(c.old, o)
+		c.some.Store(true)
+	}
 	c.ring[c.next] = d
 	c.next = (c.next + 1) % ringSize
 	c.mu.Unlock()
+}
+
+// trim removes the negative entries that fell out of the ring. Called without locks.
+func (c *dcache) trim() {
+	c.mu.Lock()
+	old := c.old
+	c.old = nil
+	c.some.Store(false)
+	c.mu.Unlock()
+	for _, o := range old {
+		l := o.loc.Load()
+		d := l.parent
+		d.mu.Lock()
+		if d.kids[l.name].Value() == o {
+			delete(d.kids, l.name)
+		}
+		d.mu.Unlock()
+	}
 }
 
 // DropCaches lets go of unused entries (drop_caches, tests).
@@ -133,12 +160,14 @@ func (d *Dentry) store(name string, k *Dentry) {
 		d.kids = map[string]weak.Pointer[Dentry]{}
 	}
 	if len(d.kids) > 2*d.swept+64 {
+		// A new map: an old one never gives its memory back.
+		live := map[string]weak.Pointer[Dentry]{}
 		for n, w := range d.kids {
-			if w.Value() == nil {
-				delete(d.kids, n)
+			if w.Value() != nil {
+				live[n] = w
 			}
 		}
-		d.swept = len(d.kids)
+		d.kids, d.swept = live, len(live)
 	}
 	d.kids[name] = weak.Make(k)
 	cache.keep(k)
@@ -149,6 +178,9 @@ func (d *Dentry) store(name string, k *Dentry) {
 func (d *Dentry) child(c wait.Context, name string) (*Dentry, error) {
 	if len(name) > unix.NAME_MAX {
 		return nil, unix.ENAMETOOLONG
+	}
+	if cache.some.Load() {
+		cache.trim()
 	}
 	if u, ok := d.inode.(Uncached); ok && u.Uncached() {
 		return d.uncachedChild(c, name)
