@@ -56,7 +56,7 @@ const (
 )
 
 // runtime.g and runtime.m of Go 1.26, as far as prologues and a dying runtime
-// read them; metal_layout_test.go checks them against the built kernel's DWARF.
+// read them; TestRuntimeLayout checks them against the built kernel's DWARF.
 const (
 	gStackLo     = 0
 	gStackHi     = 8
@@ -169,6 +169,8 @@ func loadCPU(c *CPU) {
 // idleOff places the idle M behind the fake g (in page 1: g at 0x1000, m at
 // 0x1400, the idle M at 0x1c00).
 const idleOff = 0x1c00 - cpuMOff
+
+const _ = 0x400 - uint(sizeM) // the idle M ends with its page
 
 var idtAddr = dataMagicWord
 
