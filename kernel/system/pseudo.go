@@ -1,4 +1,35 @@
 package system
 
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/procfs"
+	"kiln/fs/rootfs"
+	"kiln/fs/sysfs"
+	"kiln/kernel/wait"
+	"kiln/net"
+	"kiln/syscalls"
+)
+
 // pseudo mounts /proc and /sys.
-func (s *System) pseudo() error { return nil }
+func (s *System) pseudo() error {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RELATIME
+	c := wait.Background()
+	proc := procfs.New(procfs.Config{Kernel: s.kernel, Net: s.net, NetFiles: net.ProcNames(),
+		Cmdline: s.m.Boot().Cmdline, Release: syscalls.Release, Version: syscalls.Version})
+	if err := rootfs.MountAt(c, s.ns, proc, "proc", "/proc", flags); err != nil {
+		return err
+	}
+	sys := sysfs.New(sysfs.Config{Machine: s.m, Mem: s.mem, Nets: s.interfaces})
+	return rootfs.MountAt(c, s.ns, sys, "sysfs", "/sys", flags)
+}
+
+// interfaces are those of /sys/class/net.
+func (s *System) interfaces() []sysfs.Net {
+	var out []sysfs.Net
+	for _, i := range s.net.Interfaces() {
+		out = append(out, sysfs.Net{Name: i.Name, Index: i.Index, MTU: i.MTU, Address: i.Address, Type: i.Type,
+			Flags: i.Flags, Up: i.Flags&unix.IFF_UP != 0, Bytes: i.Counters})
+	}
+	return out
+}
