@@ -217,7 +217,7 @@ func mayKill(t *task.Thread, p *task.Process, sig int32) error {
 }
 
 func userSignal(t *task.Thread, sig, code int32) task.SignalInfo {
-	return task.SignalInfo{Signo: sig, Code: code, PID: t.Process().PID(), UID: t.Creds().UID}
+	return task.SignalInfo{Signo: sig, Code: code, PID: t.Process().PID(), UID: t.Creds().UID, Sender: t}
 }
 
 // sysKill sends a signal to a process, a group (0, -pgid) or everybody but process 1 and

@@ -26,8 +26,10 @@ func (t *Thread) run() {
 				k.Syscalls.Dispatch(t)
 			}
 		case hal.ExitInterrupt:
-			m.Dispatch()
-			runtime.Gosched()
+			if m.Pending() {
+				m.Dispatch()
+				runtime.Gosched()
+			}
 		default:
 			t.exception()
 		}

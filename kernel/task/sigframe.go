@@ -165,7 +165,8 @@ func (t *Thread) pushFrame(info *SignalInfo, act *SigAction, mask SigSet) bool {
 	if !t.pushFP(fpAddr) {
 		return false
 	}
-	var f [frameSize]byte
+	f := &t.frameBuf
+	clear(f[:])
 	le := binary.LittleEndian
 	le.PutUint64(f[0:], act.Restorer)
 	uc := f[frameUC:]
@@ -299,7 +300,7 @@ func ParseSignalInfo(b []byte) (i SignalInfo) {
 func (t *Thread) SigReturn() {
 	r := &t.Ctx.Regs
 	at := r.RSP - 8
-	var f [frameSize]byte
+	f := &t.frameBuf
 	if at >= uint64(hal.UserTop) || t.CopyIn(f[:frameInfo], hal.UserAddr(at)) != nil {
 		t.forceSegv(0)
 		return
@@ -339,7 +340,10 @@ func (t *Thread) popFP(addr uint64) bool {
 		return false
 	}
 	n := len(fp)
-	img := make([]byte, n)
+	if t.fpBuf == nil {
+		t.fpBuf = make([]byte, n)
+	}
+	img := t.fpBuf
 	if t.k.M.Features().XSAVE && !t.xstateInFrame(addr) {
 		n = fxsaveSize // the legacy area alone; the rest is initial
 		copy(img, t.k.initFP)

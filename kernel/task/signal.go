@@ -134,14 +134,26 @@ type SignalInfo struct {
 	Band               int64 // SIGIO
 	FD                 int32
 	Syscall            int32 // SIGSYS
-	timer              *posixTimer
-	force              bool
+	// Sender is the thread that sends, if one does: a signal to itself needs no
+	// interrupt.
+	Sender *Thread
+	timer  *posixTimer
+	force  bool
 }
 
 // queued is one pending signal.
 type queued struct {
 	info SignalInfo
 	next *queued
+}
+
+var queuedPool = sync.Pool{New: func() any { return new(queued) }}
+
+// free gives a node back that is in no queue.
+func (n *queued) free(k *Kernel) {
+	k.sigQueued.Add(-1)
+	*n = queued{}
+	queuedPool.Put(n)
 }
 
 // sigQueue is the pending signals of a thread or process. A classic signal is there at
@@ -183,8 +195,9 @@ func (q *sigQueue) take(k *Kernel, sig int32) SignalInfo {
 		return SignalInfo{Signo: sig}
 	}
 	q.unlink(found, prev)
-	k.sigQueued.Add(-1)
-	return found.info
+	info := found.info
+	found.free(k)
+	return info
 }
 
 func (q *sigQueue) unlink(n, prev *queued) {
@@ -207,7 +220,7 @@ func (q *sigQueue) flush(k *Kernel, s SigSet) {
 		next := n.next
 		if s.Has(n.info.Signo) {
 			q.unlink(n, prev)
-			k.sigQueued.Add(-1)
+			n.free(k)
 		} else {
 			prev = n
 		}
@@ -252,7 +265,8 @@ func (p *Process) send(t *Thread, info SignalInfo) error {
 }
 
 func (p *Process) sendLocked(t *Thread, info SignalInfo) error {
-	sig := info.Signo
+	sig, sender := info.Signo, info.Sender
+	info.Sender = nil
 	if p.nthreads == 0 {
 		return nil
 	}
@@ -271,7 +285,7 @@ func (p *Process) sendLocked(t *Thread, info SignalInfo) error {
 		return err
 	}
 	p.sigChildren.Notify(waiter.ReadableEvents)
-	p.dispatch(t, sig)
+	p.dispatch(t, sig, sender)
 	return nil
 }
 
@@ -288,7 +302,9 @@ func (p *Process) enqueue(q *sigQueue, info SignalInfo) error {
 		q.set |= Set(info.Signo)
 		return nil
 	}
-	q.put(&queued{info: info})
+	n := queuedPool.Get().(*queued)
+	n.info = info
+	q.put(n)
 	return nil
 }
 
@@ -352,7 +368,7 @@ func (t *Thread) wants(sig int32) bool {
 
 // dispatch wakes a thread for a signal just queued, or ends the group at once where
 // the default action is to end it.
-func (p *Process) dispatch(t *Thread, sig int32) {
+func (p *Process) dispatch(t *Thread, sig int32, sender *Thread) {
 	if t == nil {
 		t = p.pick(sig)
 	} else if !t.wants(sig) {
@@ -363,6 +379,10 @@ func (p *Process) dispatch(t *Thread, sig int32) {
 	}
 	if p.fatal(sig) && !sigCores.Has(sig) && (sig == int32(unix.SIGKILL) || !t.waitingIn.Has(sig)) {
 		p.beginExit(uint32(sig))
+		return
+	}
+	if t == sender {
+		t.flags.Or(fSignal) // it is on its way to the boundary
 		return
 	}
 	t.notify(fSignal)

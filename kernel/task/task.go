@@ -222,6 +222,8 @@ type Thread struct {
 	restart   unix.Errno // what the system call returned, if it was a restart code
 	restartFn func(t *Thread) (uintptr, error)
 	trap      trapInfo
+	frameBuf  [frameSize]byte // a frame on its way
+	fpBuf     []byte          // vector state on its way in, made by the first rt_sigreturn
 
 	// Futexes and death.
 	sibling    *Thread // in Process.threads; Process.mu

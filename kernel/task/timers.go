@@ -341,7 +341,7 @@ func (p *Process) flushTimer(pt *posixTimer) {
 				continue
 			}
 			q.unlink(n, prev)
-			p.k.sigQueued.Add(-1)
+			n.free(p.k)
 			q.set &^= Set(pt.signo)
 			for o := q.head; o != nil; o = o.next {
 				if o.info.Signo == pt.signo {
