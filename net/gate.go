@@ -102,16 +102,23 @@ type rcvMem struct {
 	udpSocks    sync.Map // stack.TransportEndpoint to *inetSocket
 	mu          sync.Mutex
 	lastRecount int64
+	counting    atomic.Bool // a goroutine is in recount
 }
 
 func (m *rcvMem) init(s *Stack, limit int64) { m.s, m.limit = s, limit }
 
 // segment counts a TCP segment; false: drop it.
 func (m *rcvMem) segment(payload int) bool {
-	if m.tcp.Add(int64(payload)) > m.limit {
-		m.recount()
+	held := m.tcp.Add(int64(payload))
+	if held > m.limit && m.counting.CompareAndSwap(false, true) {
+		// Not here: on the loopback a segment arrives under its sender's endpoint lock,
+		// and counting takes every endpoint's.
+		go func() {
+			m.recount()
+			m.counting.Store(false)
+		}()
 	}
-	if m.squeeze.Load() && payload > smallFrame {
+	if (m.squeeze.Load() || held > 2*m.limit) && payload > smallFrame {
 		m.tcpDropped.Add(1)
 		return false
 	}
