@@ -144,7 +144,7 @@ func sysDup2(t *task.Thread, a *Args) (uintptr, error) {
 			return 0, err
 		}
 		f.DecRef()
-		return uintptr(a[0]), nil
+		return uintptr(int32(a[0])), nil
 	}
 	return dupTo(t, a[0], a[1], false)
 }
