@@ -58,7 +58,7 @@ func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 		}
 		deadline = futexDeadline(t, ns, cmd != futexWait, op&futexRealtime != 0 || cmd == futexLockPI)
 	}
-	if op&futexRealtime != 0 && cmd != futexWait && cmd != futexWaitBitset && cmd != futexWaitRequeue && cmd != futexLockPI2 {
+	if op&futexRealtime != 0 && cmd != futexWaitBitset && cmd != futexWaitRequeue && cmd != futexLockPI2 {
 		return 0, unix.ENOSYS
 	}
 	var n int

@@ -89,6 +89,8 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 func (a *CloneArgs) check() error {
 	f := a.Flags
 	switch {
+	case f&unix.CLONE_FS != 0 && f&(unix.CLONE_NEWNS|unix.CLONE_NEWUSER) != 0:
+		return unix.EINVAL
 	case f&cloneNewNS != 0:
 		return unix.EPERM
 	case f&^cloneKnown != 0,

@@ -43,13 +43,19 @@ func (t *Thread) SetNice(n int32) {
 // (not tracked: allowed); EPERM: session leader, other session, no such group.
 func (t *Thread) SetPGID(pid, pgid int32) error {
 	k, own := t.k, t.process
+	if pid == 0 {
+		pid = own.pid
+	}
+	if pgid == 0 {
+		pgid = pid
+	}
 	if pgid < 0 {
 		return unix.EINVAL
 	}
 	k.tree.Lock()
 	defer k.tree.Unlock()
 	p := own
-	if pid != 0 && pid != own.pid {
+	if pid != own.pid {
 		p = k.procs[pid]
 		if p == nil || p.parent != own {
 			return unix.ESRCH
@@ -57,9 +63,6 @@ func (t *Thread) SetPGID(pid, pgid int32) error {
 		if p.sid != own.sid {
 			return unix.EPERM
 		}
-	}
-	if pgid == 0 {
-		pgid = p.pid
 	}
 	if p.sid == p.pid {
 		return unix.EPERM

@@ -174,7 +174,7 @@ func (t *Thread) CreateTimer(a TimerArgs) (int32, error) {
 	p := t.process
 	switch a.Clock {
 	case clockRealtime, clockMonotonic, clockProcessCPU, clockThreadCPU, clockBoottime, clockTAI:
-	case clockRTAlarm, clockBTAlarm:
+	case clockRTAlarm, clockBTAlarm, 4, 5, 6: // raw and coarse clocks have no timers
 		return 0, unix.EOPNOTSUPP
 	default:
 		return 0, unix.EINVAL
