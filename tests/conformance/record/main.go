@@ -52,7 +52,7 @@ func run(names []string) error {
 	g := &linuxguest.Guest{
 		Kernel: k, Root: root, Files: files,
 		Spec: spec.Spec{Path: "/guest", Dir: "/", Args: []string{"/guest"}, Env: conformance.Env},
-		Args: []string{"-machine", "q35", "-cpu", "max", "-m", "512", "-accel", "tcg", "-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none"},
+		Args: []string{"-machine", "q35", "-cpu", "max,la57=off", "-m", "512", "-accel", "tcg", "-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none"},
 	}
 	out, err := g.Run(ctx)
 	if err != nil {
