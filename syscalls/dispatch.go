@@ -15,8 +15,10 @@ type Dispatcher struct {
 	// VDSO, if set, is mapped into programs that execve starts.
 	VDSO *vdso.VDSO
 
+	shm     shmTable
 	calls   [len(names)]call
 	missing [len(names)]atomic.Bool // logged
+	beyond  atomic.Bool             // a number above the table was logged
 }
 
 type call struct {
@@ -57,6 +59,10 @@ func (d *Dispatcher) Dispatch(t *task.Thread) {
 func (d *Dispatcher) call(t *task.Thread, a *Args) (uintptr, error) {
 	nr := uint32(t.Ctx.OrigRAX)
 	if nr >= uint32(len(d.calls)) {
+		if !d.beyond.Swap(true) {
+			t.Kernel().Log("warn", "%s (pid %d) made call %d, which Linux does not have: ENOSYS; no others of the kind are logged",
+				t.Name(), t.Process().PID(), nr)
+		}
 		return 0, unix.ENOSYS
 	}
 	c := &d.calls[nr]
@@ -78,7 +84,7 @@ func (d *Dispatcher) call(t *task.Thread, a *Args) (uintptr, error) {
 // unknown logs a call that is not served, once.
 func (d *Dispatcher) unknown(t *task.Thread, nr uint32) {
 	if names[nr] != "" && !d.missing[nr].Swap(true) {
-		t.Kernel().Log("info", "%s (pid %d) called %s, which this kernel lacks: ENOSYS",
+		t.Kernel().Log("warn", "%s (pid %d) called %s, which this kernel lacks: ENOSYS",
 			t.Name(), t.Process().PID(), names[nr])
 	}
 }

@@ -49,7 +49,7 @@ func (d *Dispatcher) traced(t *task.Thread, a *Args) {
 	line = append(line, ") = "...)
 	if n := uint32(nr); n == unix.SYS_EXIT || n == unix.SYS_EXIT_GROUP {
 		line = append(line, '?')
-		t.Kernel().Log("info", "[%d] %s", tid, line)
+		t.Kernel().Log("strace", "[%d] %s", tid, line)
 		_, _ = d.call(t, a)
 		return
 	}
@@ -68,7 +68,7 @@ func (d *Dispatcher) traced(t *task.Thread, a *Args) {
 			line = strconv.AppendUint(line, uint64(v), 16)
 		}
 	}
-	t.Kernel().Log("info", "[%d] %s", tid, line)
+	t.Kernel().Log("strace", "[%d] %s", tid, line)
 }
 
 func appendPath(line []byte, t *task.Thread, at hal.UserAddr) []byte {
