@@ -74,6 +74,7 @@ var all = []Program{
 	{"procdev", "programs/c/procdev.c", Static, nil},
 	{"args", "programs/c/args.c", Static, nil},
 	{"sigframe", "programs/c/sigframe.c", Static, nil},
+	{"procs", "programs/c/procs.c", Static, nil},
 	{"stackdepth", "programs/c/stackdepth.c", Static, nil},
 	{"badptr", "conformance/c/badptr.c", Static, nil},
 	{"errno", "conformance/c/errno.c", Static, nil},
