@@ -492,10 +492,6 @@ func (x *unixSocket) Shutdown(how int) error {
 	}
 	rd, wr := how != unix.SHUT_WR, how != unix.SHUT_RD
 	x.mu.Lock()
-	if !x.connected && !x.dgram() && !x.listening {
-		x.mu.Unlock()
-		return unix.ENOTCONN
-	}
 	x.rcvShut = x.rcvShut || rd
 	x.sndShut = x.sndShut || wr
 	peer := x.peer

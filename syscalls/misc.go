@@ -176,7 +176,7 @@ func sysSyslog(t *task.Thread, a *Args) (uintptr, error) {
 // EINVAL. See reboot(2).
 func sysReboot(t *task.Thread, a *Args) (uintptr, error) {
 	k := t.Kernel()
-	if !t.Creds().Can(unix.CAP_SYS_BOOT) || k.OnReboot == nil {
+	if !t.Creds().Can(unix.CAP_SYS_BOOT) {
 		return 0, unix.EPERM
 	}
 	if uint32(a[0]) != unix.LINUX_REBOOT_MAGIC1 {
@@ -186,6 +186,9 @@ func sysReboot(t *task.Thread, a *Args) (uintptr, error) {
 	case unix.LINUX_REBOOT_MAGIC2, 85072278, 369367448, 537993216: // the other birthdays, MAGIC2A to C
 	default:
 		return 0, unix.EINVAL
+	}
+	if k.OnReboot == nil {
+		return 0, unix.EPERM
 	}
 	switch cmd := uint32(a[2]); cmd {
 	case unix.LINUX_REBOOT_CMD_CAD_ON, unix.LINUX_REBOOT_CMD_CAD_OFF: // no keyboard

@@ -202,6 +202,11 @@ func sysWaitid(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	r, err := t.Wait(w)
 	if err != nil {
+		// Linux fills the structure with zeros on errors too, but for those that restart.
+		var none [28]byte
+		if a[2] != 0 && err == unix.ECHILD && t.CopyOut(hal.UserAddr(a[2]), none[:]) != nil {
+			return 0, unix.EFAULT
+		}
 		return 0, err
 	}
 	if r.PID != 0 && a[4] != 0 {

@@ -90,6 +90,9 @@ func (t *Thread) SetAltStack(a AltStack) error {
 	if mode != SSDisable && mode != SSOnStack && mode != 0 {
 		return unix.EINVAL
 	}
+	if a == t.altStack {
+		return nil // no change asked for: the size is not looked at
+	}
 	if mode == SSDisable {
 		t.altStack = AltStack{Flags: a.Flags}
 		return nil
