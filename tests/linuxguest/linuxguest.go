@@ -77,7 +77,7 @@ func (k *Kernel) extract(dir string) error {
 
 // VirtioNet are the modules that virtio-net over PCI needs, in load order. Those
 // that the kernel has built in are skipped by Run.
-var VirtioNet = []string{"virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "failover", "net_failover", "virtio_net"}
+var VirtioNet = []string{"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "failover", "net_failover", "virtio_net"}
 
 // Guest is one run.
 type Guest struct {
