@@ -219,6 +219,9 @@ func sysCopyFileRange(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
+	if moved == 0 {
+		return 0, nil
+	}
 	if err := putOffset(t, in, a[1], x.inPos); err != nil {
 		return 0, err
 	}
@@ -298,6 +301,10 @@ func sysVmsplice(t *task.Thread, a *Args) (uintptr, error) {
 	f, err := fileOf(t, a[0])
 	if err != nil {
 		return 0, err
+	}
+	if a[2] == 0 {
+		f.DecRef()
+		return 0, nil
 	}
 	_, ok := pipe.Of(f)
 	op := readOp

@@ -150,6 +150,17 @@ func sysLinkat(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 func link(t *task.Thread, fd1, p1, fd2, p2 uint64, flags int) (uintptr, error) {
+	if _, err := pathArg(t, p2, false); err != nil {
+		// The old path is looked up before the new one is found to be bad.
+		_, old := withPath(t, fd1, p1, flags&unix.AT_EMPTY_PATH != 0, func(l vfs.Lookup, s string) error {
+			_, err := t.Kernel().NS.Walk(l, s, vfs.WalkEmpty)
+			return err
+		})
+		if old != nil {
+			err = old
+		}
+		return 0, err
+	}
 	return two(t, fd1, p1, fd2, p2, flags&unix.AT_EMPTY_PATH != 0, func(l1 vfs.Lookup, s1 string, l2 vfs.Lookup, s2 string) error {
 		return t.Kernel().NS.Link(l1, s1, l2, s2, flags)
 	})

@@ -5,6 +5,7 @@ import (
 
 	"kiln/fs/anon"
 	"kiln/fs/pipe"
+	"kiln/fs/tmpfs"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/task"
@@ -114,7 +115,7 @@ func fcntlFile(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error
 	case unix.F_ADD_SEALS, unix.F_GET_SEALS:
 		s, ok := f.Ops.(anon.Sealer)
 		if !ok {
-			return 0, unix.EINVAL
+			return tmpfsSeals(f, cmd)
 		}
 		if cmd == unix.F_GET_SEALS {
 			return uintptr(s.Seals()), nil
@@ -132,6 +133,18 @@ func fcntlFile(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error
 		return 0, unix.EINVAL
 	}
 	return 0, unix.EINVAL
+}
+
+// tmpfsSeals answers for an ordinary file of a tmpfs, which is sealed against seals.
+func tmpfsSeals(f *vfs.File, cmd int) (uintptr, error) {
+	i, ok := f.Inode().(*tmpfs.Inode)
+	switch {
+	case !ok || i.Type() != unix.S_IFREG:
+		return 0, unix.EINVAL
+	case cmd == unix.F_GET_SEALS:
+		return unix.F_SEAL_SEAL, nil
+	}
+	return 0, unix.EPERM
 }
 
 // ownerEx is F_SETOWN_EX and F_GETOWN_EX: struct f_owner_ex{type, pid}.
@@ -261,7 +274,11 @@ func lockRange(t *task.Thread, f *vfs.File, b []byte) (r vfs.RecordLock, err err
 
 // sysFlock: EBADF, EINVAL, EWOULDBLOCK, EINTR. See flock(2).
 func sysFlock(t *task.Thread, a *Args) (uintptr, error) {
-	how := int(a[1]) &^ unix.LOCK_NB
+	const mandatory = 32 // LOCK_MAND: not there since Linux 5.15, and no error
+	if a[1]&mandatory != 0 {
+		return 0, nil
+	}
+	how := int(int32(a[1])) &^ unix.LOCK_NB
 	if how != unix.LOCK_SH && how != unix.LOCK_EX && how != unix.LOCK_UN {
 		return 0, unix.EINVAL
 	}

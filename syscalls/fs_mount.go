@@ -32,7 +32,10 @@ func sysMount(t *task.Thread, a *Args) (uintptr, error) {
 	if a[4] != 0 {
 		// A page of options; what does not end in it is cut (copy_mount_options).
 		if data, err = t.Space().CopyInString(t, hal.UserAddr(a[4]), hal.PageSize); err != nil {
-			return 0, unix.EINVAL
+			if err == unix.ENAMETOOLONG {
+				err = unix.EINVAL
+			}
+			return 0, err
 		}
 	}
 	return withPath(t, atCWD, a[1], false, func(l vfs.Lookup, path string) error {

@@ -25,6 +25,13 @@ func sysCreat(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 func open(t *task.Thread, dirfd, addr uint64, flags, mode uint32, resolve uint64) (uintptr, error) {
+	if flags&unix.O_PATH == 0 {
+		tmpfile := flags&unix.O_TMPFILE&^unix.O_DIRECTORY != 0
+		if flags&(unix.O_CREAT|unix.O_DIRECTORY) == unix.O_CREAT|unix.O_DIRECTORY ||
+			tmpfile && (flags&unix.O_DIRECTORY == 0 || flags&unix.O_ACCMODE == unix.O_RDONLY) {
+			return 0, unix.EINVAL
+		}
+	}
 	path, err := pathArg(t, addr, false)
 	if err != nil {
 		return 0, err

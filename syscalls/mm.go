@@ -80,6 +80,21 @@ func mmapFile(t *task.Thread, f *vfs.File, m *mm.MapArgs) (uintptr, error) {
 	if !f.Readable() {
 		return 0, unix.EACCES
 	}
+	if s, ok := f.Ops.(vfs.Mapper); ok {
+		shared := m.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE
+		if err := s.Mappable(shared, m.Prot&hal.ProtWrite != 0); err != nil {
+			return 0, err
+		}
+		if s.Mappable(shared, true) != nil {
+			m.MaxProt &^= hal.ProtWrite
+		}
+	}
+	if f.Path.Valid() && f.Path.Mount.Flags()&unix.MS_NOEXEC != 0 {
+		if m.Prot&hal.ProtExec != 0 {
+			return 0, unix.EPERM
+		}
+		m.MaxProt &^= hal.ProtExec
+	}
 	obj, err := f.Ops.Object(t)
 	if err != nil {
 		return 0, err

@@ -42,6 +42,9 @@ func (b *Base) SetAttr(_ wait.Context, a vfs.SetAttr) error {
 	return nil
 }
 
+// NoSeek implements vfs.NoSeek.
+func (b *Base) NoSeek() {}
+
 // EventRegister and EventUnregister implement waiter.Waitable.
 func (b *Base) EventRegister(e *waiter.Entry) error { b.Q.EventRegister(e); return nil }
 

@@ -47,6 +47,7 @@ type FS struct {
 
 // New stacks upper, which must be empty, over lower, whose inodes must be vfs.Slotted.
 func New(upper *tmpfs.FS, lower vfs.FileSystem) *FS {
+	upper.UserXattrs = true
 	fs := &FS{upper: upper, lower: lower, dev: vfs.AllocDev()}
 	low := lower.Root().(vfs.Slotted)
 	up := upper.Root().(*tmpfs.Inode)

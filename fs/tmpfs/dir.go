@@ -259,8 +259,15 @@ func (i *Inode) list(_ wait.Context, pos *int64, emit func(e vfs.Dirent) bool) e
 // node.
 const maxXattr = 65536
 
+func (i *Inode) xattrOK(name string) bool {
+	return i.fs.UserXattrs || !strings.HasPrefix(name, "user.")
+}
+
 // GetXattr implements vfs.Xattrs.
 func (i *Inode) GetXattr(_ wait.Context, name string) ([]byte, error) {
+	if !i.xattrOK(name) {
+		return nil, unix.EOPNOTSUPP
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if v, ok := i.xattr[name]; ok {
@@ -271,6 +278,9 @@ func (i *Inode) GetXattr(_ wait.Context, name string) ([]byte, error) {
 
 // SetXattr implements vfs.Xattrs.
 func (i *Inode) SetXattr(_ wait.Context, name string, value []byte, flags int) error {
+	if !i.xattrOK(name) {
+		return unix.EOPNOTSUPP
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	old, have := i.xattr[name]
@@ -303,6 +313,9 @@ func (i *Inode) SetXattr(_ wait.Context, name string, value []byte, flags int) e
 
 // RemoveXattr implements vfs.Xattrs.
 func (i *Inode) RemoveXattr(_ wait.Context, name string) error {
+	if !i.xattrOK(name) {
+		return unix.EOPNOTSUPP
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	v, ok := i.xattr[name]

@@ -36,11 +36,13 @@ const (
 
 // FS is one instance.
 type FS struct {
-	Mem  *mm.Memory
-	name string
-	dev  uint64
-	opts string
-	root *Inode
+	Mem *mm.Memory
+	// UserXattrs allows user.* attributes, which tmpfs has since Linux 6.6 only.
+	UserXattrs bool
+	name       string
+	dev        uint64
+	opts       string
+	root       *Inode
 
 	maxPages, pages   atomic.Int64
 	maxInodes, inodes atomic.Int64

@@ -24,6 +24,10 @@ type Seeker interface {
 	Seek(c wait.Context, f *File, cur, off int64, whence int) (int64, error)
 }
 
+// NoSeek marks streams whose lseek succeeds and does nothing, as that of eventfds and epoll
+// sets does (noop_llseek).
+type NoSeek interface{ NoSeek() }
+
 // Read is read(2) on the description: at its position, which it moves.
 func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
 	if !f.Ops.Seekable() {
@@ -84,6 +88,9 @@ func (f *File) Pos(c wait.Context) int64 {
 // Seek is lseek: ESPIPE for streams, EINVAL for a result below zero, ENXIO for
 // SEEK_DATA and SEEK_HOLE beyond the end.
 func (f *File) Seek(c wait.Context, off int64, whence int) (int64, error) {
+	if _, ok := f.Ops.(NoSeek); ok {
+		return 0, nil
+	}
 	if !f.Ops.Seekable() {
 		return 0, unix.ESPIPE
 	}
