@@ -224,15 +224,19 @@ PC_OF(·pcCopyFault, ·copyFault)
 // to: C calling convention, BX, BP, R12-R15 and SP preserved. See clock in time.go:
 // ns = monoBase + (tsc - tscBase) * mult >> 32 (+ realOffset).
 TEXT ·vdsoClock(SB),NOSPLIT|NOFRAME,$0
+	LEAQ	·clk+clock_rates(SB), R8
+	ADDQ	·clk+clock_cur(SB), R8
+	XORL	R9, R9
 	RDTSC
 	SHLQ	$32, DX
 	ORQ	DX, AX
-	SUBQ	·clk+clock_tscBase(SB), AX
-	MULQ	·clk+clock_mult(SB)
+	SUBQ	clockRate_tscBase(R8), AX
+	CMOVQCS	R9, AX
+	MULQ	clockRate_mult(R8)
 	SHRQ	$32, AX
 	SHLQ	$32, DX
 	ORQ	DX, AX
-	ADDQ	·clk+clock_monoBase(SB), AX
+	ADDQ	clockRate_monoBase(R8), AX
 	TESTL	DI, DI
 	JNE	mono
 	ADDQ	·clk+clock_realOffset(SB), AX

@@ -117,10 +117,13 @@ func (*Machine) Walltime() int64 { return nanotime() + atomic.LoadInt64(&clk.rea
 // SetWalltime implements hal.Machine.
 func (*Machine) SetWalltime(ns int64) { atomic.StoreInt64(&clk.realOffset, ns-nanotime()) }
 
-// TimeParams implements hal.Machine.
+// TimeParams implements hal.Machine. A rate that had to be measured is measured again
+// over the time since boot.
 func (*Machine) TimeParams() hal.TimeParams {
-	return hal.TimeParams{UsableTSC: true, TSCBase: clk.tscBase, MonoBase: clk.monoBase,
-		Mult: clk.mult, RealOffset: atomic.LoadInt64(&clk.realOffset)}
+	baseCall(opRefine, 0, 0, 0)
+	r := clk.rate()
+	return hal.TimeParams{UsableTSC: true, TSCBase: r.tscBase, MonoBase: r.monoBase,
+		Mult: r.mult, RealOffset: atomic.LoadInt64(&clk.realOffset)}
 }
 
 // SetDeadline implements hal.Machine.

@@ -1,27 +1,74 @@
 package metal
 
-import "math/bits"
+import (
+	"math/bits"
+	"sync/atomic"
+	"unsafe"
+)
 
 // clock turns TSC readings into time (hal.TimeParams); the runtime reads it
-// through vdsoClock.
+// through vdsoClock. rates are written once each and only the last is used, so that a
+// reader never meets half a change; cur is its byte offset.
 type clock struct {
 	magic      uint64
-	tscBase    uint64
-	monoBase   int64
-	mult       uint64 // ns << 32 per tick
+	cur        uint64
+	rates      [maxRates]clockRate
 	realOffset int64
 	hz         uint64
 	lapicMult  uint64 // LAPIC timer ticks << 32 per ns
 	deadline   bool   // TSC-deadline mode
 	source     uint32
+	// A measured rate becomes better with time: the counter, and where it stood first.
+	tick    ticker
+	tickN   uint32
+	used    uint32 // rates in use
+	shared  uint32 // programs know the rate
+	_       uint32
+	tickTSC uint64
+	window  uint64 // TSC ticks over which hz was measured
 }
+
+// clockRate is mono = monoBase + (tsc-tscBase) * mult >> 32.
+type clockRate struct {
+	tscBase  uint64
+	monoBase int64
+	mult     uint64
+}
+
+const maxRates = 8
 
 var clk = clock{magic: dataMagic}
 
-// nanotime is CLOCK_MONOTONIC.
+func (c *clock) rate() *clockRate {
+	return (*clockRate)(ptr(addrOf(unsafe.Pointer(&c.rates)) + atomic.LoadUint64(&c.cur)))
+}
+
+// nanotime is CLOCK_MONOTONIC. The rate is chosen before the TSC is read: a reading
+// may be later than a change, never earlier.
 func nanotime() int64 {
-	hi, lo := bits.Mul64(rdtsc()-clk.tscBase, clk.mult)
-	return clk.monoBase + int64(hi<<32|lo>>32)
+	r := clk.rate()
+	d := rdtsc() - r.tscBase
+	if int64(d) < 0 {
+		d = 0 // another CPU changed the rate just now
+	}
+	hi, lo := bits.Mul64(d, r.mult)
+	return r.monoBase + int64(hi<<32|lo>>32)
+}
+
+// setRate makes hz the TSC's rate from now on; time goes on where it is.
+func (c *clock) setRate(hz uint64) {
+	n := &c.rates[c.used%maxRates]
+	n.tscBase = rdtsc()
+	n.monoBase = 1 // never zero: the runtime takes zero for a broken clock
+	if c.used > 0 {
+		o := c.rate()
+		hi, lo := bits.Mul64(n.tscBase-o.tscBase, o.mult)
+		n.monoBase = o.monoBase + int64(hi<<32|lo>>32)
+	}
+	n.mult = div128(1e9, hz)
+	c.hz = hz
+	atomic.StoreUint64(&c.cur, uint64(c.used%maxRates)*uint64(unsafe.Sizeof(*n)))
+	c.used++
 }
 
 // Ports (IBM PC/AT): PIT, keyboard controller's port B, CMOS.
@@ -35,7 +82,6 @@ const (
 // kvmclock's own factors, else a measurement against the ACPI PM timer or the
 // PIT. It also measures the local APIC's timer unless it counts TSC ticks.
 func startClock() {
-	clk.tscBase = rdtsc()
 	mapLAPIC()
 	hz := uint64(0)
 	if cpuInfo.maxLeaf >= 0x15 {
@@ -63,10 +109,8 @@ func startClock() {
 		}
 		lhz = mlhz
 	}
-	clk.hz = hz
-	clk.mult = div128(1e9, hz)
+	clk.setRate(hz)
 	clk.lapicMult = div128(lhz, 1e9)
-	clk.monoBase = 1 // never zero: the runtime takes zero for a broken clock
 	initTimer()
 	clk.realOffset = readRTC()*1e9 - nanotime()
 }
@@ -116,29 +160,40 @@ type ticker struct {
 	mask uint32
 }
 
-func (t *ticker) read() uint32 {
+// read is the counter, and the TSC before and after the moment it was taken.
+func (t *ticker) read() (n uint32, t0, t1 uint64) {
 	if t.port != 0 {
-		return in32(t.port) & t.mask
+		t0 = rdtsc()
+		n = in32(t.port) & t.mask
+		return n, t0, rdtsc()
 	}
+	t0 = rdtsc()
 	out8(pitCmd, 0x80) // latch channel 2
+	t1 = rdtsc()
 	lo := uint32(in8(pitCh2))
-	return ^(lo | uint32(in8(pitCh2))<<8) & 0xffff // it counts down
+	return ^(lo | uint32(in8(pitCh2))<<8) & 0xffff, t0, t1 // it counts down
 }
 
-// edge waits for the counter to step and returns it with the TSC then, or false if
-// it stands still.
-func (t *ticker) edge() (n uint32, tsc uint64, ok bool) {
-	v := t.read()
-	for i := 0; i < 4096; i++ {
-		if n = t.read(); n != v {
-			return n, rdtsc(), true
+// sample finds the TSC at a step of the counter: of a few steps the one that is known
+// best, since a hypervisor may take the CPU away at any time. False if it stands still.
+func (t *ticker) sample() (n uint32, tsc uint64, ok bool) {
+	best := ^uint64(0)
+	last, from, _ := t.read()
+	for i, steps := 0, 0; i < 4096 && steps < 5; i++ {
+		v, t0, t1 := t.read()
+		if v != last {
+			steps++
+			if w := t1 - from; w < best {
+				best, n, tsc, ok = w, v, from+w/2, true
+			}
 		}
+		last, from = v, t0
 	}
-	return 0, 0, false
+	return n, tsc, ok
 }
 
-// measure counts TSC and LAPIC timer ticks over 1 ms. With hz known only the
-// LAPIC's are of interest, and the TSC is the reference.
+// measure counts TSC and LAPIC timer ticks over half a millisecond. With hz known
+// only the LAPIC's are of interest, and the TSC is the reference.
 func measure(hz uint64) (tscHz, lapicHz uint64) {
 	lapicWrite(lapicDivide, 0xb) // by 1
 	lapicWrite(lapicLVTTimer, 1<<16|vecTimer)
@@ -152,38 +207,77 @@ func measure(hz uint64) (tscHz, lapicHz uint64) {
 		return hz, muldiv(uint64(l0-l1), hz, t1-t0)
 	}
 	t := ticker{port: findPMTimer(), hz: 3579545, mask: 0xffffff}
+	ok := false
 	if t.port != 0 {
-		if _, _, ok := t.edge(); !ok {
-			t.port = 0
-		}
+		clk.tickN, clk.tickTSC, ok = t.sample()
+		clk.source = 4
 	}
-	if t.port == 0 {
+	if !ok {
 		t = ticker{hz: pitHz, mask: 0xffff}
 		out8(portB, in8(portB)&^2|1) // gate on, speaker off
 		out8(pitCmd, 0xb4)           // channel 2, both bytes, mode 2
 		out8(pitCh2, 0xff)
 		out8(pitCh2, 0xff)
-	}
-	lapicWrite(lapicInit, ^uint32(0))
-	n0, t0, ok := t.edge()
-	if !ok {
-		// No clock at all: guess, and say so in the source.
-		clk.source = 9
-		return 1e9, 1e9
-	}
-	l0 := lapicRead(lapicCount)
-	want := uint32(t.hz / 1000)
-	for (t.read()-n0)&t.mask < want {
-	}
-	n1, t1, _ := t.edge()
-	l1 := lapicRead(lapicCount)
-	lapicWrite(lapicInit, 0)
-	dn := uint64((n1 - n0) & t.mask)
-	clk.source = 4
-	if t.port == 0 {
+		clk.tickN, clk.tickTSC, ok = t.sample()
 		clk.source = 5
 	}
-	return muldiv(t1-t0, t.hz, dn), muldiv(uint64(l0-l1), t.hz, dn)
+	if !ok {
+		clk.source = 9 // no clock at all: guess
+		return 1e9, 1e9
+	}
+	clk.tick = t
+	lapicWrite(lapicInit, ^uint32(0))
+	l0, t0 := lapicRead(lapicCount), rdtsc()
+	want := uint32(t.hz / 2000)
+	for {
+		if n, _, _ := t.read(); (n-clk.tickN)&t.mask >= want {
+			break
+		}
+	}
+	l1, t1 := lapicRead(lapicCount), rdtsc()
+	lapicWrite(lapicInit, 0)
+	n, tsc, _ := t.sample()
+	clk.window = tsc - clk.tickTSC
+	tscHz = muldiv(clk.window, t.hz, uint64((n-clk.tickN)&t.mask))
+	return tscHz, muldiv(uint64(l0-l1), tscHz, t1-t0)
+}
+
+// refineClock measures again, from the first reading to now, if that is four times
+// longer than the last time. Interrupts do it until programs are told the rate; from
+// then on it is done when the kernel is about to tell them (Machine.TimeParams), so
+// that the two change together.
+func refineClock() {
+	t := &clk.tick
+	if t.hz == 0 || clk.used >= maxRates || rdtsc()-clk.tickTSC < 4*clk.window {
+		return
+	}
+	n, tsc, ok := t.sample()
+	if !ok {
+		return
+	}
+	span, period := tsc-clk.tickTSC, uint64(t.mask)+1
+	if span/clk.window > period/32 {
+		// The counter has turned over too often to know how often: begin anew.
+		clk.tickN, clk.tickTSC = n, tsc
+		return
+	}
+	ticks := unwrap(muldiv(span, t.hz, clk.hz), uint64(n-clk.tickN), period)
+	hz := muldiv(span, t.hz, ticks)
+	if d := int64(hz - clk.hz); d > int64(clk.hz/64) || -d > int64(clk.hz/64) {
+		clk.tickN, clk.tickTSC = n, tsc // one of the two stood still for a while
+		return
+	}
+	clk.window = span
+	clk.setRate(hz)
+}
+
+// unwrap is the number nearest to guess that a counter of the given period shows as n.
+func unwrap(guess, n, period uint64) uint64 {
+	d := (n - guess) & (period - 1) // how far n is ahead
+	if d < period/2 || guess < period-d {
+		return guess + d
+	}
+	return guess - (period - d)
 }
 
 func muldiv(a, b, c uint64) uint64 {

@@ -40,6 +40,9 @@ func trap(c *CPU, m *M) {
 // interrupt latches a device's line or serves the base's own.
 func interrupt(c *CPU, v uint8, now int64) {
 	irqs.count[v]++
+	if clk.shared == 0 {
+		refineClock()
+	}
 	switch v {
 	case vecTimer:
 		c.armedAt = 0
@@ -152,6 +155,7 @@ const (
 	opDropRoot
 	opPin
 	opFatal
+	opRefine
 )
 
 // baseOp runs a call from Go (baseCall) under the base's lock.
@@ -192,6 +196,9 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 		rng.Mix(a)
 	case opDropRoot:
 		dropRoot(c, a)
+	case opRefine:
+		clk.shared = 1
+		refineClock()
 	case opFatal:
 		endMachine()
 	}

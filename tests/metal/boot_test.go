@@ -106,3 +106,13 @@ func TestMemoryExhausted(t *testing.T) {
 		}
 	}
 }
+
+func TestClockRate(t *testing.T) {
+	k := build(t, "clock")
+	for m := range machines {
+		out := boot(t, k, m, "128")
+		if strings.Contains(out, "FAIL") || !strings.HasSuffix(out, "done\n") || strings.Count(out, "ok ") != 5 {
+			t.Errorf("%s:\n%s", m, out)
+		}
+	}
+}
