@@ -252,3 +252,11 @@ func output(t testing.TB, limit time.Duration, cmd *exec.Cmd) (string, error) {
 		return b.String(), fmt.Errorf("not done in %s", limit)
 	}
 }
+
+// bootAlone starts an image without a network.
+func bootAlone(t testing.TB, img string, flags ...string) *vmtest.Machine {
+	t.Helper()
+	m := vmtest.Boot(t, append([]string{img, "--net", "none"}, flags...)...)
+	tailIfFailed(t, m.Console)
+	return m
+}

@@ -1,0 +1,159 @@
+package boot
+
+import (
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestProgramThatEatsAllMemoryIsKilledByName(t *testing.T) {
+	img := program(t, "eater")
+	for _, m := range machines {
+		t.Run(m.name, func(t *testing.T) {
+			out, status := run(t, 2*bootLimit, img, append([]string{"-m", "128M"}, m.flags...))
+			if status != 137 {
+				t.Errorf("status %d, want 137", status)
+			}
+			lines := regexp.MustCompile(`out of memory: killed process 1 \(eater\), [0-9]+ MB`).FindAllString(out, -1)
+			if len(lines) != 1 {
+				t.Errorf("%d lines name the victim: %q", len(lines), lines)
+			}
+			// Most of the machine's memory was its to have.
+			has(t, out, "16 MB\n", "64 MB\n")
+		})
+	}
+}
+
+func TestUnknownSystemCallIsENOSYSAndLoggedOnce(t *testing.T) {
+	out, status := run(t, bootLimit, program(t, "lacking"), nil)
+	if status != 0 {
+		t.Errorf("status %d", status)
+	}
+	if n := strings.Count(out, ": ENOSYS 100 of 100 times\n"); n != 5 {
+		t.Errorf("%d of 5 calls were ENOSYS each time", n)
+	}
+	for _, name := range []string{"called bpf,", "called kexec_load,", "call 1000,"} {
+		if n := strings.Count(out, name); n != 1 {
+			t.Errorf("%q is logged %d times", name, n)
+		}
+	}
+}
+
+// The lines that rflags prints on Linux where a test knows them without Linux.
+func TestFlagsAndSegmentBasesOfTheProgramDoNotReachTheKernel(t *testing.T) {
+	img := program(t, "rflags")
+	for _, m := range machines {
+		t.Run(m.name, func(t *testing.T) {
+			out, status := run(t, bootLimit, img, m.flags)
+			if status != 0 {
+				t.Errorf("status %d", status)
+			}
+			for _, f := range []string{"DF", "AC", "NT", "ID", "AC|DF|NT"} {
+				has(t, out, "getpid with "+f+": right 1, kept 1\n")
+			}
+			has(t, out, "getpid with TF: right 1, trapped 1\n", "handler: DF 0 TF 0\n", "fault with a kernel-half GS base: kept 1\n",
+				"alive with null selectors\n")
+			for _, f := range []string{"DF", "AC", "NT", "all"} {
+				has(t, out, "fault with "+f+": kept 1\n")
+			}
+			if strings.Contains(out, ": NO\n") || strings.Contains(out, "wrong") {
+				t.Error("a line says no")
+			}
+		})
+	}
+}
+
+// What own mappings give on this Linux is what they give on Kiln.
+func TestReadAndWriteBetweenAFileAndItsOwnMappingEndAndAreRight(t *testing.T) {
+	want, err := exec.Command(compile(t, "ownmap", "")).Output()
+	if err != nil {
+		t.Fatalf("on Linux: %v", err)
+	}
+	got, status := run(t, 2*bootLimit, program(t, "ownmap"), nil)
+	if status != 0 {
+		t.Errorf("status %d", status)
+	}
+	diff(t, string(want), got)
+}
+
+// diff compares line by line and names the first lines that differ.
+func diff(t *testing.T, want, got string) {
+	t.Helper()
+	w, g := strings.Split(strings.TrimSpace(want), "\n"), strings.Split(strings.TrimSpace(got), "\n")
+	n := 0
+	for i := range max(len(w), len(g)) {
+		a, b := "(nothing)", "(nothing)"
+		if i < len(w) {
+			a = w[i]
+		}
+		if i < len(g) {
+			b = g[i]
+		}
+		if a != b {
+			t.Errorf("line %d: Linux %q, Kiln %q", i+1, a, b)
+			if n++; n == 5 {
+				return
+			}
+		}
+	}
+}
+
+func TestThreadProgressesBesideOneThatSpinsWhileTheKernelCollectsGarbage(t *testing.T) {
+	for _, m := range machines {
+		t.Run(m.name, func(t *testing.T) {
+			out, status := run(t, 3*bootLimit, program(t, "spingc"), m.flags, map[bool]string{false: "1500", true: "40000"}[accept])
+			if status != 0 {
+				t.Errorf("status %d", status)
+			}
+			has(t, out, "rounds beside a spinning thread, spun: 1\n")
+		})
+	}
+}
+
+func TestSpinningProgramIsStoppedByTheHost(t *testing.T) {
+	m := bootAlone(t, program(t, "spin"))
+	m.WaitFor(t, "spinning\n", bootLimit)
+	start := time.Now()
+	if status := m.Stop(t, 20*time.Second); status != 143 {
+		t.Errorf("status %d, want 143", status)
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("it took %s", d)
+	}
+	checkAlive(t, m.Console())
+}
+
+func TestMappingsEndAtAnEdgeWithENOMEM(t *testing.T) {
+	out, status := run(t, 2*bootLimit, program(t, "maps"), []string{"-m", "128M"}, "65530")
+	if status != 0 {
+		t.Errorf("status %d", status)
+	}
+	m := regexp.MustCompile(`round [01]: ([0-9]+) mappings`).FindAllStringSubmatch(out, -1)
+	if len(m) != 2 || m[0][1] != m[1][1] || len(m[0][1]) < 5 {
+		t.Errorf("the two rounds made %q mappings: want the same, 10,000 at least", m)
+	}
+	has(t, out, "afterwards: ok\n")
+	for _, e := range regexp.MustCompile(`refused with (\w+)`).FindAllStringSubmatch(out, -1) {
+		if e[1] != "ENOMEM" {
+			t.Errorf("refused with %s", e[1])
+		}
+	}
+}
+
+func TestDatagramsThatNobodyReadsEndAtAnEdge(t *testing.T) {
+	n := map[bool]string{false: "20000", true: "100000"}[accept]
+	out, status := run(t, 4*bootLimit, program(t, "dgrams"), []string{"-m", "128M"}, n)
+	if status != 0 {
+		t.Errorf("status %d", status)
+	}
+	has(t, out, "udp: some or all queued\n", "unix: all that was taken came\n", "serving\n")
+	for _, e := range regexp.MustCompile(`refused with (\w+)`).FindAllStringSubmatch(out, -1) {
+		switch e[1] {
+		case "EAGAIN", "ENOBUFS", "ENOMEM", "EMFILE", "ENFILE":
+		default:
+			t.Errorf("refused with %s", e[1])
+		}
+	}
+}
