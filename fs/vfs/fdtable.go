@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/kernel/mm"
 )
 
 // maxDescriptors is fs.nr_open: no table grows beyond it.
@@ -26,6 +28,7 @@ type FDTable struct {
 	used    []uint64 // a bit a descriptor
 	cloexec []uint64
 	hint    int // no free descriptor below it
+	charged int64
 	max     int
 }
 
@@ -38,8 +41,34 @@ func NewFDTable(max int) *FDTable {
 	return t
 }
 
-// grow makes room for n descriptors (a multiple of 64). Called with mu held.
-func (t *FDTable) grow(n int) {
+// slotCost is what a descriptor's slot is charged to the kernel-heap budget, in bytes.
+const slotCost = 9
+
+var budget atomic.Pointer[mm.Budget]
+
+// Init bounds what descriptors may cost: tables are charged to mem's budget, and there is
+// one description for each 4 KiB of memory at most. Called once at boot.
+func Init(mem *mm.Memory) {
+	budget.Store(mem.Budget())
+	SetMaxFiles(max(int64(mem.TotalPages()), 8192))
+}
+
+// grow makes room for n descriptors (a multiple of 64), or says false at the edge of the
+// kernel-heap budget. Called with mu held.
+func (t *FDTable) grow(n int) bool {
+	if b := budget.Load(); b != nil && n > 1024 { // small tables are the process's own cost
+		cost := int64(n) * slotCost
+		if !b.Charge(cost - t.charged) {
+			return false
+		}
+		t.charged = cost
+	}
+	t.extend(n)
+	return true
+}
+
+// extend is grow after the charge.
+func (t *FDTable) extend(n int) {
 	s := make([]atomic.Pointer[File], n)
 	if old := t.slots.Load(); old != nil {
 		for i := range *old {
@@ -51,16 +80,19 @@ func (t *FDTable) grow(n int) {
 	t.slots.Store(&s)
 }
 
-// room makes fd a valid index. Called with mu held.
-func (t *FDTable) room(fd int) {
+// room makes fd a valid index; ENOMEM. Called with mu held.
+func (t *FDTable) room(fd int) error {
 	n := len(*t.slots.Load())
 	if fd < n {
-		return
+		return nil
 	}
 	for n <= fd {
 		n *= 2
 	}
-	t.grow(n)
+	if !t.grow(n) {
+		return unix.ENOMEM
+	}
+	return nil
 }
 
 // SetMax changes the limit for new descriptors.
@@ -107,7 +139,9 @@ func (t *FDTable) Install(f *File, min int32, cloexec bool) (int32, error) {
 	if fd >= t.max || fd >= maxDescriptors {
 		return -1, unix.EMFILE
 	}
-	t.room(fd)
+	if err := t.room(fd); err != nil {
+		return -1, err
+	}
 	t.set(fd, f, cloexec)
 	if int(min) <= t.hint {
 		t.hint = fd + 1
@@ -162,7 +196,9 @@ func (t *FDTable) InstallAt(f *File, fd int32, cloexec bool) (old *File, err err
 	if fd < 0 || int(fd) >= t.max || int(fd) >= maxDescriptors {
 		return nil, unix.EBADF
 	}
-	t.room(int(fd))
+	if err := t.room(int(fd)); err != nil {
+		return nil, err
+	}
 	return t.set(int(fd), f, cloexec), nil
 }
 
@@ -212,7 +248,16 @@ func (t *FDTable) Fork() *FDTable {
 	defer t.mu.Unlock()
 	n := NewFDTable(t.max)
 	s := *t.slots.Load()
-	n.room(len(s) - 1)
+	// Only as long as the highest descriptor needs, and whatever the budget says: fork
+	// has no way to fail here.
+	last := len(s) - 1
+	for last > 0 && s[last].Load() == nil {
+		last--
+	}
+	s = s[:last+1]
+	if n.room(last) != nil {
+		n.extend((last + 64) &^ 63)
+	}
 	copy(n.cloexec, t.cloexec)
 	d := *n.slots.Load()
 	for fd := range s {
@@ -233,6 +278,10 @@ func (t *FDTable) IncRef() { t.refs.Add(1) }
 func (t *FDTable) DecRef() {
 	if t.refs.Add(-1) == 0 {
 		t.closeWhere(func(int) bool { return true })
+		if b := budget.Load(); b != nil {
+			b.Uncharge(t.charged)
+			t.charged = 0
+		}
 	}
 }
 

@@ -165,6 +165,7 @@ func (s *System) files(port devfs.Port) (err error) {
 	c := wait.Background()
 	boot := s.m.Boot()
 	pipe.Install(s.mem)
+	vfs.Init(s.mem)
 	s.tty = devfs.NewTTY(s.console(port))
 	rc := rootfs.Config{
 		Frame: boot.RootFrame, Size: boot.RootSize,
