@@ -140,7 +140,7 @@ func (s *Set) offer(i *item) {
 	}
 	s.lock.Unlock()
 	if fresh {
-		s.q.Notify(waiter.ReadableEvents)
+		s.q.Notify(waiter.EventIn)
 	}
 }
 
@@ -243,7 +243,7 @@ func (s *Set) depth(target *Set, at int) (int, bool) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.mark == topology.mark {
-		return 0, true
+		return s.below, true
 	}
 	for _, i := range s.items {
 		if i.inner == nil {
@@ -255,7 +255,7 @@ func (s *Set) depth(target *Set, at int) (int, bool) {
 		}
 		most = max(most, d+1)
 	}
-	s.mark = topology.mark
+	s.mark, s.below = topology.mark, most
 	return most, true
 }
 

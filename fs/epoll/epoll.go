@@ -105,6 +105,7 @@ type Set struct {
 	// Under topology.mu.
 	above map[*item]struct{} // items of other sets that watch this one
 	mark  uint64
+	below int // depth of sets below, as found at mark
 
 	mtx   sync.Mutex
 	items map[key]*item
@@ -146,7 +147,7 @@ func (i *item) NotifyEvent(m waiter.EventMask) {
 	}
 	s.wakeOne()
 	s.lock.Unlock()
-	s.q.Notify(waiter.ReadableEvents)
+	s.q.Notify(waiter.EventIn)
 }
 
 // wakeOne wakes the thread that has waited longest. Called with lock held.
@@ -362,7 +363,7 @@ func (s *Set) Readiness(mask waiter.EventMask) waiter.EventMask {
 	s.lock.Lock()
 	empty := s.first == nil
 	s.lock.Unlock()
-	if empty || mask&waiter.ReadableEvents == 0 {
+	if empty {
 		return 0
 	}
 	s.mtx.Lock()

@@ -228,6 +228,8 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 	if done == 0 && err == nil && p.writers > 0 {
 		err = unix.EAGAIN
 	}
+	// A reader that left the pipe full woke writers for nothing before Linux 6.14.
+	full = full && p.used < len(p.ring)
 	p.mu.Unlock()
 	if full {
 		p.wakeWriters()
@@ -310,10 +312,10 @@ func (e *end) Write(_ wait.Context, f *vfs.File, src *mm.IOSeq, _ int64) (int, e
 		done += n
 	}
 	p.mu.Unlock()
-	// Linux wakes at each write once somebody polls, so that edge-triggered readers
-	// hear of data that came behind old data.
+	// Linux wakes at each write once somebody polls, even one that found no room, so
+	// that edge-triggered readers hear of data that came behind old data.
+	p.wakeReaders()
 	if done > 0 {
-		p.wakeReaders()
 		return done, nil
 	}
 	return 0, err
@@ -464,12 +466,12 @@ func (p *Pipe) Size() int {
 	return len(p.ring) * pageSize
 }
 
-// SetSize is F_SETPIPE_SZ, and returns the capacity it set: EINVAL for 0 or beyond
+// SetSize is F_SETPIPE_SZ, and returns the capacity it set: EINVAL beyond
 // 1 << 31, EPERM beyond fs.pipe-max-size without CAP_SYS_RESOURCE, EBUSY if more is
 // in the pipe, ENOMEM. See fcntl(2).
 func (p *Pipe) SetSize(n uint64, creds *vfs.Creds) (int, error) {
 	r := roundSize(n)
-	if n == 0 || r == 0 {
+	if r == 0 {
 		return 0, unix.EINVAL
 	}
 	slots := int(r / pageSize)
