@@ -164,10 +164,12 @@ type gate struct {
 	// listener's queue, and a full one drops them, so the difference is forgotten
 	// each second.
 	admitted, created atomic.Int64
+	since             atomic.Int64 // SYNs admitted since the last count
 
 	mu      sync.Mutex
 	last    int64
 	shortTW bool
+	timerMu sync.Mutex // leaf
 	timer   tcpip.Timer
 	ticking atomic.Bool
 }
@@ -185,13 +187,42 @@ func (g *gate) init(s *Stack, b *mm.Budget) {
 	g.maxTW = max(g.max/4, 16)
 }
 
-// admit takes room for one TCP endpoint.
+// admit takes room for one of the program's TCP sockets.
 func (g *gate) admit() bool {
 	if g.try() {
 		return true
 	}
 	g.recount(false)
 	return g.try()
+}
+
+// admitSYN takes room for a peer's connection. It is called under netstack's table
+// locks, where the tables cannot be counted (their read locks do not nest), so it asks
+// for a count well before the estimate reaches the edge.
+func (g *gate) admitSYN() bool {
+	ok := g.try()
+	if !ok || g.est.Load() > g.max/2 && g.since.Add(1) >= max(g.max/16, 8) {
+		g.s.ask()
+	}
+	return ok
+}
+
+// ask has the counting goroutine look at netstack's tables soon.
+func (s *Stack) ask() {
+	select {
+	case s.count <- struct{}{}:
+	default:
+	}
+}
+
+// counter is that goroutine.
+func (s *Stack) counter() {
+	for range s.count {
+		s.gate.recount(false)
+		if s.rcv.tcp.Load() > s.rcv.limit {
+			s.rcv.recount()
+		}
+	}
 }
 
 func (g *gate) try() bool {
@@ -208,11 +239,12 @@ func (g *gate) try() bool {
 
 // tick keeps the estimate from lagging for long after a burst.
 func (g *gate) tick() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.ticking.Swap(true) {
 		return
 	}
+	// Never mu: this runs under netstack's table locks, which a count waits for.
+	g.timerMu.Lock()
+	defer g.timerMu.Unlock()
 	if g.timer == nil {
 		g.timer = g.s.clock.AfterFunc(time.Second, g.ticked)
 	} else {
@@ -222,8 +254,8 @@ func (g *gate) tick() {
 
 func (g *gate) ticked() {
 	g.recount(true)
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.timerMu.Lock()
+	defer g.timerMu.Unlock()
 	if g.est.Load() > 0 {
 		g.timer.Reset(time.Second)
 	} else {
@@ -234,7 +266,7 @@ func (g *gate) ticked() {
 // closed is told of each close of a TCP socket, which soon is a TIME_WAIT.
 func (g *gate) closed() {
 	if g.closes.Add(1) >= max(g.maxTW/4, 8) {
-		g.recount(false)
+		g.s.ask()
 	}
 }
 
@@ -248,6 +280,7 @@ func (g *gate) recount(always bool) {
 		return
 	}
 	g.last = now
+	g.since.Store(0)
 	before := g.est.Load()
 	closes := g.closes.Swap(0)
 	pending := g.admitted.Load() - g.created.Load()
@@ -303,7 +336,7 @@ func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 		return
 	}
 	if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) == header.TCPFlagSyn {
-		if t, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(t.State()) == tcp.StateListen && !p.s.gate.admit() {
+		if t, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(t.State()) == tcp.StateListen && !p.s.gate.admitSYN() {
 			p.s.gate.shut.Add(1)
 			return
 		}

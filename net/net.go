@@ -75,6 +75,7 @@ type Stack struct {
 	rcv   rcvMem
 	gate  gate
 	ident atomic.Uint64 // socket inode numbers
+	count chan struct{} // asks counter to look
 
 	mu       sync.Mutex
 	ifaces   []*iface
@@ -117,7 +118,8 @@ func New(cfg Config) (*Stack, error) {
 		cfg.Budget = new(mm.Budget)
 		cfg.Budget.SetLimit(max(int64(cfg.RAM/16), 4<<20))
 	}
-	s := &Stack{cfg: cfg, clock: &clock{cfg.Machine, cfg.Timers}, nextNIC: loopbackNIC, hostname: cfg.Hostname}
+	s := &Stack{cfg: cfg, clock: &clock{cfg.Machine, cfg.Timers}, nextNIC: loopbackNIC, hostname: cfg.Hostname,
+		count: make(chan struct{}, 1)}
 	s.ident.Store(1 << 12)
 	s.somaxconn.Store(4096)
 	s.unix.init()
@@ -143,6 +145,7 @@ func New(cfg Config) (*Stack, error) {
 		SecureRNG:   entropy{cfg.Machine},
 	})
 	s.gate.init(s, cfg.Budget)
+	go s.counter()
 	if err := s.tune(); err != nil {
 		return nil, err
 	}

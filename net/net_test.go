@@ -120,11 +120,12 @@ func twoStacks(t testing.TB, ram uint64, offload bool) (x, y *Stack, dx, dy *pip
 		if err := p.s.AddDevice("eth0", p.d); err != nil {
 			t.Fatal(err)
 		}
-		p.d.pump()
 		if err := p.s.Configure(image.Network{Mode: "static", Address: fmt.Sprintf("10.0.0.%d/24", i+1), Gateway: "10.0.0.254"}, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
+	dx.pump()
+	dy.pump()
 	return x, y, dx, dy
 }
 
