@@ -180,7 +180,8 @@ func exec(t *task.Thread, p *Program, f *vfs.File) (uintptr, error) {
 	creds, secure := execCreds(t.Creds(), uid, gid)
 	p.File, p.Creds, p.Secure = f, creds, secure
 	p.NoRandom = proc.Personality()&addrNoRandomize != 0
-	p.Limits = mm.Limits{AS: proc.Limit(task.RlimitAS), Data: proc.Limit(unix.RLIMIT_DATA),
+	data := proc.Rlimit(unix.RLIMIT_DATA)
+	p.Limits = mm.Limits{AS: proc.Limit(task.RlimitAS), Data: data.Cur, DataMax: data.Max,
 		Stack: proc.Limit(unix.RLIMIT_STACK), MemLock: proc.Limit(task.RlimitMemlock)}
 	img, err := LoadProgram(*p)
 	var late *loader.LateError

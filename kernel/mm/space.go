@@ -155,8 +155,9 @@ func (s *Space) SetMmapBase(a hal.UserAddr) {
 }
 
 // Limits are the resource limits mm enforces (bytes; max uint64: none). The number of
-// mappings is bounded by vm.max_map_count (65530).
-type Limits struct{ AS, Data, Stack, MemLock uint64 }
+// mappings is bounded by vm.max_map_count (65530). DataMax is RLIMIT_DATA's hard value,
+// which counts where the soft one is 0 (may_expand_vm of Linux, for old programs).
+type Limits struct{ AS, Data, Stack, MemLock, DataMax uint64 }
 
 const noLimit = ^uint64(0)
 
@@ -206,7 +207,11 @@ func (s *Space) mayExpand(n int64, p hal.Prot, f vmFlags) bool {
 	if uint64(s.total+n) > s.limits.AS>>hal.PageShift {
 		return false
 	}
-	return !isData(p, f) || uint64(s.data+n) <= s.limits.Data>>hal.PageShift
+	limit := s.limits.Data
+	if limit == 0 {
+		limit = s.limits.DataMax
+	}
+	return !isData(p, f) || uint64(s.data+n) <= limit>>hal.PageShift
 }
 
 // add puts a new mapping in place; obj and back references become the space's, and

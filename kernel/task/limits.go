@@ -87,7 +87,7 @@ func (p *Process) SetRlimit(resource int, l Rlimit) {
 func (p *Process) memLimits() mm.Limits {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return mm.Limits{AS: p.limits[RlimitAS].Cur, Data: p.limits[unix.RLIMIT_DATA].Cur,
+	return mm.Limits{AS: p.limits[RlimitAS].Cur, Data: p.limits[unix.RLIMIT_DATA].Cur, DataMax: p.limits[unix.RLIMIT_DATA].Max,
 		Stack: p.limits[unix.RLIMIT_STACK].Cur, MemLock: p.limits[RlimitMemlock].Cur}
 }
 
@@ -100,5 +100,5 @@ func MemLimits(over map[int]Rlimit) mm.Limits {
 			l[n] = r
 		}
 	}
-	return mm.Limits{AS: l[RlimitAS].Cur, Data: l[unix.RLIMIT_DATA].Cur, Stack: l[unix.RLIMIT_STACK].Cur, MemLock: l[RlimitMemlock].Cur}
+	return mm.Limits{AS: l[RlimitAS].Cur, Data: l[unix.RLIMIT_DATA].Cur, DataMax: l[unix.RLIMIT_DATA].Max, Stack: l[unix.RLIMIT_STACK].Cur, MemLock: l[RlimitMemlock].Cur}
 }

@@ -212,7 +212,7 @@ static struct call calls[] = {
 	{ S(sched_setaffinity), { V(99999), V(8), I(in) } },
 	{ S(sched_getaffinity), { V(0), V(128), O(out) } },
 	{ S(sched_getattr), { V(0), O(out), V(56), V(0) } },
-	{ S(futex), { B(&word), V(FUTEX_WAIT), V(0), V(&soon) } },
+	{ S(futex), { I(&word), V(FUTEX_WAIT), V(0), V(&soon) } },
 	{ "futex timeout", SYS_futex, { V(&word), V(FUTEX_WAIT), V(1), T(&soon) } },
 	{ "futex wake", SYS_futex, { I(&word), V(FUTEX_WAKE), V(1) } },
 	{ "futex wake private", SYS_futex, { I(&word), V(FUTEX_WAKE | FUTEX_PRIVATE_FLAG), V(1) } },

@@ -300,8 +300,9 @@ static void threads(void)
 	pthread_sigmask(SIG_BLOCK, &m, NULL);
 	pthread_t t;
 	pthread_create(&t, NULL, target, NULL);
-	R(pthread_kill(t, SIGUSR1));
+	int r = pthread_kill(t, SIGUSR1);
 	pthread_join(t, NULL);
+	R(r);
 	sigset_t none;
 	sigemptyset(&none);
 	set(SIGUSR1, count, 0);
