@@ -219,9 +219,6 @@ func (s *Stack) ask() {
 func (s *Stack) counter() {
 	for range s.count {
 		s.gate.recount(false)
-		if s.rcv.tcp.Load() > s.rcv.limit {
-			s.rcv.recount()
-		}
 	}
 }
 

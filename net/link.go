@@ -210,15 +210,7 @@ func (e *ethernet) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 	e.mu.Lock()
 	sent := false
 	for _, pkt := range pkts.AsSlice() {
-		if len(e.backlog) > 0 || !e.transmit(pkt) {
-			if len(e.backlog) >= txBacklog {
-				e.txDropped.Add(1)
-				continue
-			}
-			e.backlog = append(e.backlog, pkt.IncRef())
-			continue
-		}
-		sent = true
+		sent = e.enqueue(pkt) || sent
 	}
 	e.mu.Unlock()
 	if sent {
@@ -226,6 +218,38 @@ func (e *ethernet) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 	}
 	return pkts.Len(), nil
 }
+
+// enqueue gives a packet to the device or the backlog; true: the device has it. mu is
+// held.
+func (e *ethernet) enqueue(pkt *stack.PacketBuffer) bool {
+	if len(e.backlog) == 0 && e.transmit(pkt) {
+		return true
+	}
+	if len(e.backlog) >= txBacklog {
+		e.txDropped.Add(1)
+	} else {
+		e.backlog = append(e.backlog, pkt.IncRef())
+	}
+	return false
+}
+
+// direct is the card's queueing discipline: none. Netstack's own makes a list on the
+// heap for each packet.
+type direct struct{ e *ethernet }
+
+// WritePacket implements stack.QueueingDiscipline.
+func (d direct) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
+	d.e.mu.Lock()
+	sent := d.e.enqueue(pkt)
+	d.e.mu.Unlock()
+	if sent {
+		d.e.dev.Kick()
+	}
+	return nil
+}
+
+// Close implements stack.QueueingDiscipline.
+func (direct) Close() {}
 
 // transmit gives one packet to the device; false if its queue is full. mu is held.
 func (e *ethernet) transmit(pkt *stack.PacketBuffer) bool {

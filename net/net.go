@@ -38,6 +38,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	gvlog "gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
@@ -123,6 +124,7 @@ func New(cfg Config) (*Stack, error) {
 	s.ident.Store(1 << 12)
 	s.somaxconn.Store(4096)
 	s.unix.init()
+	gvlog.SetTarget(gvisorLog{s})
 	limit := cfg.Budget.Limit()
 	s.rx.init(limit/4, limit/2)
 	s.tx.init(limit / 8)
@@ -233,7 +235,7 @@ func (s *Stack) AddDevice(name string, dev Device) error {
 	s.nextNIC++
 	s.mu.Unlock()
 	eth := newEthernet(s, dev)
-	if err := s.ns.CreateNICWithOptions(id, eth, stack.NICOptions{Name: name}); err != nil {
+	if err := s.ns.CreateNICWithOptions(id, eth, stack.NICOptions{Name: name, QDisc: direct{eth}}); err != nil {
 		return fmt.Errorf("net: %s: %v", name, err)
 	}
 	s.mu.Lock()
