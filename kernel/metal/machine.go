@@ -65,9 +65,12 @@ func (m *Machine) enableVectors() {
 	cli()
 	writeCR4(readCR4() | cr4OSXSAVE)
 	xsetbv(xcr0)
-	feat.xsave = 1
+	feat.xsave = xsaveSSE
 	if cpuInfo.avx {
-		feat.avx = 1
+		feat.xsave = xsaveAVX
+		if a, _, _, _ := cpuid(0xd, 1); a&1 != 0 {
+			feat.xsave = xsaveOpt
+		}
 	}
 	sti()
 	_, size, _, _ := cpuid(0xd, 0)

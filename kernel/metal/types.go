@@ -92,9 +92,17 @@ type cpuFeat struct {
 	magic    uint32
 	fsgsbase uint8
 	smap     uint8
-	xsave    uint8
-	avx      uint8
+	xsave    uint8 // xsaveNone to xsaveOpt
 }
+
+// How vector state is saved. XSAVEOPT is safe because each save follows a restore from
+// the same place (SDM 1 13.9).
+const (
+	xsaveNone = iota // FXSAVE
+	xsaveSSE         // XSAVE, no AVX
+	xsaveAVX
+	xsaveOpt // XSAVEOPT, with AVX
+)
 
 var feat = cpuFeat{magic: dataMagic}
 

@@ -203,14 +203,19 @@ needslice:
 #define SAVEUSER \
 	MOVQ	CPU_impl(GS), R14; \
 	MOVQ	ctxImpl_fp(R14), SI; \
-	CMPB	·feat+cpuFeat_xsave(SB), $0; \
-	JEQ	8(PC); \
-	MOVL	$7, AX; \
 	XORL	DX, DX; \
-	XSAVE64	(SI); \
-	CMPB	·feat+cpuFeat_avx(SB), $0; \
+	MOVL	$7, AX; \
+	CMPB	·feat+cpuFeat_xsave(SB), $const_xsaveAVX; \
+	JCS	7(PC); \
 	JEQ	4(PC); \
+	XSAVEOPT64	(SI); \
 	VZEROUPPER; \
+	JMP	8(PC); \
+	XSAVE64	(SI); \
+	JMP	-3(PC); \
+	CMPB	·feat+cpuFeat_xsave(SB), $0; \
+	JEQ	3(PC); \
+	XSAVE64	(SI); \
 	JMP	2(PC); \
 	FXSAVE64	(SI); \
 	LDMXCSR	·goMXCSR(SB); \

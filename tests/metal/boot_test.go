@@ -4,6 +4,8 @@ package metal
 
 import (
 	"context"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -17,8 +19,26 @@ var machines = map[string][]string{
 	"pc":      {"-M", "pc"}, // qemu64: no XSAVE, FSGSBASE, SMEP, SMAP, RDRAND
 }
 
+// sources makes the results depend on the kernel's sources: go test caches a result until
+// a file that the test itself looked at changes, and knows nothing of what it builds.
+func sources(t *testing.T) {
+	t.Helper()
+	for _, dir := range []string{"../../kernel", "../../cmd/mkkernel", "."} {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func build(t *testing.T, pkg string) string {
 	t.Helper()
+	sources(t)
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
 		t.Skip("no qemu-system-x86_64")
 	}
