@@ -99,8 +99,8 @@ const (
 	inoExe
 	inoCwd
 	inoRoot
-	inoNet
-	inoNS
+	inoNS        // and its links
+	inoNet = 300 // and its files
 )
 
 func (e *entry) dir() *pseudo.Dir {
@@ -237,7 +237,8 @@ func (e *entry) links(d *pseudo.Dir, ino func(uint64) uint64) {
 	ns.SetOwner(e.owner)
 	for i, name := range []string{"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"} {
 		kind := strings.TrimSuffix(name, "_for_children")
-		ns.Symlink(name, fmt.Sprintf("%s:[%d]", kind, 4026531834+i))
+		target := fmt.Sprintf("%s:[%d]", kind, 4026531834+i)
+		ns.Add(name, e.f.NewLink(ino(inoNS+1+uint64(i)), func(wait.Context) (string, error) { return target, nil }))
 	}
 	d.Add("ns", ns)
 }
