@@ -366,3 +366,73 @@ func TestWaitsEndAndRestart(t *testing.T) {
 		p.want(0, unix.SYS_EPOLL_WAIT, ep, b, 8, 0)
 	})
 }
+
+// TestSpecialFilesBehaveAsOnTheHost: seals of a memfd, semaphores, a signalfd, an absolute
+// timer in the past.
+func TestSpecialFilesBehaveAsOnTheHost(t *testing.T) {
+	r := newRig(t)
+	r.k.M.(*fake.Machine).UseHostClock()
+	r.run(nil, func(p *prog) {
+		var seen [2][]int64
+		for k, a := range []abi{p, newHost(t)} {
+			b := a.base()
+			do := func(nr uint64, args ...uint64) uint64 {
+				v := a.sys(nr, args...)
+				seen[k] = append(seen[k], v)
+				return uint64(v)
+			}
+			quiet := func(nr uint64, args ...uint64) uint64 { return uint64(a.sys(nr, args...)) }
+			a.put(b, []byte("x\x00"))
+			m := quiet(unix.SYS_MEMFD_CREATE, b, unix.MFD_ALLOW_SEALING)
+			do(unix.SYS_WRITE, m, b, 100)
+			do(unix.SYS_FTRUNCATE, m, 50)
+			do(unix.SYS_FCNTL, m, unix.F_ADD_SEALS, unix.F_SEAL_SHRINK)
+			do(unix.SYS_FTRUNCATE, m, 10)
+			do(unix.SYS_FTRUNCATE, m, 5000)
+			do(unix.SYS_FCNTL, m, unix.F_ADD_SEALS, unix.F_SEAL_GROW)
+			do(unix.SYS_FTRUNCATE, m, 6000)
+			do(unix.SYS_PWRITE64, m, b, 100, 4990)
+			do(unix.SYS_PWRITE64, m, b, 100, 5000)
+			do(unix.SYS_FCNTL, m, unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_SEAL)
+			do(unix.SYS_PWRITE64, m, b, 1, 0)
+			do(unix.SYS_FCNTL, m, unix.F_ADD_SEALS, unix.F_SEAL_WRITE)
+			do(unix.SYS_FCNTL, m, unix.F_GET_SEALS)
+			do(unix.SYS_MMAP, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, m, 0)
+			do(unix.SYS_CLOSE, m)
+
+			tfd := quiet(unix.SYS_TIMERFD_CREATE, unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK)
+			do(unix.SYS_READ, tfd, b, 8)
+			a.put(b, make([]byte, 64))
+			a.put(b+24, []byte{1}) // at 1 ns
+			do(unix.SYS_TIMERFD_SETTIME, tfd, unix.TFD_TIMER_ABSTIME, b, 0)
+			a.put(b+64, le.AppendUint64(nil, tfd|1<<32))
+			do(unix.SYS_POLL, b+64, 1, 10000)
+			do(unix.SYS_READ, tfd, b, 7)
+			do(unix.SYS_READ, tfd, b, 8)
+			do(unix.SYS_READ, tfd, b, 8)
+			do(unix.SYS_WRITE, tfd, b, 8)
+			do(unix.SYS_CLOSE, tfd)
+			if k == 1 {
+				break // signals of the test's own process are the Go runtime's
+			}
+			a.put(b, le.AppendUint64(nil, 1<<(unix.SIGUSR1-1)))
+			quiet(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, b, 0, 8)
+			s := quiet(unix.SYS_SIGNALFD4, ^uint64(0), b, 8, unix.SFD_NONBLOCK)
+			p.fail(unix.EAGAIN, unix.SYS_READ, s, b+256, 128)
+			p.want(0, unix.SYS_KILL, 1, uint64(unix.SIGUSR1))
+			a.put(b+64, le.AppendUint64(nil, s|1<<32))
+			p.want(1, unix.SYS_POLL, b+64, 1, 0)
+			p.fail(unix.EINVAL, unix.SYS_READ, s, b+256, 127)
+			p.want(128, unix.SYS_READ, s, b+256, 300)
+			if n := p.get32(b + 256); n != uint32(unix.SIGUSR1) {
+				t.Errorf("signal %d", n)
+			}
+			p.want(0, unix.SYS_POLL, b+64, 1, 0)
+		}
+		for i := range seen[1] {
+			if seen[0][i] != seen[1][i] {
+				t.Errorf("result %d: %d, the host says %d", i, seen[0][i], seen[1][i])
+			}
+		}
+	})
+}

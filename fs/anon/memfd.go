@@ -128,8 +128,7 @@ func (m *MemFD) SetAttr(c wait.Context, a vfs.SetAttr) error {
 
 const sealWrites = unix.F_SEAL_WRITE | unix.F_SEAL_FUTURE_WRITE
 
-// mayWrite checks the seals for a write of n bytes at off and cuts it where growing is
-// sealed.
+// mayWrite checks the seals for a write at off and cuts it where growing is sealed.
 func (m *MemFD) mayWrite(src *mm.IOSeq, off int64) error {
 	m.mu.Lock()
 	s := m.seals
@@ -137,11 +136,13 @@ func (m *MemFD) mayWrite(src *mm.IOSeq, off int64) error {
 	if s&sealWrites != 0 {
 		return unix.EPERM
 	}
-	if size := m.obj.Size(); s&unix.F_SEAL_GROW != 0 && off+int64(src.Len()) > size {
-		if off >= size {
+	if size := m.obj.Size(); s&unix.F_SEAL_GROW != 0 && off > size-int64(src.Len()) {
+		// Linux writes page by page and refuses the first piece that would grow the file.
+		whole := size &^ hal.PageMask
+		if off >= whole {
 			return unix.EPERM
 		}
-		src.Limit(int(size - off))
+		src.Limit(int(whole - off))
 	}
 	return nil
 }
