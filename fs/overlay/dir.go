@@ -121,8 +121,8 @@ func (i *Inode) Link(c wait.Context, name string, target vfs.Inode) error {
 
 // empty says whether a directory shows no entries.
 func (i *Inode) empty(c wait.Context) (bool, error) {
-	any, pos := false, int64(0)
-	err := i.list(c, &pos, func(e vfs.Dirent) bool {
+	any, pos, mark := false, int64(0), int64(0)
+	err := i.list(c, &mark, &pos, func(e vfs.Dirent) bool {
 		any = any || e.Name != "." && e.Name != ".."
 		return !any
 	})
@@ -210,11 +210,22 @@ func (i *Inode) Rename(c wait.Context, oldName string, src vfs.Inode, newDir vfs
 // Cookies of the lower half have this bit clear, those of the upper half have it set.
 const upperHalf = int64(1) << 60
 
+// nothing is a cookie behind the last upper entry.
+const nothing = upperHalf - 1
+
 // list implements vfs.DirOps.List: first the lower names that are not hidden, whether
 // copied up or not, then the upper names that are not among them. So a copy-up between
-// two calls neither loses a name nor shows it twice.
-func (i *Inode) list(c wait.Context, pos *int64, emit func(e vfs.Dirent) bool) error {
+// two calls neither loses a name nor shows it twice. mark remembers where the upper half
+// ended when the listing began: what came since, such as lower names that the program
+// renames as it goes, is not shown.
+func (i *Inode) list(c wait.Context, mark, pos *int64, emit func(e vfs.Dirent) bool) error {
 	stopped := false
+	if *pos == 0 && i.lower != nil {
+		*mark = nothing
+		if u := i.upper.Load(); u != nil {
+			*mark = u.Mark()
+		}
+	}
 	if i.lower != nil && *pos < upperHalf {
 		err := i.half(c, i.lower, pos, func(e vfs.Dirent) bool {
 			i.mu.Lock()
@@ -232,6 +243,9 @@ func (i *Inode) list(c wait.Context, pos *int64, emit func(e vfs.Dirent) bool) e
 		return nil
 	}
 	p := max(*pos, upperHalf) - upperHalf
+	if p == 0 && i.lower != nil {
+		p = *mark
+	}
 	err := i.half(c, u, &p, func(e vfs.Dirent) bool {
 		if i.lower != nil {
 			if e.Name == "." || e.Name == ".." {

@@ -231,7 +231,10 @@ func (i *Inode) Open(c wait.Context, flags uint32) (vfs.FileOps, error) {
 		i.IncRef()
 		return &i.ops, nil
 	case unix.S_IFDIR:
-		return &vfs.DirOps{I: i, List: i.list}, nil
+		var m int64
+		return &vfs.DirOps{I: i, List: func(c wait.Context, pos *int64, emit func(e vfs.Dirent) bool) error {
+			return i.list(c, &m, pos, emit)
+		}}, nil
 	case unix.S_IFIFO:
 		if vfs.FIFO != nil {
 			return vfs.FIFO(c, i, flags)

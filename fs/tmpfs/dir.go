@@ -34,12 +34,17 @@ func (i *Inode) enter(name string, k *Inode) error {
 		i.fs.Mem.Budget().Uncharge(nameCost + int64(len(name)))
 		return unix.EEXIST
 	}
+	i.insert(name, k)
+	return nil
+}
+
+// insert is enter after the checks and the charge. Called with mu held.
+func (i *Inode) insert(name string, k *Inode) {
 	i.seq++
-	e := &entry{name: strings.Clone(name), seq: i.seq + 2, i: k}
+	e := &entry{name: strings.Clone(name), seq: i.seq, i: k}
 	i.dir[e.name] = e
 	i.order = append(i.order, e)
 	i.changed()
-	return nil
 }
 
 // leave takes a name out. Called with mu held.
@@ -187,18 +192,52 @@ func (i *Inode) Rename(_ wait.Context, oldName string, src vfs.Inode, newDir vfs
 		if d.kind == unix.S_IFDIR && !d.empty() {
 			return unix.ENOTEMPTY
 		}
-		nd.point(newName, s)
-		nd.removed(d)
-	} else if err := nd.enter(newName, s); err != nil {
+	}
+	if i == nd {
+		i.renameHere(oldName, newName)
+	} else if err := i.renameAway(oldName, nd, newName, s); err != nil {
 		return err
 	}
+	if d != nil {
+		nd.removed(d)
+	}
+	s.ctime.Store(i.fs.now())
+	i.moveDir(s, nd)
+	return nil
+}
+
+// renameHere renames inside one directory. The entry keeps its place in readdir, so that
+// a program that renames what it lists meets each file once.
+func (i *Inode) renameHere(oldName, newName string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if o := i.dir[newName]; o != nil {
+		i.leave(o)
+	}
+	e := i.dir[oldName]
+	delete(i.dir, oldName)
+	i.fs.Mem.Budget().Uncharge(int64(len(oldName)) - int64(len(newName)))
+	e.name = strings.Clone(newName)
+	i.dir[e.name] = e
+	i.changed()
+}
+
+// renameAway moves a name to another directory, over what is there.
+func (i *Inode) renameAway(oldName string, nd *Inode, newName string, s *Inode) error {
+	if !i.fs.Mem.Budget().Charge(nameCost + int64(len(newName))) {
+		return unix.ENOSPC
+	}
+	nd.mu.Lock()
+	if o := nd.dir[newName]; o != nil {
+		nd.leave(o)
+	}
+	nd.insert(newName, s)
+	nd.mu.Unlock()
 	i.mu.Lock()
 	if e := i.dir[oldName]; e != nil {
 		i.leave(e)
 	}
 	i.mu.Unlock()
-	s.ctime.Store(i.fs.now())
-	i.moveDir(s, nd)
 	return nil
 }
 
@@ -220,7 +259,19 @@ func (i *Inode) moveDir(k, to *Inode) {
 	}
 }
 
-// list implements vfs.DirOps.List. Cookie 0 is ".", 1 "..", then an entry's seq.
+// newest is the cookie that stands for seq 0: cookies go up as seq goes down.
+const newest = int64(1) << 56
+
+// Mark is the cookie that what is created from now on stands behind.
+func (i *Inode) Mark() int64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return newest - i.seq
+}
+
+// list implements vfs.DirOps.List. Cookie 0 is ".", 1 "..", 2 the newest entry; then
+// come the older ones. What is created while a program reads stands behind it, so a
+// loop that makes a file for each one it finds ends, as on Linux.
 func (i *Inode) list(_ wait.Context, pos *int64, emit func(e vfs.Dirent) bool) error {
 	i.Touched(false)
 	for *pos < 2 {
@@ -236,17 +287,21 @@ func (i *Inode) list(_ wait.Context, pos *int64, emit func(e vfs.Dirent) bool) e
 		*pos++
 	}
 	for {
-		i.mu.Lock()
-		n := sort.Search(len(i.order), func(k int) bool { return i.order[k].seq >= *pos })
-		for n < len(i.order) && i.order[n].i == nil {
-			n++
+		most := newest
+		if *pos > 2 {
+			most = newest - *pos // below zero behind the last one
 		}
-		if n == len(i.order) {
+		i.mu.Lock()
+		n := sort.Search(len(i.order), func(k int) bool { return i.order[k].seq > most }) - 1
+		for n >= 0 && i.order[n].i == nil {
+			n--
+		}
+		if n < 0 {
 			i.mu.Unlock()
 			return nil
 		}
 		e := i.order[n]
-		d := vfs.Dirent{Name: e.name, Ino: e.i.ino, Type: uint8(e.i.kind >> 12), Next: e.seq + 1}
+		d := vfs.Dirent{Name: e.name, Ino: e.i.ino, Type: uint8(e.i.kind >> 12), Next: newest - e.seq + 1}
 		i.mu.Unlock()
 		if !emit(d) {
 			return nil

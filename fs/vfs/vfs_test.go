@@ -515,3 +515,46 @@ func TestNamesThatStayAreListedOnceWhileOthersGo(t *testing.T) {
 		}
 	}
 }
+
+func TestRenamingWhatIsListedMeetsEachFileOnce(t *testing.T) {
+	ns, l, _ := world(t, "")
+	for i := range 50 {
+		create(t, ns, l, fmt.Sprintf("/f%02d", i), 0o644).DecRef()
+	}
+	d, err := ns.Open(l, "/", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.DecRef()
+	met := 0
+	for {
+		var names []string
+		if err := d.Iterate(l.C, func(e vfs.Dirent) bool {
+			if len(names) == 5 {
+				return false
+			}
+			names = append(names, e.Name)
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(names) == 0 {
+			break
+		}
+		for _, n := range names {
+			if n == "." || n == ".." {
+				continue
+			}
+			if met++; met > 60 {
+				t.Fatal("the loop does not end")
+			}
+			if err := ns.Rename(l, "/"+n, l, "/"+n+".moved", 0); err != nil {
+				t.Fatal(err)
+			}
+			create(t, ns, l, fmt.Sprintf("/new%d", met), 0o644).DecRef()
+		}
+	}
+	if met != 50 {
+		t.Errorf("met %d files of 50", met)
+	}
+}
