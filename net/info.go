@@ -1,6 +1,6 @@
 package net
 
-import stdnet "net"
+import "fmt"
 
 // Interface describes one for /sys/class/net.
 type Interface struct {
@@ -19,7 +19,7 @@ func (s *Stack) Interfaces() []Interface {
 	var out []Interface
 	for _, i := range s.interfaces() {
 		l := s.linkState(i)
-		out = append(out, Interface{Name: i.name, Index: int(i.id), MTU: int(l.mtu), Address: stdnet.HardwareAddr(l.mac).String(),
+		out = append(out, Interface{Name: i.name, Index: int(i.id), MTU: int(l.mtu), Address: macString(l.mac),
 			Type: int(l.hwType), Flags: l.flags,
 			Counters: func() (uint64, uint64, uint64, uint64) {
 				c := s.counters(i)
@@ -27,4 +27,15 @@ func (s *Stack) Interfaces() []Interface {
 			}})
 	}
 	return out
+}
+
+func macString(b []byte) string {
+	s := ""
+	for i, c := range b {
+		if i > 0 {
+			s += ":"
+		}
+		s += fmt.Sprintf("%02x", c)
+	}
+	return s
 }
