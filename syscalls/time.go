@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/anon"
 	"kiln/kernel/hal"
 	"kiln/kernel/task"
 	"kiln/kernel/wait"
@@ -152,6 +153,7 @@ func setTime(t *task.Thread, ns int64) error {
 		return unix.EINVAL // before the machine was started, or past the end of time
 	}
 	k.M.SetWalltime(ns)
+	anon.ClockWasSet()
 	if k.OnTimeChange != nil {
 		k.OnTimeChange()
 	}
