@@ -3,6 +3,8 @@ package hosted
 import (
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +54,8 @@ var unimplemented = sync.OnceValue(func() map[string]bool {
 	return m
 })
 
+// start prepares a case. KILN_STRACE=1 logs its system calls, KILN_CPUS=N gives the
+// machine N processors.
 func start(t *testing.T, c conformance.Case) *Run {
 	t.Helper()
 	root, err := conformance.Root([]conformance.Case{c})
@@ -59,8 +63,9 @@ func start(t *testing.T, c conformance.Case) *Run {
 		t.Fatal(err)
 	}
 	path := conformance.Path(c.Program)
+	cpus, _ := strconv.Atoi(os.Getenv("KILN_CPUS"))
 	return &Run{
-		Root: root,
+		Root: root, CPUs: cpus,
 		Config: image.Config{
 			Name: c.Name, Strace: os.Getenv("KILN_STRACE") != "", Program: path, Args: append([]string{path}, c.Args...),
 			Env: append(append([]string(nil), conformance.Env...), c.Env...),
@@ -105,5 +110,33 @@ func TestProgramThatEatsAllMemoryIsKilled(t *testing.T) {
 	}
 	if !strings.Contains(res.Log, "eater") {
 		t.Errorf("no line names the program:\n%s", res.Log)
+	}
+}
+
+// The kernel's garbage collector and a program that never enters the kernel do not
+// wait for each other.
+func TestCollectionsGoOnBesideASpinningProgram(t *testing.T) {
+	r := start(t, conformance.Case{Program: "spin", Args: []string{"1"}})
+	stop, count := make(chan bool), make(chan int)
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-stop:
+				count <- n
+				return
+			default:
+				runtime.GC()
+				n++
+			}
+		}
+	}()
+	res, err := r.Do()
+	close(stop)
+	if n := <-count; n < 3 {
+		t.Errorf("%d collections in a second", n)
+	}
+	if err != nil || res.Status != 0 || !strings.HasSuffix(strings.TrimSpace(res.Output), "spun") {
+		t.Errorf("status %d, %v\n%s", res.Status, err, res.Output)
 	}
 }
