@@ -14,7 +14,7 @@ import (
 // namespace maps AF_UNIX names to the sockets bound to them.
 type namespace struct {
 	mu       sync.Mutex
-	abstract map[string]*unixSocket
+	abstract map[abstractName]*unixSocket
 	paths    map[inode]*unixSocket
 	auto     uint32
 	// inFlight counts descriptors in queued messages: bounded, since they stay
@@ -24,8 +24,15 @@ type namespace struct {
 
 type inode struct{ dev, ino uint64 }
 
+// abstractName: sockets of different types do not see each other's abstract names
+// (unix_abstract_hash).
+type abstractName struct {
+	typ  int32
+	name string
+}
+
 func (n *namespace) init() {
-	n.abstract = make(map[string]*unixSocket)
+	n.abstract = make(map[abstractName]*unixSocket)
 	n.paths = make(map[inode]*unixSocket)
 }
 
@@ -221,10 +228,10 @@ func (x *unixSocket) bindAbstract(n string) error {
 	ns := &x.s.unix
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	if ns.abstract[n] != nil {
+	if ns.abstract[abstractName{x.typ, n}] != nil {
 		return unix.EADDRINUSE
 	}
-	ns.abstract[n] = x
+	ns.abstract[abstractName{x.typ, n}] = x
 	x.bound, x.abstract, x.name = true, n, unixName(n)
 	return nil
 }
@@ -253,7 +260,7 @@ func (x *unixSocket) find(c *Caller, n string) (*unixSocket, error) {
 	if n[0] == 0 {
 		ns.mu.Lock()
 		defer ns.mu.Unlock()
-		if y := ns.abstract[n]; y != nil {
+		if y := ns.abstract[abstractName{x.typ, n}]; y != nil {
 			return y, nil
 		}
 		return nil, unix.ECONNREFUSED
@@ -573,7 +580,7 @@ func (x *unixSocket) Release(*vfs.File) {
 	ns.mu.Lock()
 	if x.bound {
 		if x.abstract != "" {
-			delete(ns.abstract, x.abstract)
+			delete(ns.abstract, abstractName{x.typ, x.abstract})
 		} else if ns.paths[x.node] == x {
 			delete(ns.paths, x.node)
 		}
