@@ -115,7 +115,7 @@ func (i *Inode) Tmpfile(_ wait.Context, n vfs.NewNode) (vfs.Inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.nlink, k.opens = 0, 1
+	k.nlink, k.opens, k.linkable = 0, 1, true
 	return k, nil
 }
 
@@ -126,9 +126,10 @@ func (i *Inode) Link(_ wait.Context, name string, target vfs.Inode) error {
 		return unix.EXDEV
 	}
 	k.mu.Lock()
-	dead := k.dead
+	refused := k.dead || k.nlink == 0 && !k.linkable
+	k.linkable = false
 	k.mu.Unlock()
-	if dead {
+	if refused { // unlinked for good: names do not come back (vfs_link)
 		return unix.ENOENT
 	}
 	if err := i.enter(name, k); err != nil {

@@ -189,6 +189,7 @@ type Inode struct {
 	nlink    uint32
 	opens    int
 	dead     bool // nlink and opens have both been 0: its pages are gone
+	linkable bool // made by O_TMPFILE: may get its first name
 	obj      *mm.Object
 	target   string
 	xattr    map[string][]byte
