@@ -27,4 +27,14 @@
 // the return point. It was chosen over GODEBUG=asyncpreemptoff (which never sends a
 // tgkill, so that a spinning program would hold up the collector) and over
 // entersyscall around ring 3 (106 cycles a call, and more busy Ms than CPUs).
+//
+// Memory. Programs stop at a reserve: the distance from what the kernel uses to what
+// it may come to use (mem.go, setMarks), because Go's heap cannot be refused anything.
+// The pressure line is latched at the low watermark, at the reserve, and at a half and a
+// quarter of it. Address spaces are kernel/metal/paging over frames.
+//
+// Time. The TSC's rate comes from CPUID or kvmclock; else from the ACPI PM timer or the
+// PIT, over half a millisecond at boot and over ever longer spans afterwards (time.go).
+// Once TimeParams has told programs, only TimeParams changes it: whoever calls it must
+// pass the result on to the vDSO, and may call it again after a second for a better rate.
 package metal
