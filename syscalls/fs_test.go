@@ -104,7 +104,8 @@ func TestFileCallsAnswerAsLinux(t *testing.T) {
 		p.fail(unix.EFAULT, unix.SYS_STATX, fd, pathAt, unix.AT_EMPTY_PATH, 0xfff, wild)
 		p.fail(unix.EINVAL, unix.SYS_STATX, fd, pathAt, unix.AT_EMPTY_PATH, 1<<31, bufAt)
 		p.fail(unix.EINVAL, unix.SYS_READLINK, p.path(pathAt, "/f"), bufAt, 10)
-		p.fail(unix.ENODATA, unix.SYS_FGETXATTR, fd, p.path(pathAt, "user.x"), bufAt, 10)
+		p.fail(unix.EOPNOTSUPP, unix.SYS_FGETXATTR, fd, p.path(pathAt, "user.x"), bufAt, 10)
+		p.fail(unix.ENODATA, unix.SYS_FGETXATTR, fd, p.path(pathAt, "trusted.x"), bufAt, 10)
 		p.fail(unix.EOPNOTSUPP, unix.SYS_FGETXATTR, fd, p.path(pathAt, "system.posix_acl_access"), bufAt, 10)
 	})
 }
