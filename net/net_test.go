@@ -101,7 +101,10 @@ func newPipe(offload bool) (a, b *pipeDev) {
 func (d *pipeDev) pump() {
 	go func() {
 		for p := range d.ch {
-			if d.lose == nil || !d.lose(p.Slices[0]) {
+			d.mu.Lock()
+			lose := d.lose
+			d.mu.Unlock()
+			if lose == nil || !lose(p.Slices[0]) {
 				d.peer.recv(&p)
 			}
 			d.done()
@@ -329,12 +332,18 @@ func TestTCPTransfersBetweenStacks(t *testing.T) {
 	}{{"plain", false, 0, false}, {"offload", true, 0, false}, {"fullQueue", true, 4, false}, {"loss", false, 0, true}} {
 		t.Run(c.name, func(t *testing.T) {
 			x, y, dx, dy := twoStacks(t, testRAM, c.offload)
-			dx.room, dy.room = c.room, c.room
+			for _, d := range []*pipeDev{dx, dy} {
+				d.mu.Lock()
+				d.room = c.room
+				d.mu.Unlock()
+			}
 			n := 3 << 20
 			if c.lose {
 				n = 256 << 10
 				k := 0
+				dy.mu.Lock()
 				dy.lose = func([]byte) bool { k++; return k%67 == 0 }
+				dy.mu.Unlock()
 			}
 			srv, cli, _ := connected(t, x, y, in4(10, 0, 0, 1, 0))
 			data := pattern(n)
