@@ -124,7 +124,11 @@ func (x *inetSocket) state() tcp.EndpointState { return tcp.EndpointState(x.ep.S
 // Readiness implements waiter.Waitable: netstack's answer, made Linux's
 // (net/ipv4/tcp.c, tcp_poll).
 func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
-	r := x.ep.Readiness(mask | waiter.EventErr | waiter.EventHUp)
+	ask := mask | waiter.EventErr | waiter.EventHUp
+	if mask&waiter.EventRdHUp != 0 {
+		ask |= waiter.ReadableEvents // netstack looks for the peer's FIN only then
+	}
+	r := x.ep.Readiness(ask)
 	if x.isTCP() {
 		switch x.state() {
 		case tcp.StateInitial, tcp.StateBound:
@@ -155,6 +159,9 @@ func (x *inetSocket) hasQueuedError() bool {
 // EventRegister implements waiter.Waitable.
 func (x *inetSocket) EventRegister(e *waiter.Entry) error {
 	x.q.EventRegister(e)
+	if m := e.Mask(); m&waiter.EventRdHUp != 0 {
+		e.SetQueuedMask(x.q, m|waiter.ReadableEvents) // a FIN is announced as these
+	}
 	return nil
 }
 

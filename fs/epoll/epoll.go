@@ -137,6 +137,11 @@ func Of(f *vfs.File) *Set {
 // NotifyEvent implements waiter.EventListener: the file has events (ep_poll_callback).
 func (i *item) NotifyEvent(m waiter.EventMask) {
 	s := i.set
+	if m&waiter.ReadableEvents != 0 {
+		// The end of a TCP stream is announced as something to read; whether it is the
+		// end is seen when the events are collected.
+		m |= waiter.EventRdHUp
+	}
 	s.lock.Lock()
 	if i.events&^privateBits == 0 || uint32(m)&i.events == 0 {
 		s.lock.Unlock()

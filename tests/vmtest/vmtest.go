@@ -102,6 +102,8 @@ func Start(t testing.TB, cmd *exec.Cmd) *Machine {
 	t.Helper()
 	m := &Machine{cmd: cmd, ended: make(chan struct{})}
 	m.cmd.Stdout, m.cmd.Stderr = &m.out, &m.out
+	// A test that times out leaves no machine behind: pack's own QEMU dies with it.
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

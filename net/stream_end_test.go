@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // What TCP_CORK holds back goes out with the end of the stream, as on Linux; nginx
@@ -33,5 +34,29 @@ func TestCorkedDataGoesOutWithTheEndOfTheStream(t *testing.T) {
 				t.Errorf("the data came after %s", d)
 			}
 		})
+	}
+}
+
+// A poller that asks for the peer's end of the stream alone is told of it, whether it
+// looks or waits.
+func TestPollerOfRDHUPAloneIsToldOfTheEndOfTheStream(t *testing.T) {
+	s := newStack(t, testRAM)
+	srv, cli, _ := connected(t, s, s, in4(127, 0, 0, 1, 0))
+	e, ch := waiter.NewChannelEntry(waiter.EventRdHUp)
+	if err := srv.EventRegister(&e); err != nil {
+		t.Fatal(err)
+	}
+	defer srv.EventUnregister(&e)
+	if r := srv.Readiness(waiter.EventRdHUp); r != 0 {
+		t.Fatalf("an open stream is ready for %#x", r)
+	}
+	cli.Shutdown(unix.SHUT_WR)
+	select {
+	case <-ch:
+	case <-time.After(5 * time.Second):
+		t.Fatal("nobody was told")
+	}
+	if r := srv.Readiness(waiter.EventRdHUp); r != waiter.EventRdHUp {
+		t.Errorf("the ended stream is ready for %#x", r)
 	}
 }
