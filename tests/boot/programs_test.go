@@ -67,7 +67,7 @@ func TestStockGoServerFetchesItsOwnPagesAndServesTheHost(t *testing.T) {
 		m := vmtest.Boot(t, image(t, prog), "-p", fmt.Sprintf("%d:8080", port), "--", "-serve", ":8080")
 		tailIfFailed(t, m.Console)
 		c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-		time.Sleep(time.Second) // see the note in capstan/smoke: slirp takes connections early
+		time.Sleep(700 * time.Millisecond) // as in fetchOnce
 		for _, path := range []string{"/", "/some/where", "/big"} {
 			eventually(t, 30*time.Second, path, func() error {
 				r, err := c.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
@@ -160,6 +160,9 @@ func fetchOnce(t *testing.T, img string, flags []string) {
 		t.Fatal(err)
 	}
 	m := vmtest.Boot(t, append([]string{img, "-p", fmt.Sprintf("%d:80", port)}, flags...)...)
+	// QEMU's user network takes a connection at once and repeats its SYN to a machine
+	// that was not up yet only after 6 s.
+	time.Sleep(700 * time.Millisecond)
 	c := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	var page []byte
 	end := time.Now().Add(60 * time.Second)
