@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -75,7 +76,7 @@ func (b *bench) linuxServer(app string) (*linuxguest.Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, err := bake.FromManifest(b.ctx, m, &bake.Options{})
+	img, err := bake.FromManifest(b.ctx, m, &bake.Options{Cache: filepath.Join(b.root, "build", "cache")})
 	if err != nil {
 		return nil, err
 	}
