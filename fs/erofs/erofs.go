@@ -23,6 +23,7 @@ import (
 	"hash/crc32"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"weak"
 
 	"golang.org/x/sys/unix"
@@ -236,6 +237,31 @@ type layout struct {
 	block  int64 // first whole block
 	size   int64
 	inline int64 // byte offset of the tail behind the inode, 0 if there is none
+	// padding says whether zeros follow the file's end: the image never changes, so
+	// its last page is searched once, not at every read.
+	padding uint32 // atomic
+}
+
+// Values of layout.padding; its zero means that nobody has looked.
+const (
+	zeroPadding uint32 = 1 + iota
+	otherPadding
+)
+
+// padded says whether the n bytes of the last page at off are followed by zeros.
+func (l *layout) padded(off int64, n int) bool {
+	p := atomic.LoadUint32(&l.padding)
+	if p == 0 {
+		p = zeroPadding
+		for _, b := range l.fs.back.view(off, blockSize)[n:] {
+			if b != 0 {
+				p = otherPadding
+				break
+			}
+		}
+		atomic.StoreUint32(&l.padding, p)
+	}
+	return p == zeroPadding
 }
 
 // inode finds node nid.
@@ -373,12 +399,8 @@ func (l *layout) ImageFrame(idx int64) (hal.PFN, bool) {
 		return 0, false
 	}
 	f, ok := l.fs.back.frame(off / blockSize)
-	if ok && n < blockSize {
-		for _, b := range l.fs.back.view(off, blockSize)[n:] {
-			if b != 0 {
-				return 0, false
-			}
-		}
+	if ok && n < blockSize && !l.padded(off, n) {
+		return 0, false
 	}
 	return f, ok
 }

@@ -62,10 +62,16 @@ func switchTo(c *CPU, n *M) {
 	c.cur = addrOf(unsafe.Pointer(n))
 	n.cpu = c.id
 	setIST(c, n)
-	if n.idle == 0 && n.root != c.root {
-		c.root = n.root
-		writeCR3(n.root)
+	if n.idle != 0 || n.root == c.root {
+		return
 	}
+	if n.root == base.root {
+		// It has served no program: any table will do, and loading one costs the TLB.
+		n.root = c.root
+		return
+	}
+	c.root = n.root
+	writeCR3(n.root)
 }
 
 // kickIdle wakes a CPU that sleeps, if another than ours does.
