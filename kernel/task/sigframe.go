@@ -49,6 +49,9 @@ const (
 	fpMagic2     = 0x46505845
 	fpSWReserved = 464 // struct _fpx_sw_bytes
 	fxsaveSize   = 512
+	xstateBV     = 512 // XSTATE_BV, the first word of the XSAVE header (SDM 1 13.4.2)
+	xsaveYMM     = 576 // the one extended component at a fixed place (SDM 1 13.5.3)
+	xsaveYMMEnd  = xsaveYMM + 256
 )
 
 // flagsUser is what rt_sigreturn may change in RFLAGS (FIX_EFLAGS): AC OF DF TF SF ZF AF PF CF RF.
@@ -220,6 +223,38 @@ func (t *Thread) checkRIP() {
 	}
 }
 
+// frameFP is the vector state as a program may see it. Bytes of a component whose
+// XSTATE_BV bit is clear are what happened to lie there (XSAVE and XSAVEOPT do not write
+// them, SDM 1 13.7 and 13.9): the program gets the initial state. MXCSR is always saved.
+// x87 and SSE are marked as in use, as Linux marks them for handlers that change them
+// in the frame.
+func (t *Thread) frameFP() []byte {
+	le := binary.LittleEndian
+	fp := t.Ctx.FP
+	bv := le.Uint64(fp[xstateBV:])
+	if t.k.M.Features().XCR0&^bv == 0 {
+		return fp
+	}
+	if t.fpBuf == nil {
+		t.fpBuf = make([]byte, len(fp))
+	}
+	b := t.fpBuf
+	copy(b, fp)
+	if bv&1 == 0 {
+		clear(b[:24])
+		clear(b[32:160])
+		le.PutUint16(b, 0x37f)
+	}
+	if bv&2 == 0 {
+		clear(b[160:416])
+	}
+	if bv&4 == 0 && len(b) >= xsaveYMMEnd {
+		clear(b[xsaveYMM:xsaveYMMEnd])
+	}
+	le.PutUint64(b[xstateBV:], bv|3)
+	return b
+}
+
 // pushFP writes the vector state with the marks by which user code finds its size
 // (struct _fpx_sw_bytes).
 func (t *Thread) pushFP(at uint64) bool {
@@ -227,6 +262,7 @@ func (t *Thread) pushFP(at uint64) bool {
 	if !t.k.M.Features().XSAVE {
 		return t.CopyOut(hal.UserAddr(at), fp) == nil
 	}
+	fp = t.frameFP()
 	var sw [48]byte
 	le := binary.LittleEndian
 	le.PutUint32(sw[0:], fpMagic1)

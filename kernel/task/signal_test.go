@@ -165,6 +165,9 @@ func TestFrameRoundTripKeepsEveryRegisterAndVectorState(t *testing.T) {
 			for i := 32; i < 416; i++ {
 				c.FP[i] = byte(rnd.Uint32())
 			}
+			if xsave {
+				c.FP[xstateBV] = 3
+			}
 			set(c, as)
 			want = c.Regs
 			want.RAX = 0x1234
@@ -184,6 +187,45 @@ func TestFrameRoundTripKeepsEveryRegisterAndVectorState(t *testing.T) {
 		}
 		if string(fpGot) != string(fpWant) {
 			t.Errorf("xsave %v: vector state changed", xsave)
+		}
+	}
+}
+
+// XSAVEOPT leaves stale bytes where a component is in its initial state; a frame must
+// show that state, and only that, and leave the thread's own image alone.
+func TestFrameShowsTheInitialStateOfUnusedComponents(t *testing.T) {
+	r := newRig(t)
+	r.m.Feat.XSAVE, r.m.Feat.XCR0, r.m.Feat.FPSize = true, 7, 832
+	for bv := range byte(8) {
+		th := &Thread{k: r.k, Ctx: &hal.Ctx{FP: make([]byte, 832)}}
+		fp := th.Ctx.FP
+		for i := range fp {
+			if i < fpSWReserved || i >= xsaveYMM {
+				fp[i] = 0xee
+			}
+		}
+		fp[xstateBV] = bv
+		orig := string(fp)
+		got := th.frameFP()
+		for i, b := range got {
+			want := orig[i]
+			switch {
+			case i == xstateBV:
+				want = bv | 3
+			case i >= 24 && i < 32: // MXCSR and its mask
+			case i == 0 && bv&1 == 0:
+				want = 0x7f
+			case i == 1 && bv&1 == 0:
+				want = 0x03
+			case i < 160 && bv&1 == 0, i >= 160 && i < 416 && bv&2 == 0, i >= xsaveYMM && bv&4 == 0:
+				want = 0
+			}
+			if b != want {
+				t.Fatalf("XSTATE_BV %d: byte %d is %#x, want %#x", bv, i, b, want)
+			}
+		}
+		if string(fp) != orig {
+			t.Errorf("XSTATE_BV %d: the thread's own state changed", bv)
 		}
 	}
 }
