@@ -58,6 +58,7 @@ type System struct {
 	tty     *devfs.TTY
 	ns      *vfs.Namespace
 	vdso    *vdso.VDSO
+	retime  timer.Timer // tells programs the refined rate of the clock
 	calls   *syscalls.Dispatcher
 	kernel  *task.Kernel
 	control control
@@ -236,6 +237,8 @@ func (s *System) start() (err error) {
 		OnInitExit: func(status uint32) { s.done <- status },
 	})
 	s.kernel.OnTimeChange = func() { s.vdso.Update(s.m.TimeParams()) }
+	s.retime.Init(s.kernel.OnTimeChange)
+	s.timers.Arm(&s.retime, s.timers.Now()+int64(time.Second))
 	s.kernel.Strace.Store(s.cfg.Strace)
 	if err := s.pseudo(); err != nil {
 		return err
