@@ -155,7 +155,8 @@ func (mem *Memory) TotalPages() uint64 { return mem.total }
 func (mem *Memory) Budget() *Budget { return &mem.budget }
 
 // OnOOM registers the function called, without any lock held, when a page of s
-// cannot be had and nothing is left to reclaim; HandleFault then returns ENOMEM.
+// cannot be had and nothing is left to reclaim; HandleFault then returns ENOMEM. s is
+// nil when it is the kernel itself that runs out.
 func (mem *Memory) OnOOM(f func(s *Space)) { mem.onOOM.Store(&f) }
 
 func (mem *Memory) outOfMemory(s *Space) {

@@ -279,14 +279,17 @@ func TestReclaimSparesWhatIsUsedAndTakesTheRest(t *testing.T) {
 	o := NewObject(r.mem, d, 128*pg)
 	s := r.space()
 	a := r.mmap(s, MapArgs{Len: 64 * pg, Prot: hal.ProtRead, Flags: priv, Object: o})
+	refs := o.refs.Load()
 	for i := range hal.UserAddr(64) {
 		r.want(s, a+i*pg, byte(i+1))
 	}
+	r.settle(o, refs)
 	o.DropClean(64*pg, 64*pg)
 	r.mem.Reclaim(64)
 	for i := range hal.UserAddr(8) {
 		r.want(s, a+i*pg, byte(i+1))
 	}
+	r.settle(o, refs)
 	r.mem.Reclaim(8)
 	left := 0
 	for i := range int64(8) {
@@ -302,6 +305,7 @@ func TestReclaimSparesWhatIsUsedAndTakesTheRest(t *testing.T) {
 	if err := s.Mlock(nil, a, 4*pg, false); err != nil {
 		t.Fatal(err)
 	}
+	r.settle(o, refs+1) // the mapping is two now
 	r.mem.Reclaim(1000)
 	r.mem.Reclaim(1000)
 	if n := o.Pages(); n != 4 {
@@ -309,6 +313,55 @@ func TestReclaimSparesWhatIsUsedAndTakesTheRest(t *testing.T) {
 	}
 	s.DecUsers()
 	o.DecRef()
+	r.close()
+}
+
+// The kernel's own heap eats into the reserve while no program allocates: the hook is
+// told, once in a while, until there is room again; above half of the reserve it is not.
+func TestKernelEatingTheReserveTellsTheHook(t *testing.T) {
+	r := newRig(t, 256)
+	r.m.SetWatermarks(64, 32)
+	told := make(chan *Space, 100)
+	r.mem.OnOOM(func(s *Space) { told <- s })
+	var taken []hal.PFN
+	take := func(free int) {
+		for r.m.FreePages() > free {
+			f, err := r.m.AllocFrames(0, hal.AllocReserve)
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken = append(taken, f)
+		}
+	}
+	take(20)
+	time.Sleep(3 * heapWait)
+	if len(told) != 0 {
+		t.Error("told above half of the reserve")
+	}
+	take(10)
+	r.mem.reclaim.wake() // metal calls at half of the reserve, the fake only once
+	for range 2 {
+		select {
+		case s := <-told:
+			if s != nil {
+				t.Error("a program is blamed")
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the hook is never told")
+		}
+	}
+	for _, f := range taken {
+		r.m.FreeFrames(f, 0)
+	}
+	for i := 0; r.mem.reclaim.running.Load() || r.mem.tight(); i++ {
+		if i == 1000 {
+			t.Fatal("reclaim never ends")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := len(told); n > 1 {
+		t.Errorf("told %d times more in no time", n)
+	}
 	r.close()
 }
 
@@ -326,6 +379,7 @@ func TestMemoryRunsOut(t *testing.T) {
 		}
 	})
 	f := r.mmap(s, MapArgs{Len: 600 * pg, Prot: hal.ProtRead, Flags: priv, Object: o})
+	refs := o.refs.Load()
 	for range 2 {
 		for i := range hal.UserAddr(600) {
 			r.want(s, f+i*pg, byte(i+1))
@@ -336,6 +390,7 @@ func TestMemoryRunsOut(t *testing.T) {
 		r.put(s, a+i*pg, 1)
 	}
 	r.want(s, f+599*pg, byte(600%256))
+	r.settle(o, refs) // what it holds would be free again after the ENOMEM
 	b := r.mmap(s, MapArgs{Len: 200 * pg, Prot: rw, Flags: anon | unix.MAP_NORESERVE})
 	var err error
 	for i := hal.UserAddr(0); err == nil && i < 200; i++ {

@@ -3,6 +3,7 @@ package mm
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"kiln/kernel/hal"
 )
@@ -12,6 +13,11 @@ const (
 	reclaimBatch = 32
 	// scanSlice is how many pages the hand passes under one hold of Object.mu.
 	scanSlice = 256
+	// heapWait is how long the kernel's heap gets to shrink, once it has eaten half of
+	// the reserve, before a program ends for it; killWait how long that one gets to go
+	// before the next.
+	heapWait = 50 * time.Millisecond
+	killWait = 250 * time.Millisecond
 )
 
 // reclaimer takes clean page-cache frames back, second chance: a hand goes round the
@@ -36,6 +42,7 @@ type reclaimer struct {
 
 	pressure atomic.Bool
 	running  atomic.Bool
+	calls    atomic.Uint64 // of wake
 	shrinkMu sync.Mutex
 	shrink   []func() int64
 	// Reclaimed and Scanned count pages, for /proc/vmstat.
@@ -80,6 +87,7 @@ func (mem *Memory) tight() bool {
 // there is twice the low watermark, or nothing more to take.
 func (r *reclaimer) wake() {
 	r.pressure.Store(true)
+	r.calls.Add(1)
 	if r.running.CompareAndSwap(false, true) {
 		go r.background()
 	}
@@ -87,22 +95,58 @@ func (r *reclaimer) wake() {
 
 func (r *reclaimer) background() {
 	for {
-		st := r.mem.M.MemStats()
-		if st.FreePages >= 2*st.LowWatermark {
-			r.pressure.Store(false)
-			break
+		seen := r.calls.Load()
+		for r.balance() {
 		}
-		if r.pages(int64(2*st.LowWatermark-st.FreePages)) == 0 {
-			break
+		r.running.Store(false)
+		// A call that came in between found running set.
+		if r.calls.Load() == seen || !r.running.CompareAndSwap(false, true) {
+			return
 		}
 	}
-	r.running.Store(false)
-	// A call that came in between found running set; the next one will not.
+}
+
+// balance frees what is wanted, or does what is left to do when there is nothing to
+// free; false when there is no more to do until the next call.
+func (r *reclaimer) balance() bool {
+	st := r.mem.M.MemStats()
+	if st.FreePages >= 2*st.LowWatermark {
+		r.pressure.Store(false)
+		return false
+	}
+	if r.pages(int64(2*st.LowWatermark-st.FreePages)) > 0 {
+		return true
+	}
+	return r.starved()
+}
+
+// starved deals with the one shortage that no program's fault reports: nothing can be
+// reclaimed and the kernel's own heap has eaten half of the reserve that programs
+// cannot touch. The heap cannot be told that there is no memory, it would end in a
+// panic; so a program ends. False if things are not that bad.
+func (r *reclaimer) starved() bool {
+	st := r.mem.M.MemStats()
+	if st.FreePages >= st.Reserve/2 {
+		return false
+	}
+	if st.FreePages >= st.Reserve/4 {
+		time.Sleep(heapWait) // the machine has its heap collected meanwhile
+		if st = r.mem.M.MemStats(); st.FreePages >= st.Reserve/2 {
+			return true
+		}
+	}
+	r.mem.outOfMemory(nil)
+	time.Sleep(killWait)
+	return true
 }
 
 // reclaimSome frees a few frames for a caller that holds no lock of this package; false
-// if there was nothing to free.
-func (mem *Memory) reclaimSome() bool { return mem.reclaim.pages(reclaimBatch) > 0 }
+// if there was nothing to free. What somebody else's scan freed while this one waited
+// for it counts: he may have taken all there was.
+func (mem *Memory) reclaimSome() bool {
+	before := mem.reclaim.Reclaimed.Load()
+	return mem.reclaim.pages(reclaimBatch) > 0 || mem.reclaim.Reclaimed.Load() != before
+}
 
 // pages frees about want frames and returns how many it did.
 func (r *reclaimer) pages(want int64) int64 {
@@ -153,9 +197,9 @@ func (r *reclaimer) nextObject() *Object {
 
 // sweep passes the hand over some pages of o; false when it has come round.
 func (r *reclaimer) sweep(o *Object, want int64) (more bool) {
-	if !o.mu.TryLock() {
-		return false // its user waits for us, or is about to look again
-	}
+	// Whoever holds mu neither reclaims nor sleeps. To pass a busy object over would
+	// spend one of pages' rounds, and call memory exhausted that is not.
+	o.mu.Lock()
 	defer o.mu.Unlock()
 	r.object = o
 	for i := 0; i < scanSlice && r.victims < want; i++ {

@@ -60,6 +60,18 @@ func (r *rig) close() {
 	}
 }
 
+// settle waits until no read-ahead works on o, each of which holds a reference; refs is
+// what o has without. Pages that are being read cannot be reclaimed.
+func (r *rig) settle(o *Object, refs int64) {
+	r.t.Helper()
+	for i := 0; o.refs.Load() != refs; i++ {
+		if i == 2000 {
+			r.t.Fatal("read-ahead never ends")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func (r *rig) space() *Space {
 	r.t.Helper()
 	s, err := NewSpace(r.mem)
