@@ -29,7 +29,8 @@ func newLogger(m hal.Machine, level string) *logger {
 	return &logger{m: m, level: i}
 }
 
-// log keeps the line and shows it if its level is wanted.
+// log keeps the line and shows it if its level is wanted. A level that is none of
+// levels, such as "strace", was asked for by its own switch and is always shown.
 func (l *logger) log(level, format string, args ...any) {
 	ns := l.m.Nanotime()
 	line := fmt.Sprintf("[%5d.%06d] kiln: %s\n", ns/1e9, ns%1e9/1000, fmt.Sprintf(format, args...))
