@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -27,8 +28,27 @@ type Net struct {
 	NS, Tap string
 }
 
+// sweep removes the namespaces of processes that ended without Close (a test that timed
+// out or was interrupted): the process id is in the name.
+func sweep() {
+	out, _ := exec.Command(ipTool(), "netns", "list").Output()
+	for _, l := range strings.Split(string(out), "\n") {
+		name, _, _ := strings.Cut(l, " ")
+		var pid, n int
+		if c, _ := fmt.Sscanf(name, "kiln-%d-%d", &pid, &n); c != 2 {
+			continue
+		}
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); os.IsNotExist(err) {
+			exec.Command(ipTool(), "netns", "del", name).Run()
+		}
+	}
+}
+
+var swept sync.Once
+
 // New makes the namespace.
 func New() (*Net, error) {
+	swept.Do(sweep)
 	n := &Net{NS: fmt.Sprintf("kiln-%d-%d", os.Getpid(), counter.Add(1)), Tap: "kiln0"}
 	steps := [][]string{
 		{"netns", "add", n.NS},
