@@ -156,6 +156,10 @@ func (x *inetSocket) hasQueuedError() bool {
 	return (o.GetIPv4RecvError() || o.GetIPv6RecvError()) && o.PeekErr() != nil
 }
 
+// EndsAsReadable tells epoll that netstack announces a peer's FIN as readable events
+// alone.
+func (x *inetSocket) EndsAsReadable() {}
+
 // EventRegister implements waiter.Waitable.
 func (x *inetSocket) EventRegister(e *waiter.Entry) error {
 	x.q.EventRegister(e)

@@ -104,6 +104,7 @@ func (s *Set) add(fd int32, f *vfs.File, inner *Set, events uint32, data uint64)
 		return unix.ENOMEM
 	}
 	i := &item{set: s, key: k, inner: inner, events: events | always, data: data}
+	_, i.endsAsRead = f.Ops.(interface{ EndsAsReadable() })
 	i.entry.Init(i, waiter.AllEvents)
 	if err := f.Ops.EventRegister(&i.entry); err != nil {
 		s.mtx.Unlock()

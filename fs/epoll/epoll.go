@@ -72,10 +72,13 @@ type key struct {
 
 // item is one watched file.
 type item struct {
-	set   *Set
-	key   key
-	inner *Set // the watched file is a set itself
-	entry waiter.Entry
+	// endsAsRead: the file announces its peer's end as something to read (a TCP
+	// stream; EndsAsReadable).
+	endsAsRead bool
+	set        *Set
+	key        key
+	inner      *Set // the watched file is a set itself
+	entry      waiter.Entry
 
 	// Under Set.mtx.
 	data    uint64
@@ -137,9 +140,8 @@ func Of(f *vfs.File) *Set {
 // NotifyEvent implements waiter.EventListener: the file has events (ep_poll_callback).
 func (i *item) NotifyEvent(m waiter.EventMask) {
 	s := i.set
-	if m&waiter.ReadableEvents != 0 {
-		// The end of a TCP stream is announced as something to read; whether it is the
-		// end is seen when the events are collected.
+	if m&waiter.ReadableEvents != 0 && i.endsAsRead {
+		// Whether it is the end is seen when the events are collected.
 		m |= waiter.EventRdHUp
 	}
 	s.lock.Lock()
