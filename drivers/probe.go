@@ -117,6 +117,9 @@ func Probe(m hal.Machine, log func(string, ...any), opts ...Option) (*Devices, e
 		} else {
 			log("acpi: no way to turn the machine off")
 		}
+		if w, ok := t.Reset(); ok {
+			m.SetReset(w)
+		}
 	case !errors.Is(err, acpi.ErrNoTables):
 		return nil, err
 	}

@@ -218,6 +218,44 @@ func TestRunGivesTheProgramsStatusAndItsOverrides(t *testing.T) {
 	}
 }
 
+// An image of another version of pack, or one made by hand, may say what no kernel knows.
+func TestRunRefusesAConfigurationThatIsNotKnown(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "good", static())
+	if status, _, errs := pack(t, "-q", "./good", "-o", "good.img"); status != 0 {
+		t.Fatal(errs)
+	}
+	b, err := os.ReadFile("good.img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, change := range map[string]func(*image.Config){
+		`at_exit "explode" must be`: func(c *image.Config) { c.AtExit = "explode" },
+		`log_level "shout" must be`: func(c *image.Config) { c.LogLevel = "shout" },
+	} {
+		img, err := image.Open(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := img.ExtractKernel(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(img.Config)
+		var out bytes.Buffer
+		if _, err := image.Write(&out, k, img.Config, nil); err != nil {
+			t.Fatal(err)
+		}
+		write(t, "odd.img", out.Bytes())
+		vmmtest.Install(t, "exit 0")
+		status, _, errs := pack(t, "run", "odd.img")
+		if status != 2 || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, key) || !strings.Contains(errs, "odd.img") {
+			t.Errorf("status %d, %q", status, errs)
+		}
+	}
+}
+
 func TestALargeRootGoesToADisk(t *testing.T) {
 	baketest.Setup(t)
 	t.Chdir(t.TempDir())

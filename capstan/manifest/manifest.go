@@ -70,7 +70,8 @@ type Manifest struct {
 		Soft int64 `yaml:"soft"`
 		Hard int64 `yaml:"hard"`
 	} `yaml:"limits"`
-	AtExit string `yaml:"at_exit"`
+	AtExit   string `yaml:"at_exit"`
+	LogLevel string `yaml:"log_level"`
 	// Files are put into the root beside the program and its libraries.
 	Files []File `yaml:"files"`
 	// Libraries are those that the program opens at run time (dlopen), by soname.
@@ -202,15 +203,11 @@ func (m *Manifest) check() error {
 			return bad("port %d is not between 1 and 65535", p)
 		}
 	}
-	switch m.AtExit {
-	case "", "poweroff", "reboot", "halt":
-	default:
-		return bad("at_exit %q must be poweroff, reboot or halt", m.AtExit)
-	}
-	switch m.Network.Mode {
-	case "", "dhcp", "static", "none":
-	default:
-		return bad("network.mode %q must be dhcp, static or none", m.Network.Mode)
+	for _, err := range []error{image.OneOf("at_exit", m.AtExit, image.AtExits), image.OneOf("log_level", m.LogLevel, image.LogLevels),
+		image.OneOf("network.mode", m.Network.Mode, []string{"dhcp", "static", "none"})} {
+		if err != nil {
+			return bad("%w", err)
+		}
 	}
 	for k := range m.Env {
 		if k == "" || strings.Contains(k, "=") {
@@ -269,7 +266,7 @@ func (m *Manifest) Config() *image.Config {
 	c := &image.Config{
 		Version: image.ConfigVersion, Name: m.Name, Program: m.Program, Args: append([]string{argv0}, m.Args...),
 		Env: Environment(m.Env), WorkDir: m.WorkDir, UID: m.User.UID, GID: m.User.GID, Hostname: m.Hostname,
-		AtExit: m.AtExit, Ports: m.Ports,
+		AtExit: m.AtExit, LogLevel: m.LogLevel, Ports: m.Ports,
 	}
 	if c.Hostname == "" {
 		c.Hostname = strings.ToLower(m.Name)

@@ -16,7 +16,8 @@ func TestMistakesInAManifestAreErrors(t *testing.T) {
 		"name: x\nprogram: bin/x\n":                           "absolute",
 		good + "ports: [0]\n":                                 "port 0",
 		good + "memory: much\n":                               "64M",
-		good + "at_exit: sleep\n":                             "poweroff",
+		good + "at_exit: sleep\n":                             `at_exit "sleep" must be poweroff, reboot or halt`,
+		good + "log_level: loud\n":                            `log_level "loud" must be error, warn, info or debug`,
 		good + "network: {mode: magic}\n":                     "dhcp",
 		good + "env: {\"A=B\": c}\n":                          "A=B",
 		good + "files: [{path: x}]\n":                         "absolute",
@@ -45,6 +46,8 @@ ports: [80]
 mounts: [{type: tmpfs, target: /data, options: size=1M}]
 limits: {nofile: {soft: 10, hard: -1}}
 network: {mode: static, address: 10.0.0.2/24}
+at_exit: reboot
+log_level: info
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +55,7 @@ network: {mode: static, address: 10.0.0.2/24}
 	c := m.Config()
 	if strings.Join(c.Args, "|") != "httpd|-x|a b" || strings.Join(c.Env, " ") != "B=2 HOME=/root PATH=/bin TERM=linux" ||
 		c.UID != 33 || c.GID != 34 || c.Memory != 256<<20 || c.Mounts[0].Target != "/data" || c.Limits["nofile"].Hard != -1 ||
-		c.Network.Address != "10.0.0.2/24" || c.Hostname != "web" {
+		c.Network.Address != "10.0.0.2/24" || c.AtExit != "reboot" || c.LogLevel != "info" || c.Hostname != "web" {
 		t.Errorf("%+v", c)
 	}
 }

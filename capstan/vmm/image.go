@@ -46,6 +46,9 @@ func Prepare(name, root string, change func(*image.Config) bool) (*Prepared, err
 	if err != nil {
 		return nil, fmt.Errorf("%s is no image that can be run (%w): make one with `pack NAME` or `pack build`", name, err)
 	}
+	for _, err := range img.Config.Check() {
+		return nil, fmt.Errorf("the configuration of %s is not right: %w; bake it again", name, err)
+	}
 	p := &Prepared{Config: img.Config, Boot: img.Boot, Kernel: name}
 	onDisk := false
 	switch root {

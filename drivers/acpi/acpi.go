@@ -385,6 +385,16 @@ func (t *Tables) PowerOff(m hal.Machine) (hal.PowerWrite, bool) {
 	return w, true
 }
 
+// Reset is the write that resets the machine (4.8.3.6). The register is one byte wide,
+// whatever its address says.
+func (t *Tables) Reset() (hal.PowerWrite, bool) {
+	if t.FADT == nil || t.FADT.Reset.Addr == 0 {
+		return hal.PowerWrite{}, false
+	}
+	g := t.FADT.Reset
+	return hal.PowerWrite{Port: g.IO, Addr: g.Addr, Width: 1, Value: uint32(t.FADT.ResetValue)}, true
+}
+
 // enable asks the firmware for ACPI mode and returns PM1a control.
 func (t *Tables) enable(m hal.Machine) uint16 {
 	f := t.FADT

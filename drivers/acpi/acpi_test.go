@@ -46,10 +46,11 @@ func TestTablesOfQEMUMachines(t *testing.T) {
 		hpet      hal.PhysAddr
 		overrides []uint8
 		power     hal.PowerWrite
+		reset     hal.PowerWrite
 	}{
-		{"pc", false, 1, 0, 0xfed00000, []uint8{0, 5, 9, 10, 11}, hal.PowerWrite{Port: true, Addr: 0x604, Width: 2, Value: 0x2001}},
-		{"q35", true, 1, 0xb0000000, 0xfed00000, []uint8{0, 5, 9, 10, 11}, hal.PowerWrite{Port: true, Addr: 0x604, Width: 2, Value: 0x2001}},
-		{"microvm", true, 2, 0, 0, nil, hal.PowerWrite{Addr: 0xfea00200, Width: 1, Value: 5<<2 | 1<<5}},
+		{"pc", false, 1, 0, 0xfed00000, []uint8{0, 5, 9, 10, 11}, hal.PowerWrite{Port: true, Addr: 0x604, Width: 2, Value: 0x2001}, hal.PowerWrite{}}, // its FADT has none
+		{"q35", true, 1, 0xb0000000, 0xfed00000, []uint8{0, 5, 9, 10, 11}, hal.PowerWrite{Port: true, Addr: 0x604, Width: 2, Value: 0x2001}, hal.PowerWrite{Port: true, Addr: 0xcf9, Width: 1, Value: 0xf}},
+		{"microvm", true, 2, 0, 0, nil, hal.PowerWrite{Addr: 0xfea00200, Width: 1, Value: 5<<2 | 1<<5}, hal.PowerWrite{Addr: 0xfea00202, Width: 1, Value: 0x42}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := load(t, c.name, c.giveRSDP)
@@ -76,6 +77,9 @@ func TestTablesOfQEMUMachines(t *testing.T) {
 			}
 			if w, ok := a.PowerOff(m); !ok || w != c.power {
 				t.Errorf("power-off %+v, %v", w, ok)
+			}
+			if w, ok := a.Reset(); ok != (c.reset != hal.PowerWrite{}) || w != c.reset {
+				t.Errorf("reset %+v, %v", w, ok)
 			}
 		})
 	}

@@ -320,8 +320,8 @@ type BootInfo struct {
 	Protocol string
 }
 
-// Power-off recipe: one write that ends the machine (ACPI S5, or a sleep
-// control register). The base keeps it for the panic path, where no Go runs.
+// PowerWrite is a write that ends the machine (ACPI S5, or a sleep control register)
+// or resets it. The base keeps it for the panic path, where no Go runs.
 type PowerWrite struct {
 	Port  bool // I/O port, else MMIO
 	Addr  uint64
@@ -405,4 +405,9 @@ type Machine interface {
 	SetPowerOff(w PowerWrite)
 	// PowerOff ends the machine. It does not return.
 	PowerOff()
+	// SetReset gives the base the write that resets the machine.
+	SetReset(w PowerWrite)
+	// Reboot resets the machine: by that write, else in a way that every PC has. It
+	// does not return.
+	Reboot()
 }

@@ -208,6 +208,12 @@ func (m *Machine) PowerOff() {
 	runtime.Goexit()
 }
 
+// SetReset implements hal.Machine.
+func (m *Machine) SetReset(hal.PowerWrite) {}
+
+// Reboot implements hal.Machine. A process does not start itself again: it ends.
+func (m *Machine) Reboot() { m.PowerOff() }
+
 // Off is closed by PowerOff.
 func (m *Machine) Off() <-chan struct{} { return m.done }
 

@@ -11,6 +11,8 @@ package image
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // Config is the document baked into an image, printed by `pack inspect`. The
@@ -35,10 +37,10 @@ type Config struct {
 	// Limits are the program's soft and hard resource limits by Linux name
 	// without RLIMIT_, lower case ("nofile").
 	Limits map[string]Limit `json:"limits,omitempty"`
-	// AtExit is what the machine does when the program ends: "poweroff"
-	// (default), "reboot" or "halt".
+	// AtExit is what the machine does when the program ends: one of AtExits,
+	// poweroff if empty.
 	AtExit string `json:"at_exit,omitempty"`
-	// LogLevel is the kernel's: "error", "warn" (default), "info", "debug".
+	// LogLevel is the kernel's: one of LogLevels, warn if empty.
 	LogLevel string `json:"log_level,omitempty"`
 	// Strace logs every system call on the console.
 	Strace bool `json:"strace,omitempty"`
@@ -52,6 +54,42 @@ type Config struct {
 
 // ConfigVersion is the version this tree writes.
 const ConfigVersion = 1
+
+// What a machine can do when its program has ended.
+const (
+	AtExitPowerOff = "poweroff"
+	AtExitReboot   = "reboot"
+	AtExitHalt     = "halt"
+)
+
+// The values that the keys at_exit and log_level know; of the levels, each includes
+// those before it.
+var (
+	AtExits   = []string{AtExitPowerOff, AtExitReboot, AtExitHalt}
+	LogLevels = []string{"error", "warn", "info", "debug"}
+)
+
+// OneOf checks the value of a key that knows some words only; an empty value is the
+// default and right.
+func OneOf(key, value string, words []string) error {
+	if value == "" || slices.Contains(words, value) {
+		return nil
+	}
+	last := len(words) - 1
+	return fmt.Errorf("%s %q must be %s or %s", key, value, strings.Join(words[:last], ", "), words[last])
+}
+
+// Check finds values that no kernel knows, in words for whoever wrote them. A kernel
+// that meets one takes the default.
+func (c *Config) Check() []error {
+	var out []error
+	for _, err := range []error{OneOf("at_exit", c.AtExit, AtExits), OneOf("log_level", c.LogLevel, LogLevels)} {
+		if err != nil {
+			out = append(out, err)
+		}
+	}
+	return out
+}
 
 // Network is how the first interface gets its address.
 type Network struct {

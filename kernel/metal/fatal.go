@@ -62,6 +62,7 @@ type dieState struct {
 	last   [256]uint8
 	nlast  uint64
 	status uint64
+	reset  note // the write that resets the machine, width 0 if none is known
 }
 
 // note is a store that the panic path makes before it ends the machine: a virtqueue
@@ -193,12 +194,29 @@ func endMachine() {
 			in8(0x80) // give the device about a millisecond
 		}
 	}
-	// Everything written must have left the port's FIFO.
-	for i := 0; i < 100000 && uart.state == 1 && in8(com1+5)&0x40 == 0; i++ {
-	}
+	drainUART()
 	if d.width != 0 {
 		rawWrite(d.port != 0, d.addr, uint64(d.width), d.value)
 		for i := 0; i < 100000; i++ {
+			in8(0x80)
+		}
+	}
+	resetMachine()
+}
+
+// drainUART waits until everything written has left the port's FIFO.
+func drainUART() {
+	for i := 0; i < 100000 && uart.state == 1 && in8(com1+5)&0x40 == 0; i++ {
+	}
+}
+
+// resetMachine tries the reset register of the ACPI tables (4.8.3.6), then the line
+// that the keyboard controller has to the CPU's reset, then a triple fault. Each gets
+// some milliseconds to act.
+func resetMachine() {
+	if r := &base.die.reset; r.width != 0 {
+		rawWrite(r.port != 0, r.addr, r.width, uint32(r.value))
+		for i := 0; i < 10000; i++ {
 			in8(0x80)
 		}
 	}

@@ -368,6 +368,13 @@ func (m *Machine) SetPowerOff(w hal.PowerWrite) {
 	}
 }
 
+// SetReset implements hal.Machine.
+func (m *Machine) SetReset(w hal.PowerWrite) {
+	if a, port, ok := m.writeTarget(w); ok {
+		base.die.reset = note{a, uint64(w.Width), uint64(w.Value), uint64(port)}
+	}
+}
+
 // writeTarget resolves a PowerWrite to something the panic path can do.
 func (m *Machine) writeTarget(w hal.PowerWrite) (addr uint64, port uint32, ok bool) {
 	if w.Width != 1 && w.Width != 2 && w.Width != 4 {
@@ -401,5 +408,11 @@ func (m *Machine) LastWords(console []byte, writes []hal.PowerWrite) {
 // PowerOff implements hal.Machine.
 func (*Machine) PowerOff() {
 	baseCall(opFatal, 0, 0, 0)
+	os.Exit(0)
+}
+
+// Reboot implements hal.Machine.
+func (*Machine) Reboot() {
+	baseCall(opReset, 0, 0, 0)
 	os.Exit(0)
 }

@@ -156,6 +156,7 @@ const (
 	opPin
 	opFatal
 	opRefine
+	opReset
 )
 
 // baseOp runs a call from Go (baseCall) under the base's lock.
@@ -201,6 +202,10 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 		refineClock()
 	case opFatal:
 		endMachine()
+	case opReset:
+		cli()
+		drainUART()
+		resetMachine()
 	}
 	base.release()
 	return r

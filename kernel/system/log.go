@@ -6,9 +6,8 @@ import (
 	"sync"
 
 	"kiln/kernel/hal"
+	"kiln/kernel/image"
 )
-
-var levels = []string{"error", "warn", "info", "debug"}
 
 // logger is the kernel's own voice on the console, and the ring behind syslog(2).
 type logger struct {
@@ -22,15 +21,15 @@ type logger struct {
 const ringLines = 256
 
 func newLogger(m hal.Machine, level string) *logger {
-	i := slices.Index(levels, level)
+	i := slices.Index(image.LogLevels, level)
 	if i < 0 {
-		i = slices.Index(levels, "warn")
+		i = slices.Index(image.LogLevels, "warn")
 	}
 	return &logger{m: m, level: i}
 }
 
 // log keeps the line and shows it if its level is wanted. A level that is none of
-// levels, such as "strace", was asked for by its own switch and is always shown.
+// image.LogLevels, such as "strace", was asked for by its own switch and is always shown.
 func (l *logger) log(level, format string, args ...any) {
 	ns := l.m.Nanotime()
 	line := fmt.Sprintf("[%5d.%06d] kiln: %s\n", ns/1e9, ns%1e9/1000, fmt.Sprintf(format, args...))
@@ -41,7 +40,7 @@ func (l *logger) log(level, format string, args ...any) {
 	}
 	l.ring = append(l.ring, line)
 	l.mu.Unlock()
-	if slices.Index(levels, level) <= l.level {
+	if slices.Index(image.LogLevels, level) <= l.level {
 		l.m.ConsoleWrite([]byte(line))
 	}
 }

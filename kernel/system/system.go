@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,16 +63,24 @@ type System struct {
 	calls   *syscalls.Dispatcher
 	kernel  *task.Kernel
 	control control
-	done    chan uint32
+	done    chan ending
+	atExit  string // one of image.AtExits
+}
+
+// ending is how the machine comes to its end.
+type ending struct {
+	status uint32 // wait4's
+	atExit string
 }
 
 // New brings everything up but the program.
 func New(m hal.Machine, o Options) (*System, error) {
-	s := &System{m: m, done: make(chan uint32, 1)}
+	s := &System{m: m, done: make(chan ending, 1)}
 	if err := s.configure(o.Config); err != nil {
 		return nil, err
 	}
 	s.log = newLogger(m, s.cfg.LogLevel)
+	s.checkConfig()
 	s.timers = timer.NewQueue(m)
 	s.mem = mm.NewMemory(m)
 	if err := s.devices(o.NoDevices); err != nil {
@@ -100,6 +109,17 @@ func (s *System) configure(cfg *image.Config) (err error) {
 	s.cfg = cfg
 	s.cmdline = ParseCmdline(boot.Cmdline)
 	return s.cmdline.Apply(cfg)
+}
+
+// checkConfig warns of values that are not known, and settles what happens at the end.
+func (s *System) checkConfig() {
+	for _, err := range s.cfg.Check() {
+		s.log.log("warn", "the configuration's %v: the default is used", err)
+	}
+	s.atExit = image.AtExitPowerOff
+	if slices.Contains(image.AtExits, s.cfg.AtExit) {
+		s.atExit = s.cfg.AtExit
+	}
 }
 
 func (s *System) devices(none bool) (err error) {
@@ -234,8 +254,9 @@ func (s *System) start() (err error) {
 	s.kernel = task.NewKernel(task.Config{
 		M: s.m, Mem: s.mem, Timers: s.timers, NS: s.ns, Net: s.net, Syscalls: s.calls,
 		Log: s.log.log, Hostname: s.hostname(),
-		OnInitExit: func(status uint32) { s.done <- status },
+		OnInitExit: func(status uint32) { s.end(ending{status, s.atExit}) },
 	})
+	s.kernel.OnReboot = s.reboot
 	s.kernel.OnTimeChange = func() { s.vdso.Update(s.m.TimeParams()) }
 	s.retime.Init(s.kernel.OnTimeChange)
 	s.timers.Arm(&s.retime, s.timers.Now()+int64(time.Second))
@@ -280,10 +301,35 @@ func (s *System) Run() (status uint32, err error) {
 	if err := s.program(); err != nil {
 		return 0, err
 	}
-	return <-s.done, nil
+	e := <-s.done
+	s.atExit = e.atExit
+	return e.status, nil
 }
 
-// Shutdown tells the host how the program ended and turns the machine off.
+// end says that the machine is to end; the first word counts.
+func (s *System) end(e ending) {
+	select {
+	case s.done <- e:
+	default:
+	}
+}
+
+// reboot serves reboot(2): status 0, since the program ended its machine in order. It
+// does not return, and the calling thread keeps its CPU.
+func (s *System) reboot(cmd uint32) {
+	e := ending{atExit: image.AtExitPowerOff}
+	switch cmd {
+	case unix.LINUX_REBOOT_CMD_RESTART:
+		e.atExit = image.AtExitReboot
+	case unix.LINUX_REBOOT_CMD_HALT:
+		e.atExit = image.AtExitHalt
+	}
+	s.end(e)
+	select {}
+}
+
+// Shutdown tells the host how the program ended and turns the machine off, or resets or
+// halts it if it was told to.
 func (s *System) Shutdown(status uint32) {
 	s.say(statusLine(status))
 	s.off()
@@ -304,9 +350,12 @@ func (s *System) say(line string) {
 }
 
 func (s *System) off() {
-	if s.cfg.AtExit == "halt" {
+	switch s.atExit {
+	case image.AtExitHalt:
 		s.m.ConsoleWrite([]byte("kiln: halted\n"))
 		select {}
+	case image.AtExitReboot:
+		s.m.Reboot()
 	}
 	s.m.PowerOff()
 }

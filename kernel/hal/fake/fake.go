@@ -53,8 +53,11 @@ type Machine struct {
 	rng     *rand.ChaCha8
 	mixed   []byte // AddEntropy, kept for tests
 	power   *hal.PowerWrite
+	reset   *hal.PowerWrite
 	off     chan struct{}
 	offOnce sync.Once
+
+	rebooted atomic.Bool
 }
 
 var _ hal.Machine = (*Machine)(nil)
@@ -267,6 +270,29 @@ func (m *Machine) PowerOff() {
 	m.offOnce.Do(func() { close(m.off) })
 	runtime.Goexit()
 }
+
+// SetReset implements hal.Machine; ResetRecipe returns it.
+func (m *Machine) SetReset(w hal.PowerWrite) {
+	m.mu.Lock()
+	m.reset = &w
+	m.mu.Unlock()
+}
+
+// ResetRecipe is the write given to SetReset, nil if none.
+func (m *Machine) ResetRecipe() *hal.PowerWrite {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reset
+}
+
+// Reboot is PowerOff after which Rebooted is true.
+func (m *Machine) Reboot() {
+	m.rebooted.Store(true)
+	m.PowerOff()
+}
+
+// Rebooted says whether the machine ended by Reboot.
+func (m *Machine) Rebooted() bool { return m.rebooted.Load() }
 
 // Off is closed by PowerOff.
 func (m *Machine) Off() <-chan struct{} { return m.off }
