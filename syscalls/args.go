@@ -11,21 +11,21 @@ import (
 const protSem = 8
 
 func putU32(t *task.Thread, at hal.UserAddr, v uint32) error {
-	var b [4]byte
-	le.PutUint32(b[:], v)
-	return t.CopyOut(at, b[:])
+	b := scratch(t, 4)
+	le.PutUint32(b, v)
+	return t.CopyOut(at, b)
 }
 
 func putU64(t *task.Thread, at hal.UserAddr, v uint64) error {
-	var b [8]byte
-	le.PutUint64(b[:], v)
-	return t.CopyOut(at, b[:])
+	b := scratch(t, 8)
+	le.PutUint64(b, v)
+	return t.CopyOut(at, b)
 }
 
 func getU64(t *task.Thread, at hal.UserAddr) (uint64, error) {
-	var b [8]byte
-	err := t.CopyIn(b[:], at)
-	return le.Uint64(b[:]), err
+	b := scratch(t, 8)
+	err := t.CopyIn(b, at)
+	return le.Uint64(b), err
 }
 
 // getStruct reads a structure that grows with kernel versions into dst, as

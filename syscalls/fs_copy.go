@@ -32,15 +32,23 @@ type copier struct {
 
 // run moves up to n bytes.
 func (x *copier) run(n uint64) (done int, err error) {
+	left := int(min(n, maxRW))
+	if l, ok := x.in.Ops.(vfs.Lender); ok && x.inPos >= 0 {
+		var more bool
+		if done, more, err = x.lend(l, left); !more {
+			return done, err
+		}
+		left -= done
+	}
 	buf := copyBufs.Get().(*copyBuf)
 	defer copyBufs.Put(buf)
-	left := int(min(n, maxRW))
 	for left > 0 {
 		got, err := x.read(buf, min(left, len(buf.b)))
 		if got == 0 || err != nil {
 			return some(done, err)
 		}
-		put, err := x.write(buf, got)
+		buf.seq = mm.KernelIO(buf.b[:got])
+		put, err := x.write(&buf.seq, got)
 		done, left = done+put, left-put
 		if x.inPos >= 0 {
 			x.inPos += int64(put)
@@ -53,6 +61,38 @@ func (x *copier) run(n uint64) (done int, err error) {
 		}
 	}
 	return done, nil
+}
+
+// lendMost is the longest piece that one write takes from a file's pages.
+const lendMost = 64 << 10
+
+// lend is run for a file whose bytes the other side can take from where they lie; more
+// says that it stopped where they must be copied.
+func (x *copier) lend(in vfs.Lender, left int) (done int, more bool, err error) {
+	call := newCall(x.t)
+	defer call.free()
+	for left > 0 {
+		piece, ok, err := in.Lend(x.t, x.in, x.inPos, min(left, lendMost))
+		if err != nil {
+			done, err = some(done, err)
+			return done, false, err
+		}
+		if !ok {
+			return done, true, nil
+		}
+		n := len(piece.Bytes)
+		call.seq = mm.KernelIO(piece.Bytes)
+		put, err := x.write(&call.seq, n)
+		call.seq = mm.IOSeq{}
+		piece.Return()
+		done, left = done+put, left-put
+		x.inPos += int64(put)
+		if put < n || err != nil {
+			done, err = some(done, err)
+			return done, false, err
+		}
+	}
+	return done, false, nil
 }
 
 func some(done int, err error) (int, error) {
@@ -74,24 +114,24 @@ func (x *copier) read(buf *copyBuf, n int) (int, error) {
 	return m, err
 }
 
-func (x *copier) write(buf *copyBuf, n int) (int, error) {
-	buf.seq = mm.KernelIO(buf.b[:n])
+// write writes seq, n bytes.
+func (x *copier) write(seq *mm.IOSeq, n int) (int, error) {
 	if x.outPos >= 0 {
-		if err := fileSizeLimit(x.t, x.out, &buf.seq, x.outPos); err != nil {
+		if err := fileSizeLimit(x.t, x.out, seq, x.outPos); err != nil {
 			return 0, err
 		}
-		m, err := x.out.WriteAt(x.t, &buf.seq, x.outPos)
+		m, err := x.out.WriteAt(x.t, seq, x.outPos)
 		x.outPos += int64(max(m, 0))
 		return m, err
 	}
-	if err := fileSizeLimit(x.t, x.out, &buf.seq, -1); err != nil {
+	if err := fileSizeLimit(x.t, x.out, seq, -1); err != nil {
 		return 0, err
 	}
-	m, err := x.out.Write(x.t, &buf.seq)
+	m, err := x.out.Write(x.t, seq)
 	m = max(m, 0)
 	for (err == unix.EAGAIN || err == nil && m < n) && (x.whole || !x.out.Nonblocking()) && !x.out.Ops.Seekable() {
 		var k int
-		k, err = x.t.BlockOn(x.out.Ops, writeEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.out.Write(x.t, &buf.seq) })
+		k, err = x.t.BlockOn(x.out.Ops, writeEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.out.Write(x.t, seq) })
 		if m += max(k, 0); err != nil || k == 0 {
 			break
 		}
@@ -107,11 +147,11 @@ func offsetArg(t *task.Thread, addr uint64) (int64, error) {
 	if addr == 0 {
 		return -1, nil
 	}
-	var b [8]byte
-	if err := t.CopyIn(b[:], hal.UserAddr(addr)); err != nil {
+	v, err := getU64(t, hal.UserAddr(addr))
+	if err != nil {
 		return 0, err
 	}
-	off := int64(le.Uint64(b[:]))
+	off := int64(v)
 	if off < 0 {
 		return 0, unix.EINVAL
 	}
@@ -124,9 +164,7 @@ func putOffset(t *task.Thread, f *vfs.File, addr uint64, off int64) error {
 		_, err := f.Seek(t, off, unix.SEEK_SET)
 		return err
 	}
-	var b [8]byte
-	le.PutUint64(b[:], uint64(off))
-	return t.CopyOut(hal.UserAddr(addr), b[:])
+	return putU64(t, hal.UserAddr(addr), uint64(off))
 }
 
 // sysSendfile: EBADF, EINVAL (input not seekable, output in append mode), EFAULT, EAGAIN,

@@ -80,7 +80,7 @@ func writeWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 // fileSizeLimit cuts a write to a regular file at RLIMIT_FSIZE; SIGXFSZ and EFBIG at the
 // limit. off < 0 is the file's position.
 func fileSizeLimit(t *task.Thread, f *vfs.File, q *mm.IOSeq, off int64) error {
-	limit := t.Process().Limit(unix.RLIMIT_FSIZE)
+	limit := t.Process().FileSizeLimit()
 	if limit >= 1<<63-1 || q.Len() == 0 || !f.Ops.Seekable() {
 		return nil
 	}
@@ -141,7 +141,7 @@ func transfer(t *task.Thread, a *Args, vec bool, op ioOp) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	x := fsCalls.Get().(*fsCall)
+	x := newCall(t)
 	if vec {
 		err = x.many(t, a[1], a[2])
 	} else {
@@ -217,7 +217,7 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 	if !f.Ops.Seekable() {
 		return 0, unix.ESPIPE
 	}
-	x := fsCalls.Get().(*fsCall)
+	x := newCall(t)
 	defer x.free()
 	if vec {
 		err = x.many(t, a[1], a[2])

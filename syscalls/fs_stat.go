@@ -16,7 +16,7 @@ const statSize = 144
 
 // putStat encodes a (arch/x86/include/uapi/asm/stat.h).
 func putStat(t *task.Thread, addr uint64, a *vfs.Attr) error {
-	var b [statSize]byte
+	b := scratch(t, statSize)
 	le.PutUint64(b[0:], a.Dev)
 	le.PutUint64(b[8:], a.Ino)
 	le.PutUint64(b[16:], uint64(a.Nlink))
@@ -32,7 +32,7 @@ func putStat(t *task.Thread, addr uint64, a *vfs.Attr) error {
 		le.PutUint64(b[72+16*i:], uint64(s))
 		le.PutUint64(b[80+16*i:], uint64(n))
 	}
-	return t.CopyOut(hal.UserAddr(addr), b[:])
+	return t.CopyOut(hal.UserAddr(addr), b)
 }
 
 // splitTime is seconds and nanoseconds, the latter never negative.
@@ -122,7 +122,7 @@ func sysStatx(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	var b [256]byte
+	b := scratch(t, 256)
 	got := uint32(unix.STATX_BASIC_STATS)
 	if at.Btime != 0 {
 		got |= unix.STATX_BTIME
@@ -149,7 +149,7 @@ func sysStatx(t *task.Thread, a *Args) (uintptr, error) {
 	le.PutUint32(b[136:], unix.Major(at.Dev))
 	le.PutUint32(b[140:], unix.Minor(at.Dev))
 	le.PutUint64(b[144:], uint64(mnt))
-	return 0, t.CopyOut(hal.UserAddr(a[4]), b[:])
+	return 0, t.CopyOut(hal.UserAddr(a[4]), b)
 }
 
 // putStatfs encodes struct statfs (120 bytes).

@@ -2,7 +2,6 @@ package syscalls
 
 import (
 	"encoding/binary"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -20,20 +19,48 @@ const maxIOV = 1024
 
 var le = binary.LittleEndian
 
-// fsCall is what a transfer needs on the heap, since it goes through interfaces; pooled,
-// so that read and write allocate nothing.
+// local is what a thread's calls need on the heap, since it goes through interfaces
+// (task.Thread.Local), so that the usual call allocates nothing. It is the thread's own.
+type local struct {
+	b    [256]byte // structures on their way in or out
+	call fsCall
+}
+
+func localOf(t *task.Thread) *local {
+	if x, ok := t.Local.(*local); ok {
+		return x
+	}
+	x := new(local)
+	t.Local = x
+	return x
+}
+
+// scratch is n zero bytes, at most 256, until the thread's next use.
+func scratch(t *task.Thread, n int) []byte {
+	b := localOf(t).b[:n]
+	clear(b)
+	return b
+}
+
+// fsCall is the memory side of a transfer.
 type fsCall struct {
-	seq mm.IOSeq
-	iov [8]mm.IOVec
-	raw [8 * 16]byte
+	seq  mm.IOSeq
+	iov  [8]mm.IOVec
+	raw  [8 * 16]byte
+	busy bool
 }
 
-var fsCalls = sync.Pool{New: func() any { return new(fsCall) }}
-
-func (x *fsCall) free() {
-	x.seq = mm.IOSeq{}
-	fsCalls.Put(x)
+// newCall is the thread's fsCall, or one of its own for a call inside a call.
+func newCall(t *task.Thread) *fsCall {
+	x := &localOf(t).call
+	if x.busy {
+		x = new(fsCall)
+	}
+	x.busy = true
+	return x
 }
+
+func (x *fsCall) free() { x.busy = false }
 
 // fileOf is the open file behind fd, with a reference: EBADF, also for O_PATH.
 func fileOf(t *task.Thread, fd uint64) (*vfs.File, error) {

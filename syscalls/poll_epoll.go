@@ -1,9 +1,6 @@
 package syscalls
 
 import (
-	"encoding/binary"
-	"sync"
-
 	"golang.org/x/sys/unix"
 
 	"kiln/fs/epoll"
@@ -13,9 +10,6 @@ import (
 	"kiln/kernel/task"
 	"kiln/kernel/wait"
 )
-
-// seqs are the sequences that calls hand down by pointer.
-var seqs = sync.Pool{New: func() any { return new(mm.IOSeq) }}
 
 // sysEpollCreate: EINVAL unless the size, which means nothing, is positive. See
 // epoll_create(2).
@@ -73,13 +67,11 @@ func sysEpollCtl(t *task.Thread, a *Args) (uintptr, error) {
 	var events uint32
 	var data uint64
 	if op != unix.EPOLL_CTL_DEL {
-		s := epollEvents.Get().(*[epoll.EventSize]byte)
-		err := t.CopyIn(s[:], hal.UserAddr(a[3]))
-		events, data = binary.LittleEndian.Uint32(s[:]), binary.LittleEndian.Uint64(s[4:])
-		epollEvents.Put(s)
-		if err != nil {
+		s := scratch(t, epoll.EventSize)
+		if err := t.CopyIn(s, hal.UserAddr(a[3])); err != nil {
 			return 0, err
 		}
+		events, data = le.Uint32(s), le.Uint64(s[4:])
 	}
 	ef, err := pollFile(t, a[0])
 	if err != nil {
@@ -100,8 +92,6 @@ func sysEpollCtl(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	return 0, set.Ctl(t, op, int32(a[2]), f, events, data)
 }
-
-var epollEvents = sync.Pool{New: func() any { return new([epoll.EventSize]byte) }}
 
 // sysEpollWait reports ready descriptors; the time-out is in milliseconds, negative for
 // none. EINVAL (maxevents), EFAULT, EBADF, EINVAL (not an epoll set), EINTR. See
@@ -167,11 +157,10 @@ func epollWait(t *task.Thread, a *Args, deadline int64) (uintptr, error) {
 		f.DecRef()
 		return 0, unix.EINVAL
 	}
-	q := seqs.Get().(*mm.IOSeq)
-	*q = mm.UserIO(t.Space(), t, hal.UserAddr(a[1]), int(size))
-	n, err := set.Wait(t, q, int(most), deadline)
-	*q = mm.IOSeq{}
-	seqs.Put(q)
+	x := newCall(t)
+	x.seq = mm.UserIO(t.Space(), t, hal.UserAddr(a[1]), int(size))
+	n, err := set.Wait(t, &x.seq, int(most), deadline)
+	x.free()
 	f.DecRef()
 	return uintptr(n), err
 }

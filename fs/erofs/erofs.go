@@ -226,7 +226,7 @@ type Inode struct {
 	slot vfs.Slot
 
 	mu     sync.Mutex
-	obj    *mm.Object
+	obj    atomic.Pointer[mm.Object]
 	target string
 }
 
@@ -466,14 +466,18 @@ func (i *Inode) Rename(wait.Context, string, vfs.Inode, vfs.Inode, string, vfs.I
 
 // Data and Touched implement vfs.RegularInode.
 func (i *Inode) Data() *mm.Object {
+	if o := i.obj.Load(); o != nil {
+		return o
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.obj == nil {
+	if i.obj.Load() == nil {
 		src := i.lay
-		i.obj = mm.NewObject(i.fs.mem, &src, i.lay.size)
-		runtime.AddCleanup(i, (*mm.Object).DecRef, i.obj)
+		o := mm.NewObject(i.fs.mem, &src, i.lay.size)
+		runtime.AddCleanup(i, (*mm.Object).DecRef, o)
+		i.obj.Store(o)
 	}
-	return i.obj
+	return i.obj.Load()
 }
 
 // Touched implements vfs.RegularInode: an image keeps no times of access.

@@ -105,7 +105,7 @@ func (i *Inode) Link(c wait.Context, name string, target vfs.Inode) error {
 		return unix.EXDEV
 	}
 	k.mu.Lock()
-	gone := k.gone && k.upper.Load() == nil
+	gone := k.gone.Load() && k.upper.Load() == nil
 	k.mu.Unlock()
 	if gone {
 		return unix.ENOENT
@@ -161,7 +161,7 @@ func (i *Inode) drop(c wait.Context, name string, v *Inode, dir bool) error {
 		return i.upper.Load().Remove(c, name, u, dir)
 	}
 	v.mu.Lock()
-	v.gone = true
+	v.gone.Store(true)
 	v.mu.Unlock()
 	return nil
 }

@@ -84,7 +84,7 @@ type Inode struct {
 	mu     sync.Mutex
 	parent *Inode // where copy-up puts it, with name
 	name   string
-	gone   bool // unlinked before it was copied up
+	gone   atomic.Bool // unlinked before it was copied up
 	opens  int
 	hidden map[string]struct{} // lower names that are not there any more
 }
@@ -136,12 +136,8 @@ func (i *Inode) Type() uint32 { return i.kind }
 func (i *Inode) Attr(c wait.Context) (vfs.Attr, error) {
 	a, err := i.real().Attr(c)
 	a.Dev, a.Ino = i.fs.dev, i.ino
-	if i.upper.Load() == nil {
-		i.mu.Lock()
-		if i.gone {
-			a.Nlink = 0
-		}
-		i.mu.Unlock()
+	if i.upper.Load() == nil && i.gone.Load() {
+		a.Nlink = 0
 	}
 	return a, err
 }
@@ -253,14 +249,14 @@ func (i *Inode) copyUp(c wait.Context, size int64) error {
 	}
 	// Parents first, without recursion: a path may be deep.
 	i.mu.Lock()
-	parent, gone := i.parent, i.gone
+	parent, gone := i.parent, i.gone.Load()
 	i.mu.Unlock()
 	if !gone {
 		var chain []*Inode
 		for p := parent; p != nil && p.upper.Load() == nil; {
 			chain = append(chain, p)
 			p.mu.Lock()
-			p, gone = p.parent, gone || p.gone
+			p, gone = p.parent, gone || p.gone.Load()
 			chain[len(chain)-1].mu.Unlock()
 		}
 		for k := len(chain) - 1; k >= 0 && !gone; k-- {
@@ -284,7 +280,7 @@ func (i *Inode) copyOne(c wait.Context, size int64) error {
 		return err
 	}
 	i.mu.Lock()
-	parent, name, gone := i.parent, i.name, i.gone
+	parent, name, gone := i.parent, i.name, i.gone.Load()
 	i.mu.Unlock()
 	var dir *tmpfs.Inode
 	if parent != nil {

@@ -14,4 +14,4 @@ func AnonAttr() Attr {
 }
 
 // Mask is the umask, unchanged.
-func (x *FSContext) Mask() uint32 { return x.mask() }
+func (x *FSContext) Mask() uint32 { return x.umask.Load() }

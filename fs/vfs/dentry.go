@@ -33,7 +33,7 @@ func AllocDev() uint64 { return lastDev.Add(1) + 0x10 }
 // NewSuper wraps a file system.
 func NewSuper(fs FileSystem) *Super {
 	s := &Super{FS: fs}
-	s.root = &Dentry{super: s, inode: fs.Root()}
+	s.root = newDentry(s, fs.Root(), 0)
 	s.root.loc.Store(&location{})
 	if a, err := fs.Root().Attr(nil); err == nil {
 		s.Dev = a.Dev
@@ -44,18 +44,50 @@ func NewSuper(fs FileSystem) *Super {
 // Dentry is a name in the tree and the inode it leads to; a negative one remembers
 // that the name does not exist.
 type Dentry struct {
-	super  *Super
-	inode  Inode // nil: negative
-	loc    atomic.Pointer[location]
-	mounts atomic.Int32 // mounts on this entry
-	depth  int32
+	super *Super
+	inode Inode // nil: negative
+	// Of the inode, which never changes them: its S_IFMT bits (0: negative), and
+	// whether it is a directory whose names are looked up each time.
+	kind     uint32
+	uncached bool
+	loc      atomic.Pointer[location]
+	mounts   atomic.Int32 // mounts on this entry
+	depth    int32
+	used     atomic.Bool // looked up since the clock's hand last passed
+	ringed   bool        // in the ring; under dcache.mu
+	// hot is the entry of this directory that was found last, if the ring holds it.
+	// Written under mu, read without: most look-ups find what the last one found.
+	hot atomic.Pointer[Dentry]
 
 	mu   sync.Mutex
-	kids map[string]weak.Pointer[Dentry]
+	kids map[string]kid
 	// version counts changes to the directory, so that a look-up that ran beside
 	// one does not enter what it saw.
 	version uint64
 	swept   int // len(kids) after the last sweep
+}
+
+// kid is a directory's pointer to an entry: strong while the ring holds the entry, for a
+// look-up through a weak pointer costs several times as much, weak afterwards.
+type kid struct {
+	strong *Dentry
+	weak   weak.Pointer[Dentry]
+}
+
+// get is the entry, nil if the collector took it.
+func (k *kid) get() *Dentry {
+	if k.strong != nil {
+		return k.strong
+	}
+	return k.weak.Value()
+}
+
+func newDentry(s *Super, i Inode, depth int32) *Dentry {
+	d := &Dentry{super: s, inode: i, kind: typeOf(i), depth: depth}
+	if u, ok := i.(Uncached); ok {
+		d.uncached = u.Uncached()
+	}
+	return d
 }
 
 // location is where a dentry stands; replaced as one by rename and unlink.
@@ -68,32 +100,49 @@ type location struct {
 // Inode is what the name leads to.
 func (d *Dentry) Inode() Inode { return d.inode }
 
-// ring keeps recently used entries alive: the dentry cache's bound.
+// dcache keeps recently used entries alive: the dentry cache's bound. Its ring is a clock.
 type dcache struct {
 	mu   sync.Mutex
 	ring [ringSize]*Dentry
 	next int
-	// old are negative entries that fell out. Nobody can hold one, so they leave
-	// their directory at once and do not wait for the collector; the next look-up,
-	// which holds no lock yet, does it.
+	// old are entries that fell out, to which their directory must not point strongly
+	// any more; negative ones, which nobody can hold, leave it at once. The next
+	// look-up, which holds no lock yet, sees to both.
 	old  []*Dentry
 	some atomic.Bool
 }
 
 var cache dcache
 
+// maxSteps bounds how far the clock's hand looks for an entry without a recent use.
+const maxSteps = 16
+
+// keep puts d into the ring. Called with the mu of its directory held.
 func (c *dcache) keep(d *Dentry) {
 	c.mu.Lock()
-	if o := c.ring[c.next]; o != nil && o.inode == nil {
+	defer c.mu.Unlock()
+	if d.ringed {
+		return
+	}
+	for i := 0; i < maxSteps; i++ {
+		o := c.ring[c.next]
+		if o == nil || !o.used.Swap(false) {
+			break
+		}
+		c.next = (c.next + 1) % ringSize
+	}
+	if o := c.ring[c.next]; o != nil {
+		o.ringed = false
 		c.old = append(c.old, o)
 		c.some.Store(true)
 	}
+	d.ringed = true
 	c.ring[c.next] = d
 	c.next = (c.next + 1) % ringSize
-	c.mu.Unlock()
 }
 
-// trim removes the negative entries that fell out of the ring. Called without locks.
+// trim makes weak what fell out of the ring. Called without locks. An entry that is kept
+// again meanwhile loses its strong pointer all the same, and gets it back with its next use.
 func (c *dcache) trim() {
 	c.mu.Lock()
 	old := c.old
@@ -103,31 +152,81 @@ func (c *dcache) trim() {
 	for _, o := range old {
 		l := o.loc.Load()
 		d := l.parent
-		d.mu.Lock()
-		if d.kids[l.name].Value() == o {
-			delete(d.kids, l.name)
+		if d == nil {
+			continue
 		}
+		d.mu.Lock()
+		if k := d.kids[l.name]; k.strong == o {
+			if o.inode == nil {
+				delete(d.kids, l.name)
+			} else {
+				d.kids[l.name] = kid{weak: k.weak}
+			}
+		}
+		d.hot.CompareAndSwap(o, nil)
 		d.mu.Unlock()
 	}
 }
 
 // DropCaches lets go of unused entries (drop_caches, tests).
 func DropCaches() {
-	cache.mu.Lock()
-	clear(cache.ring[:])
-	cache.mu.Unlock()
+	c := &cache
+	c.mu.Lock()
+	for i, o := range &c.ring {
+		if o != nil {
+			o.ringed = false
+			c.old = append(c.old, o)
+			c.ring[i] = nil
+		}
+	}
+	c.mu.Unlock()
+	c.trim()
+}
+
+// fast is the entry for name if it is the one found last. Without locks: the answer was
+// true at the moment loc was read.
+func (d *Dentry) fast(name string) *Dentry {
+	if k := d.hot.Load(); k != nil {
+		if l := k.loc.Load(); l.name == name && l.parent == d && !l.gone {
+			k.touch()
+			return k
+		}
+	}
+	return nil
 }
 
 // cached is the entry for name if there is one, and the directory's version.
 func (d *Dentry) cached(name string) (*Dentry, uint64) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if w, ok := d.kids[name]; ok {
-		if k := w.Value(); k != nil {
-			return k, d.version
-		}
+	k := d.inCache(name)
+	v := d.version
+	d.mu.Unlock()
+	return k, v
+}
+
+// inCache is the entry for name, nil if there is none, marked as used. Called with mu held.
+func (d *Dentry) inCache(name string) *Dentry {
+	w, ok := d.kids[name]
+	if !ok {
+		return nil
 	}
-	return nil, d.version
+	k := w.get()
+	if k == nil {
+		return nil
+	}
+	if w.strong == nil {
+		d.kids[name] = kid{strong: k, weak: w.weak}
+		cache.keep(k)
+	}
+	k.touch()
+	d.hot.Store(k)
+	return k
+}
+
+func (d *Dentry) touch() {
+	if !d.used.Load() {
+		d.used.Store(true)
+	}
 }
 
 // enter caches what a look-up at version found; it returns the entry that is in the
@@ -135,10 +234,8 @@ func (d *Dentry) cached(name string) (*Dentry, uint64) {
 func (d *Dentry) enter(name string, i Inode, version uint64) *Dentry {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if w, ok := d.kids[name]; ok {
-		if k := w.Value(); k != nil {
-			return k
-		}
+	if k := d.inCache(name); k != nil {
+		return k
 	}
 	if d.version != version {
 		return nil
@@ -148,7 +245,7 @@ func (d *Dentry) enter(name string, i Inode, version uint64) *Dentry {
 
 // put makes and caches an entry. Called with mu held.
 func (d *Dentry) put(name string, i Inode) *Dentry {
-	k := &Dentry{super: d.super, inode: i, depth: d.depth + 1}
+	k := newDentry(d.super, i, d.depth+1)
 	k.loc.Store(&location{parent: d, name: name})
 	d.store(name, k)
 	return k
@@ -157,19 +254,20 @@ func (d *Dentry) put(name string, i Inode) *Dentry {
 // store caches k under name. Called with mu held.
 func (d *Dentry) store(name string, k *Dentry) {
 	if d.kids == nil {
-		d.kids = map[string]weak.Pointer[Dentry]{}
+		d.kids = map[string]kid{}
 	}
 	if len(d.kids) > 2*d.swept+64 {
 		// A new map: an old one never gives its memory back.
-		live := map[string]weak.Pointer[Dentry]{}
+		live := map[string]kid{}
 		for n, w := range d.kids {
-			if w.Value() != nil {
+			if w.get() != nil {
 				live[n] = w
 			}
 		}
 		d.kids, d.swept = live, len(live)
 	}
-	d.kids[name] = weak.Make(k)
+	d.kids[name] = kid{strong: k, weak: weak.Make(k)}
+	d.hot.Store(k) // whatever had that name before is not found any more
 	cache.keep(k)
 }
 
@@ -182,8 +280,11 @@ func (d *Dentry) child(c wait.Context, name string) (*Dentry, error) {
 	if cache.some.Load() {
 		cache.trim()
 	}
-	if u, ok := d.inode.(Uncached); ok && u.Uncached() {
+	if d.uncached {
 		return d.uncachedChild(c, name)
+	}
+	if k := d.fast(name); k != nil {
+		return k, nil
 	}
 	for {
 		k, v := d.cached(name)
@@ -212,13 +313,11 @@ func (d *Dentry) uncachedChild(c wait.Context, name string) (*Dentry, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if w, ok := d.kids[name]; ok {
-		if k := w.Value(); k != nil && (k.inode == i || k.mounts.Load() > 0) {
-			return k, nil
-		}
+	if k := d.inCache(name); k != nil && (k.inode == i || k.mounts.Load() > 0) {
+		return k, nil
 	}
 	if i == nil {
-		k := &Dentry{super: d.super, depth: d.depth + 1}
+		k := newDentry(d.super, nil, d.depth+1)
 		k.loc.Store(&location{parent: d, name: name})
 		return k, nil
 	}
@@ -239,6 +338,7 @@ func (d *Dentry) died(k *Dentry) {
 	l := k.loc.Load()
 	d.version++
 	delete(d.kids, l.name)
+	d.hot.CompareAndSwap(k, nil)
 	k.loc.Store(&location{parent: l.parent, name: l.name, gone: true})
 	d.mu.Unlock()
 }
@@ -250,6 +350,7 @@ func moved(k, nd *Dentry, name string, over *Dentry, exchange bool) {
 		od.mu.Lock()
 		od.version++
 		over.loc.Store(&location{parent: od, name: l.name})
+		od.hot.CompareAndSwap(k, nil)
 		od.store(l.name, over)
 		od.mu.Unlock()
 	} else {
@@ -259,10 +360,12 @@ func moved(k, nd *Dentry, name string, over *Dentry, exchange bool) {
 		od.mu.Lock()
 		od.version++
 		delete(od.kids, l.name)
+		od.hot.CompareAndSwap(k, nil)
 		od.mu.Unlock()
 	}
 	nd.mu.Lock()
 	nd.version++
+	nd.hot.CompareAndSwap(over, nil)
 	k.loc.Store(&location{parent: nd, name: name})
 	k.depth = nd.depth + 1
 	nd.store(name, k)

@@ -18,8 +18,9 @@
 // Dentries are a cache and nothing else: the file system owns the tree. Whoever needs a
 // dentry points at it (open files, working directories, mounts, children point at
 // parents), a directory points at its entries weakly, and a ring of recently used ones
-// keeps the rest alive. So the garbage collector is the reference count, the cache is
-// bounded by the ring, and no count can be wrong. What must be freed at once, the pages
+// keeps the rest alive (a directory's pointers to those are strong, which is faster). So
+// the garbage collector is the reference count, the cache is bounded by the ring, and no
+// count can be wrong. What must be freed at once, the pages
 // of an unlinked file, hangs on Inode.IncRef and DecRef, which open files hold.
 //
 // Locks, outermost first:

@@ -39,7 +39,7 @@ func (ns *Namespace) Open(l Lookup, path string, flags uint32, mode uint32) (*Fi
 	if r.file != nil {
 		return ns.reopen(l, r.file, flags)
 	}
-	return ns.openAt(l, r.path, flags, false)
+	return ns.openAt(&l, r.path, flags, false)
 }
 
 // openCreate is Open with O_CREAT.
@@ -60,7 +60,7 @@ func (ns *Namespace) openCreate(l Lookup, path string, flags, mode uint32) (*Fil
 			if flags&unix.O_EXCL != 0 {
 				return nil, unix.EEXIST
 			}
-			return ns.openAt(l, r.path, flags, false)
+			return ns.openAt(&l, r.path, flags, false)
 		}
 		p, err := ns.make(&l, &r, NewNode{Mode: unix.S_IFREG | mode&0o7777&^l.umask()})
 		switch {
@@ -71,22 +71,22 @@ func (ns *Namespace) openCreate(l Lookup, path string, flags, mode uint32) (*Fil
 		case flags&unix.O_DIRECTORY != 0:
 			return nil, unix.ENOTDIR
 		}
-		return ns.openAt(l, p, flags&^unix.O_TRUNC, true)
+		return ns.openAt(&l, p, flags&^unix.O_TRUNC, true)
 	}
 }
 
 // openAt opens what stands at p; fresh says that the caller has just made it, so that
 // its mode does not matter.
-func (ns *Namespace) openAt(l Lookup, p Path, flags uint32, fresh bool) (*File, error) {
+func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File, error) {
 	i := p.Entry.inode
 	if flags&unix.O_PATH != 0 {
-		if flags&unix.O_DIRECTORY != 0 && !isDir(i) {
+		if flags&unix.O_DIRECTORY != 0 && !p.Entry.isDir() {
 			return nil, unix.ENOTDIR
 		}
 		return newAt(pathOps{i: i}, flags, p), nil
 	}
 	if !fresh {
-		if err := ns.mayOpen(&l, p, flags); err != nil {
+		if err := ns.mayOpen(l, p, flags); err != nil {
 			return nil, err
 		}
 	}
@@ -96,9 +96,8 @@ func (ns *Namespace) openAt(l Lookup, p Path, flags uint32, fresh bool) (*File, 
 		i.DecRef()
 		return nil, err
 	}
-	f := newAt(ops, flags, p)
-	i.DecRef()
-	if flags&unix.O_TRUNC != 0 && typeOf(i) == unix.S_IFREG {
+	f := newHeld(ops, flags, p)
+	if flags&unix.O_TRUNC != 0 && p.Entry.kind == unix.S_IFREG {
 		if err := i.SetAttr(l.C, truncateTo(i, l.C, 0)); err != nil {
 			f.DecRef()
 			return nil, err
@@ -119,19 +118,24 @@ func truncateTo(i Inode, c wait.Context, size int64) SetAttr {
 	return a
 }
 
-func openInode(l Lookup, i Inode, flags uint32) (FileOps, error) {
+func openInode(l *Lookup, i Inode, flags uint32) (FileOps, error) {
 	if o, ok := i.(FileOpener); ok {
-		return o.OpenFile(l, flags)
+		return o.OpenFile(*l, flags)
 	}
 	return i.Open(l.C, flags)
 }
 
 // newAt makes the description of something with a place.
 func newAt(ops FileOps, flags uint32, p Path) *File {
+	p.Entry.inode.IncRef()
+	return newHeld(ops, flags, p)
+}
+
+// newHeld is newAt that takes over a use of the inode.
+func newHeld(ops FileOps, flags uint32, p Path) *File {
 	f := NewFile(ops, flags&statusFlags)
 	f.Path = p
 	f.inode = p.Entry.inode
-	f.inode.IncRef()
 	return f
 }
 
@@ -242,7 +246,7 @@ func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*Fi
 		i.DecRef()
 		return nil, err
 	}
-	k := &Dentry{super: p.Entry.super, inode: i}
+	k := newDentry(p.Entry.super, i, 0)
 	k.loc.Store(&location{parent: p.Entry, name: "#" + itoa(inoOf(i)), gone: true})
 	f := newAt(ops, flags, Path{p.Mount, k})
 	i.DecRef()
@@ -279,7 +283,7 @@ func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) 
 		return nil, err
 	}
 	i := p.Entry.inode
-	switch typeOf(i) {
+	switch p.Entry.kind {
 	case unix.S_IFREG:
 	case unix.S_IFLNK:
 		return nil, unix.ELOOP
@@ -292,7 +296,7 @@ func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) 
 	if err := ns.permission(&l, p, MayExec); err != nil {
 		return nil, err
 	}
-	ops, err := openInode(l, i, unix.O_RDONLY)
+	ops, err := openInode(&l, i, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package vfs
 
 import (
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -28,28 +27,30 @@ func (p Path) DecRef() {}
 // Inode is the node that stands there.
 func (p Path) Inode() Inode { return p.Entry.inode }
 
-// FSContext is a process's root, working directory and umask (CLONE_FS shares it).
+// FSContext is a process's root, working directory and umask (CLONE_FS shares it). Every
+// walk reads the two places, which are replaced as one, without a lock.
 type FSContext struct {
-	mu    sync.Mutex
-	root  Path
-	cwd   Path
-	umask uint32
+	at    atomic.Pointer[places]
+	umask atomic.Uint32
 	refs  atomic.Int64
 }
 
+type places struct{ root, cwd Path }
+
 // NewFSContext starts at the namespace's root with umask 022.
 func NewFSContext(ns *Namespace) *FSContext {
-	x := &FSContext{root: ns.Root(), umask: 0o022}
-	x.cwd = x.root
+	x := &FSContext{}
+	x.at.Store(&places{ns.Root(), ns.Root()})
+	x.umask.Store(0o022)
 	x.refs.Store(1)
 	return x
 }
 
 // Fork is a copy (clone without CLONE_FS).
 func (x *FSContext) Fork() *FSContext {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	n := &FSContext{root: x.root, cwd: x.cwd, umask: x.umask}
+	n := &FSContext{}
+	n.at.Store(x.at.Load())
+	n.umask.Store(x.umask.Load())
 	n.refs.Store(1)
 	return n
 }
@@ -61,46 +62,29 @@ func (x *FSContext) IncRef() { x.refs.Add(1) }
 func (x *FSContext) DecRef() { x.refs.Add(-1) }
 
 // Umask replaces the mask and returns the old one.
-func (x *FSContext) Umask(new uint32) uint32 {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	old := x.umask
-	x.umask = new & 0o777
-	return old
-}
-
-func (x *FSContext) mask() uint32 {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.umask
-}
+func (x *FSContext) Umask(new uint32) uint32 { return x.umask.Swap(new & 0o777) }
 
 // Cwd and Root are the working directory and the root.
-func (x *FSContext) Cwd() Path {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.cwd
-}
+func (x *FSContext) Cwd() Path { return x.at.Load().cwd }
 
 // Root is where absolute paths start.
-func (x *FSContext) Root() Path {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.root
-}
+func (x *FSContext) Root() Path { return x.at.Load().root }
 
 // SetCwd and SetRoot are chdir and chroot after the checks.
-func (x *FSContext) SetCwd(p Path) {
-	x.mu.Lock()
-	x.cwd = p
-	x.mu.Unlock()
-}
+func (x *FSContext) SetCwd(p Path) { x.set(func(at *places) { at.cwd = p }) }
 
 // SetRoot replaces the root.
-func (x *FSContext) SetRoot(p Path) {
-	x.mu.Lock()
-	x.root = p
-	x.mu.Unlock()
+func (x *FSContext) SetRoot(p Path) { x.set(func(at *places) { at.root = p }) }
+
+func (x *FSContext) set(change func(at *places)) {
+	for {
+		old := x.at.Load()
+		n := *old
+		change(&n)
+		if x.at.CompareAndSwap(old, &n) {
+			return
+		}
+	}
 }
 
 // Lookup is who asks and from where: every path operation takes one. At is the
@@ -138,7 +122,7 @@ func (l *Lookup) umask() uint32 {
 	if l.FS == nil {
 		return 0
 	}
-	return l.FS.mask()
+	return l.FS.umask.Load()
 }
 
 // maxSymlinks is MAXSYMLINKS: the 41st link is ELOOP.
@@ -179,11 +163,14 @@ func (ns *Namespace) Walk(l Lookup, path string, flags int) (Path, error) {
 		r.file.DecRef()
 		return Path{}, unix.ENXIO
 	}
-	if flags&WalkDir != 0 && !isDir(r.path.Entry.inode) {
+	if flags&WalkDir != 0 && !r.path.Entry.isDir() {
 		return Path{}, unix.ENOTDIR
 	}
 	return r.path, nil
 }
+
+func (d *Dentry) isDir() bool  { return d.kind == unix.S_IFDIR }
+func (d *Dentry) isLink() bool { return d.kind == unix.S_IFLNK }
 
 func isDir(i Inode) bool  { return typeOf(i) == unix.S_IFDIR }
 func isLink(i Inode) bool { return typeOf(i) == unix.S_IFLNK }
@@ -229,23 +216,30 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 		cur = root
 	}
 	links := 0
+	free := l.Creds == nil || l.Creds.Can(CapDACReadSearch)
 	for rest := path; ; {
 		var name string
-		name, rest, r.slash = split(rest)
-		r.name, r.parent, r.path = name, cur, cur
+		var slash bool
+		name, rest, slash = split(rest)
 		if name == "" { // the path was "/"
-			return r, nil
+			return found{path: cur, parent: cur, slash: slash}, nil
 		}
 		last := rest == ""
-		if err := ns.searchable(l, cur); err != nil {
-			return r, err
+		if !cur.Entry.isDir() {
+			return r, unix.ENOTDIR
 		}
-		if last && flags&walkLast != 0 {
-			r.path = Path{}
-			return r, nil
+		if !free {
+			if err := ns.permission(l, cur, MayExec); err != nil {
+				return r, err
+			}
 		}
-		if last && r.slash && flags&walkCreate != 0 && !special(name) {
-			return r, unix.EISDIR
+		if last && flags&(walkLast|walkCreate) != 0 {
+			if flags&walkLast != 0 {
+				return found{parent: cur, name: name, slash: slash}, nil
+			}
+			if slash && !special(name) {
+				return r, unix.EISDIR
+			}
 		}
 		next, err := ns.step(l, cur, root, name)
 		if err != nil {
@@ -253,15 +247,14 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 		}
 		if next.Entry.inode == nil {
 			if last && flags&walkParent != 0 {
-				r.path = Path{}
-				return r, nil
+				return found{parent: cur, name: name, slash: slash}, nil
 			}
 			return r, unix.ENOENT
 		}
 		if l.Resolve&unix.RESOLVE_NO_XDEV != 0 && next.Mount != cur.Mount {
 			return r, unix.EXDEV
 		}
-		if isLink(next.Entry.inode) && (!last || r.slash || flags&WalkFollow != 0) {
+		if next.Entry.isLink() && (!last || slash || flags&WalkFollow != 0) {
 			if links++; links > maxSymlinks || l.Resolve&unix.RESOLVE_NO_SYMLINKS != 0 {
 				return r, unix.ELOOP
 			}
@@ -275,8 +268,7 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 					file.DecRef()
 					return r, unix.ENOTDIR
 				}
-				r.path, r.file = Path{}, file
-				return r, nil
+				return found{parent: cur, name: name, slash: slash, file: file}, nil
 			case jump.Valid():
 				next = jump
 			default:
@@ -289,7 +281,7 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 				switch {
 				case !last:
 					rest = target + "/" + rest
-				case r.slash:
+				case slash:
 					rest = target + "/"
 				default:
 					rest = target
@@ -298,11 +290,10 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 			}
 		}
 		if last {
-			r.path = next
-			if r.slash && flags&walkParent == 0 && !isDir(next.Entry.inode) {
+			if slash && flags&walkParent == 0 && !next.Entry.isDir() {
 				return r, unix.ENOTDIR
 			}
-			return r, nil
+			return found{path: next, parent: cur, name: name, slash: slash}, nil
 		}
 		cur = next
 	}
@@ -325,7 +316,7 @@ func split(s string) (name, rest string, slash bool) {
 
 // searchable is ENOTDIR or EACCES unless l may look names up in p.
 func (ns *Namespace) searchable(l *Lookup, p Path) error {
-	if !isDir(p.Entry.inode) {
+	if !p.Entry.isDir() {
 		return unix.ENOTDIR
 	}
 	if l.Creds == nil || l.Creds.Can(CapDACReadSearch) {
@@ -348,23 +339,39 @@ func (ns *Namespace) permission(l *Lookup, p Path, mask uint32) error {
 
 // step goes from directory cur to name; the entry may be negative.
 func (ns *Namespace) step(l *Lookup, cur, root Path, name string) (Path, error) {
-	switch name {
-	case ".":
-		return cur, nil
-	case "..":
-		if cur == root {
-			if l.Resolve&unix.RESOLVE_BENEATH != 0 {
-				return cur, unix.EXDEV
-			}
+	if name[0] == '.' {
+		switch name {
+		case ".":
 			return cur, nil
+		case "..":
+			return ns.up(l, cur, root)
 		}
+	}
+	k := (*Dentry)(nil)
+	if !cur.Entry.uncached {
+		k = cur.Entry.fast(name)
+	}
+	if k == nil {
+		var err error
+		if k, err = cur.Entry.child(l.C, name); err != nil {
+			return Path{}, err
+		}
+	}
+	if k.mounts.Load() > 0 {
+		return ns.over(Path{cur.Mount, k}), nil
+	}
+	return Path{cur.Mount, k}, nil
+}
+
+// up is "..".
+func (ns *Namespace) up(l *Lookup, cur, root Path) (Path, error) {
+	if cur != root {
 		return ns.parent(cur, root), nil
 	}
-	k, err := cur.Entry.child(l.C, name)
-	if err != nil {
-		return Path{}, err
+	if l.Resolve&unix.RESOLVE_BENEATH != 0 {
+		return cur, unix.EXDEV
 	}
-	return ns.over(Path{cur.Mount, k}), nil
+	return cur, nil
 }
 
 // parent is "..": never above root, out of a mount where it has one.

@@ -1,6 +1,8 @@
 package mm
 
 import (
+	"bytes"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/hal"
@@ -51,6 +53,16 @@ func (s *Space) Zero(c wait.Context, dst hal.UserAddr, n int) error {
 	return nil
 }
 
+// CopyInShort reads a NUL-terminated string into buf: its length, and whether the NUL was
+// among the bytes that buf could take without crossing a page. It does not allocate.
+func (s *Space) CopyInShort(c wait.Context, src hal.UserAddr, buf []byte) (n int, whole bool, err error) {
+	n, err = s.CopyIn(c, buf[:min(len(buf), hal.PageSize-int(src&hal.PageMask))], src)
+	if i := bytes.IndexByte(buf[:n], 0); i >= 0 {
+		return i, true, nil
+	}
+	return n, false, err
+}
+
 // CopyInString reads a NUL-terminated string of at most max bytes, the NUL included:
 // ENAMETOOLONG if there is none in them, EFAULT on a bad address before it.
 func (s *Space) CopyInString(c wait.Context, src hal.UserAddr, max int) (string, error) {
@@ -63,10 +75,8 @@ func (s *Space) CopyInString(c wait.Context, src hal.UserAddr, max int) (string,
 		at := len(buf)
 		buf = append(buf, make([]byte, n)...)
 		m, err := s.CopyIn(c, buf[at:], src)
-		for i, b := range buf[at : at+m] {
-			if b == 0 {
-				return string(buf[:at+i]), nil
-			}
+		if i := bytes.IndexByte(buf[at:at+m], 0); i >= 0 {
+			return string(buf[:at+i]), nil
 		}
 		if err != nil {
 			return "", err

@@ -43,6 +43,45 @@ func (o *Object) ReadAt(c wait.Context, dst *IOSeq, off int64) (int, error) {
 	return done, nil
 }
 
+// Lent is a piece of a file that Lend gave; Return it when it has been read.
+type Lent struct {
+	Bytes []byte
+	mem   *Memory
+	frame hal.PFN
+}
+
+// Return gives the piece back.
+func (l *Lent) Return() { l.mem.Unref(l.frame) }
+
+// Lend gives the file's own n bytes from off on (fewer only at its end), to be read and
+// not kept: a read without a copy, for sendfile. ok is false, and a read will serve,
+// where they do not lie in one piece, and at the end. A writer may change the bytes
+// meanwhile, as it may under a read.
+func (o *Object) Lend(c wait.Context, off int64, n int) (l Lent, ok bool, err error) {
+	if off < 0 {
+		return l, false, unix.EINVAL
+	}
+	size := o.size.Load()
+	if off >= size || n <= 0 {
+		return l, false, nil
+	}
+	n = int(min(int64(n), size-off))
+	if o.resident.Load() != 0 && int(off&hal.PageMask)+n > hal.PageSize {
+		return l, false, nil
+	}
+	b, f, err := o.span(c, off, n)
+	switch {
+	case err == unix.EFAULT: // truncated meanwhile
+		return l, false, nil
+	case err != nil:
+		return l, false, err
+	case len(b) < n:
+		o.mem.Unref(f)
+		return l, false, nil
+	}
+	return Lent{b, o.mem, f}, true, nil
+}
+
 // span gives the bytes at off, at most n of them, that lie in one piece: to the end of
 // the page, or of a run of image frames. The returned frame holds a reference.
 func (o *Object) span(c wait.Context, off int64, n int) ([]byte, hal.PFN, error) {

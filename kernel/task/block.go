@@ -145,7 +145,27 @@ func (t *Thread) CopyOut(dst hal.UserAddr, src []byte) error {
 	return nil
 }
 
+// pathNames are the paths a thread has used lately, so that using one again needs no new
+// string: programs ask for the same few names over and over.
+type pathNames struct {
+	buf  [64]byte
+	seen [8]string
+}
+
 // CopyInPath is a path argument: ENAMETOOLONG beyond PATH_MAX, EFAULT.
 func (t *Thread) CopyInPath(src hal.UserAddr) (string, error) {
-	return t.space.CopyInString(t, src, unix.PathMax)
+	p := &t.paths
+	n, whole, err := t.space.CopyInShort(t, src, p.buf[:])
+	if !whole || err != nil {
+		return t.space.CopyInString(t, src, unix.PathMax)
+	}
+	b := p.buf[:n]
+	if n == 0 {
+		return "", nil
+	}
+	s := &p.seen[(n+int(b[n-1])+int(b[n/2]))%len(p.seen)]
+	if *s != string(b) {
+		*s = string(b)
+	}
+	return *s, nil
 }

@@ -140,6 +140,7 @@ func (t *Thread) newProcess(a *CloneArgs) *Process {
 	n.init()
 	p.mu.Lock()
 	n.limits = p.limits
+	n.fileSize.Store(p.limits[unix.RLIMIT_FSIZE].Cur)
 	n.hand = p.hand
 	p.mu.Unlock()
 	if a.Flags&unix.CLONE_SIGHAND != 0 {

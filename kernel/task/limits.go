@@ -55,6 +55,9 @@ func defaultLimits(threads uint64) (l [NumLimits]Rlimit) {
 // Limit is a resource limit's soft value (RLIMIT_*).
 func (p *Process) Limit(resource int) uint64 { return p.Rlimit(resource).Cur }
 
+// FileSizeLimit is RLIMIT_FSIZE's soft value, which every write asks for.
+func (p *Process) FileSizeLimit() uint64 { return p.fileSize.Load() }
+
 // Rlimit is a limit's pair.
 func (p *Process) Rlimit(resource int) Rlimit {
 	p.mu.Lock()
@@ -67,6 +70,7 @@ func (p *Process) Rlimit(resource int) Rlimit {
 func (p *Process) SetRlimit(resource int, l Rlimit) {
 	p.mu.Lock()
 	p.limits[resource] = l
+	p.fileSize.Store(p.limits[unix.RLIMIT_FSIZE].Cur)
 	p.mu.Unlock()
 	switch resource {
 	case RlimitNofile:

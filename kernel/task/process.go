@@ -56,8 +56,9 @@ type Process struct {
 	pending    sigQueue
 	hand       *sigHand
 	limits     [NumLimits]Rlimit
-	stopSig    int32 // group stop in force or being entered
-	stopped    int   // threads parked for it
+	fileSize   atomic.Uint64 // limits[RLIMIT_FSIZE].Cur, read without mu
+	stopSig    int32         // group stop in force or being entered
+	stopped    int           // threads parked for it
 	itimers    [3]itimer
 	posix      posixTimers
 	cpuLimit   timer.Timer
@@ -256,6 +257,7 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 			p.limits[r] = l
 		}
 	}
+	p.fileSize.Store(p.limits[unix.RLIMIT_FSIZE].Cur)
 	if l := &p.limits[RlimitNofile]; l.Cur > MaxNofile || l.Max > MaxNofile {
 		l.Cur, l.Max = min(l.Cur, MaxNofile), min(l.Max, MaxNofile)
 	}

@@ -178,6 +178,8 @@ type Thread struct {
 	Ctx *hal.Ctx
 	// SysArgs are the arguments of the system call being served.
 	SysArgs [6]uint64
+	// Local is the system call layer's own: room that its calls work in.
+	Local any
 
 	k       *Kernel
 	process *Process
@@ -201,6 +203,7 @@ type Thread struct {
 
 	entry     waiter.Entry // of BlockOn
 	entryUsed bool
+	paths     pathNames
 
 	// Accounting.
 	since                  atomic.Int64 // when it got its token
