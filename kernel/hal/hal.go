@@ -201,9 +201,9 @@ const (
 type Ctx struct {
 	Regs
 	// FP is the vector state: a standard-format XSAVE image, or the 512 bytes
-	// of FXSAVE where Features.XSAVE is false. It is up to date whenever Enter
-	// is not running, and may be changed then; a malformed image must be passed
-	// through SanitizeFP first.
+	// of FXSAVE where Features.XSAVE is false. It may be read and changed between
+	// Machine.SyncFP and the next Enter; a malformed image must be passed through
+	// SanitizeFP first.
 	FP   []byte
 	Exit Exit
 	// Impl belongs to the implementation.
@@ -352,6 +352,9 @@ type Machine interface {
 	NewAddressSpace() (AddressSpace, error)
 	NewCtx() *Ctx
 	FreeCtx(ctx *Ctx)
+	// SyncFP brings ctx.FP up to date: Enter leaves part of a program's vector
+	// state in the processor. The caller runs ctx, or knows that nobody does.
+	SyncFP(ctx *Ctx)
 	// Enter runs the program until it traps; the reason is in ctx.Exit. The
 	// calling goroutine keeps its P. It returns at once with ExitInterrupt if
 	// an interrupt is pending or Interrupt(ctx) was called since the last Enter.

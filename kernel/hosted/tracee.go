@@ -66,6 +66,9 @@ func (m *Machine) NewCtx() *hal.Ctx {
 // FreeCtx implements hal.Machine.
 func (m *Machine) FreeCtx(*hal.Ctx) {}
 
+// SyncFP implements hal.Machine: Enter leaves FP up to date.
+func (m *Machine) SyncFP(*hal.Ctx) {}
+
 // Interrupt implements hal.Machine.
 func (m *Machine) Interrupt(ctx *hal.Ctx) {
 	c := ctx.Impl.(*ctxImpl)

@@ -45,8 +45,13 @@ func resume()
 //go:noescape
 func baseCall(op, a, b, c uint64) uint64
 
+// fpSync ends the CPU's ownership of impl's vector state (user_amd64.s).
+//
+//go:noescape
+func fpSync(impl *ctxImpl, keep bool)
+
 // enter runs ctx at ring 3. It returns 0 when the program has trapped, 1 when a
-// time slice must be armed first.
+// time slice must be armed first, 2 when another CPU has the context's vector state.
 //
 //go:noescape
 func enter(ctx, impl unsafe.Pointer, as *AddressSpace) uint64

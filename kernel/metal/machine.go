@@ -172,7 +172,8 @@ func (m *Machine) NewCtx() *hal.Ctx {
 	binary.LittleEndian.PutUint16(fp, 0x37f)       // x87 control word
 	binary.LittleEndian.PutUint32(fp[24:], 0x1f80) // MXCSR
 	im := new(ctxImpl)
-	*im = ctxImpl{fp: addrOf(unsafe.Pointer(&fp[0]))}
+	*im = ctxImpl{fp: addrOf(unsafe.Pointer(&fp[0])), mem: raw}
+	contexts.add(im)
 	ctx := new(hal.Ctx)
 	*ctx = hal.Ctx{FP: fp, Impl: im}
 	ctx.CS, ctx.SS, ctx.RFLAGS = selUCode, selUData, flagIF|2
@@ -180,15 +181,75 @@ func (m *Machine) NewCtx() *hal.Ctx {
 	return ctx
 }
 
+// contextList keeps every context in memory until it is given back.
+type contextList struct {
+	mu    sync.Mutex
+	first *ctxImpl
+}
+
+var contexts contextList
+
+func (l *contextList) add(c *ctxImpl) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.next = l.first; c.next != nil {
+		c.next.prev = c
+	}
+	l.first = c
+}
+
+func (l *contextList) remove(c *ctxImpl) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		l.first = c.next
+	}
+	c.prev, c.next = nil, nil
+}
+
 // FreeCtx implements hal.Machine.
-func (*Machine) FreeCtx(ctx *hal.Ctx) { ctx.Impl, ctx.FP = nil, nil }
+func (*Machine) FreeCtx(ctx *hal.Ctx) {
+	im, ok := ctx.Impl.(*ctxImpl)
+	if !ok {
+		return // a second time
+	}
+	syncFP(im, false)
+	contexts.remove(im)
+	ctx.Impl, ctx.FP = nil, nil
+}
+
+// SyncFP implements hal.Machine.
+func (*Machine) SyncFP(ctx *hal.Ctx) { syncFP(ctx.Impl.(*ctxImpl), true) }
+
+// syncFP makes im's vector state nobody's but its area's. A goroutine that syncs its
+// own context last entered it on whatever CPU it then had: bringing up the second must
+// make that CPU do this, from an IPI, before fpSync and in enter's case 2.
+func syncFP(im *ctxImpl, keep bool) {
+	fpSync(im, keep)
+	if atomic.LoadUint64(&im.live) != 0 {
+		panic("metal: vector state on another CPU")
+	}
+}
 
 // Enter implements hal.Machine.
 func (*Machine) Enter(ctx *hal.Ctx, as hal.AddressSpace) {
 	im := ctx.Impl.(*ctxImpl)
 	a := as.(*AddressSpace)
-	for enter(unsafe.Pointer(ctx), unsafe.Pointer(im), a) != 0 {
-		baseCall(opSlice, 0, 0, 0)
+	for {
+		switch enter(unsafe.Pointer(ctx), unsafe.Pointer(im), a) {
+		case 1:
+			baseCall(opSlice, 0, 0, 0)
+			continue
+		case 2:
+			syncFP(im, true)
+			continue
+		}
+		break
 	}
 	if ctx.Exit.Kind == hal.ExitInterrupt {
 		im.intr = 0

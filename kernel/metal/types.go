@@ -85,6 +85,7 @@ type CPU struct {
 	tss      uint64
 	gdt      uint64
 	sysCount uint64
+	owner    uint64 // *ctxImpl whose vector state the registers hold, or 0
 }
 
 // cpuFeat is what the assembly must know of the processor.
@@ -95,8 +96,7 @@ type cpuFeat struct {
 	xsave    uint8 // xsaveNone to xsaveOpt
 }
 
-// How vector state is saved. XSAVEOPT is safe because each save follows a restore from
-// the same place (SDM 1 13.9).
+// How vector state is saved (SDM 1 13.7, 13.9).
 const (
 	xsaveNone = iota // FXSAVE
 	xsaveSSE         // XSAVE, no AVX
@@ -121,8 +121,14 @@ var irqs = irqWords{magic: dataMagic}
 type ctxImpl struct {
 	fp   uint64 // 64-byte aligned address of Ctx.FP
 	bp   uint64
+	live uint64 // *CPU that has the vector state, 0 if fp has all of it (user_amd64.s)
 	intr uint32 // Interrupt was called
 	cpu  uint32 // 1 + CPU while in ring 3
+
+	// What fp points into, and the place among all contexts: until FreeCtx the base
+	// has addresses that the garbage collector does not see.
+	mem        []byte
+	prev, next *ctxImpl
 }
 
 // ptr makes a pointer of an address. All memory that the base reaches this way is

@@ -13,6 +13,90 @@
 	MOVL	$const_msrFSBase, CX; \
 	WRMSR
 
+// Vector state. The kernel and the base use XMM0-15 and MXCSR only (TestVectorCode),
+// so an exit from ring 3 saves those alone; x87, the upper halves of YMM and all else
+// that XSAVE knows stay in the processor. Invariant: a context's state is wholly in its
+// FP area when ctxImpl.live is 0; else live is the CPU, that CPU's owner is the context,
+// and the area has its XMM and MXCSR while the rest of it is old. Enter of the owner
+// loads XMM; Enter of another completes the owner's area and loads the other's whole.
+// Whoever reads or changes an area calls SyncFP first. With several CPUs, enter refuses
+// a context that is live on another (elsewhere): the other must fpSync it then.
+
+#define LOADXMM(r) \
+	LDMXCSR	24(r); \
+	MOVAPS	160(r), X0; \
+	MOVAPS	176(r), X1; \
+	MOVAPS	192(r), X2; \
+	MOVAPS	208(r), X3; \
+	MOVAPS	224(r), X4; \
+	MOVAPS	240(r), X5; \
+	MOVAPS	256(r), X6; \
+	MOVAPS	272(r), X7; \
+	MOVAPS	288(r), X8; \
+	MOVAPS	304(r), X9; \
+	MOVAPS	320(r), X10; \
+	MOVAPS	336(r), X11; \
+	MOVAPS	352(r), X12; \
+	MOVAPS	368(r), X13; \
+	MOVAPS	384(r), X14; \
+	MOVAPS	400(r), X15
+
+#define SAVEXMM(r) \
+	STMXCSR	24(r); \
+	MOVAPS	X0, 160(r); \
+	MOVAPS	X1, 176(r); \
+	MOVAPS	X2, 192(r); \
+	MOVAPS	X3, 208(r); \
+	MOVAPS	X4, 224(r); \
+	MOVAPS	X5, 240(r); \
+	MOVAPS	X6, 256(r); \
+	MOVAPS	X7, 272(r); \
+	MOVAPS	X8, 288(r); \
+	MOVAPS	X9, 304(r); \
+	MOVAPS	X10, 320(r); \
+	MOVAPS	X11, 336(r); \
+	MOVAPS	X12, 352(r); \
+	MOVAPS	X13, 368(r); \
+	MOVAPS	X14, 384(r); \
+	MOVAPS	X15, 400(r)
+
+// SAVEALL completes the area of DI, a *ctxImpl whose state is live here. Clobbers AX,
+// DX, R8, XMM0-15, MXCSR. XSAVEOPT is safe (SDM 1 13.9): each save follows a restore from
+// the same place, in which nothing but XMM and MXCSR was written since.
+#define SAVEALL \
+	MOVQ	ctxImpl_fp(DI), R8; \
+	LOADXMM(R8); \
+	MOVL	$7, AX; \
+	XORL	DX, DX; \
+	CMPB	·feat+cpuFeat_xsave(SB), $const_xsaveSSE; \
+	JCS	5(PC); \
+	CMPB	·feat+cpuFeat_xsave(SB), $const_xsaveOpt; \
+	JEQ	5(PC); \
+	XSAVE64	(R8); \
+	JMP	4(PC); \
+	FXSAVE64	(R8); \
+	JMP	2(PC); \
+	XSAVEOPT64	(R8); \
+	MOVQ	$0, ctxImpl_live(DI)
+
+// fpSync(impl, keep): if impl's state is live on this CPU, it is no longer: completed
+// in its area, or forgotten without keep.
+TEXT ·fpSync(SB),NOSPLIT|NOFRAME,$0-9
+	MOVQ	8(SP), DI
+	CLI
+	MOVQ	ctxImpl_live(DI), AX
+	CMPQ	AX, CPU_self(GS)
+	JNE	out
+	MOVQ	$0, CPU_owner(GS)
+	MOVQ	$0, ctxImpl_live(DI)
+	CMPB	16(SP), $0
+	JEQ	out
+	SAVEALL
+	LDMXCSR	·goMXCSR(SB)
+out:
+	STI
+	RET
+
 // enter(ctx, impl, as) ret. The goroutine's stack is not written to after CLI:
 // an exit from ring 3 is a return from this function on it.
 TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-32
@@ -65,14 +149,10 @@ sameroot:
 	MOVQ	R15, CPU_ctx(GS)
 	MOVQ	R14, CPU_impl(GS)
 	MOVQ	ctxImpl_fp(R14), SI
-	CMPB	·feat+cpuFeat_xsave(SB), $0
-	JEQ	fx
-	MOVL	$7, AX
-	XORL	DX, DX
-	XRSTOR64	(SI)
-	JMP	segs
-fx:
-	FXRSTOR64	(SI)
+	MOVQ	ctxImpl_live(R14), AX
+	CMPQ	AX, CPU_self(GS)
+	JNE	notlive
+	LOADXMM(SI)
 segs:
 	// The way out is chosen while GS is still the CPU's.
 	MOVQ	const_ctxRFLAGS(R15), R10
@@ -177,6 +257,34 @@ msr2:
 	SWAPGS
 	JMP	slow2
 
+notlive:
+	TESTQ	AX, AX
+	JNE	elsewhere
+	MOVQ	CPU_owner(GS), DI
+	TESTQ	DI, DI
+	JEQ	free
+	SAVEALL
+free:
+	CMPB	·feat+cpuFeat_xsave(SB), $0
+	JEQ	fx
+	MOVL	$7, AX
+	XORL	DX, DX
+	XRSTOR64	(SI)
+	JMP	live
+fx:
+	FXRSTOR64	(SI)
+live:
+	MOVQ	CPU_self(GS), AX
+	MOVQ	AX, ctxImpl_live(R14)
+	MOVQ	R14, CPU_owner(GS)
+	JMP	segs
+elsewhere:
+	MOVL	$0, ctxImpl_cpu(R14)
+	MOVQ	$0, CPU_ctx(GS)
+	MOVQ	$2, 32(SP)
+	STI
+	RET
+
 asked:
 	MOVL	$0, ctxImpl_intr(R14)
 interrupted:
@@ -198,26 +306,17 @@ needslice:
 	STI
 	RET
 
-// SAVEUSER: R15 = ctx, its general registers are saved. Saves vector state and
-// segment bases, loads the kernel's. Leaves R14 = impl. Clobbers AX, CX, DX, SI.
+// SAVEUSER: R15 = ctx, its general registers are saved. Saves XMM, MXCSR and segment
+// bases, loads the kernel's. Leaves R14 = impl. Clobbers AX, CX, DX, SI. An MXCSR
+// that differs from Go's by sticky flags alone may stay.
 #define SAVEUSER \
 	MOVQ	CPU_impl(GS), R14; \
 	MOVQ	ctxImpl_fp(R14), SI; \
-	XORL	DX, DX; \
-	MOVL	$7, AX; \
-	CMPB	·feat+cpuFeat_xsave(SB), $const_xsaveAVX; \
-	JCS	7(PC); \
-	JEQ	4(PC); \
-	XSAVEOPT64	(SI); \
-	VZEROUPPER; \
-	JMP	8(PC); \
-	XSAVE64	(SI); \
-	JMP	-3(PC); \
-	CMPB	·feat+cpuFeat_xsave(SB), $0; \
-	JEQ	3(PC); \
-	XSAVE64	(SI); \
-	JMP	2(PC); \
-	FXSAVE64	(SI); \
+	SAVEXMM(SI); \
+	MOVL	24(SI), AX; \
+	ANDL	$~0x3f, AX; \
+	CMPL	AX, $0x1f80; \
+	JEQ	2(PC); \
 	LDMXCSR	·goMXCSR(SB); \
 	CMPB	·feat+cpuFeat_fsgsbase(SB), $0; \
 	JEQ	7(PC); \

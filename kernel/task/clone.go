@@ -161,6 +161,7 @@ func (t *Thread) newProcess(a *CloneArgs) *Process {
 func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 	f := a.Flags
 	n.Ctx.Regs = t.Ctx.Regs
+	t.k.M.SyncFP(t.Ctx)
 	copy(n.Ctx.FP, t.Ctx.FP)
 	n.Ctx.RAX = 0
 	if a.SP != 0 {

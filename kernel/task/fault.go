@@ -126,6 +126,7 @@ func (t *Thread) trapSignal(e *hal.Exit) (SignalInfo, bool) {
 // fpCode says which floating point exception it was (fpu__exception_code). The status
 // words lie where FXSAVE puts them (SDM 1 table 10-2).
 func (t *Thread) fpCode(vector uint8) int32 {
+	t.k.M.SyncFP(t.Ctx)
 	fp := t.Ctx.FP
 	var err uint32
 	if vector == hal.VectorMF {

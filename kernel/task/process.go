@@ -316,6 +316,7 @@ func (t *Thread) setImage(img Image) {
 	t.SetName(path.Base(img.Name))
 	c := t.Ctx
 	c.Regs = hal.Regs{RIP: uint64(img.Entry), RSP: uint64(img.SP), CS: userCS, SS: userSS, RFLAGS: flagIF | flagFixed}
+	t.k.M.SyncFP(c)
 	copy(c.FP, t.k.initFP)
 	clear(c.FP[min(len(c.FP), len(t.k.initFP)):])
 	p.image.Store(&img)

@@ -258,6 +258,7 @@ func (t *Thread) frameFP() []byte {
 // pushFP writes the vector state with the marks by which user code finds its size
 // (struct _fpx_sw_bytes).
 func (t *Thread) pushFP(at uint64) bool {
+	t.k.M.SyncFP(t.Ctx)
 	fp := t.Ctx.FP
 	if !t.k.M.Features().XSAVE {
 		return t.CopyOut(hal.UserAddr(at), fp) == nil
@@ -370,6 +371,7 @@ func (t *Thread) SigReturn() {
 
 // popFP takes over the vector state at addr; 0 is the initial state.
 func (t *Thread) popFP(addr uint64) bool {
+	t.k.M.SyncFP(t.Ctx)
 	fp := t.Ctx.FP
 	if addr == 0 {
 		copy(fp, t.k.initFP)

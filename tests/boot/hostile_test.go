@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"fmt"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -155,5 +156,18 @@ func TestDatagramsThatNobodyReadsEndAtAnEdge(t *testing.T) {
 		default:
 			t.Errorf("refused with %s", e[1])
 		}
+	}
+}
+
+func TestVectorStateSurvivesEveryWayIntoTheKernel(t *testing.T) {
+	for _, m := range machines {
+		t.Run(m.name, func(t *testing.T) {
+			rounds := fmt.Sprint(size(300, 5000))
+			out, status := run(t, 3*bootLimit, program(t, "vectors"), m.flags, rounds)
+			if status != 0 {
+				t.Errorf("status %d", status)
+			}
+			has(t, out, rounds+" rounds in three threads, alarms: 1, states lost: 0\n")
+		})
 	}
 }

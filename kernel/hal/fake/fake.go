@@ -114,6 +114,9 @@ func (m *Machine) FreeCtx(ctx *hal.Ctx) {
 	m.mu.Unlock()
 }
 
+// SyncFP implements hal.Machine: FP is always up to date.
+func (m *Machine) SyncFP(*hal.Ctx) {}
+
 // QueueExit makes a later Enter of ctx return with e; set, if not nil, changes the
 // registers as the program would have before it trapped.
 func (m *Machine) QueueExit(ctx *hal.Ctx, e hal.Exit, set func(r *hal.Regs)) {

@@ -87,7 +87,7 @@ func main() {
 	m = metal.New()
 	fmt.Println("features", m.Features().Brand, m.Features().XSAVE, m.Features().FSGSBASE, "tsc", m.Features().TSCHz)
 	before := m.MemStats()
-	for _, t := range []func(){syscalls, exceptions, badAddresses, flags, segments, vectors, loops, collector, copies, spaces, deadlines, mapping, sparse} {
+	for _, t := range []func(){syscalls, exceptions, badAddresses, flags, segments, vectors, owners, loops, collector, copies, spaces, deadlines, mapping, sparse} {
 		t()
 	}
 	runtime.GC()
@@ -268,6 +268,7 @@ func wide() {
 	check("ymm-cleared", word(p, 1) == 5 && word(p, 2) == 0 && word(p, 3) == 0, word(p, 2))
 	// A signal handler's view: change the image between exit and entry.
 	q.run()
+	m.SyncFP(q.ctx)
 	q.ctx.FP[160+7*16] = 9 // xmm7
 	q.ctx.RIP = uint64(codeAt) + 12
 	q.run()
@@ -491,7 +492,9 @@ func getpid() {
 	fast, slow := loop(false), loop(true)
 	fmt.Println("getpid ns", fast, "by IRETQ", slow)
 	// The tests count instructions (-icount shift=0): the numbers are exact.
-	check("getpid-cost", fast <= 192, fast) // two are this loop's
+	// Two are this loop's, 68 the moves of XMM: XSAVE and XRSTOR in their place count as one
+	// each and cost five times as much.
+	check("getpid-cost", fast <= 225, fast)
 	check("getpid-sysret", fast+5 < slow, fast, slow)
 }
 
