@@ -7,12 +7,13 @@ KERNEL  := $(BUILD)/kernel.elf
 PACK    := $(BUILD)/pack
 # The kernel is an ordinary Go program linked into the upper half:
 # -2145386496 is 0xffffffff80200000 (kernel/image/layout.go, KernelVirt).
-KLDFLAGS := -s -w -T -2145386496 -E kiln/kernel/metal.start \
+KLDFLAGS := -T -2145386496 -E kiln/kernel/metal.start \
 	-X runtime.godebugDefault=decoratemappings=0,madvdontneed=1
+KBUILD   := GOOS=linux GOARCH=amd64 GOAMD64=v1 $(GO) build -trimpath
 export PATH := $(PATH):/usr/local/go/bin
 export CGO_ENABLED := 0
 
-.PHONY: all kernel pack run test accept bench check setup generate clean
+.PHONY: all kernel kernel-symbols pgo pack run test accept bench check setup generate clean
 all: kernel pack
 
 setup:
@@ -24,8 +25,18 @@ pack: $(PACK)
 .PHONY: $(KERNEL) $(PACK)
 $(KERNEL):
 	@mkdir -p $(BUILD)
-	GOOS=linux GOARCH=amd64 GOAMD64=v1 $(GO) build -trimpath -ldflags '$(KLDFLAGS)' -o $(BUILD)/kernel.unlinked ./cmd/kernel
+	$(KBUILD) -ldflags '-s -w $(KLDFLAGS)' -o $(BUILD)/kernel.unlinked ./cmd/kernel
 	$(GO) run ./cmd/mkkernel $(BUILD)/kernel.unlinked $(KERNEL)
+
+# The same kernel with symbols and DWARF, for profiles and debuggers.
+SYMBOLS := $(BUILD)/kernel.symbols
+kernel-symbols:
+	@mkdir -p $(BUILD)
+	$(KBUILD) -ldflags '$(KLDFLAGS)' -o $(SYMBOLS) ./cmd/kernel
+
+# Records cmd/kernel/default.pgo anew, which every build of the kernel uses.
+pgo: setup kernel pack
+	$(GO) run ./tests/cmd/pgo
 
 $(PACK):
 	@mkdir -p $(BUILD)

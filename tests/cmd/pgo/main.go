@@ -1,0 +1,155 @@
+// Pgo records the profile that the Go compiler optimises the kernel with
+// (cmd/kernel/default.pgo; see go.dev/doc/pgo): it boots servers on a kernel with
+// symbols, loads each over TAP, stops the virtual CPU at random times through QEMU's
+// gdb stub and unwinds the kernel's stack by the frame information that the linker
+// wrote. Samples of ring 3 are dropped. Run it again when the hot paths have changed:
+//
+//	go run ./tests/cmd/pgo        (`make pgo`)
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"kiln/tests/tapnet"
+	"kiln/tests/vmtest"
+)
+
+// load is one program and what keeps it busy: commands repeated until the samples
+// are taken.
+type load struct {
+	app  string
+	port int
+	cmd  []string
+}
+
+var loads = []load{
+	{"nginx", 80, []string{"ab", "-q", "-k", "-c", "32", "-n", "100000", "http://" + tapnet.GuestIP + "/"}},
+	{"go-http", 8080, []string{"ab", "-q", "-k", "-c", "32", "-n", "100000", "http://" + tapnet.GuestIP + ":8080/"}},
+	{"redis", 6379, []string{"redis-benchmark", "-h", tapnet.GuestIP, "-q", "-c", "50", "-n", "100000", "-t", "set,get,incr,lpush"}},
+	{"nginx", 80, []string{"ab", "-q", "-c", "32", "-n", "100000", "http://" + tapnet.GuestIP + "/"}},
+}
+
+// samples is how many of the kernel are taken of each load.
+const samples = 5000
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "pgo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	root, err := vmtest.Root()
+	if err != nil {
+		return err
+	}
+	pack, err := vmtest.Pack()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "kilnpgo")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	elf, kernel := filepath.Join(dir, "kernel.symbols"), filepath.Join(dir, "kernel.elf")
+	if err := buildKernel(ctx, root, elf, kernel); err != nil {
+		return err
+	}
+	sym, err := newSymbols(elf)
+	if err != nil {
+		return err
+	}
+	p := newProfile()
+	for _, l := range loads {
+		fmt.Printf("%s: %s\n", l.app, strings.Join(l.cmd, " "))
+		img := filepath.Join(dir, l.app+".img")
+		bake := exec.CommandContext(ctx, pack, "build", "-q", l.app, "-o", img)
+		bake.Env = append(os.Environ(), "KILN_KERNEL="+kernel)
+		if out, err := bake.CombinedOutput(); err != nil {
+			return fmt.Errorf("pack build %s: %v: %s", l.app, err, out)
+		}
+		if err := sampleLoad(ctx, pack, img, filepath.Join(dir, "gdb"), l, func(s sample) { p.add(sym, s) }); err != nil {
+			return fmt.Errorf("%s: %w", l.app, err)
+		}
+	}
+	return p.write(filepath.Join(root, "cmd", "kernel", "default.pgo"))
+}
+
+// buildKernel is the Makefile's kernel with symbols and DWARF.
+func buildKernel(ctx context.Context, root, elf, kernel string) error {
+	make := exec.CommandContext(ctx, "make", "-C", root, "kernel-symbols", "SYMBOLS="+elf)
+	if out, err := make.CombinedOutput(); err != nil {
+		return fmt.Errorf("make kernel-symbols: %v: %s", err, out)
+	}
+	link := exec.CommandContext(ctx, "go", "run", "./cmd/mkkernel", elf, kernel)
+	link.Dir = root
+	if out, err := link.CombinedOutput(); err != nil {
+		return fmt.Errorf("mkkernel: %v: %s", err, out)
+	}
+	return nil
+}
+
+// sampleLoad boots the image, keeps it busy and hands samples of its kernel over.
+func sampleLoad(ctx context.Context, pack, img, socket string, l load, each func(sample)) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	n, err := tapnet.New()
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	vm := n.Command(pack, "run", "--quiet", img, "--accel", "tcg", "--vmm", "q35", "-m", "256M",
+		"--net", "tap:"+n.Tap, "--append", tapnet.IPArg,
+		"--qemu-arg", "-chardev", "--qemu-arg", "socket,id=gdb,server=on,wait=off,path="+socket,
+		"--qemu-arg", "-gdb", "--qemu-arg", "chardev:gdb")
+	var console strings.Builder
+	vm.Stdout, vm.Stderr = &console, &console
+	if err := vm.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		vm.Process.Signal(syscall.SIGTERM)
+		vm.Wait()
+		os.Remove(socket)
+	}()
+	up := fmt.Sprintf("exec 3<>/dev/tcp/%s/%d", tapnet.GuestIP, l.port)
+	for n.Command("bash", "-c", up).Run() != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("no answer; console: %.600s", console.String())
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	busy, done := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for busy.Err() == nil {
+			c := n.Command(l.cmd[0], l.cmd[1:]...)
+			if c.Start() != nil {
+				return
+			}
+			stop := context.AfterFunc(busy, func() { c.Process.Kill() })
+			c.Wait()
+			stop()
+		}
+	}()
+	defer func() { done(); <-ended }()
+	g, err := dialGDB(socket)
+	if err != nil {
+		return err
+	}
+	defer g.close()
+	return g.run(ctx, samples, each)
+}
