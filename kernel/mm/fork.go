@@ -68,7 +68,9 @@ func (s *Space) forkPages(n *Space, v *vma) error {
 	if v.prot&hal.ProtWrite != 0 {
 		s.HW.Protect(start, v.size(), v.pteProt(false))
 	}
-	batch := make([]hal.Mapping, 0, forkBatch)
+	buf := s.mem.forks.Get().(*[forkBatch]hal.Mapping)
+	defer s.mem.forks.Put(buf)
+	batch, pages := buf[:0], 0
 	var err error
 	flush := func() {
 		if err == nil && len(batch) > 0 {
@@ -76,20 +78,31 @@ func (s *Space) forkPages(n *Space, v *vma) error {
 				n.undo(v, batch)
 				err = unix.ENOMEM
 			} else {
-				n.rss.Add(int64(len(batch)))
+				n.rss.Add(int64(pages))
 			}
 		}
-		batch = batch[:0]
+		batch, pages = buf[:0], 0
 	}
 	// A walk may hold the source's page table lock, so it only collects; the
 	// address to go on from bounds what one walk collects.
 	for at, end := start, hal.UserAddr(v.end); at < end && err == nil; {
 		to := min(at+forkBatch<<hal.PageShift, end)
 		s.HW.Walk(at, uint64(to-at), false, func(a hal.UserAddr, p hal.PTE) {
-			if s.mem.kindOf(p.Frame) == KindAnon {
-				s.mem.Ref(p.Frame)
-				batch = append(batch, hal.Mapping{Addr: a, Frame: p.Frame, Pages: 1, Prot: p.Prot &^ hal.ProtWrite})
+			if s.mem.kindOf(p.Frame) != KindAnon {
+				return
 			}
+			s.mem.Ref(p.Frame)
+			pages++
+			prot := p.Prot &^ hal.ProtWrite
+			if k := len(batch) - 1; k >= 0 {
+				b := &batch[k]
+				run := hal.UserAddr(b.Pages) << hal.PageShift
+				if b.Addr+run == a && b.Frame+hal.PFN(b.Pages) == p.Frame && b.Prot == prot {
+					b.Pages++
+					return
+				}
+			}
+			batch = append(batch, hal.Mapping{Addr: a, Frame: p.Frame, Pages: 1, Prot: prot})
 		})
 		flush()
 		at = to

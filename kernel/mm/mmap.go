@@ -282,7 +282,7 @@ func (s *Space) cut(start, end uint64) error {
 
 // unmapRange takes the whole mappings in [start, end) away, their pages with them.
 func (s *Space) unmapRange(start, end uint64) (dead *vma) {
-	any := false
+	lo, hi := start, start // pages to take out of the page table
 	for v := s.vmas.above(start); v != nil && v.start < end; {
 		next := v.next()
 		if o := v.obj; o != nil && o.src != nil && v.shared() {
@@ -295,14 +295,27 @@ func (s *Space) unmapRange(start, end uint64) (dead *vma) {
 			})
 			o.mu.Unlock()
 		}
+		if v.start > hi+nearMaps {
+			s.unmapPages(lo, hi)
+			lo = v.start
+		}
+		hi = v.end
 		s.drop(v, &dead)
-		any = true
 		v = next
 	}
-	if any {
-		s.HW.Unmap(hal.UserAddr(start), end-start, s.unref)
-	}
+	s.unmapPages(lo, hi)
 	return dead
+}
+
+// nearMaps is how far apart mappings are that go in one step. Looking for pages where
+// there are none costs something for each table that could be: to end a process by one
+// step over its half of the address space took longer than to free its pages.
+const nearMaps = 8 << 20
+
+func (s *Space) unmapPages(lo, hi uint64) {
+	if hi > lo {
+		s.HW.Unmap(hal.UserAddr(lo), hi-lo, s.unref)
+	}
 }
 
 // Munmap takes [addr, addr+n) away. EINVAL: unaligned, empty or beyond the top;

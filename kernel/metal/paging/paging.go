@@ -64,7 +64,6 @@ type Space struct {
 	lastBase hal.UserAddr
 	last     *Table
 	up       [3]*uint64
-	spare    []removed // a large batch that nobody uses
 }
 
 // Init makes s an empty lower half whose top table is root (the upper half already
@@ -82,7 +81,7 @@ const (
 	tableBits = Present | Writable | User | Accessed // the CPU never writes upper entries
 
 	smallBatch = 16  // pages reported between two flushes, on the stack
-	largeBatch = 512 // the same for larger ranges, in Space.spare
+	largeBatch = 512 // the same for larger ranges, in spares
 )
 
 func index(a hal.UserAddr, level uint) int { return int(a>>(hal.PageShift+9*level)) & (entries - 1) }
@@ -316,23 +315,9 @@ type removed struct {
 	e    uint64
 }
 
-// takeSpare gives a large batch: the one of the Space, or a new one if a
-// concurrent call has it.
-func (s *Space) takeSpare() (b []removed) {
-	s.mu.Lock()
-	b, s.spare = s.spare, nil
-	s.mu.Unlock()
-	if b == nil {
-		b = make([]removed, largeBatch)
-	}
-	return b
-}
-
-func (s *Space) putSpare(b []removed) {
-	s.mu.Lock()
-	s.spare = b
-	s.mu.Unlock()
-}
+// spares are large batches that nobody uses. They are everybody's: a Space that lives for
+// one command is too short-lived for one of its own.
+var spares = sync.Pool{New: func() any { return new([largeBatch]removed) }}
 
 // Unmap implements hal.AddressSpace: entries are cleared and flushed in batches, and
 // only then reported, so that no TLB can reach a frame its owner frees.
@@ -340,8 +325,9 @@ func (s *Space) Unmap(addr hal.UserAddr, length uint64, f func(hal.UserAddr, hal
 	var small [smallBatch]removed
 	buf := small[:]
 	if length > smallBatch*hal.PageSize {
-		buf = s.takeSpare()
-		defer s.putSpare(buf)
+		spare := spares.Get().(*[largeBatch]removed)
+		defer spares.Put(spare)
+		buf = spare[:]
 	}
 	for a, end := clip(addr, length); a < end; {
 		n, next := s.unmapBatch(buf, a, end)
@@ -416,8 +402,9 @@ func (s *Space) Walk(addr hal.UserAddr, length uint64, clear bool, f func(hal.Us
 	var small [smallBatch]removed
 	buf := small[:]
 	if length > smallBatch*hal.PageSize {
-		buf = s.takeSpare()
-		defer s.putSpare(buf)
+		spare := spares.Get().(*[largeBatch]removed)
+		defer spares.Put(spare)
+		buf = spare[:]
 	}
 	for a, end := clip(addr, length); a < end; {
 		n, next := s.walkBatch(buf, a, end, clear)
