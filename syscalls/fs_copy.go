@@ -33,7 +33,7 @@ type copier struct {
 // run moves up to n bytes.
 func (x *copier) run(n uint64) (done int, err error) {
 	left := int(min(n, maxRW))
-	if l, ok := x.in.Ops.(vfs.Lender); ok && x.inPos >= 0 {
+	if l, ok := x.in.Ops.(*vfs.RegularOps); ok && x.inPos >= 0 {
 		var more bool
 		if done, more, err = x.lend(l, left); !more {
 			return done, err
@@ -68,7 +68,7 @@ const lendMost = 64 << 10
 
 // lend is run for a file whose bytes the other side can take from where they lie; more
 // says that it stopped where they must be copied.
-func (x *copier) lend(in vfs.Lender, left int) (done int, more bool, err error) {
+func (x *copier) lend(in *vfs.RegularOps, left int) (done int, more bool, err error) {
 	call := newCall(x.t)
 	defer call.free()
 	for left > 0 {

@@ -76,7 +76,8 @@ type Inode struct {
 	fs    *FS
 	kind  uint32
 	ino   uint64
-	lower vfs.Slotted // nil: made here
+	lower vfs.Slotted      // nil: made here
+	file  vfs.RegularInode // lower, if it is a regular file
 	upper atomic.Pointer[tmpfs.Inode]
 	up    vfs.SleepLock // copy-up
 	ops   vfs.RegularOps
@@ -112,6 +113,7 @@ func (fs *FS) fromLower(c wait.Context, l vfs.Slotted, d *Inode, name string) (*
 	}
 	make := func() any {
 		i := &Inode{fs: fs, kind: a.Mode & unix.S_IFMT, ino: a.Ino, lower: l, parent: d, name: name}
+		i.file, _ = l.(vfs.RegularInode)
 		i.ops.I = i
 		return i
 	}
@@ -189,7 +191,12 @@ func (i *Inode) DecRef() {
 
 // Data and Touched implement vfs.RegularInode. A file that is open for reading shows the
 // upper bytes once it is copied up.
-func (i *Inode) Data() *mm.Object { return i.real().(vfs.RegularInode).Data() }
+func (i *Inode) Data() *mm.Object {
+	if u := i.upper.Load(); u != nil {
+		return u.Data()
+	}
+	return i.file.Data()
+}
 
 // Touched implements vfs.RegularInode.
 func (i *Inode) Touched(write bool) {

@@ -47,9 +47,11 @@ type Dentry struct {
 	super *Super
 	inode Inode // nil: negative
 	// Of the inode, which never changes them: its S_IFMT bits (0: negative), and
-	// whether it is a directory whose names are looked up each time.
+	// whether it is a directory whose names are looked up each time. To ask an
+	// interface value for another interface costs a search.
 	kind     uint32
 	uncached bool
+	opener   FileOpener // the inode, if it is one
 	loc      atomic.Pointer[location]
 	mounts   atomic.Int32 // mounts on this entry
 	depth    int32
@@ -87,6 +89,7 @@ func newDentry(s *Super, i Inode, depth int32) *Dentry {
 	if u, ok := i.(Uncached); ok {
 		d.uncached = u.Uncached()
 	}
+	d.opener, _ = i.(FileOpener)
 	return d
 }
 

@@ -218,13 +218,7 @@ func (r *RegularOps) Read(c wait.Context, f *File, dst *mm.IOSeq, off int64) (in
 	return n, err
 }
 
-// Lender is a FileOps whose bytes can be read where they lie.
-type Lender interface {
-	// Lend is mm.Object.Lend, and counts as a read.
-	Lend(c wait.Context, f *File, off int64, n int) (mm.Lent, bool, error)
-}
-
-// Lend implements Lender.
+// Lend is mm.Object.Lend, and counts as a read.
 func (r *RegularOps) Lend(c wait.Context, f *File, off int64, n int) (mm.Lent, bool, error) {
 	l, ok, err := r.I.Data().Lend(c, off, n)
 	if ok && f.Flags()&unix.O_NOATIME == 0 {

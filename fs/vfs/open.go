@@ -91,7 +91,7 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 		}
 	}
 	i.IncRef()
-	ops, err := openInode(l, i, flags)
+	ops, err := openInode(l, p.Entry, flags)
 	if err != nil {
 		i.DecRef()
 		return nil, err
@@ -118,11 +118,11 @@ func truncateTo(i Inode, c wait.Context, size int64) SetAttr {
 	return a
 }
 
-func openInode(l *Lookup, i Inode, flags uint32) (FileOps, error) {
-	if o, ok := i.(FileOpener); ok {
-		return o.OpenFile(*l, flags)
+func openInode(l *Lookup, d *Dentry, flags uint32) (FileOps, error) {
+	if d.opener != nil {
+		return d.opener.OpenFile(*l, flags)
 	}
-	return i.Open(l.C, flags)
+	return d.inode.Open(l.C, flags)
 }
 
 // newAt makes the description of something with a place.
@@ -282,7 +282,6 @@ func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) 
 	if err != nil {
 		return nil, err
 	}
-	i := p.Entry.inode
 	switch p.Entry.kind {
 	case unix.S_IFREG:
 	case unix.S_IFLNK:
@@ -296,7 +295,7 @@ func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) 
 	if err := ns.permission(&l, p, MayExec); err != nil {
 		return nil, err
 	}
-	ops, err := openInode(&l, i, unix.O_RDONLY)
+	ops, err := openInode(&l, p.Entry, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}

@@ -95,15 +95,15 @@ func (s *Space) mmap(a *MapArgs) (addr uint64, lock bool, dead *vma, err error) 
 			return 0, false, nil, unix.EEXIST
 		}
 	}
-	n := int64(a.Len >> hal.PageShift)
+	pages := int64(a.Len >> hal.PageShift)
 	lock = a.Flags&unix.MAP_LOCKED != 0 || s.lockAll
-	if lock && uint64(s.locked+n) > s.limits.MemLock>>hal.PageShift {
+	if lock && uint64(s.locked+pages) > s.limits.MemLock>>hal.PageShift {
 		return 0, false, nil, unix.EAGAIN
 	}
 	if a.Object != nil && (a.Offset < 0 || a.Offset > 1<<63-1-int64(a.Len)) {
 		return 0, false, nil, unix.EOVERFLOW
 	}
-	v := &vma{start: addr, end: addr + a.Len, prot: a.Prot, maxProt: a.MaxProt}
+	v := vma{start: addr, end: addr + a.Len, prot: a.Prot, maxProt: a.MaxProt}
 	if v.flags, err = mapFlags(a); err != nil {
 		return 0, false, nil, err
 	}
@@ -116,20 +116,56 @@ func (s *Space) mmap(a *MapArgs) (addr uint64, lock bool, dead *vma, err error) 
 	if a.Prot&^v.maxProt != 0 {
 		return 0, false, nil, unix.EACCES
 	}
-	if err = s.roomFor(v, a.Flags); err != nil {
+	if err = s.roomFor(&v, a.Flags); err != nil {
 		return 0, false, nil, err
+	}
+	if a.Flags&unix.MAP_FIXED == 0 && s.extend(&v, a) {
+		return addr, lock, nil, nil
 	}
 	if !s.mem.budget.Charge(vmaCost) {
 		return 0, false, nil, unix.ENOMEM
 	}
-	if err = s.clearFor(v, &dead); err != nil {
-		s.mem.budget.Uncharge(vmaCost)
-		return 0, false, nil, err
+	if a.Flags&unix.MAP_FIXED != 0 {
+		if err = s.clearFor(&v, &dead); err != nil {
+			s.mem.budget.Uncharge(vmaCost)
+			return 0, false, nil, err
+		}
 	}
-	s.furnish(v, a)
-	s.add(v)
-	s.merge(v, &dead)
+	n := new(vma)
+	*n = v
+	s.furnish(n, a)
+	s.add(n)
+	s.merge(n, &dead)
 	return addr, lock, dead, nil
+}
+
+// extend lets a neighbour grow over v, new private memory in a free place, if it is like
+// it: what an allocator asks for lies below what it asked for last.
+func (s *Space) extend(v *vma, a *MapArgs) bool {
+	if a.Object != nil || a.Name != "" || a.Ino != 0 || a.Keep != nil || a.Release != nil ||
+		v.flags&(vmShared|vmGrowsDown|vmSpecial) != 0 {
+		return false
+	}
+	next := s.vmas.above(v.start)
+	var prev *vma
+	if next != nil {
+		prev = next.prev()
+	} else {
+		prev = s.vmas.lastOne()
+	}
+	up := next != nil && v.canMerge(next)
+	down := prev != nil && prev.canMerge(v)
+	switch {
+	case up && down:
+		return false // the two become one
+	case up:
+		s.resize(next, v.start, next.end)
+		s.account(next, v.pages())
+	case down:
+		s.resize(prev, prev.start, v.end)
+		s.account(prev, v.pages())
+	}
+	return up || down
 }
 
 // mapFlags turns MAP_* into the mapping's flags.
@@ -329,6 +365,10 @@ func (s *Space) Munmap(addr hal.UserAddr, n uint64) error {
 		return unix.EINVAL
 	}
 	s.mu.Lock()
+	if s.trim(a, a+n) {
+		s.mu.Unlock()
+		return nil
+	}
 	err := s.cut(a, a+n)
 	var dead *vma
 	if err == nil {
@@ -337,6 +377,22 @@ func (s *Space) Munmap(addr hal.UserAddr, n uint64) error {
 	s.mu.Unlock()
 	s.bury(dead)
 	return err
+}
+
+// trim is Munmap of one end of private memory: extend's opposite.
+func (s *Space) trim(start, end uint64) bool {
+	v := s.vmas.at(start)
+	if v == nil || v.obj != nil || v.end < end || (v.start == start) == (v.end == end) {
+		return false
+	}
+	s.account(v, -int64((end-start)>>hal.PageShift))
+	if v.start == start {
+		s.resize(v, end, v.end)
+	} else {
+		s.resize(v, v.start, start)
+	}
+	s.unmapPages(start, end)
+	return true
 }
 
 // populate brings the pages of [start, end) in, as far as that goes (MAP_POPULATE,

@@ -360,3 +360,46 @@ func TestAtomicsFaultPagesIn(t *testing.T) {
 	s.DecUsers()
 	r.close()
 }
+
+// An allocator's map, use, unmap in turn, next to memory of the same kind, changes a
+// neighbour's end and makes nothing.
+func TestMappingBelowALikeNeighbourAllocatesNothing(t *testing.T) {
+	r := newRig(t, 256)
+	s, err := NewSpace(r.mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.Mmap(nil, MapArgs{Len: 4 * pg, Prot: rw, Flags: anon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := r.mem.Budget().Used()
+	var wrong int
+	n := testing.AllocsPerRun(100, func() {
+		a, err := s.Mmap(nil, MapArgs{Len: 2 * pg, Prot: rw, Flags: anon})
+		if err != nil || a != first-2*pg || s.total != 6 || s.vmas.n != 1 {
+			wrong++
+		}
+		if s.Munmap(a, 2*pg) != nil || s.total != 4 || s.rss.Load() != 0 {
+			wrong++
+		}
+	})
+	if n != 0 || wrong != 0 || r.mem.Budget().Used() != used {
+		t.Errorf("%v allocations, %d wrong results", n, wrong)
+	}
+	// Its pages come and go with it.
+	b, err := s.Mmap(nil, MapArgs{Len: 2 * pg, Prot: rw, Flags: anon})
+	if err != nil || s.HandleFault(nil, b+pg, hal.ProtWrite) != nil || s.rss.Load() != 1 || s.Munmap(b, 2*pg) != nil || s.rss.Load() != 0 {
+		t.Error("a page stayed")
+	}
+	// The upper end, and above it again.
+	if s.Munmap(first+3*pg, pg) != nil || s.total != 3 {
+		t.Error("the upper end was not taken away")
+	}
+	a, err := s.Mmap(nil, MapArgs{Addr: first + 3*pg, Len: pg, Prot: rw, Flags: anon})
+	if err != nil || a != first+3*pg || s.vmas.n != 1 || s.total != 4 {
+		t.Errorf("above a neighbour: %#x, %v, %d mappings", a, err, s.vmas.n)
+	}
+	s.DecUsers()
+	r.close()
+}

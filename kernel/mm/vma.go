@@ -213,7 +213,10 @@ func (t *vmaTree) regap(v *vma) {
 		v.gap = e - below
 	}
 	for ; v != nil; v = v.parent {
-		v.pull()
+		was := v.maxGap
+		if v.pull(); v.maxGap == was {
+			break // nothing changes above
+		}
 	}
 }
 
@@ -264,6 +267,7 @@ func (t *vmaTree) insert(v *vma) {
 	t.seed = t.seed*1664525 + 1013904223
 	v.prio = t.seed ^ t.seed>>15
 	v.left, v.right, v.parent = nil, nil, nil
+	v.gap, v.maxGap = 0, 0 // as the nodes above know it
 	at := &t.root
 	var parent *vma
 	for *at != nil {

@@ -2,7 +2,6 @@ package task
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -61,19 +60,16 @@ func (t *Thread) pageFault(e *hal.Exit) {
 		access = hal.ProtWrite
 	}
 	t.minFlt.Add(1)
-	err := error(&mm.FaultError{Signal: int(unix.SIGSEGV), Code: segvMapErr, Addr: hal.UserAddr(e.Addr)})
 	code := e.Error
-	if e.Addr < uint64(hal.UserTop) {
-		err = t.space.HandleFault(t, hal.UserAddr(e.Addr), access)
-	} else {
+	if e.Addr >= uint64(hal.UserTop) {
 		code |= hal.PFPresent // Linux hides whether the kernel's half is mapped
 	}
+	err := t.space.HandleFault(t, hal.UserAddr(e.Addr), access)
 	if err == nil {
 		return
 	}
 	t.trap = trapInfo{nr: hal.VectorPF, err: code | hal.PFUser, cr2: e.Addr}
-	var f *mm.FaultError
-	if errors.As(err, &f) {
+	if f, ok := err.(*mm.FaultError); ok {
 		t.force(SignalInfo{Signo: int32(f.Signal), Code: int32(f.Code), Addr: uint64(f.Addr)})
 		return
 	}
