@@ -57,8 +57,9 @@ type Dentry struct {
 	depth    int32
 	used     atomic.Bool // looked up since the clock's hand last passed
 	ringed   bool        // in the ring; under dcache.mu
-	// hot is the entry of this directory that was found last, if the ring holds it.
-	// Written under mu, read without: most look-ups find what the last one found.
+	// hot is the entry of this directory that was found last, if the ring holds it; nil
+	// in an uncached one. Written under mu, read without: most look-ups find what the
+	// last one found.
 	hot atomic.Pointer[Dentry]
 
 	mu   sync.Mutex
@@ -222,8 +223,15 @@ func (d *Dentry) inCache(name string) *Dentry {
 		cache.keep(k)
 	}
 	k.touch()
-	d.hot.Store(k)
+	d.warm(k)
 	return k
+}
+
+// warm makes k what fast finds. Called with mu held.
+func (d *Dentry) warm(k *Dentry) {
+	if !d.uncached {
+		d.hot.Store(k)
+	}
 }
 
 func (d *Dentry) touch() {
@@ -270,7 +278,7 @@ func (d *Dentry) store(name string, k *Dentry) {
 		d.kids, d.swept = live, len(live)
 	}
 	d.kids[name] = kid{strong: k, weak: weak.Make(k)}
-	d.hot.Store(k) // whatever had that name before is not found any more
+	d.warm(k) // whatever had that name before is not found any more
 	cache.keep(k)
 }
 

@@ -241,9 +241,14 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 				return r, unix.EISDIR
 			}
 		}
-		next, err := ns.step(l, cur, root, name)
-		if err != nil {
-			return r, err
+		var next Path
+		if k := cur.Entry.fast(name); k != nil && k.mounts.Load() == 0 {
+			next = Path{cur.Mount, k}
+		} else {
+			var err error
+			if next, err = ns.step(l, cur, root, name); err != nil {
+				return r, err
+			}
 		}
 		if next.Entry.inode == nil {
 			if last && flags&walkParent != 0 {
@@ -347,20 +352,11 @@ func (ns *Namespace) step(l *Lookup, cur, root Path, name string) (Path, error) 
 			return ns.up(l, cur, root)
 		}
 	}
-	k := (*Dentry)(nil)
-	if !cur.Entry.uncached {
-		k = cur.Entry.fast(name)
+	k, err := cur.Entry.child(l.C, name)
+	if err != nil {
+		return Path{}, err
 	}
-	if k == nil {
-		var err error
-		if k, err = cur.Entry.child(l.C, name); err != nil {
-			return Path{}, err
-		}
-	}
-	if k.mounts.Load() > 0 {
-		return ns.over(Path{cur.Mount, k}), nil
-	}
-	return Path{cur.Mount, k}, nil
+	return ns.over(Path{cur.Mount, k}), nil
 }
 
 // up is "..".
