@@ -62,10 +62,23 @@ func New(mem *mm.Memory, cfg Config) (vfs.FileSystem, error) {
 	char("random", 0o666, devRandom, rnd)
 	char("urandom", 0o666, devURandom, rnd)
 	if cfg.Console != nil {
-		tty := func(n node) vfs.FileOps { return &ttyFile{n, cfg.Console} }
-		char("console", 0o600, devConsole, tty)
-		char("tty", 0o666, devTTY, tty)
-		char("ttyS0", 0o620, devTTYS0, tty)
+		t := cfg.Console
+		term := func(name string, perm uint32, rdev uint64, console bool) {
+			vfs.RegisterDevice(unix.S_IFCHR, rdev, func(l vfs.Lookup, i vfs.Inode, flags uint32) (vfs.FileOps, error) {
+				if rdev == devTTY {
+					if who := t.caller(l.C); who != nil && !t.controls(who) {
+						return nil, unix.ENXIO // tty(4): no controlling terminal
+					}
+				} else if err := t.open(l, flags, console); err != nil {
+					return nil, err
+				}
+				return &ttyFile{node{i: i}, t, console}, nil
+			})
+			add(name, unix.S_IFCHR|perm, rdev, "")
+		}
+		term("console", 0o600, devConsole, true)
+		term("tty", 0o666, devTTY, false)
+		term("ttyS0", 0o620, devTTYS0, false)
 	}
 	for _, l := range [][2]string{{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}} {
 		add(l[0], unix.S_IFLNK|0o777, 0, l[1])

@@ -23,7 +23,8 @@ type Port interface {
 // TTY is the console: a line discipline (termios(3), N_TTY) over a port. It starts as
 // Linux's does but without ECHO: what is typed at the host's terminal is echoed there.
 //
-// Lock order: TTY.mu, then the port's own. Program memory is never touched under it.
+// Lock order: the process tree's (Jobs), TTY.mu, the port's own; Jobs is never called
+// under TTY.mu. Program memory is never touched under it.
 type TTY struct {
 	port  Port
 	queue waiter.Queue
@@ -31,16 +32,22 @@ type TTY struct {
 	mu    sync.Mutex
 	t     termios
 	ws    [8]byte // struct winsize
-	pgrp  int32
-	sid   int32
-	cr    bool // the CR of a CR LF has been written, the LF not yet
+	pgrp  int32   // the foreground group, 0 if none
+	sid   int32   // the session that this terminal controls, 0 if none
+	off   bool    // output is held back
+	tco   bool    // by TCOOFF, so that only TCOON starts it
+	excl  bool    // TIOCEXCL
+	cr    bool    // the CR of a CR LF has been written, the LF not yet
 	line  []byte
 	ready []byte // input that read can have; in canonical mode whole lines
 	ends  []int  // lengths of the lines in ready, 0 for an end of file
 	lost  uint64
 
-	// Signal sends a signal to the foreground group; set before input comes.
-	Signal func(pgrp int32, sig unix.Signal)
+	// Now is the clock of VTIME, in nanoseconds; Jobs answers for the processes. Both are
+	// set before the first program runs; without them a read does not time out, and who
+	// asks is the kernel.
+	Now  func() int64
+	Jobs Jobs
 }
 
 const (
@@ -99,11 +106,11 @@ func (t *TTY) Receive(b []byte) {
 			sig = s
 		}
 	}
-	pgrp, f := t.pgrp, t.Signal
+	pgrp := t.pgrp
 	t.mu.Unlock()
-	t.queue.Notify(waiter.ReadableEvents)
-	if sig != 0 && f != nil {
-		f(pgrp, sig)
+	t.queue.Notify(waiter.ReadableEvents | waiter.WritableEvents)
+	if sig != 0 {
+		t.signal(pgrp, sig)
 	}
 }
 
@@ -116,6 +123,18 @@ func (t *TTY) input(c uint8) unix.Signal {
 		c = '\n'
 	case c == '\n' && t.t.iflag&unix.INLCR != 0:
 		c = '\r'
+	}
+	if t.t.iflag&unix.IXON != 0 {
+		switch {
+		case c == t.t.cc[unix.VSTART] && c != 0:
+			t.restart()
+			return 0
+		case c == t.t.cc[unix.VSTOP] && c != 0:
+			t.off = true
+			return 0
+		case t.t.iflag&unix.IXANY != 0:
+			t.restart()
+		}
 	}
 	if t.t.lflag&unix.ISIG != 0 && c != 0 {
 		for _, k := range []struct {
@@ -139,6 +158,9 @@ func (t *TTY) input(c uint8) unix.Signal {
 	t.edit(c)
 	return 0
 }
+
+// restart lets output flow that the stop character has stopped.
+func (t *TTY) restart() { t.off = t.tco }
 
 // edit is canonical input.
 func (t *TTY) edit(c uint8) {
@@ -194,7 +216,8 @@ func (t *TTY) push(b []byte, line bool) {
 
 func (t *TTY) flushInput() { t.line, t.ready, t.ends = t.line[:0], t.ready[:0], t.ends[:0] }
 
-// available is how many bytes a read may have, and whether it may return at all.
+// available is how many bytes a read may have, and whether there is anything to have: an
+// end of file is no bytes that are there.
 func (t *TTY) available() (n int, ok bool) {
 	if t.t.lflag&unix.ICANON != 0 {
 		if len(t.ends) == 0 {
@@ -202,10 +225,16 @@ func (t *TTY) available() (n int, ok bool) {
 		}
 		return t.ends[0], true
 	}
-	if t.t.cc[unix.VMIN] == 0 {
-		return len(t.ready), true
-	}
 	return len(t.ready), len(t.ready) > 0
+}
+
+// readable is what poll says: without a timer, VMIN bytes must be there.
+func (t *TTY) readable() bool {
+	n, ok := t.available()
+	if t.t.lflag&unix.ICANON == 0 && t.t.cc[unix.VTIME] == 0 {
+		return n >= max(1, int(t.t.cc[unix.VMIN]))
+	}
+	return ok
 }
 
 // consume takes n bytes of what available offered.
@@ -221,6 +250,8 @@ func (t *TTY) consume(n int) {
 type ttyFile struct {
 	node
 	t *TTY
+	// console is set for /dev/console, which nobody is kept from reading.
+	console bool
 }
 
 func (f *ttyFile) Seekable() bool { return false }
@@ -228,8 +259,11 @@ func (f *ttyFile) Seekable() bool { return false }
 func (f *ttyFile) Readiness(mask waiter.EventMask) waiter.EventMask {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
-	ev := waiter.WritableEvents
-	if n, ok := f.t.available(); ok && (n > 0 || f.t.t.lflag&unix.ICANON != 0) {
+	var ev waiter.EventMask
+	if !f.t.off {
+		ev |= waiter.WritableEvents
+	}
+	if f.t.readable() {
 		ev |= waiter.ReadableEvents
 	}
 	return ev & mask
@@ -238,8 +272,87 @@ func (f *ttyFile) Readiness(mask waiter.EventMask) waiter.EventMask {
 func (f *ttyFile) EventRegister(e *waiter.Entry) error { f.t.queue.EventRegister(e); return nil }
 func (f *ttyFile) EventUnregister(e *waiter.Entry)     { f.t.queue.EventUnregister(e) }
 
-// Read gives one line at most in canonical mode, 0 bytes at an end of file.
-func (f *ttyFile) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+// Read gives one line at most in canonical mode, 0 bytes at an end of file; else what
+// VMIN and VTIME say.
+func (f *ttyFile) Read(c wait.Context, file *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+	if !f.console {
+		if err := f.t.checkChange(c, unix.SIGTTIN); err != nil {
+			return 0, err
+		}
+	}
+	f.t.mu.Lock()
+	canon, vmin, vtime := f.t.t.lflag&unix.ICANON != 0, int(f.t.t.cc[unix.VMIN]), int64(f.t.t.cc[unix.VTIME])*tenth
+	f.t.mu.Unlock()
+	if canon || vmin == 1 && vtime == 0 {
+		n, err := f.take(dst)
+		if n == 0 && err == nil && dst.Len() > 0 && !canon {
+			err = unix.EAGAIN
+		}
+		return n, err
+	}
+	return f.readRaw(c, file, dst, vmin, vtime)
+}
+
+// tenth is the unit of VTIME in nanoseconds.
+const tenth = 100_000_000
+
+// readRaw is a read of the other cases of termios(3) without ICANON, which needs a wait
+// of its own: VMIN 0, VTIME 0 polls; VMIN 0 waits VTIME for the first byte; else VMIN
+// bytes are waited for, with VTIME between two of them if it is not 0.
+func (f *ttyFile) readRaw(c wait.Context, file *vfs.File, dst *mm.IOSeq, vmin int, vtime int64) (total int, err error) {
+	t := f.t
+	deadline := int64(hal.NoDeadline)
+	if vmin == 0 {
+		deadline = t.after(vtime)
+	}
+	var e waiter.Entry
+	e.Init(c.Listener(), waiter.ReadableEvents)
+	t.queue.EventRegister(&e)
+	defer t.queue.EventUnregister(&e)
+	for dst.Len() > 0 {
+		n, err := f.take(dst)
+		if total += n; err != nil && err != unix.EAGAIN {
+			if total > 0 {
+				err = nil
+			}
+			return total, err
+		}
+		switch {
+		case total >= max(1, vmin) || dst.Len() == 0, vmin == 0 && vtime == 0:
+			return total, nil
+		case n > 0:
+			if vtime > 0 {
+				deadline = t.after(vtime)
+			}
+			continue
+		}
+		if file != nil && file.Nonblocking() {
+			if total > 0 {
+				return total, nil
+			}
+			return 0, unix.EAGAIN
+		}
+		switch r := c.Block(deadline, wait.Interruptible); {
+		case r == wait.Ready:
+		case r == wait.Timeout || total > 0:
+			return total, nil
+		default:
+			return 0, r.Err()
+		}
+	}
+	return total, nil
+}
+
+// after is the time in ns from now.
+func (t *TTY) after(ns int64) int64 {
+	if t.Now == nil {
+		return hal.NoDeadline
+	}
+	return t.Now() + ns
+}
+
+// take copies what is there: one line at most in canonical mode. EAGAIN: nothing is.
+func (f *ttyFile) take(dst *mm.IOSeq) (int, error) {
 	var b [chunk]byte
 	total := 0
 	for dst.Len() > 0 {
@@ -262,7 +375,7 @@ func (f *ttyFile) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int
 		switch {
 		case err != nil && total == 0:
 			return 0, err
-		case err != nil || n == 0 || canon && n < len(b) || !canon && n < len(b):
+		case err != nil || n < len(b):
 			return total, nil
 		case canon && b[n-1] == '\n':
 			return total, nil
@@ -271,8 +384,17 @@ func (f *ttyFile) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int
 	return total, nil
 }
 
-// Write sends to the port with output processing; EAGAIN when nothing fits.
-func (f *ttyFile) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+// Write sends to the port with output processing; EAGAIN when nothing fits or output is
+// held back.
+func (f *ttyFile) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+	f.t.mu.Lock()
+	stop := f.t.t.lflag&unix.TOSTOP != 0 && !f.console
+	f.t.mu.Unlock()
+	if stop {
+		if err := f.t.checkChange(c, unix.SIGTTOU); err != nil {
+			return 0, err
+		}
+	}
 	var b [chunk]byte
 	total := 0
 	for src.Len() > 0 {
@@ -285,7 +407,10 @@ func (f *ttyFile) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (in
 			return 0, err
 		}
 		f.t.mu.Lock()
-		done := f.t.output(b[:n])
+		done := 0
+		if !f.t.off {
+			done = f.t.output(b[:n])
+		}
 		f.t.mu.Unlock()
 		total += done
 		if done < n {
@@ -331,134 +456,4 @@ func (t *TTY) output(p []byte) int {
 		done++
 	}
 	return done
-}
-
-func putInt(c wait.Context, sp *mm.Space, arg uint64, v uint32) (uintptr, error) {
-	var b [4]byte
-	binary.LittleEndian.PutUint32(b[:], v)
-	return put(c, sp, arg, b[:])
-}
-
-func put(c wait.Context, sp *mm.Space, arg uint64, b []byte) (uintptr, error) {
-	if _, err := sp.CopyOut(c, hal.UserAddr(arg), b); err != nil {
-		return 0, unix.EFAULT
-	}
-	return 0, nil
-}
-
-func get(c wait.Context, sp *mm.Space, arg uint64, b []byte) error {
-	if _, err := sp.CopyIn(c, b, hal.UserAddr(arg)); err != nil {
-		return unix.EFAULT
-	}
-	return nil
-}
-
-// Ioctl serves ioctl_tty(2).
-func (f *ttyFile) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32, arg uint64) (uintptr, error) {
-	t := f.t
-	switch req {
-	case unix.TCGETS:
-		t.mu.Lock()
-		b := t.t.encode()
-		t.mu.Unlock()
-		return put(c, sp, arg, b[:])
-	case unix.TCSETS, unix.TCSETSW, unix.TCSETSF:
-		var b [termiosSize]byte
-		if err := get(c, sp, arg, b[:]); err != nil {
-			return 0, err
-		}
-		t.set(b[:], req == unix.TCSETSF)
-		return 0, nil
-	case unix.TIOCGWINSZ:
-		t.mu.Lock()
-		b := t.ws
-		t.mu.Unlock()
-		return put(c, sp, arg, b[:])
-	case unix.TIOCSWINSZ:
-		var b [8]byte
-		if err := get(c, sp, arg, b[:]); err != nil {
-			return 0, err
-		}
-		t.resize(b)
-		return 0, nil
-	case unix.TIOCINQ:
-		t.mu.Lock()
-		n, _ := t.available()
-		t.mu.Unlock()
-		return putInt(c, sp, arg, uint32(n))
-	case unix.TIOCOUTQ:
-		return putInt(c, sp, arg, 0)
-	}
-	return f.control(c, sp, req, arg)
-}
-
-// control is the part about sessions and flow.
-func (f *ttyFile) control(c wait.Context, sp *mm.Space, req uint32, arg uint64) (uintptr, error) {
-	t := f.t
-	switch req {
-	case unix.TIOCGPGRP, unix.TIOCGSID:
-		t.mu.Lock()
-		v := t.pgrp
-		if req == unix.TIOCGSID {
-			v = t.sid
-		}
-		t.mu.Unlock()
-		return putInt(c, sp, arg, uint32(v))
-	case unix.TIOCSPGRP:
-		var b [4]byte
-		if err := get(c, sp, arg, b[:]); err != nil {
-			return 0, err
-		}
-		v := int32(binary.LittleEndian.Uint32(b[:]))
-		if v < 0 {
-			return 0, unix.EINVAL
-		}
-		t.mu.Lock()
-		t.pgrp = v
-		t.mu.Unlock()
-		return 0, nil
-	case unix.TIOCSCTTY, unix.TCSBRK, unix.TCSBRKP, unix.TCXONC:
-		return 0, nil // output is never held back, and one session has the console
-	case unix.TIOCNOTTY:
-		return 0, unix.ENOTTY
-	case unix.TCFLSH:
-		if arg > unix.TCIOFLUSH {
-			return 0, unix.EINVAL
-		}
-		if arg != unix.TCOFLUSH {
-			t.mu.Lock()
-			t.flushInput()
-			t.mu.Unlock()
-		}
-		return 0, nil
-	}
-	return 0, unix.ENOTTY
-}
-
-func (t *TTY) set(b []byte, flush bool) {
-	t.mu.Lock()
-	was := t.t.lflag
-	t.t.decode(b)
-	if flush {
-		t.flushInput()
-	}
-	if was&unix.ICANON != 0 && t.t.lflag&unix.ICANON == 0 {
-		// What was typed so far becomes readable at once.
-		t.ready, t.ends, t.line = append(t.ready, t.line...), t.ends[:0], t.line[:0]
-	} else if was&unix.ICANON == 0 && t.t.lflag&unix.ICANON != 0 && len(t.ready) > 0 {
-		t.ends = append(t.ends[:0], len(t.ready))
-	}
-	t.mu.Unlock()
-	t.queue.Notify(waiter.ReadableEvents)
-}
-
-func (t *TTY) resize(ws [8]byte) {
-	t.mu.Lock()
-	changed := t.ws != ws
-	t.ws = ws
-	pgrp, f := t.pgrp, t.Signal
-	t.mu.Unlock()
-	if changed && f != nil {
-		f(pgrp, unix.SIGWINCH)
-	}
 }

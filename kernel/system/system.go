@@ -264,7 +264,8 @@ func (s *System) start() (err error) {
 	if err := s.pseudo(); err != nil {
 		return err
 	}
-	s.tty.Signal = s.ttySignal
+	s.tty.Now, s.tty.Jobs = s.m.Nanotime, jobs{s.kernel}
+	s.kernel.OnLeaderExit = s.tty.LeaderEnded
 	if s.devs.UART != nil {
 		s.devs.UART.SetReceiver(s.tty.Receive)
 	}
@@ -274,17 +275,6 @@ func (s *System) start() (err error) {
 	s.control.mu.Unlock()
 	return s.net.Configure(s.cfg.Network, s.ipWord())
 }
-
-// ttySignal is what ^C means for the foreground group.
-func (s *System) ttySignal(pgrp int32, sig unix.Signal) {
-	for _, p := range s.kernel.Processes() {
-		if p.PGID() == pgrp {
-			p.SendSignal(task.SignalInfo{Signo: int32(sig), Code: siKernel})
-		}
-	}
-}
-
-const siKernel = 0x80 // SI_KERNEL (siginfo.h)
 
 // ipWord is the value of ip= on the command line.
 func (s *System) ipWord() string {

@@ -124,6 +124,9 @@ func (k *Kernel) threadEnded(p *Process, t *Thread) {
 // processEnded makes p a zombie, gives its children to init (or a subreaper) and tells
 // the parent.
 func (k *Kernel) processEnded(p *Process, t *Thread) {
+	if k.OnLeaderExit != nil && p != k.init && p.SID() == p.pid && p.HasTTY() {
+		k.OnLeaderExit(p.pid)
+	}
 	k.tree.Lock()
 	p.mu.Lock()
 	if k.threads[t.TID()] == t {

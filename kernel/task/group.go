@@ -106,6 +106,29 @@ func (k *Kernel) Group(pgid int32) (out []*Process) {
 	return out
 }
 
+// HasTTY says whether the terminal of p's session is p's too; SetTTY changes it.
+func (p *Process) HasTTY() bool  { p.k.tree.RLock(); defer p.k.tree.RUnlock(); return p.hasTTY }
+func (p *Process) SetTTY(v bool) { p.k.tree.Lock(); p.hasTTY = v; p.k.tree.Unlock() }
+
+// DropTTY takes the terminal from every process of a session.
+func (k *Kernel) DropTTY(sid int32) {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	for _, p := range k.procs {
+		if p.sid == sid {
+			p.hasTTY = false
+		}
+	}
+}
+
+// Orphaned says whether nobody in p's session could continue its group (POSIX 3.264).
+func (p *Process) Orphaned() bool { return p.k.orphaned(p) }
+
+// Ignores says whether t has a signal blocked or ignored.
+func (t *Thread) Ignores(sig int32) bool {
+	return t.mask.Has(sig) || t.process.hand.get(sig).Handler == sigIgnore
+}
+
 // SetSubreaper and Subreaper are PR_SET_CHILD_SUBREAPER.
 func (p *Process) SetSubreaper(on bool) { p.k.tree.Lock(); p.subreaper = on; p.k.tree.Unlock() }
 func (p *Process) Subreaper() bool      { p.k.tree.RLock(); defer p.k.tree.RUnlock(); return p.subreaper }

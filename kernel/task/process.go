@@ -277,7 +277,7 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 	}
 	k.tree.Lock()
 	id := k.allocPID()
-	p.pid, p.pgid, p.sid = id, id, id
+	p.pid, p.pgid, p.sid, p.hasTTY = id, id, id, k.init == nil
 	t.tid.Store(id)
 	k.procs[id], k.threads[id] = p, t
 	if k.init == nil {

@@ -60,6 +60,9 @@ type Kernel struct {
 	OnInitExit func(status uint32)
 	// OnReboot serves reboot(2); nil: EPERM. cmd is LINUX_REBOOT_CMD_*.
 	OnReboot func(cmd uint32)
+	// OnLeaderExit is called when the leader of a session has ended that had a terminal,
+	// before its parent is told; may be nil.
+	OnLeaderExit func(sid int32)
 	// OnTimeChange is called after the wall clock has been set (timerfd's
 	// TFD_TIMER_CANCEL_ON_SET); may be nil.
 	OnTimeChange func()

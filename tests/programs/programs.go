@@ -78,6 +78,7 @@ var all = []Program{
 	{"stackdepth", "programs/c/stackdepth.c", Static, nil},
 	{"badptr", "conformance/c/badptr.c", Static, nil},
 	{"errno", "conformance/c/errno.c", Static, nil},
+	{"tty", "conformance/c/tty.c", Static, nil},
 }
 
 // Find is the program of a name.
