@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -82,13 +83,21 @@ func list(n int) string {
 	return fmt.Sprintf("0-%d\n", n-1)
 }
 
-// mask is a CPU mask in hexadecimal words of 32 bits.
-func mask(cpu int) string {
-	s := fmt.Sprintf("%x", uint32(1)<<(cpu%32))
-	for range cpu / 32 {
-		s += ",00000000"
+// mask is the set of CPUs from lo to hi of n as Linux prints a bitmap of n bits: words of
+// 32 bits in hexadecimal, the highest first, with leading zeros.
+func mask(lo, hi, n int) string {
+	var s strings.Builder
+	for word := (n - 1) / 32; word >= 0; word-- {
+		v := uint32(0)
+		for cpu := max(lo, word*32); cpu <= min(hi, word*32+31); cpu++ {
+			v |= 1 << (cpu % 32)
+		}
+		fmt.Fprintf(&s, "%0*x", (min(n-word*32, 32)+3)/4, v)
+		if word > 0 {
+			s.WriteByte(',')
+		}
 	}
-	return s + "\n"
+	return s.String() + "\n"
 }
 
 func (t *tree) cpus(d *pseudo.Dir) {
@@ -116,7 +125,7 @@ func (t *tree) cpus(d *pseudo.Dir) {
 		p.Const("physical_package_id", id)
 		p.Const("die_id", "0\n")
 		for _, name := range []string{"core_cpus", "core_siblings", "thread_siblings", "die_cpus", "package_cpus"} {
-			p.Const(name, mask(i))
+			p.Const(name, mask(i, i, n))
 			p.Const(name+"_list", id)
 		}
 		// Only what hal knows: the line's length.
@@ -125,7 +134,7 @@ func (t *tree) cpus(d *pseudo.Dir) {
 		e.Const("type", "Data\n")
 		e.Const("coherency_line_size", "64\n")
 		e.Const("shared_cpu_list", id)
-		e.Const("shared_cpu_map", mask(i))
+		e.Const("shared_cpu_map", mask(i, i, n))
 		c.Symlink("node0", "../../node/node0")
 	}
 }
@@ -137,7 +146,7 @@ func (t *tree) nodes(d *pseudo.Dir) {
 	n := t.cfg.Machine.CPUs()
 	e := d.Mkdir("node0")
 	e.Const("cpulist", list(n))
-	e.Text("cpumap", func(b *bytes.Buffer) { fmt.Fprintf(b, "%x\n", uint64(1)<<min(n, 63)-1) })
+	e.Const("cpumap", mask(0, n-1, n))
 	e.Const("distance", "10\n")
 	e.Text("meminfo", func(b *bytes.Buffer) {
 		free := t.cfg.Machine.MemStats().FreePages * 4
