@@ -220,6 +220,22 @@ PC_OF(·pcCopyStart, ·copyStart)
 PC_OF(·pcCopyEnd, ·copyEnd)
 PC_OF(·pcCopyFault, ·copyFault)
 
+// nanotime() ns: see clock in time.go.
+TEXT ·nanotime(SB),NOSPLIT|NOFRAME,$0-8
+	LEAQ	·clk+clock_rates(SB), R8
+	ADDQ	·clk+clock_cur(SB), R8
+	XORL	R9, R9
+	RDTSC
+	SHLQ	$32, DX
+	ORQ	DX, AX
+	SUBQ	clockRate_tscBase(R8), AX
+	CMOVQCS	R9, AX			// another CPU changed the rate just now
+	MULQ	clockRate_mult(R8)
+	SHRQ	$32, DX, AX
+	ADDQ	clockRate_monoBase(R8), AX
+	MOVQ	AX, ret+0(FP)
+	RET
+
 // vdsoClock(DI clock, SI *timespec) is what runtime.vdsoClockgettimeSym points
 // to: C calling convention, BX, BP, R12-R15 and SP preserved. See clock in time.go:
 // ns = monoBase + (tsc - tscBase) * mult >> 32 (+ realOffset).

@@ -68,25 +68,16 @@ func userSpan(addr hal.UserAddr, n int) uint64 {
 	return min(uint64(n), uint64(hal.UserTop-addr))
 }
 
-// CopyIn implements hal.AddressSpace. The copy goes by words; the bytes before the
-// fault in a word that straddles a page's end follow one by one.
+// CopyIn implements hal.AddressSpace.
 func (a *AddressSpace) CopyIn(dst []byte, src hal.UserAddr) (int, hal.UserAddr) {
 	n := userSpan(src, len(dst))
 	to := addrOf(unsafe.Pointer(unsafe.SliceData(dst)))
 	left, fault := userCopy(a, to, uint64(src), n)
-	done := n - left
-	if k := fault - uint64(src) - done; left != 0 && k > 0 && k < 8 {
-		l, _ := userCopy(a, to+done, uint64(src)+done, min(k, left))
-		done += min(k, left) - l
-	}
 	runtime.KeepAlive(dst)
-	if done < n {
-		return int(done), hal.UserAddr(fault)
+	if left == 0 && n == uint64(len(dst)) {
+		return len(dst), 0
 	}
-	if int(n) < len(dst) {
-		return int(n), src + hal.UserAddr(n)
-	}
-	return int(n), 0
+	return a.partial(to, uint64(src), n, left, fault, src)
 }
 
 // CopyOut implements hal.AddressSpace.
@@ -94,19 +85,26 @@ func (a *AddressSpace) CopyOut(dst hal.UserAddr, src []byte) (int, hal.UserAddr)
 	n := userSpan(dst, len(src))
 	from := addrOf(unsafe.Pointer(unsafe.SliceData(src)))
 	left, fault := userCopy(a, uint64(dst), from, n)
+	runtime.KeepAlive(src)
+	if left == 0 && n == uint64(len(src)) {
+		return len(src), 0
+	}
+	return a.partial(uint64(dst), from, n, left, fault, dst)
+}
+
+// partial ends a copy of n bytes that faulted with left of them to go, or that the end
+// of the program's half cut short. The copy goes by up to 32 bytes; those before the
+// fault in a step that straddles a page's end follow alone. user is the program's side.
+func (a *AddressSpace) partial(to, from, n, left, fault uint64, user hal.UserAddr) (int, hal.UserAddr) {
 	done := n - left
-	if k := fault - uint64(dst) - done; left != 0 && k > 0 && k < 8 {
-		l, _ := userCopy(a, uint64(dst)+done, from+done, min(k, left))
+	if k := fault - uint64(user) - done; left != 0 && k > 0 && k < 32 {
+		l, _ := userCopy(a, to+done, from+done, min(k, left))
 		done += min(k, left) - l
 	}
-	runtime.KeepAlive(src)
 	if done < n {
 		return int(done), hal.UserAddr(fault)
 	}
-	if int(n) < len(src) {
-		return int(n), dst + hal.UserAddr(n)
-	}
-	return int(n), 0
+	return int(n), user + hal.UserAddr(n)
 }
 
 // Zero implements hal.AddressSpace.

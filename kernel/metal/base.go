@@ -49,6 +49,7 @@ type baseState struct {
 
 	sigact [65]sigaction
 	fds    [maxFD]file
+	irqFD  uint64 // the descriptor that interrupts make readable
 
 	lapic    uint64 // virtual address of the local APIC's page
 	power    [2]uint64

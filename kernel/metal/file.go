@@ -87,6 +87,9 @@ func sysEventfd(init, flags uint64, kind uint32) int64 {
 	fd := newFD(kind, uint32(flags))
 	if fd >= 0 {
 		base.fds[fd].count = init & 0xffffffff
+		if kind == fileIRQ {
+			base.irqFD = uint64(fd)
+		}
 	}
 	return fd
 }
@@ -286,11 +289,9 @@ func pollWake(f *file) {
 }
 
 func wakeIRQFile() {
-	for fd := 3; fd < maxFD; fd++ {
-		if f := &base.fds[fd]; f.kind == fileIRQ {
-			f.count = 1
-			f.edge = 1
-			pollWake(f)
-		}
+	if f := &base.fds[base.irqFD%maxFD]; f.kind == fileIRQ {
+		f.count = 1
+		f.edge = 1
+		pollWake(f)
 	}
 }

@@ -1,6 +1,7 @@
 package metal
 
 import (
+	"math/bits"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -59,7 +60,7 @@ func (*Machine) Dispatch() {
 		for i := range irqs.word {
 			w := atomic.SwapUint64(&irqs.word[i], 0)
 			for w != 0 {
-				b := tz(w)
+				b := uint(bits.TrailingZeros64(w))
 				w &= w - 1
 				if q := handlers[uint(i)*64+b].Load(); q != nil {
 					q.fire()
@@ -67,15 +68,6 @@ func (*Machine) Dispatch() {
 			}
 		}
 	}
-}
-
-func tz(w uint64) uint {
-	n := uint(0)
-	for w&1 == 0 {
-		w >>= 1
-		n++
-	}
-	return n
 }
 
 func (q *irq) fire() {

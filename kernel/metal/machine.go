@@ -40,6 +40,7 @@ func New() *Machine {
 		vdsoClockgettimeSym = uintptr(pcClock())
 		debug.SetMaxThreads(core.MaxSlots - 8)
 		debug.SetMemoryLimit(int64(base.goLimit << 12))
+		debug.SetGCPercent(gcPercent())
 		machine.enableVectors()
 		machine.readFeatures()
 		machine.readBoot()
@@ -47,6 +48,14 @@ func New() *Machine {
 		startDispatcher()
 	})
 	return &machine
+}
+
+// gcPercent lets a small heap grow to half of the limit before it is collected (the
+// runtime's least goal is 4 MiB at 100), and a large one to five times what lives at most:
+// the memory is in the reserve in any case, and pressure collects it (scavenge).
+func gcPercent() int {
+	const least = 4 << 20
+	return int(min(max(base.goLimit<<12/2*100/least, 100), 400))
 }
 
 var _ hal.Machine = (*Machine)(nil)

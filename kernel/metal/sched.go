@@ -10,9 +10,13 @@ import (
 // than GOMAXPROCS of them busy; the rest is sysmon, an M in epoll_pwait and Ms in
 // locked threads, so the queue is short and time slices rarely matter.
 
-// sliceNS is how long an M runs while another waits, and how long ring 3 runs
-// before the task loop gets a look (both 2 ms).
-const sliceNS = 2_000_000
+// sliceNS is how long an M runs while another waits. userSliceNS is how long ring 3 runs
+// at most before the task loop gets a look: devices, deadlines and other Ms end the stay
+// earlier, so it bounds only how late the Go scheduler's own request to yield is seen.
+const (
+	sliceNS     = 2_000_000
+	userSliceNS = 8_000_000
+)
 
 // ready makes a waiting M runnable with its system call's result.
 func ready(m *M, result int64, urgent bool) {

@@ -45,15 +45,7 @@ func (c *clock) rate() *clockRate {
 
 // nanotime is CLOCK_MONOTONIC. The rate is chosen before the TSC is read: a reading
 // may be later than a change, never earlier.
-func nanotime() int64 {
-	r := clk.rate()
-	d := rdtsc() - r.tscBase
-	if int64(d) < 0 {
-		d = 0 // another CPU changed the rate just now
-	}
-	hi, lo := bits.Mul64(d, r.mult)
-	return r.monoBase + int64(hi<<32|lo>>32)
-}
+func nanotime() int64
 
 // setRate makes hz the TSC's rate from now on; time goes on where it is.
 func (c *clock) setRate(hz uint64) {

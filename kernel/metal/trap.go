@@ -174,7 +174,7 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 		setDeadline(c, int64(a))
 	case opSlice:
 		now := nanotime()
-		c.slice, c.sliceAt = 1, now+sliceNS
+		c.slice, c.sliceAt = 1, now+userSliceNS
 		rearm(c, now)
 	case opFlush:
 		flush(c, a, b, d)

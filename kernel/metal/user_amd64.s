@@ -441,12 +441,14 @@ irq:
 TEXT ·copyStart(SB),NOSPLIT|NOFRAME,$0
 	RET
 
-// USEAS: R13 = *AddressSpace; makes it this M's. Clobbers AX, CX, DX, R11.
+// USEAS: R13 = *AddressSpace; makes it this M's. Clobbers AX, CX, DX, R11. While an M
+// runs, its root is the CPU's (switchTo), and nobody else changes it: the comparison
+// stays true without CLI, over a preemption too.
 #define USEAS \
-	CLI; \
 	MOVQ	AddressSpace_root(R13), AX; \
 	CMPQ	AX, CPU_root(GS); \
-	JEQ	10(PC); \
+	JEQ	12(PC); \
+	CLI; \
 	MOVL	CPU_id(GS), CX; \
 	MOVL	$1, DX; \
 	SHLQ	CX, DX; \
@@ -468,31 +470,87 @@ TEXT ·copyStart(SB),NOSPLIT|NOFRAME,$0
 	JEQ	2(PC); \
 	CLAC
 
-// userCopy(as, dst, src, n) (left, fault)
+// userCopy(as, dst, src, n) (left, fault). Up to a page goes by moves, which start sooner
+// than string instructions. RCX is what is left before a step; the last step of a copy
+// ends at its end and overlaps what was copied before. A step is 32 bytes at most.
 TEXT ·userCopy(SB),NOSPLIT|NOFRAME,$0-48
 	MOVQ	8(SP), R13
 	USEAS
 	MOVQ	16(SP), DI
 	MOVQ	24(SP), SI
 	MOVQ	32(SP), CX
-	CLD
+	XORL	R9, R9			// counting bytes
 	USEROK
-	CMPQ	CX, $64
-	JCS	bytes
-	// Whole words first: REP MOVSQ leaves RCX exact on a fault.
+	CMPQ	CX, $32
+	JCS	under32
+	CMPQ	CX, $4096
+	JHI	strings
+chunk:
+	MOVUPS	0(SI), X0
+	MOVUPS	16(SI), X1
+	MOVUPS	X0, 0(DI)
+	MOVUPS	X1, 16(DI)
+	ADDQ	$32, SI
+	ADDQ	$32, DI
+	SUBQ	$32, CX
+	CMPQ	CX, $32
+	JCC	chunk
+	TESTQ	CX, CX
+	JEQ	done
+	MOVUPS	-32(SI)(CX*1), X0
+	MOVUPS	-16(SI)(CX*1), X1
+	MOVUPS	X0, -32(DI)(CX*1)
+	MOVUPS	X1, -16(DI)(CX*1)
+done:
+	USERNO
+	MOVQ	$0, 40(SP)
+	MOVQ	$0, 48(SP)
+	RET
+under32:
+	CMPQ	CX, $16
+	JCS	under16
+	MOVUPS	(SI), X0
+	MOVUPS	-16(SI)(CX*1), X1
+	MOVUPS	X0, (DI)
+	MOVUPS	X1, -16(DI)(CX*1)
+	JMP	done
+under16:
+	CMPQ	CX, $8
+	JCS	under8
+	MOVQ	(SI), AX
+	MOVQ	-8(SI)(CX*1), DX
+	MOVQ	AX, (DI)
+	MOVQ	DX, -8(DI)(CX*1)
+	JMP	done
+under8:
+	CMPQ	CX, $4
+	JCS	under4
+	MOVL	(SI), AX
+	MOVL	-4(SI)(CX*1), DX
+	MOVL	AX, (DI)
+	MOVL	DX, -4(DI)(CX*1)
+	JMP	done
+under4:
+	TESTQ	CX, CX
+	JEQ	done
+one:
+	MOVB	(SI), AX
+	MOVB	AX, (DI)
+	INCQ	SI
+	INCQ	DI
+	DECQ	CX
+	JNE	one
+	JMP	done
+strings:
+	CLD
 	MOVQ	CX, R8
 	SHRQ	$3, CX
 	ANDL	$7, R8
 	MOVL	$1, R9			// counting words
 	REP; MOVSQ
 	MOVQ	R8, CX
-bytes:
 	XORL	R9, R9
-	REP; MOVSB
-	USERNO
-	MOVQ	$0, 40(SP)
-	MOVQ	$0, 48(SP)
-	RET
+	JMP	under8
 
 // userZero(as, dst, n) (left, fault)
 TEXT ·userZero(SB),NOSPLIT|NOFRAME,$0-40

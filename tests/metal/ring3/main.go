@@ -340,6 +340,7 @@ func collector() {
 func copies() {
 	p := load(nil)
 	defer p.end()
+	check("copy-sizes", copySizes(p) == "", copySizes(p))
 	src := bytes.Repeat([]byte("kiln"), 1024)
 	n, _ := p.as.CopyOut(dataAt, src)
 	check("copy-out", n == 4096 && bytes.Equal(m.Frame(p.data), src), n)
@@ -372,6 +373,43 @@ func copies() {
 	_, ok2 := p.as.CAS32(codeAt, 0, 1)
 	_, ok3 := p.as.Xchg32(0x1000, 1)
 	check("word-faults", !ok && !ok2 && !ok3)
+}
+
+// copySizes copies every size up to 100 bytes, and sizes about a page, whole and into the
+// page's end, both ways. It says what went wrong.
+func copySizes(p *program) string {
+	src := make([]byte, 9000)
+	for i := range src {
+		src[i] = byte(i*7 + i>>8 + 1)
+	}
+	dst, sizes := make([]byte, len(src)), []int{4064, 4088, 4095, 4096, 4097, 4101, 8200}
+	for n := range 100 {
+		sizes = append(sizes, n)
+	}
+	page := func() []byte { return m.Frame(p.data) }
+	for _, n := range sizes {
+		for fit := range min(n, 70) + 1 { // bytes beyond the page
+			if n-fit > 4096 {
+				continue
+			}
+			at := 4096 - (n - fit)
+			wantFault := hal.UserAddr(0)
+			if fit > 0 {
+				wantFault = dataAt + 4096
+			}
+			clear(page())
+			got, f := p.as.CopyOut(dataAt+hal.UserAddr(at), src[:n])
+			if got != n-fit || f != wantFault || !bytes.Equal(page()[at:], src[:got]) || at > 0 && page()[at-1] != 0 {
+				return fmt.Sprint("out ", n, fit, got, f)
+			}
+			clear(dst)
+			got, f = p.as.CopyIn(dst[:n], dataAt+hal.UserAddr(at))
+			if got != n-fit || f != wantFault || !bytes.Equal(dst[:got], src[:got]) || dst[n] != 0 {
+				return fmt.Sprint("in ", n, fit, got, f)
+			}
+		}
+	}
+	return ""
 }
 
 // spaces: two programs at the same addresses, copies to the one not running.
