@@ -116,11 +116,34 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 	if err := b.libraries(m.Program, m.Libraries); err != nil {
 		return nil, err
 	}
+	if err := b.workDir(m); err != nil {
+		return nil, err
+	}
 	img := &Image{Config: m.Config(), Root: b.out}
 	if b.set != nil {
 		img.Packages = b.set.Names()
 	}
 	return img, nil
+}
+
+// workDir checks that the program can start where it is to: in a folder of the root, or
+// in something that is mounted.
+func (b *builder) workDir(m *manifest.Manifest) error {
+	dir := path.Clean("/" + m.WorkDir)
+	for _, mt := range m.Mounts {
+		if t := path.Clean(mt.Target); dir == t {
+			return nil
+		}
+	}
+	for _, d := range []string{"/dev", "/proc", "/sys", "/run", "/tmp"} {
+		if dir == d || strings.HasPrefix(dir, d+"/") {
+			return nil
+		}
+	}
+	if _, n, _, err := tree.Resolve(b.out, dir); err != nil || !n.Mode.IsDir() {
+		return fmt.Errorf("the manifest of %s has the workdir %s, which is no folder of the image: add it to files, as {path: %s, dir: true}", m.Name, dir, dir)
+	}
+	return nil
 }
 
 // beside says whether the program is one of the manifest's own files.
@@ -136,7 +159,10 @@ func beside(m *manifest.Manifest) bool {
 // program copies the executable, from the host if it is there.
 func (b *builder) program(name string) error {
 	_, n, _, err := tree.Resolve(b.opts.host(), name)
-	b.hostHas = err == nil && !n.Mode.IsDir()
+	if err == nil && n.Mode.IsDir() {
+		return fmt.Errorf("%s is a folder, not a program", name)
+	}
+	b.hostHas = err == nil
 	if !b.hostHas {
 		ok, err := b.fetch()
 		if err != nil {
@@ -338,7 +364,7 @@ func isELF(n *tree.Node) bool {
 }
 
 // Write puts an image together and writes it to a file, whole or not at all.
-func Write(name string, img *Image, o *Options) (image.BootBlock, error) {
+func Write(ctx context.Context, name string, img *Image, o *Options) (image.BootBlock, error) {
 	k, err := LoadKernel(o.Kernel)
 	if err != nil {
 		return image.BootBlock{}, err
@@ -349,10 +375,25 @@ func Write(name string, img *Image, o *Options) (image.BootBlock, error) {
 	}
 	var boot image.BootBlock
 	err = writeFile(name, func(w io.Writer) (err error) {
-		boot, err = image.Write(w, k, img.Config, root)
+		if boot, err = image.Write(ctxWriter{ctx, w}, k, img.Config, root); err == nil {
+			err = ctx.Err()
+		}
 		return err
 	})
 	return boot, err
+}
+
+// ctxWriter writes until the context ends.
+type ctxWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c ctxWriter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
 }
 
 // writeFile writes beside the target and renames.

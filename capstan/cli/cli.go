@@ -13,8 +13,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"kiln/apps"
@@ -30,6 +33,8 @@ type app struct {
 	kernel   string
 	quiet    bool
 	status   int // of pack run
+	// interrupted is the signal that ended the work.
+	interrupted os.Signal
 }
 
 // usageError is a mistake in what was asked for: status 2.
@@ -47,12 +52,59 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if err != nil && a.interrupted != nil {
+		fmt.Fprintf(stderr, "pack: ended by %v, nothing was made\n", a.interrupted)
+		return 128 + int(a.interrupted.(syscall.Signal))
+	}
 	if err == nil {
 		return a.status
 	}
-	msg := strings.TrimSpace(strings.ReplaceAll(err.Error(), "\n", "; "))
-	fmt.Fprintln(stderr, "pack:", msg)
+	fmt.Fprintln(stderr, "pack:", oneLine(err.Error()))
 	return statusOf(err)
+}
+
+// oneLine makes a message a line of text whatever bytes a file or a name had that it
+// speaks of: a terminal must not obey them.
+func oneLine(msg string) string {
+	var b strings.Builder
+	msg = strings.TrimSpace(strings.ReplaceAll(msg, "\n", "; "))
+	for _, r := range strings.ToValidUTF8(msg, "\ufffd") {
+		if r == '\t' {
+			r = ' '
+		}
+		if !unicode.IsPrint(r) {
+			r = '\ufffd'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// interruptible gives a context that SIGINT, SIGTERM and SIGHUP end, so that work that is
+// cut off takes its half-made files away; a second signal ends pack at once. The function
+// gives the signals back.
+func (a *app) interruptible(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	done := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case s := <-ch:
+			a.interrupted = s
+			signal.Stop(ch)
+			cancel()
+		case <-done:
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(ch)
+		close(done)
+		<-ended
+		cancel()
+	}
 }
 
 func statusOf(err error) int {
@@ -146,7 +198,7 @@ func exactly(n int, what string) cobra.PositionalArgs {
 
 func (a *app) say(format string, args ...any) {
 	if !a.quiet {
-		fmt.Fprintf(a.err, "pack: "+format+"\n", args...)
+		fmt.Fprintln(a.err, "pack:", oneLine(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -172,6 +224,8 @@ func cacheDir() (string, error) {
 
 // build bakes what ref names and writes it.
 func (a *app) build(ctx context.Context, ref, program, output string) error {
+	ctx, done := a.interruptible(ctx)
+	defer done()
 	o, err := a.options()
 	if err != nil {
 		return err
@@ -186,7 +240,7 @@ func (a *app) build(ctx context.Context, ref, program, output string) error {
 	if output == "" {
 		output = img.Config.Name + ".img"
 	}
-	boot, err := bake.Write(output, img, o)
+	boot, err := bake.Write(ctx, output, img, o)
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,12 @@ func TestBadInputGetsOneSentenceAndStatus(t *testing.T) {
 	write(t, "nolib", elftest.Make(elftest.Spec{Type: elf.ET_EXEC, Needed: []string{"libnone.so.9"}}))
 	write(t, "nointerp", elftest.Make(elftest.Spec{Interp: "/lib64/ld-none.so"}))
 	write(t, "good", static())
+	// Bytes that a terminal would obey, in a name of a library.
+	write(t, "escape", elftest.Make(elftest.Spec{Type: elf.ET_EXEC, Needed: []string{"lib\x1b[31m\xff.so"}}))
+	write(t, "nosections", good[:len(good)-1])
+	write(t, "dirprog/manifest.yaml", []byte("name: x\nprogram: /etc\n"))
+	write(t, "nowhere/manifest.yaml", []byte("name: x\nprogram: /p\nworkdir: /nosuch\nfiles: [{path: /p, from: p, mode: 0755}]\n"))
+	write(t, "nowhere/p", static())
 	write(t, "script", []byte("#!/usr/bin/python3\n"))
 	write(t, "badyaml/manifest.yaml", []byte("name: x\nprogram: /x\nprots: [80]\n"))
 	os.MkdirAll("rootdir/bin", 0o755)
@@ -76,6 +82,12 @@ func TestBadInputGetsOneSentenceAndStatus(t *testing.T) {
 		{"./prog32", 2, []string{"32-bit", "amd64"}},
 		{"build ./arm64", 2, []string{"64-bit Arm", "amd64"}},
 		{"./cut", 2, []string{"truncated", "again"}},
+		{"./nosections", 2, []string{"truncated"}},
+		{"./escape", 2, []string{"lib\ufffd[31m\ufffd.so"}},
+		{"build dirprog", 1, []string{"/etc is a folder"}},
+		{"build nowhere", 1, []string{"/nosuch", "dir: true"}},
+		{"run -p ::1:8080:80 ./good", 2, []string{"IPv6"}},
+		{"run -p 18181:80 -p 18181:81 ./good", 2, []string{"18181 of this machine is forwarded already"}},
 		{"./nolib", 2, []string{"libnone.so.9", "install"}},
 		{"./nointerp", 2, []string{"/lib64/ld-none.so", "install"}},
 		{"run ./nolib", 2, []string{"libnone.so.9"}},
@@ -359,6 +371,36 @@ func TestListsHaveJSON(t *testing.T) {
 	}
 	if status, out, _ = pack(t, "inspect", "good.img"); status != 0 || !strings.Contains(out, "/usr/local/bin/good") {
 		t.Errorf("%d %s", status, out)
+	}
+}
+
+// apt-get is one that interrupts pack, as Ctrl-C would, and does not end.
+func TestAnInterruptLeavesNothingBehind(t *testing.T) {
+	baketest.Setup(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	bin := t.TempDir()
+	write(t, filepath.Join(bin, "apt-get"), []byte("#!/bin/sh\nkill -INT $PPID\nexec sleep 30\n"))
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	cache := t.TempDir()
+	t.Setenv("KILN_CACHE", cache)
+	for _, args := range [][]string{{"build", "-q", "deb:kiln-none", "-o", "x.img"}, {"run", "-q", "deb:kiln-none"}} {
+		if args[0] == "run" {
+			vmmtest.Install(t, "exit 0")
+		}
+		start := time.Now()
+		status, _, errs := pack(t, args...)
+		if status != 130 || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "interrupt") || time.Since(start) > 10*time.Second {
+			t.Errorf("%v: status %d after %s: %q", args, status, time.Since(start), errs)
+		}
+	}
+	for _, d := range []string{dir, cache} {
+		filepath.WalkDir(d, func(p string, e os.DirEntry, err error) error {
+			if err == nil && !e.IsDir() {
+				t.Errorf("%s is left", p)
+			}
+			return nil
+		})
 	}
 }
 

@@ -210,6 +210,11 @@ func (a *app) forwards(m *vmm.Machine, f *runFlags, c *image.Config) error {
 		if err != nil {
 			return usagef("-p %w", err)
 		}
+		for _, o := range m.Forwards {
+			if o.Host == fw.Host && o.Addr == fw.Addr {
+				return usagef("-p %q: port %d of this machine is forwarded already", p, fw.Host)
+			}
+		}
 		chosen := fw.Host == 0
 		if err := fw.Choose(); err != nil {
 			return err
@@ -301,6 +306,8 @@ func (a *app) imageFor(ctx context.Context, ref, program string) (file string, d
 	if isImage(ref) {
 		return ref, done, nil
 	}
+	ctx, stop := a.interruptible(ctx)
+	defer stop()
 	o, err := a.options()
 	if err != nil {
 		return "", done, err
@@ -323,7 +330,7 @@ func (a *app) imageFor(ctx context.Context, ref, program string) (file string, d
 	}
 	f.Close()
 	done = func() { os.Remove(f.Name()) }
-	if _, err := bake.Write(f.Name(), img, o); err != nil {
+	if _, err := bake.Write(ctx, f.Name(), img, o); err != nil {
 		done()
 		return "", func() {}, err
 	}

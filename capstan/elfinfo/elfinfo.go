@@ -171,6 +171,9 @@ func parse64(r io.ReaderAt, size int64, hdr []byte, bad func(string, ...any) err
 			dyn = &d
 		}
 	}
+	if end := sectionsEnd(r, size, hdr); end > uint64(size) {
+		return nil, truncated(end)
+	}
 	if len(loads) == 0 {
 		return nil, bad("has no segment to load, so it is not a program; give the program itself (a file of debug information has none)")
 	}
@@ -182,6 +185,34 @@ func parse64(r io.ReaderAt, size int64, hdr []byte, bad func(string, ...any) err
 		return nil, bad("has a broken dynamic section (%v); copy or build it again", err)
 	}
 	return info, nil
+}
+
+// sectionsEnd is where the sections and their table end, 0 if there are none. Nothing of
+// them is loaded, but a file that lacks some was not copied whole.
+func sectionsEnd(r io.ReaderAt, size int64, hdr []byte) uint64 {
+	le := binary.LittleEndian
+	off, entsize, num := le.Uint64(hdr[40:]), uint64(le.Uint16(hdr[58:])), uint64(le.Uint16(hdr[60:]))
+	if off == 0 || num == 0 || entsize != 64 {
+		return 0
+	}
+	end := off + num*entsize
+	if end < off || end > uint64(size) {
+		return max(end, off)
+	}
+	table := make([]byte, num*entsize)
+	if _, err := r.ReadAt(table, int64(off)); err != nil && err != io.EOF {
+		return 0
+	}
+	for ; len(table) > 0; table = table[entsize:] {
+		typ, soff, slen := elf.SectionType(le.Uint32(table[4:])), le.Uint64(table[24:]), le.Uint64(table[32:])
+		if typ == elf.SHT_NULL || typ == elf.SHT_NOBITS {
+			continue
+		}
+		if e := soff + slen; e >= soff {
+			end = max(end, e)
+		}
+	}
+	return end
 }
 
 // maxTable bounds what a broken file can make pack read.

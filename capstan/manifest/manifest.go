@@ -20,11 +20,9 @@ package manifest
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"path"
-	"regexp"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -147,8 +145,6 @@ type Smoke struct {
 	Requests int `yaml:"requests"`
 }
 
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._+-]*$`)
-
 // Load reads the manifest of a folder.
 func Load(dir fs.FS) (*Manifest, error) {
 	b, err := fs.ReadFile(dir, FileName)
@@ -172,89 +168,12 @@ func Parse(b []byte) (*Manifest, error) {
 		if err == io.EOF {
 			return nil, errors.New("the manifest is empty")
 		}
-		return nil, fmt.Errorf("the manifest is not right: %s", strings.ReplaceAll(strings.TrimPrefix(err.Error(), "yaml: "), "\n", " "))
+		return nil, explain(err)
 	}
 	if err := d.Decode(new(any)); err != io.EOF {
 		return nil, errors.New("the manifest has more than one document")
 	}
 	return m, m.check()
-}
-
-func (m *Manifest) check() error {
-	bad := func(format string, args ...any) error {
-		return fmt.Errorf("the manifest is not right: "+format, args...)
-	}
-	if !validName.MatchString(m.Name) {
-		return bad("name %q must be letters, digits and . _ + -", m.Name)
-	}
-	if !path.IsAbs(m.Program) {
-		return bad("program %q must be an absolute path in the image", m.Program)
-	}
-	if m.Build != nil && !fs.ValidPath(m.Build.Go) {
-		return bad("build.go %q must be a folder beside the manifest", m.Build.Go)
-	}
-	if m.Memory != "" {
-		if _, err := ParseSize(m.Memory); err != nil {
-			return bad("memory: %w", err)
-		}
-	}
-	for _, p := range m.Ports {
-		if p < 1 || p > 65535 {
-			return bad("port %d is not between 1 and 65535", p)
-		}
-	}
-	for _, err := range []error{image.OneOf("at_exit", m.AtExit, image.AtExits), image.OneOf("log_level", m.LogLevel, image.LogLevels),
-		image.OneOf("network.mode", m.Network.Mode, []string{"dhcp", "static", "none"})} {
-		if err != nil {
-			return bad("%w", err)
-		}
-	}
-	for k := range m.Env {
-		if k == "" || strings.Contains(k, "=") {
-			return bad("env has the name %q", k)
-		}
-	}
-	for _, f := range m.Files {
-		if err := f.check(); err != nil {
-			return bad("files: %w", err)
-		}
-	}
-	for i, s := range m.Smoke {
-		if s.HTTP != nil && s.TCP != nil {
-			return bad("smoke %d has both http and tcp", i+1)
-		}
-		if s.HTTP == nil && s.TCP == nil && len(s.Output) == 0 && s.Status == 0 {
-			return bad("smoke %d checks nothing", i+1)
-		}
-	}
-	return nil
-}
-
-func (f File) check() error {
-	if !path.IsAbs(f.Path) {
-		return fmt.Errorf("path %q must be absolute", f.Path)
-	}
-	sources := 0
-	for _, set := range []bool{f.From != "", f.Text != nil, f.Link != "", f.Dir} {
-		if set {
-			sources++
-		}
-	}
-	if sources > 1 {
-		return fmt.Errorf("%s has more than one of from, text, link and dir", f.Path)
-	}
-	if f.From != "" && !fs.ValidPath(f.From) {
-		return fmt.Errorf("from %q must be a path beside the manifest", f.From)
-	}
-	for _, x := range f.Exclude {
-		if _, err := path.Match(x, ""); err != nil {
-			return fmt.Errorf("exclude %q is no pattern", x)
-		}
-	}
-	if f.Mode != nil && *f.Mode > 0o7777 {
-		return fmt.Errorf("%s has the mode %o", f.Path, *f.Mode)
-	}
-	return nil
 }
 
 // Config is the image's configuration.

@@ -92,7 +92,7 @@ func Prepare(name, root string, change func(*image.Config) bool) (*Prepared, err
 	}
 	if err != nil {
 		p.Close()
-		return nil, fmt.Errorf("the image cannot be made ready: %w", err)
+		return nil, fmt.Errorf("the image cannot be made ready: %w; TMPDIR names another place for it", err)
 	}
 	return p, nil
 }

@@ -50,8 +50,8 @@ type Forward struct {
 	Host, Guest int
 }
 
-// ParseForward reads [ADDRESS:]HOST:GUEST. Without an address only this machine can
-// connect.
+// ParseForward reads [ADDRESS:]HOST:GUEST with an IPv4 address. Without an address only
+// this machine can connect.
 func ParseForward(s string) (Forward, error) {
 	bad := fmt.Errorf("%q is not a port to forward: write it as 8080:80, or 0:80 for any free port", s)
 	i := strings.LastIndexByte(s, ':')
@@ -62,8 +62,11 @@ func ParseForward(s string) (Forward, error) {
 	host, guest := s[:i], s[i+1:]
 	if j := strings.LastIndexByte(host, ':'); j >= 0 {
 		f.Addr, host = strings.Trim(host[:j], "[]"), host[j+1:]
-		if net.ParseIP(f.Addr) == nil {
+		switch ip := net.ParseIP(f.Addr); {
+		case ip == nil:
 			return Forward{}, bad
+		case ip.To4() == nil:
+			return Forward{}, fmt.Errorf("%q has an IPv6 address, from which QEMU's user network cannot forward: give one of IPv4", s)
 		}
 	}
 	var err1, err2 error

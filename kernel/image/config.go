@@ -69,6 +69,10 @@ var (
 	LogLevels = []string{"error", "warn", "info", "debug"}
 )
 
+// LimitNames are the keys that limits knows (setrlimit(2)).
+var LimitNames = []string{"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
+	"rtprio", "rttime", "sigpending", "stack"}
+
 // OneOf checks the value of a key that knows some words only; an empty value is the
 // default and right.
 func OneOf(key, value string, words []string) error {
