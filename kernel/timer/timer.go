@@ -7,7 +7,6 @@
 package timer
 
 import (
-	"container/heap"
 	"sync"
 
 	"kiln/kernel/hal"
@@ -17,7 +16,6 @@ import (
 // own function.
 type Timer struct {
 	f     func()
-	when  int64
 	index int // in the heap, -1 when not armed
 }
 
@@ -48,12 +46,11 @@ func (q *Queue) Now() int64 { return q.m.Nanotime() }
 // Arm sets t to expire at when, replacing an earlier deadline.
 func (q *Queue) Arm(t *Timer, when int64) {
 	q.mu.Lock()
-	t.when = when
-	if t.index >= 0 {
-		heap.Fix(&q.h, t.index)
-	} else {
-		heap.Push(&q.h, t)
+	if t.index < 0 {
+		t.index = len(q.h)
+		q.h = append(q.h, entry{when, t})
 	}
+	q.h.place(t.index, entry{when, t})
 	q.program()
 	q.mu.Unlock()
 }
@@ -66,7 +63,7 @@ func (q *Queue) Stop(t *Timer) bool {
 	if t.index < 0 {
 		return false
 	}
-	heap.Remove(&q.h, t.index)
+	q.h.remove(t.index)
 	// The machine's deadline is left as it is: an early expiry finds nothing
 	// due and programs the next one, which is cheaper than a register write on
 	// every time-out that did not happen.
@@ -87,7 +84,8 @@ func (q *Queue) expire() {
 	q.armed = hal.NoDeadline
 	now := q.m.Nanotime()
 	for len(q.h) > 0 && q.h[0].when <= now {
-		t := heap.Pop(&q.h).(*Timer)
+		t := q.h[0].t
+		q.h.remove(0)
 		q.mu.Unlock()
 		t.f()
 		q.mu.Lock()
@@ -96,24 +94,59 @@ func (q *Queue) expire() {
 	q.mu.Unlock()
 }
 
-type timers []*Timer
+// timers is a heap with four children a node: half as deep as one with two, and the
+// deadlines of a family lie together.
+type timers []entry
 
-func (h timers) Len() int           { return len(h) }
-func (h timers) Less(i, j int) bool { return h[i].when < h[j].when }
-func (h timers) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+type entry struct {
+	when int64
+	t    *Timer
 }
-func (h *timers) Push(x any) {
-	t := x.(*Timer)
-	t.index = len(*h)
-	*h = append(*h, t)
+
+func (h timers) put(i int, e entry) {
+	h[i] = e
+	e.t.index = i
 }
-func (h *timers) Pop() any {
+
+// place puts e where it belongs, given that position i is free for it.
+func (h timers) place(i int, e entry) {
+	for i > 0 {
+		up := (i - 1) / 4
+		if h[up].when <= e.when {
+			break
+		}
+		h.put(i, h[up])
+		i = up
+	}
+	for {
+		first := 4*i + 1
+		if first >= len(h) {
+			break
+		}
+		least := first
+		for k := first + 1; k < min(first+4, len(h)); k++ {
+			if h[k].when < h[least].when {
+				least = k
+			}
+		}
+		if h[least].when >= e.when {
+			break
+		}
+		h.put(i, h[least])
+		i = least
+	}
+	h.put(i, e)
+}
+
+// remove takes position i out.
+func (h *timers) remove(i int) {
 	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	t.index = -1
-	return t
+	n := len(old) - 1
+	old[i].t.index = -1
+	last := old[n]
+	old[n] = entry{}
+	*h = old[:n]
+	if i < n {
+		h.place(i, last)
+	}
 }

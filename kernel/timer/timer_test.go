@@ -176,3 +176,34 @@ func TestConcurrentUse(t *testing.T) {
 		t.Errorf("%d timers left", len(q.h))
 	}
 }
+
+func TestHeapKeepsItsOrder(t *testing.T) {
+	q := NewQueue(fake.New(16))
+	r := rand.New(rand.NewPCG(1, 2))
+	ts := make([]Timer, 100)
+	armed := 0
+	for i := range ts {
+		ts[i].Init(func() {})
+	}
+	for range 20000 {
+		tm := &ts[r.IntN(len(ts))]
+		if r.IntN(3) == 0 {
+			if q.Stop(tm) {
+				armed--
+			}
+		} else {
+			if tm.index < 0 {
+				armed++
+			}
+			q.Arm(tm, 1<<40+r.Int64N(50))
+		}
+		if len(q.h) != armed {
+			t.Fatalf("%d in the heap, %d armed", len(q.h), armed)
+		}
+		for i, e := range q.h {
+			if e.t.index != i || i > 0 && q.h[(i-1)/4].when > e.when {
+				t.Fatalf("position %d of %d is wrong", i, len(q.h))
+			}
+		}
+	}
+}
