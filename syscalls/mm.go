@@ -82,10 +82,12 @@ func mmapFile(t *task.Thread, f *vfs.File, m *mm.MapArgs) (uintptr, error) {
 	}
 	if s, ok := f.Ops.(vfs.Mapper); ok {
 		shared := m.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE
-		if err := s.Mappable(shared, m.Prot&hal.ProtWrite != 0); err != nil {
+		writable, err := s.BeginMap(shared, m.Prot&hal.ProtWrite != 0)
+		if err != nil {
 			return 0, err
 		}
-		if s.Mappable(shared, true) != nil {
+		defer s.EndMap(shared)
+		if !writable {
 			m.MaxProt &^= hal.ProtWrite
 		}
 	}

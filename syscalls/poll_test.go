@@ -436,3 +436,44 @@ func TestSpecialFilesBehaveAsOnTheHost(t *testing.T) {
 		}
 	})
 }
+
+// TestSealsWaitForWritableMappings: F_SEAL_WRITE is EBUSY while a shared mapping can write,
+// as on the host.
+func TestSealsWaitForWritableMappings(t *testing.T) {
+	r := newRig(t)
+	r.run(nil, func(p *prog) {
+		var seen [2][]int64
+		for k, a := range []abi{p, newHost(t)} {
+			b := a.base()
+			do := func(nr uint64, args ...uint64) { seen[k] = append(seen[k], a.sys(nr, args...)) }
+			quiet := func(nr uint64, args ...uint64) uint64 { return uint64(a.sys(nr, args...)) }
+			seal := func(m, s uint64) {
+				do(unix.SYS_FCNTL, m, unix.F_ADD_SEALS, s)
+				do(unix.SYS_FCNTL, m, unix.F_GET_SEALS)
+			}
+			a.put(b, []byte("x\x00"))
+			for _, c := range []struct{ prot, flags uint64 }{
+				{unix.PROT_READ | unix.PROT_WRITE, unix.MAP_SHARED},
+				{unix.PROT_READ, unix.MAP_SHARED}, // may become writable
+				{unix.PROT_READ | unix.PROT_WRITE, unix.MAP_PRIVATE},
+			} {
+				m := quiet(unix.SYS_MEMFD_CREATE, b, unix.MFD_ALLOW_SEALING)
+				do(unix.SYS_FTRUNCATE, m, 8192)
+				at := quiet(unix.SYS_MMAP, 0, 8192, c.prot, c.flags, m, 0)
+				seal(m, unix.F_SEAL_WRITE)
+				seal(m, unix.F_SEAL_SHRINK)
+				do(unix.SYS_MUNMAP, at, 4096)
+				seal(m, unix.F_SEAL_WRITE)
+				do(unix.SYS_MUNMAP, at+4096, 4096)
+				seal(m, unix.F_SEAL_WRITE)
+				seal(m, unix.F_SEAL_WRITE)
+				do(unix.SYS_CLOSE, m)
+			}
+		}
+		for i := range seen[1] {
+			if seen[0][i] != seen[1][i] {
+				t.Errorf("result %d: %d, the host says %d", i, seen[0][i], seen[1][i])
+			}
+		}
+	})
+}

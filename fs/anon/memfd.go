@@ -24,6 +24,7 @@ type MemFD struct {
 
 	mu       sync.Mutex
 	seals    uint32
+	mapping  int // shared mappings that are being made
 	mode     uint32
 	uid, gid uint32
 }
@@ -174,14 +175,27 @@ func (o *memOps) Allocate(c wait.Context, mode uint32, off, n int64) error {
 	return o.RegularOps.Allocate(c, mode, off, n)
 }
 
-// Mappable implements vfs.Mapper: a sealed file has no new writable shared mappings.
-func (o *memOps) Mappable(shared, write bool) error {
+// BeginMap implements vfs.Mapper: a sealed file has no new writable shared mappings.
+func (o *memOps) BeginMap(shared, write bool) (writable bool, err error) {
 	o.m.mu.Lock()
 	defer o.m.mu.Unlock()
-	if shared && write && o.m.seals&sealWrites != 0 {
-		return unix.EPERM
+	writable = !shared || o.m.seals&sealWrites == 0
+	if write && !writable {
+		return false, unix.EPERM
 	}
-	return nil
+	if shared {
+		o.m.mapping++
+	}
+	return writable, nil
+}
+
+// EndMap implements vfs.Mapper.
+func (o *memOps) EndMap(shared bool) {
+	if shared {
+		o.m.mu.Lock()
+		o.m.mapping--
+		o.m.mu.Unlock()
+	}
 }
 
 // Seals is F_GET_SEALS; AddSeals F_ADD_SEALS.
@@ -191,7 +205,8 @@ func (o *memOps) Seals() uint32 {
 	return o.m.seals
 }
 
-// AddSeals implements Sealer.
+// AddSeals implements Sealer: EPERM after F_SEAL_SEAL, EBUSY for F_SEAL_WRITE while a
+// shared mapping can write.
 func (o *memOps) AddSeals(s uint32) error {
 	const known = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | sealWrites
 	if s&^known != 0 {
@@ -201,6 +216,9 @@ func (o *memOps) AddSeals(s uint32) error {
 	defer o.m.mu.Unlock()
 	if o.m.seals&unix.F_SEAL_SEAL != 0 {
 		return unix.EPERM
+	}
+	if s&^o.m.seals&unix.F_SEAL_WRITE != 0 && (o.m.mapping > 0 || o.m.obj.WritableMapping()) {
+		return unix.EBUSY
 	}
 	o.m.seals |= s
 	return nil

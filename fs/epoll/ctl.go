@@ -106,7 +106,13 @@ func (s *Set) add(fd int32, f *vfs.File, inner *Set, events uint32, data uint64)
 	i := &item{set: s, key: k, inner: inner, events: events | always, data: data}
 	_, i.endsAsRead = f.Ops.(interface{ EndsAsReadable() })
 	i.entry.Init(i, waiter.AllEvents)
-	if err := f.Ops.EventRegister(&i.entry); err != nil {
+	var err error
+	if events&unix.EPOLLEXCLUSIVE != 0 {
+		err = join(i)
+	} else {
+		err = f.Ops.EventRegister(&i.entry)
+	}
+	if err != nil {
 		s.mtx.Unlock()
 		s.mem.Budget().Uncharge(itemCost)
 		return err
@@ -185,7 +191,11 @@ func (s *Set) del(fd int32, f *vfs.File) error {
 // topology.mu where the item watches a set.
 func (s *Set) forget(i *item) {
 	i.removed = true
-	i.key.f.Ops.EventUnregister(&i.entry) // waits for a notification under way
+	if i.group != nil {
+		leave(i)
+	} else {
+		i.key.f.Ops.EventUnregister(&i.entry) // waits for a notification under way
+	}
 	i.key.f.Unwatch(i)
 	s.lock.Lock()
 	if i.ready {

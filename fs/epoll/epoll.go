@@ -14,15 +14,18 @@
 // change of state is reported again to an edge-triggered item, MOD looks anew, data stay
 // reported in turn. Wait allocates nothing.
 //
-// EPOLLEXCLUSIVE is accepted and every set hears of an event: "one or more", as the
-// manual promises. Threads that wait in one set are woken one an event.
+// Threads that wait in one set are woken one an event; of the sets that watch a file with
+// EPOLLEXCLUSIVE one with such a thread hears of an event, or all if there is none
+// (exclusive.go).
 //
 // Locks, outermost first:
 //
-//	topology.mu        which set is in which; only for ADD of or to nested sets
-//	  Set.mtx          items, and the reporting of events; a set's before that of a set inside it
-//	    the files' own locks, their wait queues
-//	      Set.lock     the ready list and who waits; a leaf but for waking
+//	topology.mu          which set is in which; only for ADD of or to nested sets
+//	  Set.mtx            items, and the reporting of events; a set's before that of a set inside it
+//	    exclusives.mu    which file has a group
+//	      the files' own locks, their wait queues
+//	        group.mu     the exclusive items of a file
+//	          Set.lock   the ready list and who waits; a leaf but for waking
 //
 // Notifications come with a wait queue locked and take Set.lock only, then the queue
 // of who watches the set. Sets nest without loops, so those chains end.
@@ -79,6 +82,7 @@ type item struct {
 	key        key
 	inner      *Set // the watched file is a set itself
 	entry      waiter.Entry
+	group      *group // with EPOLLEXCLUSIVE: what stands in the file's queue for it
 
 	// Under Set.mtx.
 	data    uint64
@@ -138,7 +142,10 @@ func Of(f *vfs.File) *Set {
 }
 
 // NotifyEvent implements waiter.EventListener: the file has events (ep_poll_callback).
-func (i *item) NotifyEvent(m waiter.EventMask) {
+func (i *item) NotifyEvent(m waiter.EventMask) { i.notify(m) }
+
+// notify says whether it woke a thread, and so whether an exclusive event is taken.
+func (i *item) notify(m waiter.EventMask) bool {
 	s := i.set
 	if m&waiter.ReadableEvents != 0 && i.endsAsRead {
 		// Whether it is the end is seen when the events are collected.
@@ -147,22 +154,27 @@ func (i *item) NotifyEvent(m waiter.EventMask) {
 	s.lock.Lock()
 	if i.events&^privateBits == 0 || uint32(m)&i.events == 0 {
 		s.lock.Unlock()
-		return
+		return false
 	}
 	if !i.ready {
 		s.pushBack(i)
 	}
-	s.wakeOne()
+	woke := s.wakeOne()
 	s.lock.Unlock()
 	s.q.Notify(waiter.EventIn)
+	// What is news to readers and writers alike is for all.
+	return woke && uint32(m)&(unix.EPOLLIN|unix.EPOLLOUT) != unix.EPOLLIN|unix.EPOLLOUT
 }
 
 // wakeOne wakes the thread that has waited longest. Called with lock held.
-func (s *Set) wakeOne() {
-	if w := s.sleepFirst; w != nil {
-		s.unqueue(w)
-		w.l.NotifyEvent(waiter.EventIn)
+func (s *Set) wakeOne() bool {
+	w := s.sleepFirst
+	if w == nil {
+		return false
 	}
+	s.unqueue(w)
+	w.l.NotifyEvent(waiter.EventIn)
+	return true
 }
 
 func (s *Set) unqueue(w *sleeper) {

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -159,5 +160,95 @@ func TestNestedSetsComeApartInAnyOrder(t *testing.T) {
 		if n := mem.Budget().Used(); n != used {
 			t.Errorf("order %d: %d bytes of budget leaked", order, n-used)
 		}
+	}
+}
+
+// A file in several sets with EPOLLEXCLUSIVE: an event wakes one of the threads that wait,
+// every thread is woken by some event, and without a waiting thread all sets know.
+func TestExclusiveEventsWakeOneSet(t *testing.T) {
+	mem := mm.NewMemory(fake.New(256))
+	used := mem.Budget().Used()
+	e := anon.NewEventFD(0, false, 0)
+	const sets = 4
+	var fs [sets]*vfs.File
+	got := make(chan int, sets)
+	for k := range fs {
+		fs[k] = New(mem)
+		if err := Of(fs[k]).Ctl(nil, Add, 5, e, unix.EPOLLIN|unix.EPOLLEXCLUSIVE|unix.EPOLLET, 7); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain := New(mem)
+	if err := Of(plain).Ctl(nil, Add, 5, e, unix.EPOLLIN, 7); err != nil {
+		t.Fatal(err)
+	}
+	look := func(f *vfs.File) int {
+		q := mm.KernelIO(make([]byte, EventSize))
+		n, err := Of(f).Wait(wait.Background(), &q, 1, 0)
+		if err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	asleep := func() (n int) {
+		for _, f := range fs {
+			s := Of(f)
+			s.lock.Lock()
+			if s.sleepFirst != nil {
+				n++
+			}
+			s.lock.Unlock()
+		}
+		return n
+	}
+	for k := range fs {
+		go func() {
+			q := mm.KernelIO(make([]byte, EventSize))
+			if n, err := Of(fs[k]).Wait(wait.Background(), &q, 1, hal.NoDeadline); n != 1 || err != nil {
+				t.Errorf("%d, %v", n, err)
+			}
+			got <- k
+		}()
+	}
+	for asleep() < sets {
+		time.Sleep(time.Millisecond)
+	}
+	seen := map[int]bool{}
+	for k := range sets {
+		add(t, e)
+		seen[<-got] = true
+		if n := asleep(); n != sets-1-k {
+			t.Fatalf("event %d left %d threads asleep", k, n)
+		}
+		if look(plain) != 1 {
+			t.Errorf("event %d passed the set by that is not exclusive", k)
+		}
+	}
+	if len(seen) != sets {
+		t.Errorf("only %d sets were woken", len(seen))
+	}
+	add(t, e)
+	for k := range fs {
+		if look(fs[k]) != 1 {
+			t.Errorf("set %d does not know of an event that woke nobody", k)
+		}
+	}
+	if err := Of(fs[0]).Ctl(nil, Del, 5, e, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	add(t, e)
+	if look(fs[0]) != 0 || look(fs[1]) != 1 {
+		t.Error("the wrong set left the group")
+	}
+	fs[1].DecRef()
+	e.DecRef() // items of the others go
+	if n := len(exclusives.m); n != 0 {
+		t.Errorf("%d groups stay", n)
+	}
+	for _, f := range []*vfs.File{fs[0], fs[2], fs[3], plain} {
+		f.DecRef()
+	}
+	if n := mem.Budget().Used(); n != used {
+		t.Errorf("%d bytes of budget leaked", n-used)
 	}
 }

@@ -277,5 +277,8 @@ func (r *RegularOps) Allocate(c wait.Context, mode uint32, off, length int64) er
 
 // Mapper is a FileOps that may refuse to be mapped (sealed memfds).
 type Mapper interface {
-	Mappable(shared, write bool) error
+	// BeginMap says whether a mapping may be made (EPERM), and whether it may ever be
+	// written. EndMap follows once it stands or has failed.
+	BeginMap(shared, write bool) (writable bool, err error)
+	EndMap(shared bool)
 }

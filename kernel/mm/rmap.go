@@ -23,6 +23,19 @@ func (o *Object) unlink(v *vma) {
 	v.onext, v.oprev = nil, nil
 }
 
+// WritableMapping says whether a shared mapping shows the object that writes, or may do so
+// after mprotect.
+func (o *Object) WritableMapping() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for v := o.maps; v != nil; v = v.onext {
+		if v.shared() && v.maxProt&hal.ProtWrite != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // window is the address range where v shows pages [first, first+n), empty if none.
 func (v *vma) window(first, n int64) (addr, length uint64) {
 	base := v.off >> hal.PageShift
