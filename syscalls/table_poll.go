@@ -11,7 +11,7 @@ var pollEntries = []Entry{
 	{Nr: unix.SYS_EPOLL_CREATE, Name: "epoll_create", Func: sysEpollCreate, Support: Full},
 	{Nr: unix.SYS_EPOLL_CREATE1, Name: "epoll_create1", Func: sysEpollCreate1, Support: Full},
 	{Nr: unix.SYS_EPOLL_CTL, Name: "epoll_ctl", Func: sysEpollCtl, Support: Partial,
-		Note: "EPOLLEXCLUSIVE wakes every set that watches the file; EPOLLWAKEUP has no meaning here"},
+		Note: "EPOLLWAKEUP has no meaning here"},
 	{Nr: unix.SYS_EPOLL_WAIT, Name: "epoll_wait", Func: sysEpollWait, Support: Full},
 	{Nr: unix.SYS_EPOLL_PWAIT, Name: "epoll_pwait", Func: sysEpollPwait, Support: Full},
 	{Nr: unix.SYS_EPOLL_PWAIT2, Name: "epoll_pwait2", Func: sysEpollPwait2, Support: Full},

@@ -25,13 +25,13 @@ func (i *Inode) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
 
 // enter puts a name into a directory; ENOSPC at the edge of the heap budget.
 func (i *Inode) enter(name string, k *Inode) error {
-	if !i.fs.Mem.Budget().Charge(nameCost + int64(len(name))) {
+	if !i.fs.held.charge(nameCost + int64(len(name))) {
 		return unix.ENOSPC
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.dir[name] != nil {
-		i.fs.Mem.Budget().Uncharge(nameCost + int64(len(name)))
+		i.fs.held.uncharge(nameCost + int64(len(name)))
 		return unix.EEXIST
 	}
 	i.insert(name, k)
@@ -61,7 +61,7 @@ func (i *Inode) leave(e *entry) {
 		}
 		i.order, i.holes = live, 0
 	}
-	i.fs.Mem.Budget().Uncharge(nameCost + int64(len(e.name)))
+	i.fs.held.uncharge(nameCost + int64(len(e.name)))
 	i.changed()
 }
 
@@ -217,7 +217,7 @@ func (i *Inode) renameHere(oldName, newName string) {
 	}
 	e := i.dir[oldName]
 	delete(i.dir, oldName)
-	i.fs.Mem.Budget().Uncharge(int64(len(oldName)) - int64(len(newName)))
+	i.fs.held.uncharge(int64(len(oldName)) - int64(len(newName)))
 	e.name = strings.Clone(newName)
 	i.dir[e.name] = e
 	i.changed()
@@ -225,7 +225,7 @@ func (i *Inode) renameHere(oldName, newName string) {
 
 // renameAway moves a name to another directory, over what is there.
 func (i *Inode) renameAway(oldName string, nd *Inode, newName string, s *Inode) error {
-	if !i.fs.Mem.Budget().Charge(nameCost + int64(len(newName))) {
+	if !i.fs.held.charge(nameCost + int64(len(newName))) {
 		return unix.ENOSPC
 	}
 	nd.mu.Lock()
@@ -353,10 +353,10 @@ func (i *Inode) SetXattr(_ wait.Context, name string, value []byte, flags int) e
 	if i.xattrLen+more > maxXattr {
 		return unix.ENOSPC
 	}
-	if more > 0 && !i.fs.Mem.Budget().Charge(int64(more)) {
+	if more > 0 && !i.fs.held.charge(int64(more)) {
 		return unix.ENOSPC
 	} else if more < 0 {
-		i.fs.Mem.Budget().Uncharge(int64(-more))
+		i.fs.held.uncharge(int64(-more))
 	}
 	i.xattrLen += more
 	if i.xattr == nil {
@@ -380,7 +380,7 @@ func (i *Inode) RemoveXattr(_ wait.Context, name string) error {
 	}
 	n := len(v) + len(name) + 64
 	i.xattrLen -= n
-	i.fs.Mem.Budget().Uncharge(int64(n))
+	i.fs.held.uncharge(int64(n))
 	delete(i.xattr, name)
 	i.ctime.Store(i.fs.now())
 	return nil

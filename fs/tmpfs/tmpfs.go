@@ -13,6 +13,7 @@
 package tmpfs
 
 import (
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,7 +45,7 @@ type FS struct {
 	opts       string
 	root       *Inode
 
-	maxPages, pages   atomic.Int64
+	held              *estate
 	maxInodes, inodes atomic.Int64
 	lastIno           atomic.Uint64
 }
@@ -55,9 +56,10 @@ func New(mem *mm.Memory, options string) (*FS, error) { return NewNamed(mem, "tm
 
 // NewNamed is New under another type name (devtmpfs).
 func NewNamed(mem *mm.Memory, name, options string) (*FS, error) {
-	fs := &FS{Mem: mem, name: name, dev: vfs.AllocDev(), opts: options}
+	fs := &FS{Mem: mem, name: name, dev: vfs.AllocDev(), opts: options,
+		held: &estate{mem: mem, objs: map[*mm.Object]struct{}{}}}
 	half := int64(mem.TotalPages() / 2)
-	fs.maxPages.Store(half)
+	fs.held.maxPages.Store(half)
 	fs.maxInodes.Store(max(half, 1024))
 	n := vfs.NewNode{Mode: unix.S_IFDIR | 0o1777}
 	for _, o := range strings.Split(options, ",") {
@@ -71,6 +73,7 @@ func NewNamed(mem *mm.Memory, name, options string) (*FS, error) {
 	}
 	root.nlink = 2
 	fs.root = root
+	runtime.AddCleanup(fs, (*estate).settle, fs.held)
 	return fs, nil
 }
 
@@ -85,21 +88,21 @@ func (fs *FS) option(o string, n *vfs.NewNode) error {
 			if err != nil || pc < 0 {
 				return unix.EINVAL
 			}
-			fs.maxPages.Store(int64(fs.Mem.TotalPages()) * pc / 100)
+			fs.held.maxPages.Store(int64(fs.Mem.TotalPages()) * pc / 100)
 			return nil
 		}
 		b, ok := parseSize(val)
 		if !ok {
 			return unix.EINVAL
 		}
-		fs.maxPages.Store((b + hal.PageMask) >> hal.PageShift)
+		fs.held.maxPages.Store((b + hal.PageMask) >> hal.PageShift)
 	case "nr_blocks", "nr_inodes":
 		b, ok := parseSize(val)
 		if !ok {
 			return unix.EINVAL
 		}
 		if key == "nr_blocks" {
-			fs.maxPages.Store(b)
+			fs.held.maxPages.Store(b)
 		} else {
 			fs.maxInodes.Store(b)
 		}
@@ -153,20 +156,11 @@ func (fs *FS) Sync(wait.Context) error { return nil }
 
 // Statfs implements vfs.FileSystem.
 func (fs *FS) Statfs(wait.Context) (vfs.Statfs, error) {
-	total, used := fs.maxPages.Load(), fs.pages.Load()
+	total, used := fs.held.maxPages.Load(), fs.held.pages.Load()
 	free := uint64(max(total-used, 0))
 	return vfs.Statfs{Type: unix.TMPFS_MAGIC, BlockSize: hal.PageSize, Blocks: uint64(total), Bfree: free,
 		Bavail: free, Files: uint64(fs.maxInodes.Load()), Ffree: uint64(max(fs.maxInodes.Load()-fs.inodes.Load(), 0)),
 		NameLen: unix.NAME_MAX}, nil
-}
-
-// charge is mm.Object's quota call.
-func (fs *FS) charge(n int64) bool {
-	if fs.pages.Add(n) > fs.maxPages.Load() && n > 0 {
-		fs.pages.Add(-n)
-		return false
-	}
-	return true
 }
 
 func (fs *FS) now() int64 { return fs.Mem.M.Walltime() }
@@ -209,7 +203,7 @@ type entry struct {
 }
 
 func (fs *FS) newInode(n vfs.NewNode) (*Inode, error) {
-	if fs.inodes.Add(1) > fs.maxInodes.Load() || !fs.Mem.Budget().Charge(inodeCost+int64(len(n.Target))) {
+	if fs.inodes.Add(1) > fs.maxInodes.Load() || !fs.held.charge(inodeCost+int64(len(n.Target))) {
 		fs.inodes.Add(-1)
 		return nil, unix.ENOSPC
 	}
@@ -221,8 +215,7 @@ func (fs *FS) newInode(n vfs.NewNode) (*Inode, error) {
 	i.ctime.Store(i.btime)
 	switch i.kind {
 	case unix.S_IFREG:
-		i.obj = mm.NewObject(fs.Mem, nil, 0)
-		i.obj.SetCharge(fs.charge)
+		i.obj = fs.held.newObject()
 		i.ops.I = i
 	case unix.S_IFDIR:
 		i.dir = map[string]*entry{}
@@ -240,10 +233,10 @@ func (i *Inode) settle() func() {
 	i.dead = true
 	return func() {
 		if i.obj != nil {
-			i.obj.DecRef()
+			i.fs.held.drop(i.obj)
 		}
 		i.fs.inodes.Add(-1)
-		i.fs.Mem.Budget().Uncharge(inodeCost + int64(len(i.target)) + int64(i.xattrLen))
+		i.fs.held.uncharge(inodeCost + int64(len(i.target)) + int64(i.xattrLen))
 	}
 }
 

@@ -6,10 +6,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/tmpfs"
 	"kiln/fs/vfs"
+	"kiln/kernel/mm"
 )
 
 // What a directory found last is remembered without its lock; every change must show in
@@ -149,4 +152,59 @@ func BenchmarkStat(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// An unmounted tmpfs lives as long as somebody uses something in it, and gives back its
+// pages and its share of the kernel-heap budget afterwards.
+func TestUnmountedTmpfsIsFreed(t *testing.T) {
+	ns, l, mem := world(t, "")
+	ns.Register("tmpfs", vfs.FSType{NoDev: true, New: func(_, data string) (vfs.FileSystem, error) { return tmpfs.New(mem, data) }})
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(ns.Mkdir(l, "/m", 0o755))
+	used, pages := mem.Budget().Used(), mem.Count(mm.KindShmem)
+	var held *vfs.File
+	func() {
+		must(ns.Mount(l, "t", "/m", "tmpfs", 0, ""))
+		must(ns.Mkdir(l, "/m/d", 0o755))
+		must(ns.Symlink(l, "elsewhere", "/m/s"))
+		for i := range 10 {
+			f := create(t, ns, l, fmt.Sprintf("/m/d/f%d", i), 0o644)
+			q := mm.KernelIO(make([]byte, 5*4096))
+			if n, err := f.Write(l.C, &q); n != 5*4096 || err != nil {
+				t.Fatal(n, err)
+			}
+			if i == 3 {
+				held = f
+			} else {
+				f.DecRef()
+			}
+		}
+		must(ns.Unlink(l, "/m/d/f9", false))
+		must(ns.Umount(l, "/m", 0))
+	}()
+	if n := mem.Count(mm.KindShmem) - pages; n != 45 {
+		t.Fatalf("%d pages while a file is open, want 45", n)
+	}
+	for range 5 {
+		runtime.GC()
+	}
+	q := mm.KernelIO(make([]byte, 4096))
+	if n, err := held.ReadAt(l.C, &q, 4096); n != 4096 || err != nil || mem.Count(mm.KindShmem)-pages != 45 {
+		t.Errorf("a file that is open: %d, %v, %d pages", n, err, mem.Count(mm.KindShmem)-pages)
+	}
+	held.DecRef()
+	held = nil
+	for range 200 {
+		if mem.Count(mm.KindShmem) == pages && mem.Budget().Used() == used {
+			return
+		}
+		runtime.GC()
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Errorf("%d pages and %d bytes of budget stay", mem.Count(mm.KindShmem)-pages, mem.Budget().Used()-used)
 }

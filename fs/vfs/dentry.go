@@ -172,6 +172,20 @@ func (c *dcache) trim() {
 	}
 }
 
+// forget lets go of the entries of one file system.
+func (c *dcache) forget(s *Super) {
+	c.mu.Lock()
+	for i, o := range &c.ring {
+		if o != nil && o.super == s {
+			o.ringed = false
+			c.old = append(c.old, o)
+			c.ring[i] = nil
+		}
+	}
+	c.mu.Unlock()
+	c.trim()
+}
+
 // DropCaches lets go of unused entries (drop_caches, tests).
 func DropCaches() {
 	c := &cache

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -218,14 +219,24 @@ func (ns *Namespace) Umount(l Lookup, target string, flags int) error {
 	if flags&unix.MNT_EXPIRE != 0 {
 		return unix.EAGAIN
 	}
+	if err := ns.umount(p.Mount, flags&unix.MNT_DETACH != 0); err != nil {
+		return err
+	}
+	// What nobody uses any more is the collector's to find: a file system that holds
+	// more than Go memory gives it back then (tmpfs). The one who unmounts does it to
+	// have the memory.
+	go runtime.GC()
+	return nil
+}
+
+func (ns *Namespace) umount(m *Mount, lazy bool) error {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	m := p.Mount
 	if !m.at.Valid() {
 		return unix.EBUSY // the root, or taken away meanwhile
 	}
 	for _, o := range ns.list {
-		if o.at.Mount == m && flags&unix.MNT_DETACH == 0 {
+		if o.at.Mount == m && !lazy {
 			return unix.EBUSY
 		}
 	}
@@ -240,6 +251,7 @@ func (ns *Namespace) detach(m *Mount) {
 			ns.detach(o)
 		}
 	}
+	defer cache.forget(m.Super)
 	delete(ns.mounts, m.at)
 	m.at.Entry.mounts.Add(-1)
 	m.at = Path{}
