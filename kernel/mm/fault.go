@@ -76,7 +76,7 @@ func (s *Space) slowFault(c wait.Context, a uint64, access hal.Prot, v verdict, 
 				return &FaultError{int(unix.SIGSEGV), segvMapErr, hal.UserAddr(a)}
 			}
 		case wantMem:
-			if !s.mem.reclaimSome() {
+			if !s.mem.reclaimOrWait(c) {
 				s.mem.outOfMemory(s)
 				return unix.ENOMEM
 			}

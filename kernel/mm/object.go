@@ -243,17 +243,20 @@ func (o *Object) fill(c wait.Context, idx int64, want int, around bool) error {
 			return nil
 		}
 		first, n := o.readWindow(idx, want, around)
+		o.mem.reclaim.filling.Add(1)
 		got, err := o.reserve(first, buf[:n])
 		o.mu.Unlock()
 		if err == nil && first+int64(got) > idx {
 			err = o.readInto(c, first, buf[:got])
+			o.mem.reclaim.endFill(true)
 			if err == nil || got == 1 {
 				return err
 			}
 			// A neighbour may be what the device cannot read.
 		} else {
 			o.release(first, buf[:got])
-			if err == nil && !o.mem.reclaimSome() {
+			o.mem.reclaim.endFill(false)
+			if err == nil && !o.mem.reclaimOrWait(c) {
 				err = unix.ENOMEM
 			}
 			if err != nil {

@@ -5,7 +5,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/waiter"
+
 	"kiln/kernel/hal"
+	"kiln/kernel/wait"
 )
 
 const (
@@ -39,6 +42,11 @@ type reclaimer struct {
 	page     int64
 	mapping  *vma
 	take     func(hal.UserAddr, hal.PTE)
+
+	// filling counts the reads under way, fills those that have ended; filled is
+	// notified at each. Pages that are being read cannot be taken back, but soon can.
+	filling, fills atomic.Int64
+	filled         waiter.Queue
 
 	pressure atomic.Bool
 	running  atomic.Bool
@@ -146,6 +154,32 @@ func (r *reclaimer) starved() bool {
 func (mem *Memory) reclaimSome() bool {
 	before := mem.reclaim.Reclaimed.Load()
 	return mem.reclaim.pages(reclaimBatch) > 0 || mem.reclaim.Reclaimed.Load() != before
+}
+
+// reclaimOrWait is reclaimSome for a caller who may block: where there is nothing to take
+// but pages that are being read, it waits for a read to end. False: memory is exhausted.
+// The caller has no read of its own under way.
+func (mem *Memory) reclaimOrWait(c wait.Context) bool {
+	r := &mem.reclaim
+	seen := r.fills.Load()
+	if mem.reclaimSome() {
+		return true
+	}
+	if r.fills.Load() == seen && r.filling.Load() == 0 {
+		return false
+	}
+	blockUntil(c, &r.filled, func() bool { return r.fills.Load() != seen || r.filling.Load() == 0 })
+	return r.fills.Load() != seen
+}
+
+// endFill ends what was counted in filling; read says that pages were read, and not that
+// there was no memory for any.
+func (r *reclaimer) endFill(read bool) {
+	if read {
+		r.fills.Add(1)
+	}
+	r.filling.Add(-1)
+	r.filled.Notify(waiter.EventOut)
 }
 
 // pages frees about want frames and returns how many it did.
