@@ -2,6 +2,8 @@ package net
 
 import (
 	"math"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -15,7 +17,25 @@ import (
 type clock struct {
 	m hal.Machine
 	q *timer.Queue
+
+	// The last reading in netstack's form, which is dear to make: it can be had only
+	// by adding to the zero time, 220 instructions of package time, and a request
+	// reads the clock 22 times. It is good until something happens (refresh) or for
+	// keepReading, as Linux's TCP keeps one reading for what it does about a packet
+	// (tcp_mstamp_refresh).
+	mu    sync.Mutex
+	stale atomic.Bool
+	at    int64
+	mono  tcpip.MonotonicTime
 }
+
+// keepReading is how old a reading of the monotonic clock may be, nanoseconds. A round
+// trip seems longer by at most that; it never seems to take no time, since what ends
+// it is an event.
+const keepReading = 100_000
+
+// refresh has the next reading be a new one: a packet came in, or a timer expired.
+func (c *clock) refresh() { c.stale.Store(true) }
 
 var _ tcpip.Clock = (*clock)(nil)
 
@@ -24,35 +44,46 @@ func (c *clock) Now() time.Time { return time.Unix(0, c.m.Walltime()) }
 
 // NowMonotonic implements tcpip.Clock.
 func (c *clock) NowMonotonic() tcpip.MonotonicTime {
-	return tcpip.MonotonicTime{}.Add(time.Duration(c.m.Nanotime()))
+	c.mu.Lock()
+	now := c.m.Nanotime()
+	if now-c.at >= keepReading || c.stale.Load() {
+		c.stale.Store(false)
+		c.at, c.mono = now, tcpip.MonotonicTime{}.Add(time.Duration(now))
+	}
+	t := c.mono
+	c.mu.Unlock()
+	return t
 }
 
 // AfterFunc implements tcpip.Clock. f takes netstack's locks, so it runs in its own
 // goroutine and not in the dispatch context of kernel/timer.
 func (c *clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
-	t := &clockTimer{q: c.q, f: f}
+	t := &clockTimer{c: c, f: f}
 	t.t.Init(t.fire)
 	t.Reset(d)
 	return t
 }
 
 type clockTimer struct {
-	q *timer.Queue
+	c *clock
 	t timer.Timer
 	f func()
 }
 
-func (t *clockTimer) fire() { go t.f() }
+func (t *clockTimer) fire() {
+	t.c.refresh()
+	go t.f()
+}
 
 // Stop implements tcpip.Timer.
-func (t *clockTimer) Stop() bool { return t.q.Stop(&t.t) }
+func (t *clockTimer) Stop() bool { return t.c.q.Stop(&t.t) }
 
 // Reset implements tcpip.Timer. A duration beyond the end of time never comes.
 func (t *clockTimer) Reset(d time.Duration) {
-	now := t.q.Now()
+	now := t.c.q.Now()
 	when := now + max(int64(d), 0)
 	if when < now {
 		when = math.MaxInt64 - 1
 	}
-	t.q.Arm(&t.t, when)
+	t.c.q.Arm(&t.t, when)
 }

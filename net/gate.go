@@ -278,6 +278,7 @@ func (g *gate) recount(always bool) {
 	}
 	g.last = now
 	g.since.Store(0)
+	g.s.forgetEnded()
 	before := g.est.Load()
 	closes := g.closes.Swap(0)
 	pending := g.admitted.Load() - g.created.Load()
@@ -322,7 +323,8 @@ type queuer interface {
 
 func (s *Stack) newTCP(ns *stack.Stack) stack.TransportProtocol {
 	p := tcp.NewProtocolCUBIC(ns)
-	return &tcpProtocol{p, s, p.(queuer)}
+	s.tcp = &tcpProtocol{p, s, p.(queuer)}
+	return s.tcp
 }
 
 // QueuePacket drops a SYN to a listener when there is no room for a connection; the
@@ -332,12 +334,24 @@ func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 	if len(h) < header.TCPMinimumSize {
 		return
 	}
-	if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) == header.TCPFlagSyn {
-		if t, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(t.State()) == tcp.StateListen && !p.s.gate.admitSYN() {
-			p.s.gate.shut.Add(1)
-			return
+	if t, ok := ep.(*tcp.Endpoint); ok {
+		switch tcp.EndpointState(t.State()) {
+		case tcp.StateListen:
+			if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) == header.TCPFlagSyn && !p.s.gate.admitSYN() {
+				p.s.gate.shut.Add(1)
+				return
+			}
+		case tcp.StateEstablished:
+			if e := p.s.card(pkt.NICID); e != nil {
+				p.s.flows.remember(e, t, id)
+			}
 		}
 	}
+	p.segment(ep, id, pkt)
+}
+
+// segment hands a segment to netstack's endpoint, unless memory for it is short.
+func (p *tcpProtocol) segment(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
 	if n := pkt.Data().Size(); n > 0 && !p.s.rcv.segment(n) {
 		return
 	}

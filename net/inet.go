@@ -24,6 +24,7 @@ type inetSocket struct {
 	ep tcpip.Endpoint
 	q  *waiter.Queue
 
+	raw    bool        // counted in flows.raw
 	fresh  atomic.Bool // counted in gate.fresh
 	bound  atomic.Bool
 	cost   int64 // charged to the budget here (not by the gate)
@@ -32,6 +33,8 @@ type inetSocket struct {
 	// UDP: bytes of datagrams not read, and how many netstack has counted.
 	unread  atomic.Int64
 	counted atomic.Uint64
+
+	flow atomic.Pointer[flow] // TCP, once it connects or is accepted
 
 	mu       sync.Mutex
 	returned []*inetSocket // connections that got no descriptor, oldest first
@@ -105,6 +108,9 @@ func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error)
 		if te, ok := sock.ep.(stack.TransportEndpoint); ok {
 			s.rcv.udpSocks.Store(te, sock)
 		}
+	}
+	if sock.raw = raw && tr == tcp.ProtocolNumber; sock.raw {
+		s.flows.raw.Add(1)
 	}
 	s.register(&sock.base, sock)
 	return sock, nil
@@ -246,6 +252,7 @@ func (x *inetSocket) Accept(*Caller) (Socket, error) {
 	n.base = base{s: x.s, domain: x.domain, typ: x.typ, pro: x.pro}
 	n.opt.inherit(&x.opt)
 	n.inherit(x)
+	n.flow.Store(x.s.acks.follow(ep))
 	n.bound.Store(true)
 	x.s.register(&n.base, n)
 	return n, nil
@@ -316,6 +323,7 @@ func (x *inetSocket) Connect(_ *Caller, b []byte) error {
 		x.bound.Store(true)
 		return nil
 	case *tcpip.ErrConnectStarted:
+		x.flow.Store(x.s.acks.follow(x.ep))
 		x.bound.Store(true)
 		x.settled()
 		return unix.EINPROGRESS
@@ -473,6 +481,9 @@ func (x *inetSocket) Release(*vfs.File) {
 			x.s.rcv.udpSocks.Delete(te)
 		}
 		x.s.rcv.udp.Add(-x.unread.Swap(0))
+	}
+	if x.raw {
+		x.s.flows.raw.Add(-1)
 	}
 	if x.full.Swap(false) {
 		x.s.tx.blocked.Add(-1)

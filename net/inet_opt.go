@@ -244,6 +244,9 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 	case unix.TCP_QUICKACK:
 		o.SetQuickAck(n != 0)
 		x.opt.quickack.Store(2 - n&1)
+		if f := x.flow.Load(); f != nil {
+			x.s.acks.quick(f, n&1 != 0)
+		}
 	case unix.TCP_MAXSEG:
 		if n != 0 && (n < 88 || n > 32767) { // TCP_MIN_MSS, MAX_TCP_WINDOW
 			return unix.EINVAL

@@ -40,6 +40,7 @@ const (
 // ethernet is netstack's view of a Device.
 type ethernet struct {
 	s   *Stack
+	id  tcpip.NICID
 	dev Device
 	mac tcpip.LinkAddress
 	mtu atomic.Uint32
@@ -62,9 +63,9 @@ type ethernet struct {
 	rxPackets, rxBytes, rxDropped, txPackets, txBytes, txDropped atomic.Uint64
 }
 
-func newEthernet(s *Stack, dev Device) *ethernet {
+func newEthernet(s *Stack, id tcpip.NICID, dev Device) *ethernet {
 	mac := dev.MAC()
-	e := &ethernet{s: s, dev: dev, mac: tcpip.LinkAddress(mac[:])}
+	e := &ethernet{s: s, id: id, dev: dev, mac: tcpip.LinkAddress(mac[:])}
 	e.mtu.Store(uint32(min(max(dev.MTU(), header.IPv6MinimumMTU), 65535)))
 	e.tso = dev.TxCsum() && dev.TSO4() && dev.TSO6()
 	dev.SetReceiver(e.receive)
@@ -164,6 +165,10 @@ func (e *ethernet) receive(p *vnet.Packet) {
 	first := p.Slices[0]
 	kind, ok := e.classify(first)
 	if !ok {
+		return
+	}
+	e.s.clock.refresh()
+	if kind == tcpip.PacketHost && len(p.Slices) == 1 && e.shortcut(p, first) {
 		return
 	}
 	if tap := e.tap.Load(); tap != nil && len(p.Slices) == 1 && (*tap)(first) {
@@ -381,6 +386,7 @@ func (*loopback) SetOnCloseAction(func()) {}
 // WritePackets implements stack.LinkEndpoint.
 func (l *loopback) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	d := l.dispatcher.Load()
+	l.s.clock.refresh()
 	for _, pkt := range pkts.AsSlice() {
 		size := pkt.Size()
 		var slot *rxSlot

@@ -75,8 +75,13 @@ type Stack struct {
 	tx    txMem
 	rcv   rcvMem
 	gate  gate
-	ident atomic.Uint64 // socket inode numbers
-	count chan struct{} // asks counter to look
+	acks  acks
+	flows flowCache
+	tcp   *tcpProtocol
+	// ipStats are netstack's own counters.
+	ipStats tcpip.IPStats
+	ident   atomic.Uint64 // socket inode numbers
+	count   chan struct{} // asks counter to look
 
 	mu       sync.Mutex
 	ifaces   []*iface
@@ -119,8 +124,9 @@ func New(cfg Config) (*Stack, error) {
 		cfg.Budget = new(mm.Budget)
 		cfg.Budget.SetLimit(max(int64(cfg.RAM/16), 4<<20))
 	}
-	s := &Stack{cfg: cfg, clock: &clock{cfg.Machine, cfg.Timers}, nextNIC: loopbackNIC, hostname: cfg.Hostname,
+	s := &Stack{cfg: cfg, clock: &clock{m: cfg.Machine, q: cfg.Timers}, nextNIC: loopbackNIC, hostname: cfg.Hostname,
 		count: make(chan struct{}, 1)}
+	s.acks.c = s.clock
 	s.ident.Store(1 << 12)
 	s.somaxconn.Store(4096)
 	s.unix.init()
@@ -131,12 +137,7 @@ func New(cfg Config) (*Stack, error) {
 	s.rcv.init(s, limit/4)
 	s.ns = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
-			arp.NewProtocol, ipv4.NewProtocol,
-			ipv6.NewProtocolWithOptions(ipv6.Options{
-				AutoGenLinkLocal: true,
-				NDPConfigs:       ipv6.DefaultNDPConfigurations(),
-				NDPDisp:          &ndp{s},
-			}),
+			arp.NewProtocol, s.newIPv4, s.newIPv6,
 		},
 		TransportProtocols: []stack.TransportProtocolFactory{
 			s.newTCP, s.newUDP, icmp.NewProtocol4, icmp.NewProtocol6,
@@ -146,6 +147,7 @@ func New(cfg Config) (*Stack, error) {
 		RawFactory:  raw.EndpointFactory{},
 		SecureRNG:   entropy{cfg.Machine},
 	})
+	s.ipStats = s.ns.Stats().IP
 	s.gate.init(s, cfg.Budget)
 	go s.counter()
 	if err := s.tune(); err != nil {
@@ -167,7 +169,11 @@ func (s *Stack) tune() error {
 	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: min(128<<10, rcvMax), Max: rcvMax}
 	sack, reuse, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPTimeWaitReuseGlobal, tcpip.TCPModerateReceiveBufferOption(true)
 	nagle := tcpip.TCPDelayEnabled(true)
-	for _, o := range []tcpip.SettableTransportProtocolOption{&snd, &rcv, &sack, &reuse, &moderate, &nagle} {
+	// No RACK: with it, one lost segment in twenty leaves netstack's sender with a
+	// congestion window of 0, and the connection never sends again. What is left is
+	// SACK's loss recovery (RFC 6675).
+	var recovery tcpip.TCPRecovery
+	for _, o := range []tcpip.SettableTransportProtocolOption{&snd, &rcv, &sack, &reuse, &moderate, &nagle, &recovery} {
 		if err := s.ns.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("net: TCP option %T: %v", o, err)
 		}
@@ -224,6 +230,7 @@ func (s *Stack) addAddress(nic tcpip.NICID, a tcpip.Address, prefix int) error {
 		}
 		return fmt.Errorf("net: address %v/%d: %v", a, prefix, err)
 	}
+	s.forgetFlows()
 	return nil
 }
 
@@ -234,7 +241,7 @@ func (s *Stack) AddDevice(name string, dev Device) error {
 	id := s.nextNIC
 	s.nextNIC++
 	s.mu.Unlock()
-	eth := newEthernet(s, dev)
+	eth := newEthernet(s, id, dev)
 	if err := s.ns.CreateNICWithOptions(id, eth, stack.NICOptions{Name: name, QDisc: direct{eth}}); err != nil {
 		return fmt.Errorf("net: %s: %v", name, err)
 	}
@@ -251,6 +258,18 @@ func (s *Stack) first() *iface {
 	for _, i := range s.ifaces {
 		if i.eth != nil {
 			return i
+		}
+	}
+	return nil
+}
+
+// card is the network card behind an interface, nil for the loopback.
+func (s *Stack) card(id tcpip.NICID) *ethernet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.ifaces {
+		if i.id == id {
+			return i.eth
 		}
 	}
 	return nil
