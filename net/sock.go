@@ -100,6 +100,12 @@ type RecvMsg struct {
 	Control     Control
 }
 
+// Reset makes it ready for another call.
+func (m *RecvMsg) Reset() {
+	m.Flags, m.NameLen, m.OutFlags, m.Full, m.WantControl = 0, 0, 0, 0, false
+	m.Control = Control{}
+}
+
 func (m *RecvMsg) setName(b []byte) { m.NameLen = copy(m.Name[:], b) }
 
 // SendMsg is what a send carries. Files are references that Send takes over when it

@@ -14,15 +14,17 @@ import (
 	"kiln/net"
 )
 
-// netCall is what a socket call needs on the heap; pooled, since everything in it is
-// passed through interfaces.
+// netCall is a call on a socket: its file and socket, and what the call needs on the
+// heap. It is pooled, since everything in it is passed through interfaces.
 type netCall struct {
+	file   *vfs.File // with a reference; nil in a call that has no socket yet
+	sock   net.Socket
 	caller net.Caller
 	recv   net.RecvMsg
 	send   net.SendMsg
 	seq    mm.IOSeq
 	iov    [8]mm.IOVec
-	name   [net.MaxSockaddr]byte
+	name   [net.MaxSockaddr]byte // an address, or an option's value
 	hdr    [msghdrSize]byte
 }
 
@@ -34,12 +36,28 @@ func newNetCall(t *task.Thread) *netCall {
 	return n
 }
 
+// socketCall begins a call on the socket behind fd: EBADF, ENOTSOCK.
+func socketCall(t *task.Thread, fd uint64) (*netCall, error) {
+	f, s, err := socket(t, fd)
+	if err != nil {
+		return nil, err
+	}
+	n := newNetCall(t)
+	n.file, n.sock = f, s
+	return n, nil
+}
+
 // paths gives the caller what path names of AF_UNIX need.
 func (n *netCall) paths(t *task.Thread) { n.caller.Lookup = t.Lookup(vfs.Path{}) }
 
+// free ends the call.
 func (n *netCall) free() {
+	if n.file != nil {
+		n.file.DecRef()
+	}
+	n.file, n.sock = nil, nil
 	n.caller = net.Caller{}
-	n.recv = net.RecvMsg{}
+	n.recv.Reset()
 	n.send = net.SendMsg{}
 	n.seq = mm.IOSeq{}
 	netCalls.Put(n)
@@ -183,31 +201,27 @@ func closeFD(t *task.Thread, fd int32) {
 
 // sysBind names a socket. See bind(2).
 func sysBind(t *task.Thread, a *Args) (uintptr, error) {
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	n := newNetCall(t)
 	defer n.free()
 	addr, err := sockaddrIn(t, &n.name, a[1], a[2])
 	if err != nil {
 		return 0, err
 	}
 	n.paths(t)
-	return 0, s.Bind(&n.caller, addr)
+	return 0, n.sock.Bind(&n.caller, addr)
 }
 
 // sysListen takes connections from now on. See listen(2).
 func sysListen(t *task.Thread, a *Args) (uintptr, error) {
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	n := newNetCall(t)
 	defer n.free()
-	return 0, s.Listen(&n.caller, int(int32(a[1])))
+	return 0, n.sock.Listen(&n.caller, int(int32(a[1])))
 }
 
 // sysAccept is accept4 without flags.
@@ -223,15 +237,14 @@ func sysAccept4(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	n := newNetCall(t)
 	defer n.free()
+	s := n.sock
 	c, err := s.Accept(&n.caller)
-	if err == unix.EAGAIN && !f.Nonblocking() {
+	if err == unix.EAGAIN && !n.file.Nonblocking() {
 		rcv, _ := s.Timeouts()
 		_, err = t.BlockOn(s, waiter.ReadableEvents|waiter.EventErr|waiter.EventHUp, false, timeout(t, rcv), unix.EAGAIN,
 			func() (int, error) { c, err = s.Accept(&n.caller); return 0, err })
@@ -270,21 +283,20 @@ func timeout(t *task.Thread, ns int64) int64 {
 // sysConnect connects, or sets a datagram socket's peer: EINPROGRESS and EALREADY
 // where it would block, EISCONN, ECONNREFUSED and the like. See connect(2).
 func sysConnect(t *task.Thread, a *Args) (uintptr, error) {
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	n := newNetCall(t)
 	defer n.free()
 	addr, err := sockaddrIn(t, &n.name, a[1], a[2])
 	if err != nil {
 		return 0, err
 	}
 	n.paths(t)
+	s := n.sock
 	_, snd := s.Timeouts()
 	err = s.Connect(&n.caller, addr)
-	if f.Nonblocking() {
+	if n.file.Nonblocking() {
 		return 0, err
 	}
 	deadline := timeout(t, snd)
@@ -328,41 +340,42 @@ const maxOptLen = 4096
 
 // sysSetsockopt: EINVAL (length), EFAULT, ENOPROTOOPT. See setsockopt(2), socket(7).
 func sysSetsockopt(t *task.Thread, a *Args) (uintptr, error) {
-	if int32(a[4]) < 0 {
+	size := int(int32(a[4]))
+	if size < 0 {
 		return 0, unix.EINVAL
 	}
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	v := make([]byte, min(int(int32(a[4])), maxOptLen))
+	defer n.free()
+	v := n.name[:]
+	if size > len(v) {
+		v = make([]byte, min(size, maxOptLen))
+	}
+	v = v[:min(size, len(v))]
 	if err := t.CopyIn(v, hal.UserAddr(a[3])); err != nil {
 		return 0, err
 	}
-	n := newNetCall(t)
-	defer n.free()
-	return 0, s.SetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), v)
+	return 0, n.sock.SetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), v)
 }
 
 // sysGetsockopt: EFAULT, EINVAL, ENOPROTOOPT. See getsockopt(2).
 func sysGetsockopt(t *task.Thread, a *Args) (uintptr, error) {
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	var l [4]byte
-	if err := t.CopyIn(l[:], hal.UserAddr(a[4])); err != nil {
+	defer n.free()
+	l := n.hdr[:4]
+	if err := t.CopyIn(l, hal.UserAddr(a[4])); err != nil {
 		return 0, err
 	}
-	room := int32(binary.LittleEndian.Uint32(l[:]))
+	room := int32(binary.LittleEndian.Uint32(l))
 	if room < 0 {
 		return 0, unix.EINVAL
 	}
-	n := newNetCall(t)
-	defer n.free()
-	v, err := s.GetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), int(room))
+	v, err := n.sock.GetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), int(room))
 	if err != nil {
 		return 0, err
 	}
@@ -370,8 +383,8 @@ func sysGetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 	if err := t.CopyOut(hal.UserAddr(a[3]), v); err != nil {
 		return 0, err
 	}
-	binary.LittleEndian.PutUint32(l[:], uint32(len(v)))
-	return 0, t.CopyOut(hal.UserAddr(a[4]), l[:])
+	binary.LittleEndian.PutUint32(l, uint32(len(v)))
+	return 0, t.CopyOut(hal.UserAddr(a[4]), l)
 }
 
 // sysShutdown: EINVAL, ENOTCONN. See shutdown(2).

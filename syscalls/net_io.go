@@ -6,7 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
-	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
@@ -26,11 +25,12 @@ func userRange(addr, n uint64) (int, error) {
 
 // transmit sends n.seq: all of it on a blocking stream. EPIPE on a stream raises
 // SIGPIPE unless MSG_NOSIGNAL.
-func transmit(t *task.Thread, f *vfs.File, s net.Socket, n *netCall) (int, error) {
-	nonblock := f.Nonblocking() || n.send.Flags&unix.MSG_DONTWAIT != 0
+func transmit(t *task.Thread, n *netCall) (int, error) {
+	s := n.sock
+	nonblock := n.file.Nonblocking() || n.send.Flags&unix.MSG_DONTWAIT != 0
 	done, err := s.Send(&n.caller, &n.seq, &n.send)
 	if !nonblock && (err == unix.EAGAIN || err == unix.EINPROGRESS || err == nil && n.seq.Len() > 0) {
-		done, err = transmitMore(t, s, n, done)
+		done, err = transmitMore(t, n, done)
 	}
 	if err == unix.EPIPE && s.Type() == unix.SOCK_STREAM && n.send.Flags&unix.MSG_NOSIGNAL == 0 {
 		t.SendSignal(task.SignalInfo{Signo: int32(unix.SIGPIPE), PID: t.Process().PID(), UID: t.Creds().UID})
@@ -38,7 +38,8 @@ func transmit(t *task.Thread, f *vfs.File, s net.Socket, n *netCall) (int, error
 	return done, err
 }
 
-func transmitMore(t *task.Thread, s net.Socket, n *netCall, done int) (int, error) {
+func transmitMore(t *task.Thread, n *netCall, done int) (int, error) {
+	s := n.sock
 	_, snd := s.Timeouts()
 	deadline := timeout(t, snd)
 	for {
@@ -63,9 +64,9 @@ func transmitMore(t *task.Thread, s net.Socket, n *netCall, done int) (int, erro
 }
 
 // receive fills n.seq: all of it with MSG_WAITALL on a stream.
-func receive(t *task.Thread, f *vfs.File, s net.Socket, n *netCall) (int, error) {
-	m := &n.recv
-	nonblock := f.Nonblocking() || m.Flags&(unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE) != 0
+func receive(t *task.Thread, n *netCall) (int, error) {
+	s, m := n.sock, &n.recv
+	nonblock := n.file.Nonblocking() || m.Flags&(unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE) != 0
 	done, err := s.Recv(&n.caller, &n.seq, m)
 	if nonblock {
 		return done, err
@@ -95,11 +96,10 @@ func sysSendto(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	n := newNetCall(t)
 	n.send.Flags = int(int32(a[3]))
 	if a[4] != 0 {
 		n.send.Name, err = sockaddrIn(t, &n.name, a[4], a[5])
@@ -108,10 +108,9 @@ func sysSendto(t *task.Thread, a *Args) (uintptr, error) {
 	var done int
 	if err == nil {
 		n.seq = mm.UserIO(t.Space(), t, hal.UserAddr(a[1]), size)
-		done, err = transmit(t, f, s, n)
+		done, err = transmit(t, n)
 	}
 	n.free()
-	f.DecRef()
 	return uintptr(done), err
 }
 
@@ -121,14 +120,13 @@ func sysRecvfrom(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	n := newNetCall(t)
 	n.recv.Flags = int(int32(a[3]))
 	n.seq = mm.UserIO(t.Space(), t, hal.UserAddr(a[1]), size)
-	done, err := receive(t, f, s, n)
+	done, err := receive(t, n)
 	if err == nil && a[4] != 0 {
 		err = sockaddrOut(t, n.recv.Name[:n.recv.NameLen], a[4], a[5])
 	}
@@ -136,25 +134,22 @@ func sysRecvfrom(t *task.Thread, a *Args) (uintptr, error) {
 		done = n.recv.Full
 	}
 	n.free()
-	f.DecRef()
 	return uintptr(done), err
 }
 
 // sysSendmsg: as sendto, and EMSGSIZE for too many ranges, ENOBUFS for too much
 // control data. See sendmsg(2).
 func sysSendmsg(t *task.Thread, a *Args) (uintptr, error) {
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	n := newNetCall(t)
 	defer n.free()
-	done, err := sendmsg(t, f, s, n, a[1], int(int32(a[2])))
+	done, err := sendmsg(t, n, a[1], int(int32(a[2])))
 	return uintptr(done), err
 }
 
-func sendmsg(t *task.Thread, f *vfs.File, s net.Socket, n *netCall, at uint64, flags int) (int, error) {
+func sendmsg(t *task.Thread, n *netCall, at uint64, flags int) (int, error) {
 	h, err := n.header(t, at)
 	if err != nil {
 		return 0, err
@@ -175,7 +170,7 @@ func sendmsg(t *task.Thread, f *vfs.File, s net.Socket, n *netCall, at uint64, f
 		}
 	}
 	files := n.send.Control.Files
-	done, err := transmit(t, f, s, n)
+	done, err := transmit(t, n)
 	if err != nil && done == 0 {
 		for _, f := range files {
 			f.DecRef()
@@ -186,18 +181,16 @@ func sendmsg(t *task.Thread, f *vfs.File, s net.Socket, n *netCall, at uint64, f
 
 // sysRecvmsg: see recvmsg(2).
 func sysRecvmsg(t *task.Thread, a *Args) (uintptr, error) {
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	n := newNetCall(t)
 	defer n.free()
-	done, err := recvmsg(t, f, s, n, a[1], int(int32(a[2])))
+	done, err := recvmsg(t, n, a[1], int(int32(a[2])))
 	return uintptr(done), err
 }
 
-func recvmsg(t *task.Thread, f *vfs.File, s net.Socket, n *netCall, at uint64, flags int) (int, error) {
+func recvmsg(t *task.Thread, n *netCall, at uint64, flags int) (int, error) {
 	h, err := n.header(t, at)
 	if err != nil {
 		return 0, err
@@ -206,7 +199,7 @@ func recvmsg(t *task.Thread, f *vfs.File, s net.Socket, n *netCall, at uint64, f
 		return 0, err
 	}
 	n.recv = net.RecvMsg{Flags: flags &^ unix.MSG_CMSG_CLOEXEC, WantControl: h.controlLen > 0}
-	done, err := receive(t, f, s, n)
+	done, err := receive(t, n)
 	if err != nil {
 		return 0, err
 	}
@@ -242,17 +235,15 @@ const mmsghdrSize = msghdrSize + 8
 // sysSendmmsg sends up to 1024 messages; an error after the first is left for the
 // next call. See sendmmsg(2).
 func sysSendmmsg(t *task.Thread, a *Args) (uintptr, error) {
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	n := newNetCall(t)
 	defer n.free()
 	vlen := min(uint32(a[2]), maxIOV)
 	for i := range vlen {
 		at := a[1] + uint64(i)*mmsghdrSize
-		done, err := sendmsg(t, f, s, n, at, int(int32(a[3])))
+		done, err := sendmsg(t, n, at, int(int32(a[3])))
 		if err == nil {
 			var b [4]byte
 			binary.LittleEndian.PutUint32(b[:], uint32(done))
@@ -285,18 +276,16 @@ func sysRecvmmsg(t *task.Thread, a *Args) (uintptr, error) {
 			deadline = t.Deadline(sec*1e9 + nsec)
 		}
 	}
-	f, s, err := socket(t, a[0])
+	n, err := socketCall(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	n := newNetCall(t)
 	defer n.free()
 	flags := int(int32(a[3]))
 	vlen := min(uint32(a[2]), maxIOV)
 	for i := range vlen {
 		at := a[1] + uint64(i)*mmsghdrSize
-		done, err := recvmsg(t, f, s, n, at, flags&^unix.MSG_WAITFORONE)
+		done, err := recvmsg(t, n, at, flags&^unix.MSG_WAITFORONE)
 		if err == nil {
 			var b [4]byte
 			binary.LittleEndian.PutUint32(b[:], uint32(done))
