@@ -470,8 +470,9 @@ TEXT ·copyStart(SB),NOSPLIT|NOFRAME,$0
 	JEQ	2(PC); \
 	CLAC
 
-// userCopy(as, dst, src, n) (left, fault). Up to a page goes by moves, which start sooner
-// than string instructions. RCX is what is left before a step; the last step of a copy
+// userCopy(as, dst, src, n) (left, fault). Up to 512 bytes go by moves, which start sooner
+// than string instructions (of general registers: under TCG an XMM costs three times as
+// much). RCX is what is left before a step; the last step of a copy
 // ends at its end and overlaps what was copied before. A step is 32 bytes at most.
 TEXT ·userCopy(SB),NOSPLIT|NOFRAME,$0-48
 	MOVQ	8(SP), R13
@@ -483,13 +484,17 @@ TEXT ·userCopy(SB),NOSPLIT|NOFRAME,$0-48
 	USEROK
 	CMPQ	CX, $32
 	JCS	under32
-	CMPQ	CX, $4096
+	CMPQ	CX, $512
 	JHI	strings
 chunk:
-	MOVUPS	0(SI), X0
-	MOVUPS	16(SI), X1
-	MOVUPS	X0, 0(DI)
-	MOVUPS	X1, 16(DI)
+	MOVQ	0(SI), AX
+	MOVQ	8(SI), DX
+	MOVQ	16(SI), R8
+	MOVQ	24(SI), R10
+	MOVQ	AX, 0(DI)
+	MOVQ	DX, 8(DI)
+	MOVQ	R8, 16(DI)
+	MOVQ	R10, 24(DI)
 	ADDQ	$32, SI
 	ADDQ	$32, DI
 	SUBQ	$32, CX
@@ -497,10 +502,14 @@ chunk:
 	JCC	chunk
 	TESTQ	CX, CX
 	JEQ	done
-	MOVUPS	-32(SI)(CX*1), X0
-	MOVUPS	-16(SI)(CX*1), X1
-	MOVUPS	X0, -32(DI)(CX*1)
-	MOVUPS	X1, -16(DI)(CX*1)
+	MOVQ	-32(SI)(CX*1), AX
+	MOVQ	-24(SI)(CX*1), DX
+	MOVQ	-16(SI)(CX*1), R8
+	MOVQ	-8(SI)(CX*1), R10
+	MOVQ	AX, -32(DI)(CX*1)
+	MOVQ	DX, -24(DI)(CX*1)
+	MOVQ	R8, -16(DI)(CX*1)
+	MOVQ	R10, -8(DI)(CX*1)
 done:
 	USERNO
 	MOVQ	$0, 40(SP)
@@ -509,10 +518,14 @@ done:
 under32:
 	CMPQ	CX, $16
 	JCS	under16
-	MOVUPS	(SI), X0
-	MOVUPS	-16(SI)(CX*1), X1
-	MOVUPS	X0, (DI)
-	MOVUPS	X1, -16(DI)(CX*1)
+	MOVQ	(SI), AX
+	MOVQ	8(SI), DX
+	MOVQ	-16(SI)(CX*1), R8
+	MOVQ	-8(SI)(CX*1), R10
+	MOVQ	AX, (DI)
+	MOVQ	DX, 8(DI)
+	MOVQ	R8, -16(DI)(CX*1)
+	MOVQ	R10, -8(DI)(CX*1)
 	JMP	done
 under16:
 	CMPQ	CX, $8

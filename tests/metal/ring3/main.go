@@ -382,7 +382,7 @@ func copySizes(p *program) string {
 	for i := range src {
 		src[i] = byte(i*7 + i>>8 + 1)
 	}
-	dst, sizes := make([]byte, len(src)), []int{4064, 4088, 4095, 4096, 4097, 4101, 8200}
+	dst, sizes := make([]byte, len(src)), []int{511, 512, 513, 519, 4064, 4088, 4095, 4096, 4097, 4101, 8200}
 	for n := range 100 {
 		sizes = append(sizes, n)
 	}
