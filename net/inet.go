@@ -29,7 +29,6 @@ type inetSocket struct {
 	bound  atomic.Bool
 	cost   int64 // charged to the budget here (not by the gate)
 	closed atomic.Bool
-	full   atomic.Bool // the last write did not fit
 	// UDP: bytes of datagrams not read, and how many netstack has counted.
 	unread  atomic.Int64
 	counted atomic.Uint64
@@ -484,9 +483,6 @@ func (x *inetSocket) Release(*vfs.File) {
 	}
 	if x.raw {
 		x.s.flows.raw.Add(-1)
-	}
-	if x.full.Swap(false) {
-		x.s.tx.blocked.Add(-1)
 	}
 	x.settled()
 	x.s.cfg.Budget.Uncharge(x.cost)

@@ -172,21 +172,14 @@ func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
 	if o, share := x.ep.SocketOptions(), x.s.tx.share(); o.GetSendBufferSize() > share {
 		o.SetSendBufferSize(share, true)
 	}
-	want := src.Len()
 	r := readerPool.Get().(*seqReader)
 	r.seq, r.err = src, nil
 	n, terr := x.ep.Write(r, tcpip.WriteOptions{More: flags&unix.MSG_MORE != 0, EndOfRecord: flags&unix.MSG_EOR != 0})
 	fault := r.err
 	r.seq = nil
 	readerPool.Put(r)
-	if full := int(n) < want && fault == nil; full != x.full.Load() && x.full.Swap(full) != full {
-		if full {
-			x.s.tx.blocked.Add(1)
-		} else {
-			x.s.tx.blocked.Add(-1)
-		}
-	}
 	if n > 0 {
+		x.s.tx.wrote(int(n))
 		return int(n), nil
 	}
 	if fault != nil {

@@ -133,7 +133,7 @@ func New(cfg Config) (*Stack, error) {
 	gvlog.SetTarget(gvisorLog{s})
 	limit := cfg.Budget.Limit()
 	s.rx.init(limit/4, limit/2)
-	s.tx.init(limit / 8)
+	s.tx.init(s, limit/4)
 	s.rcv.init(s, limit/4)
 	s.ns = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{

@@ -12,6 +12,7 @@ import (
 
 	"kiln/fs/pseudo"
 	"kiln/fs/vfs"
+	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/wait"
 )
@@ -79,9 +80,11 @@ func (f *FS) meminfo(b *bytes.Buffer) {
 	kb("Mapped", cache)
 	kb("Shmem", shmem)
 	kb("KReclaimable", 0)
+	// What is charged is in use; the rest of the kernel's memory is its collector's.
+	used := min(mem.Budget().Used()>>hal.PageShift, int64(st.KernelPages))
 	kb("Slab", int64(st.KernelPages))
-	kb("SReclaimable", 0)
-	kb("SUnreclaim", int64(st.KernelPages))
+	kb("SReclaimable", int64(st.KernelPages)-used)
+	kb("SUnreclaim", used)
 	kb("KernelStack", 0)
 	kb("PageTables", 0)
 	kb("Bounce", 0)

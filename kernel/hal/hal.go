@@ -383,6 +383,11 @@ type Machine interface {
 	// lock of the allocator) when free frames fall below the low watermark.
 	OnPressure(f func())
 
+	// GrowHeap says that the Go runtime's memory may come to be extra bytes more than
+	// the share of RAM that the machine gave it at boot; the reserve follows. Each call
+	// replaces the last. It does not block.
+	GrowHeap(extra uint64)
+
 	// Devices.
 	In8(port uint16) uint8
 	In16(port uint16) uint16

@@ -210,6 +210,9 @@ func (m *Machine) MemStats() hal.MemStats {
 	}
 }
 
+// GrowHeap implements hal.Machine: this heap is the host's.
+func (m *Machine) GrowHeap(uint64) {}
+
 // OnPressure implements hal.Machine. f runs in a goroutine of its own each time
 // the free frames fall through the low watermark.
 func (m *Machine) OnPressure(f func()) {

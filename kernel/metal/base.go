@@ -18,6 +18,7 @@ type baseState struct {
 	floor     uint64     // frames always kept for the kernel's own needs
 	goal      uint64     // frames the kernel may come to use
 	goLimit   uint64     // frames the Go runtime may come to use
+	heapExtra uint64     // frames that GrowHeap added to both
 	kernPages uint64     // frames under the runtime's memory and page tables
 	pressed   uint32     // how far memory has fallen since the pressure line was latched
 

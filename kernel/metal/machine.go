@@ -155,6 +155,12 @@ func (m *Machine) OnPressure(f func()) {
 	}})
 }
 
+// GrowHeap implements hal.Machine.
+func (m *Machine) GrowHeap(extra uint64) {
+	atomic.StoreUint64(&base.heapExtra, extra>>12)
+	debug.SetMemoryLimit(int64(base.goLimit<<12 + extra))
+}
+
 // scavenge makes the Go heap return its free memory, once at a time, when the
 // reserve is being used. It collects, so it runs beside the dispatcher.
 func (m *Machine) scavenge() {

@@ -81,8 +81,9 @@ func setMarks(total uint64) {
 // told that there is no memory; a program can.
 func reservePages() uint64 {
 	grow := uint64(0)
-	if k := atomic.LoadUint64(&base.kernPages); k < base.goal {
-		grow = min(base.goal-k, max(16<<20/pageSize, k))
+	goal := base.goal + atomic.LoadUint64(&base.heapExtra)
+	if k := atomic.LoadUint64(&base.kernPages); k < goal {
+		grow = min(goal-k, max(16<<20/pageSize, k))
 	}
 	return max(base.floor, grow)
 }

@@ -56,7 +56,7 @@ type Memory struct {
 func NewMemory(m hal.Machine) *Memory {
 	st := m.MemStats()
 	mem := &Memory{M: m, frames: make([]frame, st.MaxPFN), total: st.TotalPages}
-	mem.budget.SetLimit(budgetFor(st.TotalPages * hal.PageSize))
+	mem.budget.init(mem, st.TotalPages*hal.PageSize)
 	mem.spare.New = func() any { return new([maxReadAhead]hal.PFN) }
 	mem.forks.New = func() any { return new([forkBatch]hal.Mapping) }
 	mem.reclaim.init(mem)

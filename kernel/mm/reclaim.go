@@ -51,6 +51,7 @@ type reclaimer struct {
 	pressure atomic.Bool
 	running  atomic.Bool
 	calls    atomic.Uint64 // of wake
+	goal     atomic.Uint64 // free pages that somebody asked for (wakeFor)
 	shrinkMu sync.Mutex
 	shrink   []func() int64
 	// Reclaimed and Scanned count pages, for /proc/vmstat.
@@ -101,6 +102,16 @@ func (r *reclaimer) wake() {
 	}
 }
 
+// wakeFor has reclaim go on until there are free pages, if there is that much to take.
+// It may be called under any lock.
+func (r *reclaimer) wakeFor(free uint64) {
+	r.goal.Store(free)
+	r.calls.Add(1)
+	if r.running.CompareAndSwap(false, true) {
+		go r.background()
+	}
+}
+
 func (r *reclaimer) background() {
 	for {
 		seen := r.calls.Load()
@@ -118,13 +129,17 @@ func (r *reclaimer) background() {
 // free; false when there is no more to do until the next call.
 func (r *reclaimer) balance() bool {
 	st := r.mem.M.MemStats()
+	goal := r.goal.Load()
 	if st.FreePages >= 2*st.LowWatermark {
 		r.pressure.Store(false)
-		return false
+		if st.FreePages >= goal {
+			return false
+		}
 	}
-	if r.pages(int64(2*st.LowWatermark-st.FreePages)) > 0 {
+	if r.pages(int64(max(2*st.LowWatermark, goal)-st.FreePages)) > 0 {
 		return true
 	}
+	r.goal.CompareAndSwap(goal, 0) // it is not to be had
 	return r.starved()
 }
 

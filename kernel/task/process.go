@@ -19,7 +19,7 @@ const pidMax = 32768
 
 // threadCost is what a thread is charged to the kernel-heap budget: its goroutine's
 // stack, Thread and vector state, in bytes.
-const threadCost = 16 << 10
+const threadCost = 8 << 10
 
 // Process is a thread group.
 type Process struct {
@@ -197,7 +197,7 @@ func (k *Kernel) MaxThreads() uint64 {
 	if k.Mem == nil {
 		return 1024
 	}
-	n := k.Mem.TotalPages() * hal.PageSize / 8 / (16 << 10)
+	n := k.Mem.TotalPages() * hal.PageSize / 4 / threadCost
 	return max(64, min(n, pidMax-1))
 }
 

@@ -184,6 +184,16 @@ func has(t testing.TB, text string, parts ...string) {
 	}
 }
 
+// hasNot fails the test if a line of text holds a part.
+func hasNot(t testing.TB, text string, part string) {
+	t.Helper()
+	for l := range strings.Lines(text) {
+		if strings.Contains(l, part) {
+			t.Error(l)
+		}
+	}
+}
+
 // needRoot skips what needs a network namespace.
 func needRoot(t testing.TB) {
 	t.Helper()

@@ -132,10 +132,12 @@ func TestMappingsEndAtAnEdgeWithENOMEM(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	m := regexp.MustCompile(`round [01]: ([0-9]+) mappings`).FindAllStringSubmatch(out, -1)
-	if len(m) != 2 || m[0][1] != m[1][1] || len(m[0][1]) < 5 {
-		t.Errorf("the two rounds made %q mappings: want the same, 10,000 at least", m)
+	// vm.max_map_count is 65,530; the machine's memory holds as many.
+	if len(m) != 2 || m[0][1] != m[1][1] || m[0][1] < "65500" || len(m[0][1]) != 5 {
+		t.Errorf("the two rounds made %q mappings: want the same, 65,500 at least", m)
 	}
 	has(t, out, "afterwards: ok\n")
+	hasNot(t, out, "A LEAK")
 	for _, e := range regexp.MustCompile(`refused with (\w+)`).FindAllStringSubmatch(out, -1) {
 		if e[1] != "ENOMEM" {
 			t.Errorf("refused with %s", e[1])
@@ -150,6 +152,7 @@ func TestDatagramsThatNobodyReadsEndAtAnEdge(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	has(t, out, "udp: some or all queued\n", "unix: all that was taken came\n", "serving\n")
+	hasNot(t, out, "A LEAK")
 	for _, e := range regexp.MustCompile(`refused with (\w+)`).FindAllStringSubmatch(out, -1) {
 		switch e[1] {
 		case "EAGAIN", "ENOBUFS", "ENOMEM", "EMFILE", "ENFILE":
@@ -168,6 +171,24 @@ func TestVectorStateSurvivesEveryWayIntoTheKernel(t *testing.T) {
 				t.Errorf("status %d", status)
 			}
 			has(t, out, rounds+" rounds in three threads, alarms: 1, states lost: 0\n")
+		})
+	}
+}
+
+// Threads and forks at the end of memory, with the collector busy: refused, or somebody
+// else is killed by name, and afterwards all is as before.
+func TestThreadAndForkStormsAtTheEndOfMemoryEndAtAnEdge(t *testing.T) {
+	for _, m := range machines[:size(1, len(machines))] {
+		t.Run(m.name, func(t *testing.T) {
+			out, status := run(t, time.Duration(size(180, 1200))*time.Second, program(t, "storm"), append([]string{"-m", "128M"}, m.flags...),
+				map[bool]string{false: "1", true: "5"}[accept])
+			if status != 0 {
+				t.Errorf("status %d", status)
+			}
+			has(t, out, "storm over\n")
+			hasNot(t, out, "WRONG")
+			hasNot(t, out, "A LEAK")
+			hasNot(t, out, "killed process 1 ")
 		})
 	}
 }

@@ -41,6 +41,8 @@ type Machine struct {
 	// OnEnter, if set, runs in place of the queued exits: it is the program. It
 	// leaves the reason in ctx.Exit.
 	OnEnter func(ctx *hal.Ctx, as hal.AddressSpace)
+	// HeapExtra is what GrowHeap was last called with.
+	HeapExtra atomic.Uint64
 
 	mu     sync.Mutex
 	frames frames

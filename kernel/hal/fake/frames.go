@@ -158,6 +158,9 @@ func (m *Machine) MemStats() hal.MemStats {
 	}
 }
 
+// GrowHeap implements hal.Machine. HeapExtra is what the last call said.
+func (m *Machine) GrowHeap(extra uint64) { m.HeapExtra.Store(extra) }
+
 // OnPressure implements hal.Machine. f runs in a goroutine of its own each time
 // the free frames fall through the low watermark.
 func (m *Machine) OnPressure(f func()) {

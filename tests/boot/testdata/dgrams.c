@@ -1,6 +1,7 @@
 /* Queues as many datagrams as its argument says, never reading: by UDP over the loopback,
  * then by AF_UNIX. Each refusal is an errno or a drop; then all is read again. */
 #include "check.h"
+#include "meminfo.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/resource.h>
@@ -36,6 +37,7 @@ int main(int argc, char **argv)
 	struct rlimit r = { 4096, 4096 };
 	setrlimit(RLIMIT_NOFILE, &r);
 	int n = 0, big = 4 << 20, out;
+	long before = meminfo("SUnreclaim:");
 	MUST(out = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0));
 	for (; n < S; n++) {
 		socklen_t len = sizeof a[n];
@@ -86,6 +88,17 @@ int main(int argc, char **argv)
 		got += drain(p[i][1]);
 	say("unix: %s", got == queued ? "all that was taken came" : "SOME WAS LOST");
 	fprintf(stderr, "udp queued %ld, unix queued %ld over %d pairs\n", udp, queued, pairs);
+	for (int i = 0; i < pairs; i++) {
+		close(p[i][0]);
+		close(p[i][1]);
+	}
+	close(out);
+	/* What is queued is counted each second. */
+	long after = -1;
+	for (int i = 0; i < 50 && (after = meminfo("SUnreclaim:")) > before + 128; i++)
+		usleep(100000);
+	if (after > before + 128)
+		say("charged %ld kB before and %ld after: A LEAK", before, after);
 	say("serving");
 	return 0;
 }

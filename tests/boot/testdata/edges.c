@@ -5,7 +5,9 @@
  * echoes. Nothing it is refused ends it: it prints the first errno of each kind.
  */
 #include "check.h"
+#include "meminfo.h"
 #include <arpa/inet.h>
+#include <signal.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -79,7 +81,8 @@ static void echo(int fd)
 		return;
 	}
 	if (n == 5 && !memcmp(buf, "stat\n", 5))
-		n = snprintf(buf, sizeof buf, "held %d echoes %d refused %d flooded %ld\n", held, echoes, refused, flooded);
+		n = snprintf(buf, sizeof buf, "held %d echoes %d refused %d flooded %ld charged %ld kernel %ld free %ld\n", held, echoes,
+			refused, flooded, meminfo("SUnreclaim:"), meminfo("Slab:"), meminfo("MemFree:"));
 	for (ssize_t o = 0, w; o < n; o += w)
 		if ((w = write(fd, buf + o, n - o)) <= 0) {
 			once("write", errno);
@@ -115,6 +118,7 @@ static void take(int l, int k)
 int main(void)
 {
 	struct rlimit r = { 70000, 70000 };
+	signal(SIGPIPE, SIG_IGN);
 	if (setrlimit(RLIMIT_NOFILE, &r))
 		say("setrlimit: %s", errname(errno));
 	MUST(ep = epoll_create1(0));
