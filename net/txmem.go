@@ -44,6 +44,9 @@ func (m *txMem) share() int64 {
 	case 0:
 		return 1 << 20
 	case 1:
+		if m.est.Load() > m.limit {
+			break // it may be less, but that is looked at again soon
+		}
 		return min(max(m.limit/(m.holders.Load()+4), leastBuffer), 1<<20)
 	}
 	return leastBuffer
