@@ -193,13 +193,28 @@ func (g *gate) init(s *Stack, b *mm.Budget) {
 	g.maxTW = max(b.Limit()/8/connCost, 16)
 }
 
-// admit takes room for one of the program's TCP sockets.
+// admitTries is how often a program's socket looks for room, recountEvery apart: what
+// was closed a moment ago is still in netstack's tables then.
+const admitTries = 4
+
+// admit takes room for one of the program's TCP sockets. When there seems to be none it
+// waits for connections that are ending, as Linux reclaims memory before it says ENOBUFS.
 func (g *gate) admit() bool {
 	if g.try() {
 		return true
 	}
-	g.recount(false)
-	return g.try()
+	for range admitTries {
+		g.mu.Lock() // not TryLock: a count under way will do as well
+		g.count(false)
+		g.mu.Unlock()
+		if g.try() {
+			return true
+		}
+		done := make(chan struct{})
+		g.s.clock.AfterFunc(time.Duration(recountEvery), func() { close(done) })
+		<-done
+	}
+	return false
 }
 
 // admitSYN takes room for a peer's connection. It is called under netstack's table
@@ -274,10 +289,15 @@ func (g *gate) closed() {
 }
 
 func (g *gate) recount(always bool) {
-	if !g.mu.TryLock() {
-		return
+	if g.mu.TryLock() {
+		g.count(always)
+		g.mu.Unlock()
 	}
-	defer g.mu.Unlock()
+}
+
+// count looks at netstack's tables, unless it did so less than recountEvery ago and
+// always is false. Called with mu held.
+func (g *gate) count(always bool) {
 	now := g.s.cfg.Machine.Nanotime()
 	if !always && now-g.last < recountEvery && g.last != 0 {
 		return
