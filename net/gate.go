@@ -106,6 +106,9 @@ func (m *rcvMem) init(s *Stack, limit int64) { m.s, m.limit = s, limit }
 // segment counts a TCP segment for ep; false: drop it. When there is far too much, a
 // small one passes to a connection that has read all before it.
 func (m *rcvMem) segment(ep stack.TransportEndpoint, payload int) bool {
+	if payload == 0 {
+		return true // nothing to queue; and a lost RST is not sent again
+	}
 	held := m.tcp.Add(int64(payload))
 	if held > m.limit && m.counting.CompareAndSwap(false, true) {
 		// Not here: on the loopback a segment arrives under its sender's endpoint lock,

@@ -226,6 +226,18 @@ func edgeMachine(t *testing.T) *edges {
 	return e
 }
 
+// hangUp closes connections some at a time. A close with data unread is one RST, which
+// TCP never repeats: the host's queue to the machine holds a thousand frames, and a
+// peer that loses its RST rightly waits for minutes.
+func hangUp(conns []net.Conn) {
+	for i, c := range conns {
+		c.Close()
+		if i%50 == 49 {
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
 func TestIdleConnectionsEndAtAnEdgeAndTheMachineServesOn(t *testing.T) {
 	n := size(2000, 20000)
 	needRoot(t)
@@ -242,9 +254,7 @@ func TestIdleConnectionsEndAtAnEdgeAndTheMachineServesOn(t *testing.T) {
 		if len(conns) < min(n, 5000) {
 			t.Errorf("only %d connections were taken", len(conns))
 		}
-		for _, c := range conns {
-			c.Close()
-		}
+		hangUp(conns)
 		e.recovers(t)
 	}
 }
@@ -262,9 +272,7 @@ func TestConnectionsThatDoNotReadEndAtAnEdgeAndTheMachineServesOn(t *testing.T) 
 	if askErr != nil {
 		t.Errorf("a connection from before is not served: %v", askErr)
 	}
-	for _, c := range conns {
-		c.Close()
-	}
+	hangUp(conns)
 	e.recovers(t)
 }
 
@@ -286,7 +294,13 @@ func TestDataThatTheProgramDoesNotReadEndsAtAnEdge(t *testing.T) {
 	}
 	for _, c := range conns {
 		c.(*net.TCPConn).SetLinger(0)
-		c.Close()
+	}
+	hangUp(conns)
+	// Where segments were dropped the peer's RST is not at the number that is due, and
+	// counts only after a challenge that is sent twice a second at most (RFC 5961 3.2
+	// and 7): as on Linux, some connections stay until the program closes them.
+	if _, err := ask(e.old, "drop\n"); err != nil {
+		t.Errorf("a connection from before is not served: %v", err)
 	}
 	e.recovers(t)
 }

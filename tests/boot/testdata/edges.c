@@ -1,6 +1,6 @@
 /*
  * A server for what a peer can pile up. TCP ports: 7001 echoes, and answers a line
- * "stat" with its counters; 7002 takes connections and leaves them alone; 7003 sends
+ * "stat" with its counters, "drop" by closing what 7002 and 7003 hold; 7002 takes connections and leaves them alone; 7003 sends
  * to each connection all that the kernel takes. UDP port 7005 is never read, 7006
  * echoes. Nothing it is refused ends it: it prints the first errno of each kind.
  */
@@ -18,6 +18,7 @@ static int ep, held, echoes, refused;
 static long flooded;
 static char buf[65536];
 static unsigned short kind[70000];
+static unsigned char taken[70000];
 
 static void once(const char *what, int e)
 {
@@ -56,6 +57,7 @@ static void gone(int fd)
 		echoes--;
 	else
 		held--;
+	taken[fd] = 0;
 	close(fd);
 }
 
@@ -83,6 +85,10 @@ static void echo(int fd)
 	if (n == 5 && !memcmp(buf, "stat\n", 5))
 		n = snprintf(buf, sizeof buf, "held %d echoes %d refused %d flooded %ld charged %ld kernel %ld free %ld\n", held, echoes,
 			refused, flooded, meminfo("SUnreclaim:"), meminfo("Slab:"), meminfo("MemFree:"));
+	if (n == 5 && !memcmp(buf, "drop\n", 5))
+		for (int i = 0; i < 70000; i++)
+			if (taken[i] && kind[i] != ECHO)
+				gone(i);
 	for (ssize_t o = 0, w; o < n; o += w)
 		if ((w = write(fd, buf + o, n - o)) <= 0) {
 			once("write", errno);
@@ -110,6 +116,7 @@ static void take(int l, int k)
 		echoes++;
 	else
 		held++;
+	taken[fd] = 1;
 	add(fd, k, k == ECHO ? EPOLLIN : EPOLLRDHUP);
 	if (k == FLOOD)
 		flood(fd);
