@@ -61,6 +61,7 @@ type bench struct {
 	plugin string
 	hello  string
 	micro  string
+	procs  string
 	rows   []row
 	want   []string
 }
@@ -77,6 +78,7 @@ func main() {
 	b.section("size", b.sizes)
 	b.section("memory", b.memory)
 	b.section("calls", b.calls)
+	b.section("processes", b.processes)
 	b.section("load", b.load)
 	if !b.print() {
 		os.RemoveAll(b.dir)
@@ -112,11 +114,13 @@ func (b *bench) setUp() (err error) {
 		return err
 	}
 	src := filepath.Join(b.root, "tests", "bench")
-	b.plugin, b.hello, b.micro = filepath.Join(b.dir, "insncount.so"), filepath.Join(b.dir, "hello"), filepath.Join(b.dir, "micro")
+	b.plugin, b.hello = filepath.Join(b.dir, "insncount.so"), filepath.Join(b.dir, "hello")
+	b.micro, b.procs = filepath.Join(b.dir, "micro"), filepath.Join(b.dir, "procs")
 	for _, c := range [][]string{
 		{"-shared", "-fPIC", "-O2", "-o", b.plugin, filepath.Join(src, "insncount.c")},
 		{"-static", "-O2", "-o", b.hello, filepath.Join(src, "hello.c")},
 		{"-static", "-O2", "-o", b.micro, filepath.Join(src, "micro.c")},
+		{"-static", "-O2", "-o", b.procs, filepath.Join(src, "procs.c")},
 	} {
 		if out, err := exec.Command("gcc", c...).CombinedOutput(); err != nil {
 			return fmt.Errorf("gcc %s: %v\n%s", strings.Join(c, " "), err, out)

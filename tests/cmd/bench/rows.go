@@ -262,34 +262,53 @@ func (b *bench) serves(img string, mb int) bool {
 
 // calls runs micro under -icount in both guests.
 func (b *bench) calls() []row {
-	img, err := b.bake(b.micro, "micro")
-	if err != nil {
-		return []row{{measure: "calls", err: err}}
-	}
-	ctx, cancel := context.WithTimeout(b.ctx, 3*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "qemu-system-x86_64", append(machine("microvm", true), "-kernel", img)...).CombinedOutput()
-	if err != nil {
-		return []row{{measure: "calls", err: fmt.Errorf("kiln: %v: %.400s", err, out)}}
-	}
-	lout, err := b.linuxGuest(b.micro, machine("microvm", true)).Run(ctx)
-	if err != nil {
-		return []row{{measure: "calls", err: fmt.Errorf("linux: %v: %.400s", err, lout)}}
-	}
-	k, l := numbers(string(out)), numbers(lout)
-	var rows []row
-	for _, m := range []row{
+	return b.counted("calls", b.micro, []row{
 		{measure: "getpid", limit: 450, rivals: "Linux 316, OSv 167-179"},
 		{measure: "clock_gettime", limit: 80, rivals: "Linux 66-78"},
 		{measure: "mmap_touch_munmap", rivals: "OSv 9,534, Linux 47,300"},
 		{measure: "pread4k"}, {measure: "write_null"},
-	} {
-		v, ok := k[m.measure]
-		if !ok {
-			m.err = fmt.Errorf("not printed: %.400s", out)
+	})
+}
+
+// processes is what more than one process costs.
+func (b *bench) processes() []row {
+	return b.counted("processes", b.procs, []row{
+		{measure: "fork_exit_wait", limit: 0.7, ratio: true},
+		{measure: "fork_exit_wait_4mb"},
+		{measure: "vfork_exec_wait", limit: 0.7, ratio: true},
+		{measure: "pipe_round_trip", limit: 0.6, ratio: true},
+		{measure: "futex_switch", limit: 0.6, ratio: true},
+		{measure: "cow_fault", limit: 0.7, ratio: true},
+	})
+}
+
+// counted runs prog under -icount in both guests and fills in the rows, each of
+// which names what the program prints.
+func (b *bench) counted(name, prog string, rows []row) []row {
+	fail := func(err error) []row { return []row{{measure: name, err: err}} }
+	img, err := b.bake(prog, name)
+	if err != nil {
+		return fail(err)
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, 5*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "qemu-system-x86_64", append(machine("microvm", true), "-kernel", img)...).CombinedOutput()
+	if err != nil {
+		return fail(fmt.Errorf("kiln: %v: %.400s", err, out))
+	}
+	lout, err := b.linuxGuest(prog, machine("microvm", true)).Run(ctx)
+	if err != nil {
+		return fail(fmt.Errorf("linux: %v: %.400s", err, lout))
+	}
+	k, l := numbers(string(out)), numbers(lout)
+	for i := range rows {
+		r := &rows[i]
+		if _, ok := k[r.measure]; !ok {
+			r.err = fmt.Errorf("kiln printed no %s: %.400s", r.measure, out)
+		} else if _, ok := l[r.measure]; !ok {
+			r.err = fmt.Errorf("linux printed no %s: %.400s", r.measure, lout)
 		}
-		m.kiln, m.linux, m.unit = v/100, l[m.measure]/100, "insns"
-		rows = append(rows, m)
+		r.kiln, r.linux, r.unit = k[r.measure]/100, l[r.measure]/100, "insns"
 	}
 	return rows
 }
