@@ -361,8 +361,16 @@ type Machine interface {
 	Enter(ctx *Ctx, as AddressSpace)
 	// Interrupt makes the current or next Enter of ctx return soon.
 	Interrupt(ctx *Ctx)
-	// SetCPU moves the calling goroutine's next Enters to a CPU; -1 for any.
-	SetCPU(cpu int)
+	// SetCPU makes every later Enter of ctx run on a CPU, 0 to CPUs()-1, until the next
+	// SetCPU of ctx; -1, as a new Ctx has it, for any. It is a store and moves nothing: the
+	// goroutine that runs ctx calls it outside Enter, and the next Enter goes to that CPU.
+	// Going costs an inter-processor interrupt where the goroutine is on another CPU
+	// (CPU tells), nothing where it is on the right one. A number that the machine does
+	// not have means any.
+	SetCPU(ctx *Ctx, cpu int)
+	// CPU is the number of the CPU that the caller runs on: a hint, since a goroutine may
+	// be moved at any time. In the program it is fixed by SetCPU alone.
+	CPU() int
 	// Dispatch runs the functions of latched interrupts. Pending is its cheap
 	// test, for the task loop after each system call.
 	Dispatch()

@@ -178,7 +178,10 @@ func (m *Machine) Features() *hal.Features { return &m.feat }
 func (m *Machine) CPUs() int               { return m.cfg.CPUs }
 
 // SetCPU implements hal.Machine: the host decides.
-func (m *Machine) SetCPU(int) {}
+func (m *Machine) SetCPU(*hal.Ctx, int) {}
+
+// CPU implements hal.Machine.
+func (m *Machine) CPU() int { return 0 }
 
 // Entropy implements hal.Machine.
 func (m *Machine) Entropy(b []byte) { rand.Read(b) }

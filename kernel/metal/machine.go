@@ -288,7 +288,10 @@ func (*Machine) Interrupt(ctx *hal.Ctx) {
 }
 
 // SetCPU implements hal.Machine. One CPU is brought up so far.
-func (*Machine) SetCPU(int) {}
+func (*Machine) SetCPU(*hal.Ctx, int) {}
+
+// CPU implements hal.Machine.
+func (*Machine) CPU() int { return int(curCPU().id) }
 
 // SanitizeFP implements hal.Machine (SDM 1 13.4.2 for the header).
 func (m *Machine) SanitizeFP(img []byte) bool {

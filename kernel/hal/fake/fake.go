@@ -200,7 +200,10 @@ func (m *Machine) Interrupt(ctx *hal.Ctx) {
 }
 
 // SetCPU implements hal.Machine; any goroutine may run anywhere here.
-func (m *Machine) SetCPU(int) {}
+func (m *Machine) SetCPU(*hal.Ctx, int) {}
+
+// CPU implements hal.Machine.
+func (m *Machine) CPU() int { return 0 }
 
 // mxcsrMask is the default MXCSR_MASK (SDM 1 11.6.6).
 const mxcsrMask = 0xffbf
