@@ -232,11 +232,7 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 	case op == readOp:
 		n, err = f.ReadAt(t, &x.seq, off)
 	case flags&rwfAppend != 0:
-		ap, ok := f.Ops.(vfs.Appender)
-		if !ok {
-			return 0, unix.EOPNOTSUPP
-		}
-		_, n, err = ap.Append(t, f, &x.seq)
+		n, err = f.Append(t, &x.seq)
 	default:
 		if err = fileSizeLimit(t, f, &x.seq, off); err == nil {
 			n, err = f.WriteAt(t, &x.seq, off)
@@ -348,7 +344,7 @@ func sysFallocate(t *task.Thread, a *Args) (uintptr, error) {
 		signalSelf(t, unix.SIGXFSZ)
 		return 0, unix.EFBIG
 	}
-	return 0, f.Ops.Allocate(t, uint32(a[1]), off, n)
+	return 0, f.Allocate(t, uint32(a[1]), off, n)
 }
 
 // sysFadvise64: EBADF, ESPIPE for pipes, EINVAL for a length or advice. The cache decides

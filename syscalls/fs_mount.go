@@ -126,7 +126,10 @@ func onInode(t *task.Thread, arg uint64, form int, write bool, do func(i vfs.Ino
 		if write && f.Path.Valid() && f.Path.ReadOnly() {
 			return 0, unix.EROFS
 		}
-		return do(f.Inode())
+		if r, err = do(f.Inode()); err == nil && write {
+			f.Path.Attributed()
+		}
+		return r, err
 	}
 	_, err = withPath(t, atCWD, arg, false, func(l vfs.Lookup, path string) error {
 		p, err := t.Kernel().NS.Walk(l, path, form)
@@ -136,7 +139,9 @@ func onInode(t *task.Thread, arg uint64, form int, write bool, do func(i vfs.Ino
 		if write && p.ReadOnly() {
 			return unix.EROFS
 		}
-		r, err = do(p.Inode())
+		if r, err = do(p.Inode()); err == nil && write {
+			p.Attributed()
+		}
 		return err
 	})
 	return r, err

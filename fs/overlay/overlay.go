@@ -189,6 +189,16 @@ func (i *Inode) DecRef() {
 	i.mu.Unlock()
 }
 
+// Forgotten implements vfs.Forgettable.
+func (i *Inode) Forgotten() bool {
+	if u := i.upper.Load(); u != nil {
+		return u.Forgotten()
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.gone.Load() && i.opens == 0
+}
+
 // Data and Touched implement vfs.RegularInode. A file that is open for reading shows the
 // upper bytes once it is copied up.
 func (i *Inode) Data() *mm.Object {

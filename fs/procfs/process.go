@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/anon"
 	"kiln/fs/pseudo"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
@@ -389,6 +390,13 @@ func (d fdDir) fdinfo(c wait.Context, fd int32, b *bytes.Buffer) error {
 		ino = a.Ino
 	}
 	fmt.Fprintf(b, "pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n", pos, flags, mnt, ino)
+	if n, ok := file.Ops.(*anon.Inotify); ok {
+		for _, m := range n.Watches() {
+			if a, err := m.Inode.Attr(c); err == nil {
+				fmt.Fprintf(b, "inotify wd:%x ino:%x sdev:%x mask:%x ignored_mask:0 \n", m.ID, a.Ino, a.Dev, m.Mask.Load())
+			}
+		}
+	}
 	return nil
 }
 

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/anon"
 	"kiln/fs/pipe"
 	"kiln/fs/pseudo"
 	"kiln/fs/vfs"
@@ -233,9 +235,16 @@ func (f *FS) sysFS(d *pseudo.Dir) {
 	f.kept(d, "suid_dumpable", 0, 2, 0)
 	f.kept(d, "protected_symlinks", 0, 1, 0)
 	f.kept(d, "protected_hardlinks", 0, 1, 0)
-	f.kept(d, "inotify/max_user_instances", 0, maxInt32, 128)
-	f.kept(d, "inotify/max_user_watches", 0, maxInt32, 8192)
-	f.kept(d, "inotify/max_queued_events", 0, maxInt32, 16384)
+	for name, limit := range map[string]*atomic.Int64{"max_user_instances": anon.InotifyInstances,
+		"max_user_watches": anon.InotifyWatches, "max_queued_events": anon.InotifyEvents} {
+		f.addNumbers(d, "inotify/"+name, one(limit.Load, func(v int64) error {
+			if v < 0 || v > maxInt32 {
+				return unix.EINVAL
+			}
+			limit.Store(v)
+			return nil
+		}))
+	}
 	f.kept(d, "mqueue/msg_max", 1, 65536, 10)
 	// Linux lets watches take 4% of memory (eventpoll_init).
 	f.addNumbers(d, "epoll/max_user_watches", fixed(int64(f.k.Mem.TotalPages())*4096/25/384))

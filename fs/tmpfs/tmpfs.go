@@ -281,6 +281,13 @@ func (i *Inode) DecRef() {
 	f()
 }
 
+// Forgotten implements vfs.Forgettable.
+func (i *Inode) Forgotten() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.dead
+}
+
 // Attr implements vfs.Inode.
 func (i *Inode) Attr(wait.Context) (vfs.Attr, error) {
 	i.mu.Lock()

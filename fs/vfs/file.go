@@ -249,10 +249,14 @@ func (f *File) release() {
 	for _, w := range ws {
 		w.FileReleased(f)
 	}
+	if listening() {
+		f.closed()
+	}
 	f.dropFileLocks()
 	f.Ops.Release(f)
 	if f.inode != nil {
 		f.inode.DecRef()
+		forgotten(f.inode)
 	}
 	f.Path.DecRef()
 }

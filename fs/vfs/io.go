@@ -31,7 +31,11 @@ type NoSeek interface{ NoSeek() }
 // Read is read(2) on the description: at its position, which it moves.
 func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
 	if !f.Ops.Seekable() {
-		return f.Ops.Read(c, f, dst, -1)
+		n, err := f.Ops.Read(c, f, dst, -1)
+		if n > 0 && listening() {
+			f.Accessed()
+		}
+		return n, err
 	}
 	f.pos.Lock(c)
 	n, err := f.Ops.Read(c, f, dst, f.pos.off)
@@ -39,13 +43,20 @@ func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
 		f.pos.off += int64(n)
 	}
 	f.pos.Unlock()
+	if n > 0 && listening() {
+		f.Accessed()
+	}
 	return n, err
 }
 
 // Write is write(2).
 func (f *File) Write(c wait.Context, src *mm.IOSeq) (int, error) {
 	if !f.Ops.Seekable() {
-		return f.Ops.Write(c, f, src, -1)
+		n, err := f.Ops.Write(c, f, src, -1)
+		if n > 0 && listening() {
+			f.Modified()
+		}
+		return n, err
 	}
 	f.pos.Lock(c)
 	off, n, err := f.writeAt(c, src, f.pos.off)
@@ -53,6 +64,9 @@ func (f *File) Write(c wait.Context, src *mm.IOSeq) (int, error) {
 		f.pos.off = off + int64(n)
 	}
 	f.pos.Unlock()
+	if n > 0 && listening() {
+		f.Modified()
+	}
 	return n, err
 }
 
@@ -70,12 +84,41 @@ func (f *File) writeAt(c wait.Context, src *mm.IOSeq, off int64) (int64, int, er
 // WriteAt is pwrite(2); like Linux it appends under O_APPEND.
 func (f *File) WriteAt(c wait.Context, src *mm.IOSeq, off int64) (int, error) {
 	_, n, err := f.writeAt(c, src, off)
+	if n > 0 && listening() {
+		f.Modified()
+	}
 	return n, err
+}
+
+// Append is pwritev2 with RWF_APPEND: EOPNOTSUPP where nothing can be appended.
+func (f *File) Append(c wait.Context, src *mm.IOSeq) (int, error) {
+	a, ok := f.Ops.(Appender)
+	if !ok {
+		return 0, unix.EOPNOTSUPP
+	}
+	_, n, err := a.Append(c, f, src)
+	if n > 0 && listening() {
+		f.Modified()
+	}
+	return n, err
+}
+
+// Allocate is fallocate.
+func (f *File) Allocate(c wait.Context, mode uint32, off, length int64) error {
+	err := f.Ops.Allocate(c, mode, off, length)
+	if err == nil {
+		f.Modified()
+	}
+	return err
 }
 
 // ReadAt is pread(2).
 func (f *File) ReadAt(c wait.Context, dst *mm.IOSeq, off int64) (int, error) {
-	return f.Ops.Read(c, f, dst, off)
+	n, err := f.Ops.Read(c, f, dst, off)
+	if n > 0 && listening() {
+		f.Accessed()
+	}
+	return n, err
 }
 
 // Pos is the position; it may be changing.
@@ -148,7 +191,9 @@ func (f *File) Iterate(c wait.Context, emit func(e Dirent) bool) error {
 	if f.Path.Valid() && f.Path.Entry.loc.Load().gone {
 		return unix.ENOENT
 	}
-	return f.Ops.Iterate(c, &f.pos.off, emit)
+	err := f.Ops.Iterate(c, &f.pos.off, emit)
+	f.Accessed()
+	return err
 }
 
 // DirOps stands behind an open directory whose inode can list itself.
@@ -223,6 +268,9 @@ func (r *RegularOps) Lend(c wait.Context, f *File, off int64, n int) (mm.Lent, b
 	l, ok, err := r.I.Data().Lend(c, off, n)
 	if ok && f.Flags()&unix.O_NOATIME == 0 {
 		r.I.Touched(false)
+	}
+	if ok {
+		f.Accessed()
 	}
 	return l, ok, err
 }

@@ -251,7 +251,7 @@ func (ns *Namespace) detach(m *Mount) {
 			ns.detach(o)
 		}
 	}
-	defer cache.forget(m.Super)
+	defer ns.left(m.Super)
 	delete(ns.mounts, m.at)
 	m.at.Entry.mounts.Add(-1)
 	m.at = Path{}
@@ -261,6 +261,17 @@ func (ns *Namespace) detach(m *Mount) {
 			break
 		}
 	}
+}
+
+// left lets go of a file system that has lost a mount. Called with mu held.
+func (ns *Namespace) left(s *Super) {
+	cache.forget(s)
+	for _, o := range ns.list {
+		if o.Super == s {
+			return
+		}
+	}
+	tellUnmounted(s)
 }
 
 // MountInfo is one line of /proc/self/mountinfo.

@@ -102,7 +102,9 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 			f.DecRef()
 			return nil, err
 		}
+		f.Modified()
 	}
+	f.told(unix.IN_OPEN)
 	return f, nil
 }
 
@@ -251,6 +253,7 @@ func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*Fi
 	k := newDentry(p.Entry.super, i, 0)
 	k.loc.Store(&location{parent: p.Entry, name: "#" + itoa(inoOf(i)), gone: true})
 	f := newAt(ops, flags, Path{p.Mount, k})
+	f.told(unix.IN_OPEN)
 	i.DecRef()
 	return f, nil
 }
@@ -301,7 +304,9 @@ func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) 
 	if err != nil {
 		return nil, err
 	}
-	return newAt(ops, unix.O_RDONLY, p), nil
+	f := newAt(ops, unix.O_RDONLY, p)
+	f.told(unix.IN_OPEN)
+	return f, nil
 }
 
 // pathOps stands behind O_PATH descriptors: fstat works, nothing else does.

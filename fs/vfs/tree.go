@@ -2,6 +2,8 @@ package vfs
 
 import (
 	"golang.org/x/sys/unix"
+
+	"kiln/kernel/wait"
 )
 
 // make creates the node that a walkParent walk found missing, with the checks of
@@ -20,7 +22,9 @@ func (ns *Namespace) make(l *Lookup, r *found, n NewNode) (Path, error) {
 	if err != nil {
 		return Path{}, err
 	}
-	return Path{r.parent.Mount, d.born(r.name, i)}, nil
+	k := d.born(r.name, i)
+	tellName(d.inode, i, r.name, unix.IN_CREATE, 0)
+	return Path{r.parent.Mount, k}, nil
 }
 
 // mayCreate checks that r's name is free and that l may write in its directory. Called
@@ -170,6 +174,8 @@ func (ns *Namespace) Link(from Lookup, old string, to Lookup, new string, flags 
 			return err
 		}
 		d.born(r.name, i)
+		tellInode(i, unix.IN_ATTRIB)
+		tellName(d.inode, i, r.name, unix.IN_CREATE, 0)
 		return nil
 	})
 }
@@ -249,6 +255,7 @@ func (ns *Namespace) Unlink(l Lookup, path string, rmdir bool) error {
 		return err
 	}
 	d.died(k)
+	tellRemoved(d.inode, k.inode, r.name)
 	return nil
 }
 
@@ -334,7 +341,17 @@ func (ns *Namespace) rename(l *Lookup, a, b *found, flags uint) error {
 	if dst.inode == nil {
 		dst = nil
 	}
+	from, to := a.parent.Entry.inode, b.parent.Entry.inode
 	moved(src, b.parent.Entry, b.name, dst, exchange)
+	switch {
+	case exchange:
+		tellMoved(src.inode, from, a.name, to, b.name, nil)
+		tellMoved(dst.inode, to, b.name, from, a.name, nil)
+	case dst != nil:
+		tellMoved(src.inode, from, a.name, to, b.name, dst.inode)
+	default:
+		tellMoved(src.inode, from, a.name, to, b.name, nil)
+	}
 	return nil
 }
 
@@ -409,17 +426,25 @@ func (ns *Namespace) SetAttr(l Lookup, path string, walk int, a SetAttr) error {
 	return ns.SetAttrAt(l, r.path, a)
 }
 
+// setAttr changes attributes of an entry's node and tells of it.
+func (d *Dentry) setAttr(c wait.Context, a SetAttr) error {
+	err := d.inode.SetAttr(c, a)
+	if m := a.events(); err == nil && m != 0 && listening() {
+		tellDentry(d, m)
+	}
+	return err
+}
+
 // SetAttrAt is SetAttr for a place already found.
 func (ns *Namespace) SetAttrAt(l Lookup, p Path, a SetAttr) error {
 	if p.Mount.ReadOnly() {
 		return unix.EROFS
 	}
-	i := p.Entry.inode
 	a.Creds = l.Creds
-	if a.SetMode && isLink(i) {
+	if a.SetMode && isLink(p.Entry.inode) {
 		return unix.EOPNOTSUPP
 	}
-	return i.SetAttr(l.C, a)
+	return p.Entry.setAttr(l.C, a)
 }
 
 // Truncate is truncate(2): EISDIR, EINVAL for what is not a regular file.
@@ -441,13 +466,13 @@ func (ns *Namespace) Truncate(l Lookup, path string, size int64) error {
 	if err := ns.permission(&l, p, MayWrite); err != nil {
 		return err
 	}
-	return p.Entry.inode.SetAttr(l.C, truncateTo(p.Entry.inode, l.C, size))
+	return p.Entry.setAttr(l.C, truncateTo(p.Entry.inode, l.C, size))
 }
 
 // TruncateFile is ftruncate after the checks of the descriptor.
 func TruncateFile(l Lookup, f *File, size int64) error {
 	if f.inode != nil {
-		return f.inode.SetAttr(l.C, truncateTo(f.inode, l.C, size))
+		return f.Path.Entry.setAttr(l.C, truncateTo(f.inode, l.C, size))
 	}
 	return f.Ops.SetAttr(l.C, SetAttr{SetSize: true, Size: size})
 }

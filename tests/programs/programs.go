@@ -79,6 +79,7 @@ var all = []Program{
 	{"badptr", "conformance/c/badptr.c", Static, nil},
 	{"errno", "conformance/c/errno.c", Static, nil},
 	{"tty", "conformance/c/tty.c", Static, nil},
+	{"inotify", "conformance/c/inotify.c", Static, nil},
 }
 
 // Find is the program of a name.
