@@ -104,47 +104,151 @@ const (
 	inoNet = 300 // and its files
 )
 
-func (e *entry) dir() *pseudo.Dir {
-	f := e.f
-	base := uint64(0)
-	if !e.group {
-		base = 1024
-	}
-	ino := func(n uint64) uint64 { return inoOf(e.id, base+n) }
-	d := f.NewDir(ino(0))
-	d.SetOwner(e.owner)
+// The entries of /proc/PID: procFiles, then these. A thread's directory has all but the
+// last.
+const (
+	entExe = iota
+	entCwd
+	entRoot
+	entNS
+	entFD
+	entFDInfo
+	entNet
+	entTask
+)
+
+var (
+	others       = []string{"exe", "cwd", "root", "ns/", "fd/", "fdinfo/", "net/", "task/"}
+	procLayout   = layout(others)
+	threadLayout = layout(others[:entTask])
+	nsNames      = []string{"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"}
+	nsLayout     = pseudo.NewLayout(nsNames...)
+)
+
+func layout(more []string) *pseudo.Layout {
+	var names []string
 	for i := range procFiles {
-		pf := &procFiles[i]
-		var store pseudo.Store
-		if pf.store != nil {
-			store = func(c wait.Context, data []byte) error { return pf.store(e, c, data) }
-		}
-		n := f.NewFile(pf.perm, ino(uint64(i)+1), func(_ wait.Context, b *bytes.Buffer) error {
-			if !e.alive() {
-				return unix.ESRCH
-			}
-			return pf.show(e, b)
-		}, store)
-		n.SetOwner(e.owner)
-		d.Add(pf.name, n)
+		names = append(names, procFiles[i].name)
 	}
-	e.links(d, ino)
-	fds := f.NewDir(ino(inoFD))
-	fds.SetOwner(e.owner)
-	fds.SetDynamic(fdDir{e, false})
-	d.Add("fd", fds)
-	info := f.NewDir(ino(inoFDInfo))
-	info.SetOwner(e.owner)
-	info.SetDynamic(fdDir{e, true})
-	d.Add("fdinfo", info)
-	d.Add("net", f.netDir(ino(inoNet)))
+	return pseudo.NewLayout(append(names, more...)...)
+}
+
+func (e *entry) ino(n uint64) uint64 {
+	if !e.group {
+		n += 1024
+	}
+	return inoOf(e.id, n)
+}
+
+func (e *entry) dir() *pseudo.Dir {
+	d := e.newDir(0)
 	if e.group {
-		tasks := f.NewDir(ino(inoTask))
-		tasks.SetOwner(e.owner)
-		tasks.SetDynamic(taskDir{f, e.p})
-		d.Add("task", tasks)
+		d.SetLayout(procLayout, e.node)
+	} else {
+		d.SetLayout(threadLayout, e.node)
 	}
 	return d
+}
+
+func (e *entry) newDir(ino uint64) *pseudo.Dir {
+	d := e.f.NewDir(e.ino(ino))
+	d.SetOwner(e.owner)
+	return d
+}
+
+// node makes entry i.
+func (e *entry) node(i int) vfs.Inode {
+	if i < len(procFiles) {
+		return e.file(i)
+	}
+	switch i - len(procFiles) {
+	case entExe:
+		return e.link(inoExe, e.exe)
+	case entCwd:
+		return e.link(inoCwd, func() (vfs.Path, *vfs.File, error) { return e.place((*vfs.FSContext).Cwd) })
+	case entRoot:
+		return e.link(inoRoot, func() (vfs.Path, *vfs.File, error) { return e.place((*vfs.FSContext).Root) })
+	case entNS:
+		d := e.newDir(inoNS)
+		d.SetLayout(nsLayout, e.nsLink)
+		return d
+	case entFD:
+		d := e.newDir(inoFD)
+		d.SetDynamic(fdDir{e, false})
+		return d
+	case entFDInfo:
+		d := e.newDir(inoFDInfo)
+		d.SetDynamic(fdDir{e, true})
+		return d
+	case entNet:
+		return e.f.netDir(e.ino(inoNet))
+	}
+	d := e.newDir(inoTask)
+	d.SetDynamic(taskDir{e.f, e.p})
+	return d
+}
+
+// file makes one of procFiles.
+func (e *entry) file(i int) vfs.Inode {
+	pf := &procFiles[i]
+	var store pseudo.Store
+	if pf.store != nil {
+		store = func(c wait.Context, data []byte) error { return pf.store(e, c, data) }
+	}
+	n := e.f.NewFile(pf.perm, e.ino(uint64(i)+1), func(_ wait.Context, b *bytes.Buffer) error {
+		if !e.alive() {
+			return unix.ESRCH
+		}
+		return pf.show(e, b)
+	}, store)
+	n.SetOwner(e.owner)
+	return n
+}
+
+// link makes one that leads to a place or a file.
+func (e *entry) link(ino uint64, get func() (vfs.Path, *vfs.File, error)) vfs.Inode {
+	m := e.f.NewMagic(e.ino(ino), func(wait.Context) (string, error) {
+		p, f, err := get()
+		if err != nil {
+			return "", err
+		}
+		if f != nil {
+			defer f.DecRef()
+			return f.Name, nil
+		}
+		return e.f.k.NS.Name(p, e.f.k.NS.Root()), nil
+	}, func(vfs.Lookup) (vfs.Path, *vfs.File, error) { return get() })
+	m.SetOwner(e.owner)
+	return m
+}
+
+// exe is the program's file.
+func (e *entry) exe() (vfs.Path, *vfs.File, error) {
+	img := e.p.Image()
+	if img == nil || img.Exe == nil {
+		return vfs.Path{}, nil, unix.ENOENT
+	}
+	if img.Exe.Path.Valid() {
+		return img.Exe.Path, nil, nil
+	}
+	img.Exe.IncRef()
+	return vfs.Path{}, img.Exe, nil
+}
+
+// place is the working directory or the root.
+func (e *entry) place(pick func(*vfs.FSContext) vfs.Path) (vfs.Path, *vfs.File, error) {
+	if t := e.someone(); t != nil {
+		if x := t.FS(); x != nil {
+			return pick(x), nil, nil
+		}
+	}
+	return vfs.Path{}, nil, unix.ENOENT
+}
+
+func (e *entry) nsLink(i int) vfs.Inode {
+	return e.f.NewLink(e.ino(inoNS+1+uint64(i)), func(wait.Context) (string, error) {
+		return fmt.Sprintf("%s:[%d]", strings.TrimSuffix(nsNames[i], "_for_children"), 4026531834+i), nil
+	})
 }
 
 // alive says whether the process or thread still exists: a descriptor of a file of one
@@ -192,56 +296,6 @@ func (e *entry) space() (*mm.Space, func()) {
 		return nil, func() {}
 	}
 	return s, s.DecUsers
-}
-
-// links adds exe, cwd and root.
-func (e *entry) links(d *pseudo.Dir, ino func(uint64) uint64) {
-	place := func(n uint64, get func() (vfs.Path, *vfs.File, error)) *pseudo.Magic {
-		m := e.f.NewMagic(ino(n), func(wait.Context) (string, error) {
-			p, f, err := get()
-			if err != nil {
-				return "", err
-			}
-			if f != nil {
-				defer f.DecRef()
-				return f.Name, nil
-			}
-			return e.f.k.NS.Name(p, e.f.k.NS.Root()), nil
-		}, func(vfs.Lookup) (vfs.Path, *vfs.File, error) { return get() })
-		m.SetOwner(e.owner)
-		return m
-	}
-	d.Add("exe", place(inoExe, func() (vfs.Path, *vfs.File, error) {
-		img := e.p.Image()
-		if img == nil || img.Exe == nil {
-			return vfs.Path{}, nil, unix.ENOENT
-		}
-		if img.Exe.Path.Valid() {
-			return img.Exe.Path, nil, nil
-		}
-		img.Exe.IncRef()
-		return vfs.Path{}, img.Exe, nil
-	}))
-	ctx := func(pick func(*vfs.FSContext) vfs.Path) func() (vfs.Path, *vfs.File, error) {
-		return func() (vfs.Path, *vfs.File, error) {
-			if t := e.someone(); t != nil {
-				if x := t.FS(); x != nil {
-					return pick(x), nil, nil
-				}
-			}
-			return vfs.Path{}, nil, unix.ENOENT
-		}
-	}
-	d.Add("cwd", place(inoCwd, ctx((*vfs.FSContext).Cwd)))
-	d.Add("root", place(inoRoot, ctx((*vfs.FSContext).Root)))
-	ns := e.f.NewDir(ino(inoNS))
-	ns.SetOwner(e.owner)
-	for i, name := range []string{"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"} {
-		kind := strings.TrimSuffix(name, "_for_children")
-		target := fmt.Sprintf("%s:[%d]", kind, 4026531834+i)
-		ns.Add(name, e.f.NewLink(ino(inoNS+1+uint64(i)), func(wait.Context) (string, error) { return target, nil }))
-	}
-	d.Add("ns", ns)
 }
 
 // taskDir serves /proc/PID/task.

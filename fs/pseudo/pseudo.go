@@ -11,7 +11,8 @@
 // goes through it in pieces sees one consistent text.
 //
 // A Dir's fixed entries are made before it is mounted and never change; entries that come
-// and go are served by its Dynamic part. Locks: opened.mu, a leaf but for the function
+// and go are served by its Dynamic part. A directory of which there are many (a process's)
+// shares a Layout, which makes entries when they are looked up. Locks: opened.mu, a leaf but for the function
 // that writes the contents, which runs without it.
 package pseudo
 
@@ -78,7 +79,11 @@ type node struct {
 	mode uint32 // with type
 	// Owner, if set, says who owns the node (a process's files).
 	owner func() (uid, gid uint32)
+	entry atomic.Pointer[vfs.Dentry]
 }
+
+// Anchor implements vfs.Anchored.
+func (n *node) Anchor() *atomic.Pointer[vfs.Dentry] { return &n.entry }
 
 func (fs *FS) node(mode uint32, ino uint64) node {
 	if ino == 0 {
@@ -130,7 +135,60 @@ type Dir struct {
 
 // NewDir makes a directory that stands nowhere yet; ino 0: a new number.
 func (fs *FS) NewDir(ino uint64) *Dir {
-	return &Dir{node: fs.node(unix.S_IFDIR|0o555, ino), kids: map[string]vfs.Inode{}}
+	return &Dir{node: fs.node(unix.S_IFDIR|0o555, ino)}
+}
+
+// Layout is the entries that many directories have in common.
+type Layout struct {
+	names []string
+	index map[string]int
+	dirs  uint32
+}
+
+// NewLayout makes one of names in the order in which they are listed; those of
+// directories end in a slash.
+func NewLayout(names ...string) *Layout {
+	l := &Layout{index: map[string]int{}}
+	for i, n := range names {
+		n, dir := strings.CutSuffix(n, "/")
+		if dir {
+			l.dirs++
+		}
+		l.names = append(l.names, n)
+		l.index[n] = i
+	}
+	return l
+}
+
+// laid is the Dynamic of a directory with a Layout.
+type laid struct {
+	*Layout
+	make func(i int) vfs.Inode
+}
+
+// SetLayout gives the directory l's entries; make makes number i each time it is asked for.
+func (d *Dir) SetLayout(l *Layout, make func(i int) vfs.Inode) { d.dyn = laid{l, make} }
+
+// Lookup implements Dynamic.
+func (l laid) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
+	if i, ok := l.index[name]; ok {
+		return l.make(i), nil
+	}
+	return nil, unix.ENOENT
+}
+
+// Names implements Dynamic.
+func (l laid) Names(c wait.Context, pos int64, emit func(string, uint8, uint64, int64) bool) error {
+	for i := int(pos); i < len(l.names); i++ {
+		a, err := l.make(i).Attr(c)
+		if err != nil {
+			return err
+		}
+		if !emit(l.names[i], uint8(a.Mode&unix.S_IFMT>>12), a.Ino, int64(i)+1) {
+			break
+		}
+	}
+	return nil
 }
 
 // SetDynamic adds entries that come and go.
@@ -141,6 +199,9 @@ func (d *Dir) Uncached() bool { return d.dyn != nil }
 
 // Add puts a node into the directory.
 func (d *Dir) Add(name string, i vfs.Inode) {
+	if d.kids == nil {
+		d.kids = map[string]vfs.Inode{}
+	}
 	if d.kids[name] == nil {
 		d.names = append(d.names, name)
 	}
@@ -177,6 +238,9 @@ func (d *Dir) Symlink(name, target string) {
 func (d *Dir) Attr(c wait.Context) (vfs.Attr, error) {
 	a, err := d.node.Attr(c)
 	a.Nlink = 2
+	if l, ok := d.dyn.(laid); ok {
+		a.Nlink += l.dirs
+	}
 	for _, k := range d.kids {
 		if _, ok := k.(*Dir); ok {
 			a.Nlink++

@@ -55,6 +55,7 @@ type Dentry struct {
 	loc      atomic.Pointer[location]
 	mounts   atomic.Int32 // mounts on this entry
 	depth    int32
+	pins     int32       // mounts on or below it, in an uncached directory; under its mu
 	used     atomic.Bool // looked up since the clock's hand last passed
 	ringed   bool        // in the ring; under dcache.mu
 	// hot is the entry of this directory that was found last, if the ring holds it; nil
@@ -242,11 +243,7 @@ func (d *Dentry) inCache(name string) *Dentry {
 }
 
 // warm makes k what fast finds. Called with mu held.
-func (d *Dentry) warm(k *Dentry) {
-	if !d.uncached {
-		d.hot.Store(k)
-	}
-}
+func (d *Dentry) warm(k *Dentry) { d.hot.Store(k) }
 
 func (d *Dentry) touch() {
 	if !d.used.Load() {
@@ -329,8 +326,9 @@ func (d *Dentry) child(c wait.Context, name string) (*Dentry, error) {
 	}
 }
 
-// uncachedChild keeps an entry only while it names the same inode, so that mounts on
-// /proc/x work and /proc/42 never outlives process 42.
+// uncachedChild looks name up each time. Nothing here keeps the entry, so that /proc/42
+// never outlives process 42: only an inode that stays has one that stays (Anchored), and
+// what something is mounted on (pin).
 func (d *Dentry) uncachedChild(c wait.Context, name string) (*Dentry, error) {
 	i, err := d.inode.Lookup(c, name)
 	if err != nil && err != unix.ENOENT {
@@ -338,15 +336,46 @@ func (d *Dentry) uncachedChild(c wait.Context, name string) (*Dentry, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if k := d.inCache(name); k != nil && (k.inode == i || k.mounts.Load() > 0) {
-		return k, nil
+	if k, ok := d.kids[name]; ok {
+		return k.strong, nil
 	}
-	if i == nil {
-		k := newDentry(d.super, nil, d.depth+1)
-		k.loc.Store(&location{parent: d, name: name})
-		return k, nil
+	var anchor *atomic.Pointer[Dentry]
+	if a, ok := i.(Anchored); ok {
+		anchor = a.Anchor()
+		if k := anchor.Load(); k != nil {
+			if l := k.loc.Load(); l.parent == d && l.name == name {
+				return k, nil
+			}
+		}
 	}
-	return d.put(name, i), nil
+	k := newDentry(d.super, i, d.depth+1)
+	k.loc.Store(&location{parent: d, name: name})
+	if anchor != nil {
+		anchor.Store(k)
+	}
+	return k, nil
+}
+
+// pin counts a mount on d (n is 1) or one that has gone (-1): directories that keep no
+// entries keep those on the way to a mount.
+func (d *Dentry) pin(n int32) {
+	d.mounts.Add(n)
+	for l := d.loc.Load(); l.parent != nil; l = d.loc.Load() {
+		p := l.parent
+		if p.uncached {
+			p.mu.Lock()
+			if d.pins += n; d.pins == 0 {
+				delete(p.kids, l.name)
+			} else {
+				if p.kids == nil {
+					p.kids = map[string]kid{}
+				}
+				p.kids[l.name] = kid{strong: d}
+			}
+			p.mu.Unlock()
+		}
+		d = p
+	}
 }
 
 // born records that name now leads to i (create, link, mkdir).

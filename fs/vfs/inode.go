@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -52,6 +53,12 @@ type TmpfileCreator interface {
 // Uncached marks directories whose entries come and go by themselves (/proc): names are
 // looked up each time.
 type Uncached interface{ Uncached() bool }
+
+// Anchored is an Inode in such a directory that keeps its entry: a name looked up again
+// leads to the same one for as long as the inode lives, and not longer.
+type Anchored interface {
+	Anchor() *atomic.Pointer[Dentry]
+}
 
 // MagicLink is a link that leads to an object and not to a path (/proc/self/fd/3).
 type MagicLink interface {

@@ -136,7 +136,7 @@ func (ns *Namespace) mountSuper(s *Super, root *Dentry, source string, p Path, f
 	m.at = p
 	ns.mounts[p] = m
 	ns.list = append(ns.list, m)
-	p.Entry.mounts.Add(1)
+	p.Entry.pin(1)
 	return nil
 }
 
@@ -253,7 +253,7 @@ func (ns *Namespace) detach(m *Mount) {
 	}
 	defer ns.left(m.Super)
 	delete(ns.mounts, m.at)
-	m.at.Entry.mounts.Add(-1)
+	m.at.Entry.pin(-1)
 	m.at = Path{}
 	for i, o := range ns.list {
 		if o == m {
