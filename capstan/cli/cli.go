@@ -24,6 +24,7 @@ import (
 	"kiln/capstan/bake"
 	"kiln/capstan/catalogue"
 	"kiln/capstan/elfinfo"
+	"kiln/capstan/tree"
 )
 
 // app is what the commands share.
@@ -32,6 +33,7 @@ type app struct {
 	cat      *catalogue.Catalogue
 	kernel   string
 	quiet    bool
+	noHost   bool
 	status   int // of pack run
 	// interrupted is the signal that ended the work.
 	interrupted os.Signal
@@ -151,6 +153,7 @@ unpacked root.`,
 	})
 	root.Flags().StringVarP(&output, "output", "o", "", "the image's file (default NAME.img)")
 	root.PersistentFlags().StringVar(&a.kernel, "kernel", "", "the kernel's ELF file (default: $"+bake.KernelEnv+", kernel.elf beside pack, or build/kernel.elf)")
+	root.PersistentFlags().BoolVar(&a.noHost, "no-host", false, "bake a catalogue entry or a manifest from Debian's packages alone, with no file of this machine's system")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "say nothing but errors")
 	root.AddCommand(a.buildCmd(), a.runCmd(), a.lsCmd(), a.inspectCmd(), a.syscallsCmd(), a.smokeCmd())
 	for _, name := range []string{"ps", "logs", "stop", "rm", "export"} {
@@ -207,7 +210,11 @@ func (a *app) options() (*bake.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bake.Options{Kernel: a.kernel, Cache: cache, Log: a.say}, nil
+	o := &bake.Options{Kernel: a.kernel, Cache: cache, Log: a.say}
+	if a.noHost {
+		o.Host = tree.New()
+	}
+	return o, nil
 }
 
 // cacheDir is where packages and images of `pack run` are kept.

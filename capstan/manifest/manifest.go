@@ -124,7 +124,9 @@ type File struct {
 type Smoke struct {
 	Name string   `yaml:"name"`
 	Args []string `yaml:"args"` // instead of the manifest's
-	HTTP *struct {
+	// Ready is a text that the console shows once there is somebody to speak to.
+	Ready string `yaml:"ready"`
+	HTTP  *struct {
 		Port     int      `yaml:"port"`
 		Path     string   `yaml:"path"`
 		Status   int      `yaml:"status"` // 200 if 0
