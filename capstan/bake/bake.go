@@ -91,7 +91,7 @@ func (b *builder) fetch() (bool, error) {
 
 // FromManifest gathers the image that a manifest describes.
 func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image, error) {
-	b := &builder{opts: o, ctx: ctx, out: tree.New(), packages: m.Packages}
+	b := &builder{opts: o, ctx: ctx, out: tree.New(), packages: allPackages(m)}
 	if err := b.skeleton(m.Users); err != nil {
 		return nil, err
 	}
@@ -187,6 +187,8 @@ func (b *builder) file(m *manifest.Manifest, f manifest.File) error {
 	switch {
 	case f.Text != nil:
 		err = b.out.Add(f.Path, tree.File(0o644, []byte(*f.Text)))
+	case f.Package != "":
+		return b.packageFiles(f)
 	case f.Link != "":
 		err = b.out.Add(f.Path, tree.Symlink(f.Link))
 	case f.Dir:

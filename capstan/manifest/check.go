@@ -174,17 +174,28 @@ func (m *Manifest) checkSmoke() error {
 }
 
 func (f File) check() error {
+	if f.Package != "" {
+		if !validPackage.MatchString(f.Package) {
+			return fmt.Errorf("%q cannot be the name of a Debian package", f.Package)
+		}
+		if f.Optional || f.Mode != nil || f.UID != nil || f.GID != nil {
+			return fmt.Errorf("the package %s has optional, mode, uid or gid, which are for single files", f.Package)
+		}
+		if f.Path == "" {
+			f.Path = "/"
+		}
+	}
 	if !path.IsAbs(f.Path) || strings.ContainsRune(f.Path, 0) {
 		return fmt.Errorf("path %q must be absolute", f.Path)
 	}
 	sources := 0
-	for _, set := range []bool{f.From != "", f.Text != nil, f.Link != "", f.Dir} {
+	for _, set := range []bool{f.From != "", f.Text != nil, f.Link != "", f.Dir, f.Package != ""} {
 		if set {
 			sources++
 		}
 	}
 	if sources > 1 {
-		return fmt.Errorf("%s has more than one of from, text, link and dir", f.Path)
+		return fmt.Errorf("%s has more than one of from, text, link, dir and package", f.Path)
 	}
 	if f.From != "" && !fs.ValidPath(f.From) {
 		return fmt.Errorf("from %q must be a path beside the manifest", f.From)

@@ -110,6 +110,9 @@ type File struct {
 	Text *string `yaml:"text"` // the content itself
 	Link string  `yaml:"link"` // the target of a symbolic link
 	Dir  bool    `yaml:"dir"`  // an empty folder
+	// Package is a Debian package, of which every file comes that is at or below Path
+	// ("/" if it is empty), but for documentation.
+	Package string `yaml:"package"`
 	// Exclude are patterns (path.Match) for names, or with a slash for paths below
 	// Path, that are left out.
 	Exclude  []string `yaml:"exclude"`
