@@ -229,6 +229,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	own := t.process
 	own.mu.Lock()
 	dying := own.exitFlag || own.execing != nil
+	n.inheritSeccomp(t)
 	own.mu.Unlock()
 	if dying {
 		return wait.ErrRestartNoInt
@@ -252,6 +253,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 		p.threads = n
 		p.nthreads++
 		p.live++
+		n.inheritSeccomp(t) // once more, now that AddSeccomp would find it
 		if p.stopSig != 0 {
 			n.flags.Or(fStop)
 		}

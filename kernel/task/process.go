@@ -236,6 +236,9 @@ func (k *Kernel) newThread(p *Process, s *mm.Space) (*Thread, error) {
 	t.Ctx = k.M.NewCtx()
 	t.timer.Init(func() { t.notify(fTimeout) })
 	t.rseq.cpu = -1
+	if k.Strace.Load() {
+		t.hooks.Store(HookStrace)
+	}
 	return t, nil
 }
 

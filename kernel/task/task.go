@@ -66,7 +66,7 @@ type Kernel struct {
 	// OnTimeChange is called after the wall clock has been set (timerfd's
 	// TFD_TIMER_CANCEL_ON_SET); may be nil.
 	OnTimeChange func()
-	// Strace turns on the log of every system call.
+	// Strace turns on the log of every system call of threads that start from then on.
 	Strace atomic.Bool
 	// Sched hands out the CPUs.
 	Sched Sched
@@ -193,6 +193,10 @@ type Thread struct {
 	creds   atomic.Pointer[vfs.Creds]
 	tid     atomic.Int32
 	name    atomic.Pointer[string]
+
+	hooks         atomic.Uint32 // who looks at system calls (seccomp.go)
+	seccomp       atomic.Pointer[SeccompFilter]
+	seccompStrict atomic.Bool
 
 	// Scheduling. flags may be set by anyone (notify); the rest is Sched.mu's.
 	flags    atomic.Uint32

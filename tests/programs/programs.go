@@ -80,6 +80,7 @@ var all = []Program{
 	{"errno", "conformance/c/errno.c", Static, nil},
 	{"tty", "conformance/c/tty.c", Static, nil},
 	{"inotify", "conformance/c/inotify.c", Static, nil},
+	{"seccomp", "conformance/c/seccomp.c", Static, nil},
 }
 
 // Find is the program of a name.
