@@ -44,6 +44,8 @@ type Options struct {
 	// Console, if set, is the terminal's port; else the serial port or, without one,
 	// the base's console.
 	Console devfs.Port
+	// Without names system calls that this machine is not to have (tests).
+	Without []string
 }
 
 // System is one booted machine.
@@ -92,7 +94,7 @@ func New(m hal.Machine, o Options) (*System, error) {
 	if err := s.files(o.Console); err != nil {
 		return nil, err
 	}
-	return s, s.start()
+	return s, s.start(o.Without)
 }
 
 // configure reads the image's document and the command line.
@@ -244,13 +246,14 @@ func (s *System) hostname() string {
 }
 
 // start makes the kernel and what shows it.
-func (s *System) start() (err error) {
+func (s *System) start(without []string) (err error) {
 	if s.vdso, err = vdso.New(s.mem); err != nil {
 		return err
 	}
 	s.vdso.Update(s.m.TimeParams())
 	s.calls = syscalls.New()
 	s.calls.VDSO = s.vdso
+	s.calls.Without(without)
 	s.kernel = task.NewKernel(task.Config{
 		M: s.m, Mem: s.mem, Timers: s.timers, NS: s.ns, Net: s.net, Syscalls: s.calls,
 		Log: s.log.log, Hostname: s.hostname(),
