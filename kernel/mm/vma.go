@@ -1,6 +1,7 @@
 package mm
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"kiln/kernel/hal"
@@ -67,7 +68,17 @@ type vma struct {
 	left, right, parent *vma
 	gap, maxGap         uint64 // free bytes below start; the largest in the subtree
 
-	onext, oprev *vma
+	onext, oprev *vma // onext also links the dead
+}
+
+// spareVMAs are nodes that nobody uses: processes come and go with a dozen each.
+var spareVMAs = sync.Pool{New: func() any { return new(vma) }}
+
+// newVMA is a mapping like v.
+func newVMA(v vma) *vma {
+	n := spareVMAs.Get().(*vma)
+	*n = v
+	return n
 }
 
 // vmaCost is what a mapping is charged to the kernel-heap budget.
