@@ -2,7 +2,6 @@ package syscalls
 
 import (
 	"errors"
-	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -38,15 +37,6 @@ func New() *Dispatcher {
 	return d
 }
 
-// Without makes calls ENOSYS: the tests ask what depends on them.
-func (d *Dispatcher) Without(calls []string) {
-	for nr, name := range names {
-		if name != "" && slices.Contains(calls, name) {
-			d.calls[nr] = call{}
-		}
-	}
-}
-
 // Dispatch serves the call that t's registers ask for. The number is EAX, as in
 // Linux since 5.12 (arch/x86/entry/common.c); numbers of the x32 ABI have no row.
 func (d *Dispatcher) Dispatch(t *task.Thread) {
@@ -54,14 +44,9 @@ func (d *Dispatcher) Dispatch(t *task.Thread) {
 	r.OrigRAX = r.RAX
 	a := (*Args)(&t.SysArgs)
 	a[0], a[1], a[2], a[3], a[4], a[5] = r.RDI, r.RSI, r.RDX, r.R10, r.R8, r.R9
-	if h := t.Hooks(); h != 0 {
-		if h&task.HookSeccomp != 0 && !secured(t, a) {
-			return
-		}
-		if h&task.HookStrace != 0 {
-			d.traced(t, a)
-			return
-		}
+	if t.Kernel().Strace.Load() {
+		d.traced(t, a)
+		return
 	}
 	v, err := d.call(t, a)
 	if err == nil {

@@ -228,8 +228,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	defer k.tree.Unlock()
 	own := t.process
 	own.mu.Lock()
-	dying := own.exitFlag || own.execing != nil
-	n.inheritSeccomp(t)
+	dying := own.exitFlag || own.execing != nil || own.unit != nil && own.unit.closed
 	own.mu.Unlock()
 	if dying {
 		return wait.ErrRestartNoInt
@@ -253,7 +252,6 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 		p.threads = n
 		p.nthreads++
 		p.live++
-		n.inheritSeccomp(t) // once more, now that AddSeccomp would find it
 		if p.stopSig != 0 {
 			n.flags.Or(fStop)
 		}
@@ -269,6 +267,9 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	}
 	if p.parent != nil {
 		p.parent.children[p] = struct{}{}
+	}
+	if p.unit = own.unit; p.unit != nil {
+		p.unit.members++
 	}
 	p.leader, p.threads, p.nthreads, p.live = n, n, 1, 1
 	if img := own.image.Load(); img != nil {

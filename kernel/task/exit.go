@@ -152,10 +152,17 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 		k.reap(p)
 	}
 	status := p.status
+	gone := p.unit != nil && p.unit.leave()
 	k.tree.Unlock()
 	p.ExitEvents.Notify(waiter.ReadableEvents)
 	if parent != nil {
 		parent.childEvents.Notify(waiter.ReadableEvents)
+	}
+	if p.onEnd != nil {
+		p.onEnd(status)
+	}
+	if gone {
+		p.unit.gone()
 	}
 	if isInit {
 		k.initEnded(status)

@@ -66,7 +66,7 @@ type Kernel struct {
 	// OnTimeChange is called after the wall clock has been set (timerfd's
 	// TFD_TIMER_CANCEL_ON_SET); may be nil.
 	OnTimeChange func()
-	// Strace turns on the log of every system call of threads that start from then on.
+	// Strace turns on the log of every system call.
 	Strace atomic.Bool
 	// Sched hands out the CPUs.
 	Sched Sched
@@ -165,7 +165,7 @@ type Image struct {
 	Auxv []byte
 }
 
-// StartArgs are the first process.
+// StartArgs are the first process, or another that the kernel starts.
 type StartArgs struct {
 	Image Image
 	FDs   *vfs.FDTable
@@ -173,6 +173,17 @@ type StartArgs struct {
 	Creds *vfs.Creds // nil: root
 	// Limits replaces defaults by RLIMIT_* number.
 	Limits map[int]Rlimit
+	// Unit, if set, is what the process belongs to.
+	Unit *Unit
+	// Leader, if set, leads the session and process group that the process joins;
+	// otherwise it leads its own.
+	Leader *Process
+	// TTY gives it the terminal of its session; process 1 has it anyway.
+	TTY bool
+	// Before, if set, is called with the process before it runs, Ended with its wait
+	// status when it has ended. Neither may block.
+	Before func(*Process)
+	Ended  func(status uint32)
 }
 
 // Thread is one thread of a program, and the wait.Context of its goroutine. Fields
@@ -193,10 +204,6 @@ type Thread struct {
 	creds   atomic.Pointer[vfs.Creds]
 	tid     atomic.Int32
 	name    atomic.Pointer[string]
-
-	hooks         atomic.Uint32 // who looks at system calls (seccomp.go)
-	seccomp       atomic.Pointer[SeccompFilter]
-	seccompStrict atomic.Bool
 
 	// Scheduling. flags may be set by anyone (notify); the rest is Sched.mu's.
 	flags    atomic.Uint32

@@ -71,6 +71,7 @@ var layers = []struct {
 	{"kiln/fs/procfs", 7}, {"kiln/fs/sysfs", 7}, {"kiln/fs/anon", 7},
 	{"kiln/loader", 6},
 	{"kiln/syscalls", 8},
+	{"kiln/kernel/supervisor", 8},
 	{"kiln/kernel/system", 9},
 	{"kiln/cmd/kernel", 10},
 }

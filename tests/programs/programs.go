@@ -76,6 +76,11 @@ var all = []Program{
 	{"sigframe", "programs/c/sigframe.c", Static, nil},
 	{"procs", "programs/c/procs.c", Static, nil},
 	{"stackdepth", "programs/c/stackdepth.c", Static, nil},
+	{"unit", "programs/c/unit.c", Static, nil},
+	{"badptr", "conformance/c/badptr.c", Static, nil},
+	{"errno", "conformance/c/errno.c", Static, nil},
+	{"tty", "conformance/c/tty.c", Static, nil},
+	{"inotify", "conformance/c/inotify.c", Static, nil},
 }
 
 // Find is the program of a name.
@@ -83,13 +88,6 @@ func Find(name string) (Program, bool) {
 	for _, p := range all {
 		if p.Name == name {
 			return p, true
-		}
-	}
-	// What conformance/c has needs no line above, unless it is linked in another way.
-	src := "conformance/c/" + name + ".c"
-	if root, err := vmtest.Root(); err == nil {
-		if _, err := os.Stat(filepath.Join(root, "tests", src)); err == nil {
-			return Program{name, src, Static, nil}, true
 		}
 	}
 	return Program{}, false
