@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/kernel/ipc"
 	"kiln/kernel/task"
 	"kiln/loader/vdso"
 )
@@ -15,7 +16,9 @@ type Dispatcher struct {
 	// VDSO, if set, is mapped into programs that execve starts.
 	VDSO *vdso.VDSO
 
-	shm     shmTable
+	// IPC is System V IPC; the calls need it.
+	IPC *ipc.Namespace
+
 	calls   [len(names)]call
 	missing [len(names)]atomic.Bool // logged
 	beyond  atomic.Bool             // a number above the table was logged

@@ -72,7 +72,7 @@ func (s *Space) forkVMA(n *Space, v *vma, keep func(hal.PFN) bool) error {
 	}
 	w := newVMA(vma{start: v.start, end: v.end, off: v.off, obj: v.obj, back: v.back,
 		prot: v.prot, maxProt: v.maxProt, flags: v.flags &^ vmLocked})
-	w.back.incRef()
+	w.back.incRef(s)
 	if w.obj != nil {
 		w.obj.IncRef()
 	}

@@ -23,6 +23,10 @@ type MapArgs struct {
 	Dev, Ino uint64
 	// Keep and Release pin the file behind the mapping (open file description).
 	Keep, Release func()
+	// Opened and Closed, if set, are told of each piece of the mapping that comes
+	// and goes, in all address spaces, with the space's owner; such pieces are not
+	// joined. They are called under the locks of this package.
+	Opened, Closed func(owner int32)
 	// Special is for the kernel's own pages (vvar, vdso): mremap, madvise and
 	// merging leave them alone.
 	Special bool
@@ -246,8 +250,12 @@ func (s *Space) furnish(v *vma, a *MapArgs) {
 	if name != "" || ino != 0 || a.Keep != nil || a.Release != nil {
 		v.back = &backing{name: name, dev: dev, ino: ino, release: a.Release}
 		v.back.refs.Store(1)
+		v.back.opened, v.back.closed = a.Opened, a.Closed
 		if a.Keep != nil {
 			a.Keep()
+		}
+		if a.Opened != nil {
+			a.Opened(s.owner.Load())
 		}
 	}
 }

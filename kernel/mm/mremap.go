@@ -209,7 +209,7 @@ func (r *remap) move(v *vma, to uint64) error {
 	}
 	w := newVMA(vma{start: to, end: to + r.newLen, off: v.off + int64(r.old-v.start), obj: v.obj, back: v.back,
 		prot: v.prot, maxProt: v.maxProt, flags: v.flags})
-	w.back.incRef()
+	w.back.incRef(s)
 	if w.obj != nil {
 		w.obj.IncRef()
 	}

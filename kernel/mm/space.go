@@ -52,6 +52,7 @@ type Space struct {
 	mem *Memory
 
 	users atomic.Int32
+	owner atomic.Int32
 
 	mu     sync.RWMutex
 	vmas   vmaTree
@@ -258,7 +259,7 @@ func (s *Space) bury(dead *vma) {
 		if v.obj != nil {
 			v.obj.DecRef()
 		}
-		v.back.decRef()
+		v.back.decRef(s)
 		s.mem.budget.Uncharge(vmaCost)
 		*v = vma{}
 		spareVMAs.Put(v)
@@ -285,7 +286,7 @@ func (s *Space) split(v *vma, a uint64) (*vma, error) {
 	}
 	n := newVMA(vma{start: a, end: v.end, off: v.off + int64(a-v.start), obj: v.obj, back: v.back,
 		space: s, prot: v.prot, maxProt: v.maxProt, flags: v.flags})
-	n.back.incRef()
+	n.back.incRef(s)
 	if o := v.obj; o != nil {
 		o.IncRef()
 		o.mu.Lock()

@@ -30,24 +30,39 @@ type backing struct {
 	dev, ino uint64
 	refs     atomic.Int64 // VMAs, in all address spaces
 	release  func()       // unpins the file when the last is gone
+
+	opened, closed func(owner int32) // of each VMA
 }
 
-func (b *backing) incRef() {
-	if b != nil {
-		b.refs.Add(1)
+func (b *backing) incRef(s *Space) {
+	if b == nil {
+		return
+	}
+	b.refs.Add(1)
+	if b.opened != nil {
+		b.opened(s.owner.Load())
 	}
 }
 
-func (b *backing) decRef() {
-	if b != nil && b.refs.Add(-1) == 0 && b.release != nil {
+func (b *backing) decRef(s *Space) {
+	if b == nil {
+		return
+	}
+	if b.closed != nil {
+		b.closed(s.owner.Load())
+	}
+	if b.refs.Add(-1) == 0 && b.release != nil {
 		b.release()
 	}
 }
 
+// SetOwner notes which process the space is, for MapArgs.Opened and Closed.
+func (s *Space) SetOwner(pid int32) { s.owner.Store(pid) }
+
 // like says whether two mappings may merge as far as their backing goes.
 func (b *backing) like(o *backing) bool {
 	if b == o {
-		return true
+		return b == nil || b.closed == nil
 	}
 	return b != nil && o != nil && b.name == o.name && b.dev == o.dev && b.ino == o.ino
 }

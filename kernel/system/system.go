@@ -27,6 +27,7 @@ import (
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/image"
+	"kiln/kernel/ipc"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
 	"kiln/kernel/timer"
@@ -254,12 +255,14 @@ func (s *System) start() (err error) {
 	s.vdso.Update(s.m.TimeParams())
 	s.calls = syscalls.New()
 	s.calls.VDSO = s.vdso
+	s.calls.IPC = ipc.New(s.mem, s.m)
 	s.kernel = task.NewKernel(task.Config{
 		M: s.m, Mem: s.mem, Timers: s.timers, NS: s.ns, Net: s.net, Syscalls: s.calls,
 		Log: s.log.log, Hostname: s.hostname(),
 		OnInitExit: func(status uint32) { s.end(ending{status, s.atExit}) },
 	})
 	s.kernel.OnReboot = s.reboot
+	s.kernel.NewSemUndo = s.calls.IPC.NewUndo
 	s.kernel.OnTimeChange = func() { s.vdso.Update(s.m.TimeParams()) }
 	s.retime.Init(s.kernel.OnTimeChange)
 	s.timers.Arm(&s.retime, s.timers.Now()+int64(time.Second))

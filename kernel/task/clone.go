@@ -179,6 +179,13 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 	n.affinity = t.Affinity()
 	n.policy = t.policy
 	n.timerSlack = t.timerSlack
+	if k := t.k; f&unix.CLONE_SYSVSEM != 0 && k.NewSemUndo != nil {
+		if t.semUndo == nil {
+			t.semUndo = k.NewSemUndo()
+		}
+		t.semUndo.IncRef()
+		n.semUndo = t.semUndo
+	}
 	if f&unix.CLONE_CHILD_CLEARTID != 0 {
 		n.clearTID = a.ChildTID
 	}
@@ -211,6 +218,7 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 
 // discard undoes copyInto and newThread.
 func (n *Thread) discard(*CloneArgs) {
+	n.dropSemUndo()
 	if fds := n.FDs(); fds != nil {
 		fds.DecRef()
 	}
@@ -279,6 +287,9 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 			c.Exe.IncRef()
 		}
 		p.image.Store(&c)
+	}
+	if a.Flags&unix.CLONE_VM == 0 {
+		n.space.SetOwner(id)
 	}
 	k.threads[id], k.procs[id] = n, p
 	return nil

@@ -29,6 +29,7 @@ func (t *Thread) finish() {
 	p, k := t.process, t.k
 	t.trackRSS()
 	t.releaseFutexes()
+	t.dropSemUndo()
 	p.mu.Lock()
 	t.exiting = true
 	if move := p.pending.set &^ t.mask; move != 0 && p.live > 1 {

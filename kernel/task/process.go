@@ -341,6 +341,7 @@ func (t *Thread) setImage(img Image) {
 	p := t.process
 	t.space, t.hw = img.Space, img.Space.HW
 	img.Space.SetLimits(p.memLimits())
+	img.Space.SetOwner(p.pid)
 	t.SetName(path.Base(img.Name))
 	c := t.Ctx
 	c.Regs = hal.Regs{RIP: uint64(img.Entry), RSP: uint64(img.SP), CS: userCS, SS: userSS, RFLAGS: flagIF | flagFixed}

@@ -68,6 +68,8 @@ type Kernel struct {
 	OnTimeChange func()
 	// Strace turns on the log of every system call.
 	Strace atomic.Bool
+	// NewSemUndo makes an empty list for CLONE_SYSVSEM; may be nil.
+	NewSemUndo func() SemUndo
 	// Sched hands out the CPUs.
 	Sched Sched
 	// UTS is uname's answer that programs can change.
@@ -255,6 +257,26 @@ type Thread struct {
 	vfork      *vforkWait // what the parent in vfork waits for
 	pdeathsig  int32
 	timerSlack int64
+	semUndo    SemUndo // nil until it is needed
+}
+
+// SemUndo is what threads owe to System V semaphores (kernel/ipc): clone shares it with
+// CLONE_SYSVSEM, and the last thread that ends pays.
+type SemUndo interface {
+	IncRef()
+	Exit(t *Thread)
+}
+
+// SemUndo is the thread's list, nil if it has none; SetSemUndo gives it one (nil: it is
+// on its own again).
+func (t *Thread) SemUndo() SemUndo     { return t.semUndo }
+func (t *Thread) SetSemUndo(u SemUndo) { t.semUndo = u }
+
+func (t *Thread) dropSemUndo() {
+	if u := t.semUndo; u != nil {
+		t.semUndo = nil
+		u.Exit(t)
+	}
 }
 
 var _ wait.Context = (*Thread)(nil)

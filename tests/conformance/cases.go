@@ -54,6 +54,9 @@ func Cases() []Case {
 	for _, p := range []string{"nosys", "clock", "signals", "sigframe", "procs", "threads", "events", "memory", "rflags", "sockets", "files", "procdev", "stackdepth", "badptr", "errno", "tty", "dlopen", "inotify"} {
 		cs = append(cs, Case{Name: p, Program: p})
 	}
+	for _, p := range programs.IPC {
+		cs = append(cs, Case{Name: p.Name, Program: p.Name})
+	}
 	return append(cs, Case{Name: "httpd", Program: "httpd", Slow: true})
 }
 

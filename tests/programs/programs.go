@@ -85,7 +85,7 @@ var all = []Program{
 
 // Find is the program of a name.
 func Find(name string) (Program, bool) {
-	for _, p := range all {
+	for _, p := range append(all, IPC...) {
 		if p.Name == name {
 			return p, true
 		}
@@ -109,7 +109,7 @@ func Build(name string) (string, error) {
 	}
 	out := filepath.Join(root, "build", "programs", p.Name)
 	src := filepath.Join(root, "tests", p.Source)
-	if fresh(out, src, filepath.Join(root, "tests/programs/c/check.h"), filepath.Join(root, "tests/programs/programs.go")) {
+	if fresh(out, src, filepath.Join(root, "tests/programs/c/check.h"), filepath.Join(root, "tests/conformance/c/ipc.h"), filepath.Join(root, "tests/programs/programs.go")) {
 		return out, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
