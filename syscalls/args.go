@@ -22,6 +22,12 @@ func putU64(t *task.Thread, at hal.UserAddr, v uint64) error {
 	return t.CopyOut(at, b)
 }
 
+func getU32(t *task.Thread, at hal.UserAddr) (uint32, error) {
+	b := scratch(t, 4)
+	err := t.CopyIn(b, at)
+	return le.Uint32(b), err
+}
+
 func getU64(t *task.Thread, at hal.UserAddr) (uint64, error) {
 	b := scratch(t, 8)
 	err := t.CopyIn(b, at)

@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kiln/kernel/ipc"
 	"kiln/kernel/task"
 	"kiln/loader/vdso"
 )
@@ -16,9 +15,7 @@ type Dispatcher struct {
 	// VDSO, if set, is mapped into programs that execve starts.
 	VDSO *vdso.VDSO
 
-	// IPC is System V IPC; the calls need it.
-	IPC *ipc.Namespace
-
+	shm     shmTable
 	calls   [len(names)]call
 	missing [len(names)]atomic.Bool // logged
 	beyond  atomic.Bool             // a number above the table was logged
@@ -47,9 +44,14 @@ func (d *Dispatcher) Dispatch(t *task.Thread) {
 	r.OrigRAX = r.RAX
 	a := (*Args)(&t.SysArgs)
 	a[0], a[1], a[2], a[3], a[4], a[5] = r.RDI, r.RSI, r.RDX, r.R10, r.R8, r.R9
-	if t.Kernel().Strace.Load() {
-		d.traced(t, a)
-		return
+	if h := t.Hooks(); h != 0 {
+		if h&task.HookSeccomp != 0 && !secured(t, a) {
+			return
+		}
+		if h&task.HookStrace != 0 {
+			d.traced(t, a)
+			return
+		}
 	}
 	v, err := d.call(t, a)
 	if err == nil {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/kernel/task"
 )
 
 // errnoCases are calls that fail, or succeed without effect, in the order of checks that
@@ -92,7 +94,7 @@ var errnoCases = []struct {
 	{unix.SYS_SCHED_SETSCHEDULER, unix.EFAULT, []uint64{0, 99, badAddr}},
 	{unix.SYS_SCHED_SETSCHEDULER, unix.ESRCH, []uint64{1 << 30, 99, zeros}},
 	{unix.SYS_SCHED_SETSCHEDULER, unix.EINVAL, []uint64{0, 99, zeros}},
-	{unix.SYS_SCHED_SETSCHEDULER, unix.EINVAL, []uint64{0, schedFIFO, zeros}},
+	{unix.SYS_SCHED_SETSCHEDULER, unix.EINVAL, []uint64{0, uint64(task.SchedFIFO), zeros}},
 	{unix.SYS_SCHED_GETSCHEDULER, unix.EINVAL, []uint64{^uint64(0)}},
 	{unix.SYS_SCHED_GETPARAM, unix.EINVAL, []uint64{0, 0}},
 	{unix.SYS_SCHED_GETPARAM, unix.EFAULT, []uint64{0, badAddr}},

@@ -12,7 +12,7 @@ import (
 var prctlEntries = []Entry{
 	{Nr: unix.SYS_PRCTL, Name: "prctl", Func: sysPrctl, Support: Partial,
 		Note: "names, dumpable, death signal, capabilities, securebits, no_new_privs, subreaper, timer slack, " +
-			"transparent huge pages; no seccomp, PR_SET_MM, PR_SET_VMA, core scheduling (EINVAL)"},
+			"transparent huge pages; no PR_SET_MM, PR_SET_VMA, core scheduling (EINVAL)"},
 }
 
 // commLen is TASK_COMM_LEN.
@@ -109,7 +109,9 @@ func prctlCreds(t *task.Thread, a *Args, rest bool) (uintptr, error) {
 	c := *t.Creds()
 	switch int32(a[0]) {
 	case unix.PR_GET_SECCOMP:
-		return 0, nil
+		return uintptr(t.SeccompMode()), nil
+	case unix.PR_SET_SECCOMP:
+		return prctlSeccomp(t, a)
 	case unix.PR_GET_KEEPCAPS:
 		return boolInt(c.KeepCaps), nil
 	case unix.PR_SET_KEEPCAPS:

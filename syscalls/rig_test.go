@@ -12,7 +12,6 @@ import (
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/hal/fake"
-	"kiln/kernel/ipc"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
 	"kiln/kernel/timer"
@@ -64,9 +63,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.ns = vfs.NewNamespace(fs, "none", 0)
 	m.OnEnter = r.enter
-	d := New()
-	d.IPC = ipc.New(r.mem, m)
-	r.k = task.NewKernel(task.Config{M: m, Mem: r.mem, Timers: timer.NewQueue(m), NS: r.ns, Syscalls: d,
+	r.k = task.NewKernel(task.Config{M: m, Mem: r.mem, Timers: timer.NewQueue(m), NS: r.ns, Syscalls: New(),
 		OnInitExit: func(s uint32) { r.done <- s },
 		Log: func(_, f string, a ...any) {
 			r.mu.Lock()

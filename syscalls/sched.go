@@ -7,21 +7,26 @@ import (
 	"kiln/kernel/task"
 )
 
-const policyNote = "kept and reported; threads run first come, first served"
+const (
+	deadlineNote = "SCHED_DEADLINE finds no bandwidth: EBUSY"
+	attrNote     = deadlineNote + "; no utilisation clamps, as on Debian's kernel"
+)
 
 var schedEntries = []Entry{
 	{Nr: unix.SYS_SCHED_YIELD, Name: "sched_yield", Func: sysSchedYield, Support: Full},
 	{Nr: unix.SYS_SCHED_SETAFFINITY, Name: "sched_setaffinity", Func: sysSchedSetaffinity, Support: Full},
 	{Nr: unix.SYS_SCHED_GETAFFINITY, Name: "sched_getaffinity", Func: sysSchedGetaffinity, Support: Full},
-	{Nr: unix.SYS_SCHED_SETSCHEDULER, Name: "sched_setscheduler", Func: sysSchedSetscheduler, Support: Partial, Note: policyNote},
+	{Nr: unix.SYS_SCHED_SETSCHEDULER, Name: "sched_setscheduler", Func: sysSchedSetscheduler, Support: Full},
 	{Nr: unix.SYS_SCHED_GETSCHEDULER, Name: "sched_getscheduler", Func: sysSchedGetscheduler, Support: Full},
-	{Nr: unix.SYS_SCHED_SETPARAM, Name: "sched_setparam", Func: sysSchedSetparam, Support: Partial, Note: policyNote},
+	{Nr: unix.SYS_SCHED_SETPARAM, Name: "sched_setparam", Func: sysSchedSetparam, Support: Full},
 	{Nr: unix.SYS_SCHED_GETPARAM, Name: "sched_getparam", Func: sysSchedGetparam, Support: Full},
+	{Nr: unix.SYS_SCHED_SETATTR, Name: "sched_setattr", Func: sysSchedSetattr, Support: Partial, Note: attrNote},
+	{Nr: unix.SYS_SCHED_GETATTR, Name: "sched_getattr", Func: sysSchedGetattr, Support: Full},
 	{Nr: unix.SYS_SCHED_GET_PRIORITY_MAX, Name: "sched_get_priority_max", Func: sysSchedGetPriorityMax, Support: Full},
 	{Nr: unix.SYS_SCHED_GET_PRIORITY_MIN, Name: "sched_get_priority_min", Func: sysSchedGetPriorityMin, Support: Full},
 	{Nr: unix.SYS_SCHED_RR_GET_INTERVAL, Name: "sched_rr_get_interval", Func: sysSchedRrGetInterval, Support: Full},
 	{Nr: unix.SYS_GETPRIORITY, Name: "getpriority", Func: sysGetpriority, Support: Full},
-	{Nr: unix.SYS_SETPRIORITY, Name: "setpriority", Func: sysSetpriority, Support: Partial, Note: policyNote},
+	{Nr: unix.SYS_SETPRIORITY, Name: "setpriority", Func: sysSetpriority, Support: Full},
 	{Nr: unix.SYS_GETCPU, Name: "getcpu", Func: sysGetcpu, Support: Full},
 	{Nr: unix.SYS_IOPRIO_SET, Name: "ioprio_set", Func: sysIoprioSet, Support: Partial, Note: "checked and not kept: disks serve requests in order"},
 	{Nr: unix.SYS_IOPRIO_GET, Name: "ioprio_get", Func: sysIoprioGet, Support: Partial, Note: "always the default"},
@@ -79,30 +84,22 @@ func sysSchedGetaffinity(t *task.Thread, a *Args) (uintptr, error) {
 	return 8, putU64(t, hal.UserAddr(a[2]), o.Affinity())
 }
 
-// Policies beyond POSIX' (uapi/linux/sched.h).
-const (
-	schedOther       = 0
-	schedFIFO        = 1
-	schedRR          = 2
-	schedBatch       = 3
-	schedIdle        = 5
-	schedDeadline    = 6
-	schedResetOnFork = 0x40000000
-)
+// schedResetOnFork is SCHED_RESET_ON_FORK in a policy.
+const schedResetOnFork = 0x40000000
 
 // priorityRange is what a policy's priority can be: false for no policy.
 func priorityRange(policy int32) (lo, hi int32, ok bool) {
 	switch policy {
-	case schedFIFO, schedRR:
+	case task.SchedFIFO, task.SchedRR:
 		return 1, 99, true
-	case schedOther, schedBatch, schedIdle, schedDeadline:
+	case task.SchedOther, task.SchedBatch, task.SchedIdle, task.SchedDeadline:
 		return 0, 0, true
 	}
 	return 0, 0, false
 }
 
 // setScheduler is sched_setscheduler: policy -1 keeps it. EINVAL (pid, no param), EFAULT,
-// ESRCH, EINVAL (policy, priority), EPERM.
+// ESRCH, then setSched's.
 func setScheduler(t *task.Thread, pid, policy int32, param uint64) error {
 	if param == 0 || pid < 0 {
 		return unix.EINVAL
@@ -115,30 +112,71 @@ func setScheduler(t *task.Thread, pid, policy int32, param uint64) error {
 	if err != nil {
 		return err
 	}
-	old, oldPrio, reset := o.Policy()
+	p := o.SchedParam()
 	if policy >= 0 {
-		reset = policy&schedResetOnFork != 0
-		policy &^= schedResetOnFork
-	} else {
-		policy = old
+		p.ResetOnFork = policy&schedResetOnFork != 0
+		p.Policy = policy &^ schedResetOnFork
 	}
-	prio := int32(le.Uint32(b[:]))
-	lo, hi, ok := priorityRange(policy)
-	// A deadline needs sched_setattr.
-	if !ok || policy == schedDeadline || prio < lo || prio > hi {
+	p.Priority = int32(le.Uint32(b[:]))
+	if p.Policy == task.SchedDeadline {
+		return unix.EINVAL // its parameters need sched_setattr
+	}
+	return setSched(t, o, p, false)
+}
+
+// setSched checks what o is to become and makes it so; nice says that p.Nice counts.
+// EINVAL (policy, priority), EPERM, EBUSY (SCHED_DEADLINE).
+func setSched(t, o *task.Thread, p task.SchedParam, nice bool) error {
+	lo, hi, ok := priorityRange(p.Policy)
+	if !ok || p.Priority < lo || p.Priority > hi {
 		return unix.EINVAL
 	}
 	if !t.Creds().Can(unix.CAP_SYS_NICE) {
-		limit := int32(min(o.Process().Limit(task.RlimitRtprio), 99))
-		if prio > 0 && (policy != old && limit == 0 || prio > oldPrio && prio > limit) {
-			return unix.EPERM
-		}
 		if err := mayNice(t, o); err != nil {
 			return err
 		}
+		if !mayBecome(o, p) {
+			return unix.EPERM
+		}
 	}
-	o.SetPolicy(policy, prio, reset)
+	if p.Policy == task.SchedDeadline {
+		return unix.EBUSY
+	}
+	o.SetSched(func(now *task.SchedParam) {
+		now.Policy, now.Priority, now.ResetOnFork = p.Policy, p.Priority, p.ResetOnFork
+		if nice && (p.Policy == task.SchedOther || p.Policy == task.SchedBatch) {
+			now.Nice = p.Nice
+		}
+	})
 	return nil
+}
+
+// mayBecome says whether o may be given p by its owner without CAP_SYS_NICE
+// (user_check_sched_setscheduler of Linux).
+func mayBecome(o *task.Thread, p task.SchedParam) bool {
+	old := o.SchedParam()
+	switch p.Policy {
+	case task.SchedOther, task.SchedBatch:
+		if p.Nice < old.Nice && !mayLower(o, p.Nice) {
+			return false
+		}
+	case task.SchedFIFO, task.SchedRR:
+		limit := o.Process().Limit(task.RlimitRtprio)
+		if p.Policy != old.Policy && limit == 0 || p.Priority > old.Priority && uint64(p.Priority) > limit {
+			return false
+		}
+	case task.SchedDeadline:
+		return false
+	}
+	if old.Policy == task.SchedIdle && p.Policy != task.SchedIdle && !mayLower(o, old.Nice) {
+		return false
+	}
+	return p.ResetOnFork || !old.ResetOnFork
+}
+
+// mayLower says whether RLIMIT_NICE lets o's nice value be n.
+func mayLower(o *task.Thread, n int32) bool {
+	return uint64(20-n) <= o.Process().Limit(task.RlimitNice)
 }
 
 // sysSchedSetscheduler and sysSchedSetparam: see setScheduler and sched_setscheduler(2).
@@ -162,11 +200,11 @@ func sysSchedGetscheduler(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	policy, _, reset := o.Policy()
-	if reset {
-		policy |= schedResetOnFork
+	p := o.SchedParam()
+	if p.ResetOnFork {
+		p.Policy |= schedResetOnFork
 	}
-	return uintptr(policy), nil
+	return uintptr(p.Policy), nil
 }
 
 func sysSchedGetparam(t *task.Thread, a *Args) (uintptr, error) {
@@ -177,8 +215,7 @@ func sysSchedGetparam(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, prio, _ := o.Policy()
-	return 0, putU32(t, hal.UserAddr(a[1]), uint32(prio))
+	return 0, putU32(t, hal.UserAddr(a[1]), uint32(o.SchedParam().Priority))
 }
 
 // sysSchedGetPriorityMax and Min: EINVAL. See sched_get_priority_max(2).
@@ -198,9 +235,6 @@ func sysSchedGetPriorityMin(_ *task.Thread, a *Args) (uintptr, error) {
 	return uintptr(lo), nil
 }
 
-// rrInterval is Linux' RR_TIMESLICE in nanoseconds.
-const rrInterval = 100_000_000
-
 // sysSchedRrGetInterval: EINVAL, ESRCH, EFAULT; 0 for a policy without slices. See
 // sched_rr_get_interval(2).
 func sysSchedRrGetInterval(t *task.Thread, a *Args) (uintptr, error) {
@@ -212,10 +246,10 @@ func sysSchedRrGetInterval(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	ns := jiffy
-	switch policy, _, _ := o.Policy(); policy {
-	case schedRR:
-		ns = rrInterval
-	case schedFIFO:
+	switch o.SchedParam().Policy {
+	case task.SchedRR:
+		ns = task.RRInterval
+	case task.SchedFIFO:
 		ns = 0
 	}
 	return 0, putTimespec(t, hal.UserAddr(a[1]), ns)
@@ -275,7 +309,7 @@ func everyWho(t *task.Thread, which, who int32, f func(o *task.Thread) error) er
 func sysGetpriority(t *task.Thread, a *Args) (uintptr, error) {
 	best := int32(0)
 	err := everyWho(t, int32(a[0]), int32(a[1]), func(o *task.Thread) error {
-		best = max(best, 20-o.Nice())
+		best = max(best, 20-o.SchedParam().Nice)
 		return nil
 	})
 	if err != nil {
@@ -294,10 +328,10 @@ func sysSetpriority(t *task.Thread, a *Args) (uintptr, error) {
 		switch {
 		case c.EUID != x.EUID && c.EUID != x.UID && !can:
 			return unix.EPERM
-		case n < o.Nice() && !can && uint64(20-n) > o.Process().Limit(task.RlimitNice):
+		case n < o.SchedParam().Nice && !can && !mayLower(o, n):
 			return unix.EACCES
 		}
-		o.SetNice(n)
+		o.SetSched(func(p *task.SchedParam) { p.Nice = n })
 		return nil
 	})
 }

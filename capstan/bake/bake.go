@@ -91,7 +91,7 @@ func (b *builder) fetch() (bool, error) {
 
 // FromManifest gathers the image that a manifest describes.
 func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image, error) {
-	b := &builder{opts: o, ctx: ctx, out: tree.New(), packages: m.Packages}
+	b := &builder{opts: o, ctx: ctx, out: tree.New(), packages: allPackages(m)}
 	if err := b.skeleton(m.Users); err != nil {
 		return nil, err
 	}
@@ -103,31 +103,21 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 		if err := b.out.Add(m.Program, n); err != nil {
 			return nil, err
 		}
-	} else {
-		all := true
-		for _, p := range m.Executables() {
-			if beside(m, p) {
-				continue
-			}
-			if err := b.program(p); err != nil {
-				return nil, err
-			}
-			all = all && b.hostHas
-		}
-		b.hostHas = all // of what is only beside the manifest, libraries come from the host first
+	} else if beside(m) {
+		b.hostHas = true // its libraries come from the host first
+	} else if err := b.program(m.Program); err != nil {
+		return nil, err
 	}
 	for _, f := range m.Files {
 		if err := b.file(m, f); err != nil {
 			return nil, err
 		}
 	}
-	if err := b.libraries(b.firstELF(m.Executables()), m.Libraries); err != nil {
+	if err := b.libraries(m.Program, m.Libraries); err != nil {
 		return nil, err
 	}
-	for _, e := range m.Execs() {
-		if err := b.workDir(m, e.WorkDir); err != nil {
-			return nil, err
-		}
+	if err := b.workDir(m); err != nil {
+		return nil, err
 	}
 	img := &Image{Config: m.Config(), Root: b.out}
 	if b.set != nil {
@@ -138,8 +128,8 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 
 // workDir checks that the program can start where it is to: in a folder of the root, or
 // in something that is mounted.
-func (b *builder) workDir(m *manifest.Manifest, dir string) error {
-	dir = path.Clean("/" + dir)
+func (b *builder) workDir(m *manifest.Manifest) error {
+	dir := path.Clean("/" + m.WorkDir)
 	for _, mt := range m.Mounts {
 		if t := path.Clean(mt.Target); dir == t {
 			return nil
@@ -156,20 +146,10 @@ func (b *builder) workDir(m *manifest.Manifest, dir string) error {
 	return nil
 }
 
-// firstELF is the first program that is no script, or the first.
-func (b *builder) firstELF(programs []string) string {
-	for _, p := range programs {
-		if _, n, _, err := tree.Resolve(b.out, p); err == nil && isELF(n) {
-			return p
-		}
-	}
-	return programs[0]
-}
-
-// beside says whether a program is one of the manifest's own files.
-func beside(m *manifest.Manifest, program string) bool {
+// beside says whether the program is one of the manifest's own files.
+func beside(m *manifest.Manifest) bool {
 	for _, f := range m.Files {
-		if path.Clean(f.Path) == path.Clean(program) && f.From != "" {
+		if path.Clean(f.Path) == path.Clean(m.Program) && f.From != "" {
 			return true
 		}
 	}
@@ -207,6 +187,8 @@ func (b *builder) file(m *manifest.Manifest, f manifest.File) error {
 	switch {
 	case f.Text != nil:
 		err = b.out.Add(f.Path, tree.File(0o644, []byte(*f.Text)))
+	case f.Package != "":
+		return b.packageFiles(f)
 	case f.Link != "":
 		err = b.out.Add(f.Path, tree.Symlink(f.Link))
 	case f.Dir:

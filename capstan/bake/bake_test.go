@@ -1,6 +1,7 @@
 package bake
 
 import (
+	"archive/tar"
 	"context"
 	"debug/elf"
 	"io/fs"
@@ -183,5 +184,57 @@ func TestKernelIsFoundOrItsLackExplained(t *testing.T) {
 	t.Setenv(KernelEnv, filepath.Join(dir, "none"))
 	if _, err := FindKernel(""); err == nil || !strings.Contains(err.Error(), "cannot be read") {
 		t.Error(err)
+	}
+}
+
+// All files of a package come, below a path or not, without what is excluded and without
+// documentation: from dpkg's list where it is installed, else from the package.
+func TestAPackagesFilesComeWhole(t *testing.T) {
+	const text = `
+name: tool
+program: /usr/bin/tool
+packages: [tool]
+files:
+  - {package: tool-data, exclude: [skip, "sub/x*"]}
+  - {package: tool-more, path: /usr/share/more}
+`
+	data := []string{"/usr/share/tool/a", "/usr/share/tool/skip/deep/b", "/usr/share/doc/tool/c", "/usr/bin/tool-helper"}
+	more := []string{"/usr/share/more/d", "/usr/share/moreover/e"}
+	var files [2][]tar.Header
+	host := tree.New()
+	for i, names := range [][]string{data, more} {
+		for _, n := range names {
+			files[i] = append(files[i], debtest.Reg("."+n, "x"))
+			host.Add(n, tree.File(0o644, []byte("x")))
+		}
+	}
+	for name, list := range map[string][]string{"tool-data": data, "tool-more:amd64": more} {
+		host.Add("/var/lib/dpkg/info/"+name+".list", tree.File(0o644, []byte("/.\n/usr\n"+strings.Join(list, "\n")+"\n/usr/share/taken-away\n")))
+	}
+	host.Add("/usr/bin/tool", tree.File(0o755, elftest.Make(elftest.Spec{})))
+	for name, h := range map[string]*tree.Tree{"packages": tree.New(), "host": host} {
+		calls := debtest.FakeApt(t, map[string][]byte{
+			"tool":      debtest.Package("tool", "", debtest.XZ, debtest.Reg("./usr/bin/tool", string(elftest.Make(elftest.Spec{})))),
+			"tool-data": debtest.Package("tool-data", "", debtest.XZ, files[0]...),
+			"tool-more": debtest.Package("tool-more", "", debtest.XZ, files[1]...),
+		})
+		img, err := FromManifest(context.Background(), parse(t, text, nil), &Options{Host: h, Cache: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		img.Root.Walk(func(n string, _ *tree.Node) error {
+			if strings.HasPrefix(n, "/usr/share/") || strings.HasPrefix(n, "/usr/bin/") {
+				got = append(got, n)
+			}
+			return nil
+		})
+		want := "/usr/bin/tool /usr/bin/tool-helper /usr/share/more /usr/share/more/d /usr/share/tool /usr/share/tool/a"
+		if strings.Join(got, " ") != want {
+			t.Errorf("from the %s: %v", name, got)
+		}
+		if c := calls(); name == "host" && c != "" {
+			t.Errorf("apt was asked: %s", c)
+		}
 	}
 }

@@ -24,7 +24,7 @@ import (
 	"kiln/capstan/bake"
 	"kiln/capstan/catalogue"
 	"kiln/capstan/elfinfo"
-	"kiln/kernel/image"
+	"kiln/capstan/tree"
 )
 
 // app is what the commands share.
@@ -33,8 +33,8 @@ type app struct {
 	cat      *catalogue.Catalogue
 	kernel   string
 	quiet    bool
-	status   int    // of pack run
-	control  string // pack run's --control
+	noHost   bool
+	status   int // of pack run
 	// interrupted is the signal that ended the work.
 	interrupted os.Signal
 }
@@ -153,6 +153,7 @@ unpacked root.`,
 	})
 	root.Flags().StringVarP(&output, "output", "o", "", "the image's file (default NAME.img)")
 	root.PersistentFlags().StringVar(&a.kernel, "kernel", "", "the kernel's ELF file (default: $"+bake.KernelEnv+", kernel.elf beside pack, or build/kernel.elf)")
+	root.PersistentFlags().BoolVar(&a.noHost, "no-host", false, "bake a catalogue entry or a manifest from Debian's packages alone, with no file of this machine's system")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "say nothing but errors")
 	root.AddCommand(a.buildCmd(), a.runCmd(), a.lsCmd(), a.inspectCmd(), a.syscallsCmd(), a.smokeCmd())
 	for _, name := range []string{"ps", "logs", "stop", "rm", "export"} {
@@ -209,7 +210,11 @@ func (a *app) options() (*bake.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bake.Options{Kernel: a.kernel, Cache: cache, Log: a.say}, nil
+	o := &bake.Options{Kernel: a.kernel, Cache: cache, Log: a.say}
+	if a.noHost {
+		o.Host = tree.New()
+	}
+	return o, nil
 }
 
 // cacheDir is where packages and images of `pack run` are kept.
@@ -250,24 +255,8 @@ func (a *app) build(ctx context.Context, ref, program, output string) error {
 	if fi, err := os.Stat(output); err == nil {
 		size = fi.Size()
 	}
-	a.say("%s: %s, boots %s and needs %s of memory", output, megabytes(size), programNames(img.Config), megabytes(int64(boot.MinRAM)))
+	a.say("%s: %s, boots %s and needs %s of memory", output, megabytes(size), img.Config.Program, megabytes(int64(boot.MinRAM)))
 	return nil
-}
-
-// programNames says what an image boots.
-func programNames(c *image.Config) string {
-	if len(c.Programs) == 0 {
-		return c.Program
-	}
-	names := make([]string, len(c.Programs))
-	for i := range c.Programs {
-		names[i] = c.Programs[i].Name
-	}
-	last := len(names) - 1
-	if last == 0 {
-		return names[0]
-	}
-	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 // gather finds out what a reference means.

@@ -28,6 +28,9 @@ func (a *app) smokeCmd() *cobra.Command {
 			if a.kernel != "" {
 				r.Args = append(r.Args, "--kernel", a.kernel)
 			}
+			if a.noHost {
+				r.Args = append(r.Args, "--no-host")
+			}
 			passed, failed := 0, 0
 			for _, name := range names {
 				m, err := a.cat.Load(name)

@@ -64,11 +64,12 @@ type Manifest struct {
 		Target  string `yaml:"target"`
 		Options string `yaml:"options"`
 	} `yaml:"mounts"`
-	Limits   map[string]Limit `yaml:"limits"`
-	AtExit   string           `yaml:"at_exit"`
-	LogLevel string           `yaml:"log_level"`
-	// Programs, instead of Program and Args, are several that the kernel supervises.
-	Programs []Program `yaml:"programs"`
+	Limits map[string]struct {
+		Soft int64 `yaml:"soft"`
+		Hard int64 `yaml:"hard"`
+	} `yaml:"limits"`
+	AtExit   string `yaml:"at_exit"`
+	LogLevel string `yaml:"log_level"`
 	// Files are put into the root beside the program and its libraries.
 	Files []File `yaml:"files"`
 	// Libraries are those that the program opens at run time (dlopen), by soname.
@@ -109,6 +110,9 @@ type File struct {
 	Text *string `yaml:"text"` // the content itself
 	Link string  `yaml:"link"` // the target of a symbolic link
 	Dir  bool    `yaml:"dir"`  // an empty folder
+	// Package is a Debian package, of which every file comes that is at or below Path
+	// ("/" if it is empty), but for documentation.
+	Package string `yaml:"package"`
 	// Exclude are patterns (path.Match) for names, or with a slash for paths below
 	// Path, that are left out.
 	Exclude  []string `yaml:"exclude"`
@@ -123,7 +127,9 @@ type File struct {
 type Smoke struct {
 	Name string   `yaml:"name"`
 	Args []string `yaml:"args"` // instead of the manifest's
-	HTTP *struct {
+	// Ready is a text that the console shows once there is somebody to speak to.
+	Ready string `yaml:"ready"`
+	HTTP  *struct {
 		Port     int      `yaml:"port"`
 		Path     string   `yaml:"path"`
 		Status   int      `yaml:"status"` // 200 if 0
@@ -182,7 +188,7 @@ func (m *Manifest) Config() *image.Config {
 		argv0 = path.Base(m.Program)
 	}
 	c := &image.Config{
-		Version: image.ConfigVersion, Name: m.Name,
+		Version: image.ConfigVersion, Name: m.Name, Program: m.Program, Args: append([]string{argv0}, m.Args...),
 		Env: Environment(m.Env), WorkDir: m.WorkDir, UID: m.User.UID, GID: m.User.GID, Hostname: m.Hostname,
 		AtExit: m.AtExit, LogLevel: m.LogLevel, Ports: m.Ports,
 	}
@@ -197,12 +203,11 @@ func (m *Manifest) Config() *image.Config {
 	for _, mt := range m.Mounts {
 		c.Mounts = append(c.Mounts, image.Mount{Type: mt.Type, Source: mt.Source, Target: mt.Target, Options: mt.Options})
 	}
-	c.Limits = limits(m.Limits)
-	for i := range m.Programs {
-		c.Programs = append(c.Programs, m.Programs[i].image())
-	}
-	if len(m.Programs) == 0 {
-		c.Program, c.Args = m.Program, append([]string{argv0}, m.Args...)
+	for k, l := range m.Limits {
+		if c.Limits == nil {
+			c.Limits = map[string]image.Limit{}
+		}
+		c.Limits[k] = image.Limit{Soft: l.Soft, Hard: l.Hard}
 	}
 	return c
 }

@@ -89,6 +89,16 @@ func (r *Runner) Run(ctx context.Context, ref string, s *manifest.Smoke) error {
 
 func (r *Runner) try(ctx context.Context, p *process, s *manifest.Smoke, addr string) error {
 	repeat := max(1, s.Requests)
+	if s.Ready != "" {
+		if err := p.until(ctx, func() error {
+			if strings.Contains(p.stdout(), s.Ready) {
+				return nil
+			}
+			return fmt.Errorf("%w: the console does not show %q", errRetry, s.Ready)
+		}); err != nil {
+			return err
+		}
+	}
 	switch {
 	case s.HTTP != nil:
 		for range repeat {

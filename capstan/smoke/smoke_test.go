@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -41,6 +42,13 @@ func fakePack(mode string) {
 	case "http":
 		time.Sleep(300 * time.Millisecond) // it boots
 		go http.ListenAndServe("127.0.0.1:"+host, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, arg) }))
+	case "late": // it answers before it is ready
+		var said atomic.Value
+		said.Store(arg[:1])
+		go http.ListenAndServe("127.0.0.1:"+host, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, said.Load()) }))
+		time.Sleep(300 * time.Millisecond)
+		said.Store(arg)
+		fmt.Println("ready")
 	case "tcp":
 		l, err := net.Listen("tcp", "127.0.0.1:"+host)
 		if err != nil {
@@ -101,6 +109,9 @@ func TestWhatWorksPassesAndWhatDoesNotFails(t *testing.T) {
 		{"http hello", "http: {port: 80, path: /, contains: [hello]}\nrequests: 3", ""},
 		{"http hello", "http: {port: 80, path: /, contains: [goodbye]}", `without "goodbye"`},
 		{"http hello", "http: {port: 80, path: /, status: 404}", "gives status 200, not 404"},
+		{"late hello", "ready: ready\nhttp: {port: 80, path: /, contains: [hello]}", ""},
+		{"late hello", "http: {port: 80, path: /, contains: [hello]}", `without "hello"`},
+		{"late hello", "ready: steady\nhttp: {port: 80, path: /, contains: [hello]}", `does not show "steady"`},
 		{"silent", "http: {port: 80, path: /}", "no answer in time"},
 		{"end", "http: {port: 80, path: /}", "ended with status 0 before"},
 		{"tcp", `tcp: {port: 1, steps: [{send: "a\n", expect: "echo a\n"}, {send: "b\n", expect: "echo b\n"}]}`, ""},

@@ -508,9 +508,6 @@ func (e *entry) name() string {
 	if e.t != nil {
 		return e.t.Name()
 	}
-	if e.p.Supervises() {
-		return "init"
-	}
 	return ""
 }
 

@@ -62,8 +62,8 @@ func (e *entry) stat(b *bytes.Buffer) error {
 	cpu, threads := 0, e.p.NumThreads()
 	start := e.p.StartTime()
 	if t := e.t; t != nil {
-		nice = t.Nice()
-		policy, prio, _ = t.Policy()
+		sp := t.SchedParam()
+		nice, policy, prio = sp.Nice, sp.Policy, sp.Priority
 		pending, shared, blocked, ignored, caught = t.SignalSets()
 		cpu = max(t.CPU(), 0)
 		if !e.group {
@@ -115,7 +115,12 @@ func (e *entry) status(b *bytes.Buffer) error {
 	e.statusSignals(b)
 	fmt.Fprintf(b, "CapInh:\t%016x\nCapPrm:\t%016x\nCapEff:\t%016x\nCapBnd:\t%016x\nCapAmb:\t%016x\nNoNewPrivs:\t%d\n",
 		cr.Inheritable, cr.Permitted, cr.Effective, cr.Bounding, cr.Ambient, bit(cr.NoNewPrivs))
-	b.WriteString("Seccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tnot vulnerable\nSpeculationIndirectBranch:\tnot affected\n")
+	mode, filters := 0, 0
+	if t := e.someone(); t != nil {
+		mode, filters = t.SeccompMode(), t.SeccompCount()
+	}
+	fmt.Fprintf(b, "Seccomp:\t%d\nSeccomp_filters:\t%d\n", mode, filters)
+	b.WriteString("Speculation_Store_Bypass:\tnot vulnerable\nSpeculationIndirectBranch:\tnot affected\n")
 	mask := e.f.k.Sched.AllCPUs()
 	if e.t != nil {
 		mask = e.t.Affinity()

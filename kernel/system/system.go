@@ -15,7 +15,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +26,6 @@ import (
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/image"
-	"kiln/kernel/ipc"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
 	"kiln/kernel/timer"
@@ -65,10 +63,8 @@ type System struct {
 	calls   *syscalls.Dispatcher
 	kernel  *task.Kernel
 	control control
-	// programs is set where the image has several.
-	programs atomic.Pointer[programs]
-	done     chan ending
-	atExit   string // one of image.AtExits
+	done    chan ending
+	atExit  string // one of image.AtExits
 }
 
 // ending is how the machine comes to its end.
@@ -255,14 +251,12 @@ func (s *System) start() (err error) {
 	s.vdso.Update(s.m.TimeParams())
 	s.calls = syscalls.New()
 	s.calls.VDSO = s.vdso
-	s.calls.IPC = ipc.New(s.mem, s.m)
 	s.kernel = task.NewKernel(task.Config{
 		M: s.m, Mem: s.mem, Timers: s.timers, NS: s.ns, Net: s.net, Syscalls: s.calls,
 		Log: s.log.log, Hostname: s.hostname(),
 		OnInitExit: func(status uint32) { s.end(ending{status, s.atExit}) },
 	})
 	s.kernel.OnReboot = s.reboot
-	s.kernel.NewSemUndo = s.calls.IPC.NewUndo
 	s.kernel.OnTimeChange = func() { s.vdso.Update(s.m.TimeParams()) }
 	s.retime.Init(s.kernel.OnTimeChange)
 	s.timers.Arm(&s.retime, s.timers.Now()+int64(time.Second))
@@ -275,7 +269,10 @@ func (s *System) start() (err error) {
 	if s.devs.UART != nil {
 		s.devs.UART.SetReceiver(s.tty.Receive)
 	}
-	s.serveControl()
+	st := &stopper{k: s.kernel, q: s.timers}
+	s.control.mu.Lock()
+	s.control.stop = st.stop
+	s.control.mu.Unlock()
 	return s.net.Configure(s.cfg.Network, s.ipWord())
 }
 
@@ -289,11 +286,9 @@ func (s *System) ipWord() string {
 	return ""
 }
 
-// Run starts the program, or the several, and waits for the end; the status is wait4's.
+// Run starts the program and waits for its end; the status is wait4's.
 func (s *System) Run() (status uint32, err error) {
-	if len(s.cfg.Programs) > 0 {
-		s.supervise()
-	} else if err := s.program(); err != nil {
+	if err := s.program(); err != nil {
 		return 0, err
 	}
 	e := <-s.done

@@ -11,9 +11,7 @@ import (
 
 // run is the life of a thread's goroutine.
 func (t *Thread) run() {
-	<-t.park
 	m, k := t.k.M, t.k
-	t.since.Store(m.Nanotime())
 	// A thread may have been told to end before it ran at all.
 	alive := t.flags.Load()&boundaryWork == 0 || t.exitToUser()
 	for alive {
@@ -78,7 +76,10 @@ func (t *Thread) exitToUser() bool {
 		}
 		if f&fPreempt != 0 {
 			t.flags.And(^fPreempt)
-			t.k.Sched.yield(t)
+			t.k.Sched.yield(t, false)
+		}
+		if f&fPlace != 0 {
+			t.placed()
 		}
 		if f&fRseq != 0 {
 			t.fixRseq()

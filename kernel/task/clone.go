@@ -176,16 +176,8 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 	if t.restore {
 		n.mask = t.savedMask
 	}
-	n.affinity = t.Affinity()
-	n.policy = t.policy
+	n.inherit(t)
 	n.timerSlack = t.timerSlack
-	if k := t.k; f&unix.CLONE_SYSVSEM != 0 && k.NewSemUndo != nil {
-		if t.semUndo == nil {
-			t.semUndo = k.NewSemUndo()
-		}
-		t.semUndo.IncRef()
-		n.semUndo = t.semUndo
-	}
 	if f&unix.CLONE_CHILD_CLEARTID != 0 {
 		n.clearTID = a.ChildTID
 	}
@@ -218,7 +210,6 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 
 // discard undoes copyInto and newThread.
 func (n *Thread) discard(*CloneArgs) {
-	n.dropSemUndo()
 	if fds := n.FDs(); fds != nil {
 		fds.DecRef()
 	}
@@ -236,7 +227,8 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	defer k.tree.Unlock()
 	own := t.process
 	own.mu.Lock()
-	dying := own.exitFlag || own.execing != nil || own.unit != nil && own.unit.closed
+	dying := own.exitFlag || own.execing != nil
+	n.inheritSeccomp(t)
 	own.mu.Unlock()
 	if dying {
 		return wait.ErrRestartNoInt
@@ -260,6 +252,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 		p.threads = n
 		p.nthreads++
 		p.live++
+		n.inheritSeccomp(t) // once more, now that AddSeccomp would find it
 		if p.stopSig != 0 {
 			n.flags.Or(fStop)
 		}
@@ -276,9 +269,6 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	if p.parent != nil {
 		p.parent.children[p] = struct{}{}
 	}
-	if p.unit = own.unit; p.unit != nil {
-		p.unit.members++
-	}
 	p.leader, p.threads, p.nthreads, p.live = n, n, 1, 1
 	if img := own.image.Load(); img != nil {
 		c := *img
@@ -287,9 +277,6 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 			c.Exe.IncRef()
 		}
 		p.image.Store(&c)
-	}
-	if a.Flags&unix.CLONE_VM == 0 {
-		n.space.SetOwner(id)
 	}
 	k.threads[id], k.procs[id] = n, p
 	return nil

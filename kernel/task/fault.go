@@ -228,6 +228,9 @@ func (t *Thread) describeCause(info *SignalInfo) string {
 	case t.trap.nr == hal.VectorGP:
 		return fmt.Sprintf(": general protection (error code %#x): a privileged instruction or a wild address", t.trap.err)
 	}
+	if info.Syscall != 0 {
+		return fmt.Sprintf(": seccomp forbids system call %d", info.Syscall)
+	}
 	return fmt.Sprintf(": exception %d", t.trap.nr)
 }
 

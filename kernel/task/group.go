@@ -4,41 +4,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// schedPolicy is what sched_setscheduler and setpriority set. The scheduler is first
-// come, first served; the values are kept for those who ask.
-type schedPolicy struct {
-	policy, priority, nice int32
-	resetOnFork            bool
-}
-
-// Policy, SetPolicy and Nice keep the scheduling attributes of a thread.
-func (t *Thread) Policy() (policy, priority int32, resetOnFork bool) {
-	t.process.mu.Lock()
-	defer t.process.mu.Unlock()
-	return t.policy.policy, t.policy.priority, t.policy.resetOnFork
-}
-
-// SetPolicy replaces policy and priority.
-func (t *Thread) SetPolicy(policy, priority int32, resetOnFork bool) {
-	t.process.mu.Lock()
-	defer t.process.mu.Unlock()
-	t.policy.policy, t.policy.priority, t.policy.resetOnFork = policy, priority, resetOnFork
-}
-
-// Nice is -20 to 19.
-func (t *Thread) Nice() int32 {
-	t.process.mu.Lock()
-	defer t.process.mu.Unlock()
-	return t.policy.nice
-}
-
-// SetNice replaces it.
-func (t *Thread) SetNice(n int32) {
-	t.process.mu.Lock()
-	defer t.process.mu.Unlock()
-	t.policy.nice = n
-}
-
 // SetPGID is setpgid. ESRCH: not the caller or a child; EACCES: the child has exec'ed
 // (not tracked: allowed); EPERM: session leader, other session, no such group.
 func (t *Thread) SetPGID(pid, pgid int32) error {

@@ -1,6 +1,11 @@
 package task
 
 import (
+	"fmt"
+	"iter"
+	"math/bits"
+	"runtime"
+	"runtime/debug"
 	"sync"
 
 	"kiln/kernel/hal"
@@ -19,9 +24,10 @@ const (
 	fYield                      // kernel goroutines should run before it goes on
 	fRseq                       // rseq's memory wants a look
 	fSettle                     // a restart code or a temporary signal mask is to be settled
+	fPlace                      // the machine does not know yet where it must run
 
 	// boundaryWork is what sends a thread through exitToUser.
-	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq | fSettle
+	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq | fSettle | fPlace
 )
 
 // States of a thread, written under Sched.mu, read without it.
@@ -32,183 +38,385 @@ const (
 	stateDead
 )
 
-// slice is how long a thread runs while others wait, in nanoseconds.
-const slice = 3_000_000
-
-// minSlice is the least that is left to whoever runs when another becomes ready.
-const minSlice = 300_000
+// maxCPUs is how many CPUs programs run on: affinity masks are one word.
+const maxCPUs = 64
 
 // Sched hands out the right to run: one token a CPU. A thread holds one while it is in
 // ring 3 or serves its own trap, and gives it back while it is parked, so that no
 // more threads compete in the Go scheduler than there are CPUs and kernel goroutines
-// (drivers, the network) are never behind a queue of programs.
+// (drivers, the network) are never behind a queue of programs. Who gets which token is
+// runQueues' to say.
 //
-// This version is first come, first served within an affinity mask; a timer ends the
-// slice of whoever runs while others wait. Weights are kept for getpriority and
-// sched_getattr.
+// Each CPU has a goroutine (work) that runs the holder of its token, and a thread is a
+// coroutine of it: a switch from thread to thread is two direct switches of goroutines,
+// half of what the Go scheduler takes to park one and find the other. mu is locked by
+// the thread that leaves and unlocked by the CPU's goroutine behind it, so nobody sees
+// a thread that is ready and still on its way out. A thread that finds nobody to take
+// over waits for its CPU's next token holder itself (cpu.idler), since it is likely to
+// be that: a program of one thread costs no switch to the CPU's goroutine and back.
+//
+// A token's number is what programs see as the CPU. Which of the machine's CPUs runs
+// the thread matters only if it may not run on all: then fPlace makes the boundary tell
+// the machine.
 type Sched struct {
 	m      hal.Machine
 	timers *timer.Queue
 
-	mu         sync.Mutex
-	run        []*Thread // token holders by CPU, nil: the token is free
-	head, tail *Thread   // waiting for a token, through Thread.qnext
-	queued     int
-	sliceTimer timer.Timer
-	sliceArmed bool
+	mu   sync.Mutex
+	rq   runQueues
+	cpus []cpu
+	all  uint64 // affinity mask of all
 
+	fibers   []*fiber // without a thread
 	switches uint64
+}
+
+// cpu is what belongs to one token.
+type cpu struct {
+	s       *Sched
+	q       *runQueue
+	wake    chan struct{} // q.curr has been set
+	started bool
+	idler   *Thread // waits on wake, on its own stack
+	tick    timer.Timer
+	armed   int64 // when tick fires
+	polled  int64 // when kernel goroutines last had a chance
 }
 
 func (s *Sched) init(m hal.Machine, q *timer.Queue) {
 	s.m, s.timers = m, q
-	s.run = make([]*Thread, max(1, m.CPUs()))
-	s.sliceTimer.Init(s.endSlice)
+	n := min(max(1, m.CPUs()), maxCPUs)
+	s.rq.init(n)
+	s.cpus, s.all = make([]cpu, n), ^uint64(0)>>(64-n)
+	for i := range s.cpus {
+		c := &s.cpus[i]
+		c.s, c.q, c.wake, c.armed = s, &s.rq.q[i], make(chan struct{}, 1), hal.NoDeadline
+		c.tick.Init(c.onTick)
+	}
 }
 
 // NumCPU is the number of tokens.
-func (s *Sched) NumCPU() int { return len(s.run) }
+func (s *Sched) NumCPU() int { return len(s.cpus) }
 
 // Load is the threads running and waiting to run, and the switches so far.
 func (s *Sched) Load() (running, queued int, switches uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range s.run {
-		if t != nil {
-			running++
-		}
-	}
-	return running, s.queued, s.switches
+	return len(s.cpus) - bits.OnesCount64(s.rq.free), s.rq.nr, s.switches
 }
 
 // AllCPUs is the affinity mask of every CPU of the machine.
-func (s *Sched) AllCPUs() uint64 {
-	if n := len(s.run); n < 64 {
-		return 1<<n - 1
-	}
-	return ^uint64(0)
-}
+func (s *Sched) AllCPUs() uint64 { return s.all }
 
-// ready gives t a token or queues it. Called with mu held; t holds none.
-func (s *Sched) ready(t *Thread) {
-	for cpu, holder := range s.run {
-		if holder == nil && t.affinity&(1<<(cpu&63)) != 0 {
-			s.give(t, cpu)
-			return
-		}
+// ready makes t run or wait for a token. Called with mu held; t holds none.
+func (s *Sched) ready(t *Thread, how arrival) {
+	if t.idling {
+		s.readyIdler(t)
+		return
+	}
+	q, free, preempt := s.rq.add(&t.e, how)
+	c := &s.cpus[q.cpu]
+	if free {
+		now := s.m.Nanotime()
+		s.rq.take(q, &t.e, now)
+		s.run(t, now)
+		c.kick()
+		return
 	}
 	t.state.Store(stateQueued)
-	t.qnext = nil
-	if s.tail == nil {
-		s.head = t
-	} else {
-		s.tail.qnext = t
+	if preempt {
+		s.preempt(q)
+		return // the switch arms
 	}
-	s.tail = t
-	s.queued++
-	if !s.sliceArmed {
-		s.sliceArmed = true
-		s.timers.Arm(&s.sliceTimer, s.sliceEnd())
-	}
+	c.arm()
 }
 
-// sliceEnd is when somebody must make room: one who has run long enough already does
-// so almost at once, so that a thread woken by a packet does not wait behind a busy one.
-func (s *Sched) sliceEnd() int64 {
-	now := s.timers.Now()
-	first := now
-	for _, t := range s.run {
-		if t != nil {
-			first = min(first, t.since.Load())
+// readyIdler makes a thread ready that waits on its stack for its CPU to be used: it goes
+// on if that is still free and it may, or moves once it has left it.
+func (s *Sched) readyIdler(t *Thread) {
+	c := &s.cpus[t.e.cpu]
+	if c.q.curr == nil && t.e.allowed(c.q.cpu) {
+		if d := c.q.min - wakeCredit; t.e.v-d < 0 {
+			t.e.v = d
 		}
+		now := s.m.Nanotime()
+		s.rq.take(c.q, &t.e, now)
+		t.idling, c.idler = false, nil
+		s.run(t, now)
+	} else {
+		t.state.Store(stateQueued)
 	}
-	return max(first+slice, now+minSlice)
+	c.kick()
 }
 
-// give hands the token of cpu to t and lets its goroutine go.
-func (s *Sched) give(t *Thread, cpu int) {
-	s.run[cpu] = t
-	s.switches++
-	t.cpu.Store(int32(cpu))
+// run notes that t has a token.
+func (s *Sched) run(t *Thread, now int64) {
+	t.cpu.Store(t.e.cpu)
+	if t.e.mask != s.all {
+		t.flags.Or(fPlace)
+	}
+	t.since.Store(now)
 	t.state.Store(stateRunning)
-	t.park <- struct{}{}
 }
 
-// release takes t's token away and gives it to the first who may have it. Called with
-// mu held.
-func (s *Sched) release(t *Thread) {
-	cpu := int(t.cpu.Load())
-	s.run[cpu] = nil
-	var prev *Thread
-	for n := s.head; n != nil; prev, n = n, n.qnext {
-		if n.affinity&(1<<(cpu&63)) == 0 {
+// kick lets whoever waits for the CPU look at it.
+func (c *cpu) kick() {
+	if !c.started {
+		c.started = true
+		go c.work()
+		return
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// work is the CPU's goroutine: it runs the token's holder, which comes back with mu
+// locked and its successor chosen.
+func (c *cpu) work() {
+	s := c.s
+	s.mu.Lock()
+	for {
+		e := c.q.curr
+		if e == nil {
+			s.mu.Unlock()
+			<-c.wake
+			s.mu.Lock()
 			continue
 		}
-		if prev == nil {
-			s.head = n.qnext
-		} else {
-			prev.qnext = n.qnext
+		// Threads that hand the CPU to each other never pass through the Go scheduler.
+		poll := e.start-c.polled > pollEvery
+		if poll {
+			c.polled = e.start
 		}
-		if s.tail == n {
-			s.tail = prev
+		s.mu.Unlock()
+		if poll {
+			runtime.Gosched()
 		}
-		n.qnext = nil
-		s.queued--
-		s.give(n, cpu)
-		return
+		e.t.fiber.resume()
+		if t := c.idler; t != nil {
+			c.idler, t.idling = nil, false
+			if t.state.Load() == stateQueued {
+				s.ready(t, woken)
+			}
+		}
+	}
+}
+
+// pollEvery is how long kernel goroutines wait at most behind threads that switch all
+// the time, in nanoseconds.
+const pollEvery = 1_000_000
+
+// switchTo chooses who gets the CPU that c's thread has just left. False: nobody.
+// Called with mu held.
+func (s *Sched) switchTo(c *cpu, now int64) bool {
+	n := s.rq.next(c.q, now)
+	if n == nil {
+		return false
+	}
+	s.switches++
+	s.run(n.t, now)
+	if c.q.nr > 0 {
+		c.arm()
+	}
+	return true
+}
+
+// charge adds the time since the last charge to the CPU time of q's thread. Called with
+// mu held.
+func (s *Sched) charge(q *runQueue, now int64) {
+	t := q.curr.t
+	if d := s.rq.charge(q, now); d > 0 {
+		t.since.Store(now)
+		t.cpuTime.Add(d)
+		t.process.cpuTime.Add(d)
 	}
 }
 
 // block parks t until one of waits is set in its flags. It returns at once if one is.
 func (s *Sched) block(t *Thread, waits uint32) {
-	t.chargeCPU()
 	s.mu.Lock()
 	t.waits = waits
 	t.state.Store(stateBlocked)
-	if t.flags.Load()&waits != 0 {
+	f := t.flags.Load()
+	if f&waits != 0 {
 		t.state.Store(stateRunning)
 		s.mu.Unlock()
 		return
 	}
+	if f&fPreempt != 0 {
+		t.flags.And(^fPreempt) // room is made as it is
+	}
 	t.voluntary.Add(1)
-	s.release(t)
-	s.mu.Unlock()
-	<-t.park
-	t.since.Store(s.m.Nanotime())
+	c := &s.cpus[t.e.cpu]
+	now := s.m.Nanotime()
+	s.charge(c.q, now)
+	s.rq.leave(c.q)
+	if s.switchTo(c, now) {
+		t.leave()
+	} else {
+		s.idle(c, t)
+	}
 	t.switched(false)
 }
 
-// yield lets those who wait run first.
-func (s *Sched) yield(t *Thread) {
+// idle waits with a blocked thread's goroutine for the next holder of its CPU's token.
+// Called with mu held.
+func (s *Sched) idle(c *cpu, t *Thread) {
+	c.idler, t.idling = t, true
+	s.mu.Unlock()
+	<-c.wake
+	if t.state.Load() == stateRunning {
+		return
+	}
 	s.mu.Lock()
-	if s.head == nil && t.affinity&(1<<(uint(t.cpu.Load())&63)) != 0 {
+	if t.idling {
+		t.leave()
+		return
+	}
+	s.mu.Unlock() // it got the token after all
+}
+
+// yield lets those who come before t run first; behind: t gives way to its equals too.
+func (s *Sched) yield(t *Thread, behind bool) {
+	s.mu.Lock()
+	e := &t.e
+	c := &s.cpus[e.cpu]
+	q := c.q
+	if q.nr == 0 && e.push == 0 && e.allowed(q.cpu) {
 		s.mu.Unlock()
 		return
 	}
-	t.chargeCPU()
+	// It goes elsewhere if it must, or if it need not wait there.
+	stay := e.allowed(q.cpu) && e.push == 0 && s.rq.free&e.mask == 0
+	now := s.m.Nanotime()
+	s.charge(q, now)
+	if stay {
+		if behind && !s.rq.pass(q) {
+			s.mu.Unlock()
+			return
+		}
+		s.rq.requeue(q, behind)
+		s.rq.next(q, now)
+		if q.curr == e {
+			c.arm()
+			s.mu.Unlock()
+			return
+		}
+		s.switches++
+		t.state.Store(stateQueued)
+		s.run(q.curr.t, now)
+		c.arm()
+	} else {
+		to := e.push - 1
+		s.rq.leave(q)
+		s.switchTo(c, now)
+		s.move(t, to)
+	}
 	t.involuntary.Add(1)
-	s.release(t)
-	s.ready(t)
-	s.mu.Unlock()
-	<-t.park
-	t.since.Store(s.m.Nanotime())
+	t.leave()
 	t.switched(true)
 }
 
+// move makes a thread that has left its CPU ready elsewhere: on CPU to, where balance
+// wants it, if that is one and there is none free. Called with mu held.
+func (s *Sched) move(t *Thread, to int32) {
+	e := &t.e
+	if to < 0 || !e.allowed(to) || s.rq.free&e.mask != 0 {
+		s.ready(t, moved)
+		return
+	}
+	q := &s.rq.q[to]
+	s.rq.migrate(e, q)
+	s.rq.enqueue(q, e, false)
+	t.state.Store(stateQueued)
+	s.cpus[to].arm()
+}
+
 // exit takes a thread out of scheduling for good; no Interrupt of its Ctx comes after.
+// It keeps its token until its goroutine ends (done).
 func (s *Sched) exit(t *Thread) {
-	t.chargeCPU()
 	s.mu.Lock()
+	s.charge(s.cpus[t.e.cpu].q, s.m.Nanotime())
 	t.state.Store(stateDead)
-	s.release(t)
 	s.mu.Unlock()
 }
 
-// start makes a new thread's goroutine runnable.
+// fiber is the coroutine that a thread lives on. It outlives the thread and serves
+// another: that saves making one, and growing its stack again.
+type fiber struct {
+	t      *Thread
+	resume func() (struct{}, bool) // for the CPU's goroutine: runs t until it leaves
+	pass   func(struct{}) bool     // for t: back to the CPU's goroutine
+}
+
+// maxFibers is how many are kept without a thread.
+const maxFibers = 16
+
+// start makes a new thread run.
 func (s *Sched) start(t *Thread) {
+	t.state.Store(stateBlocked)
 	s.mu.Lock()
-	s.ready(t)
+	if n := len(s.fibers) - 1; n >= 0 {
+		t.fiber = s.fibers[n]
+		s.fibers = s.fibers[:n]
+	} else {
+		t.fiber = s.newFiber()
+	}
+	t.fiber.t = t
+	s.ready(t, born)
 	s.mu.Unlock()
+}
+
+func (s *Sched) newFiber() *fiber {
+	f := &fiber{}
+	f.resume, _ = iter.Pull(func(pass func(struct{}) bool) {
+		f.pass = pass
+		defer f.crashed()
+		for more := true; more; {
+			f.t.run()
+			if more = s.done(f); more {
+				f.pass(struct{}{})
+			}
+		}
+	})
+	return f
+}
+
+// done passes on the token of a thread that has exited, and says whether its fiber is to
+// wait for another; mu stays locked.
+func (s *Sched) done(f *fiber) bool {
+	s.mu.Lock()
+	c := &s.cpus[f.t.e.cpu]
+	now := s.m.Nanotime()
+	s.rq.charge(c.q, now)
+	s.rq.leave(c.q)
+	s.switchTo(c, now)
+	f.t = nil
+	if len(s.fibers) >= maxFibers {
+		return false
+	}
+	s.fibers = append(s.fibers, f)
+	return true
+}
+
+// leave switches to the CPU's goroutine, which unlocks mu; it returns when t has a token
+// again, without mu.
+func (t *Thread) leave() { t.fiber.pass(struct{}{}) }
+
+// crashed turns a panic of the kernel in a thread, which the CPU's goroutine would repeat
+// with its own stack, into one that shows where it was.
+func (f *fiber) crashed() {
+	if r := recover(); r != nil {
+		who := ""
+		if t := f.t; t != nil {
+			who = fmt.Sprintf(" in thread %d (%s)", t.TID(), t.Name())
+		}
+		text := fmt.Sprintf("%v%s\n%s", r, who, debug.Stack())
+		go panic(text)
+		select {}
+	}
 }
 
 // notify sets bits in t's flags and sees to it that t notices: a parked thread that
@@ -232,7 +440,7 @@ func (t *Thread) notify(bits uint32) {
 	switch t.state.Load() {
 	case stateBlocked:
 		if t.flags.Load()&t.waits != 0 {
-			s.ready(t)
+			s.ready(t, woken)
 		}
 	case stateRunning:
 		if bits&boundaryWork != 0 {
@@ -242,22 +450,58 @@ func (t *Thread) notify(bits uint32) {
 	s.mu.Unlock()
 }
 
-// endSlice is the slice timer: whoever runs makes room for those who wait.
-func (s *Sched) endSlice() {
+// preempt asks q's thread to make room. Called with mu held.
+func (s *Sched) preempt(q *runQueue) {
+	t := q.curr.t
+	if t.state.Load() != stateRunning {
+		return // it ends
+	}
+	t.flags.Or(fPreempt)
+	s.m.Interrupt(t.Ctx)
+}
+
+// arm sees to it that the CPU's thread is looked at when it is due. Called with mu held.
+func (c *cpu) arm() {
+	if d := c.q.due(); d < c.armed {
+		c.armed = d
+		c.s.timers.Arm(&c.tick, d)
+	}
+}
+
+// onTick is the end of a slice: whoever runs makes room for those who wait if it is
+// time.
+func (c *cpu) onTick() {
+	s, q := c.s, c.q
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sliceArmed = false
-	if s.head == nil {
+	c.armed = hal.NoDeadline
+	if q.curr == nil || q.nr == 0 {
 		return
 	}
-	for _, t := range s.run {
-		if t != nil {
-			t.flags.Or(fPreempt)
-			s.m.Interrupt(t.Ctx)
-		}
+	now := s.m.Nanotime()
+	s.charge(q, now)
+	if len(s.cpus) > 1 && now-q.balanced >= balanceEvery {
+		q.balanced = now
+		s.balance(now)
 	}
-	s.sliceArmed = true
-	s.timers.Arm(&s.sliceTimer, s.timers.Now()+slice)
+	if q.over(now) {
+		s.preempt(q)
+		return // the switch arms
+	}
+	c.arm()
+}
+
+// balance moves a thread from a busy CPU to another. Called with mu held.
+func (s *Sched) balance(now int64) {
+	e, to := s.rq.balance(now)
+	switch {
+	case e == nil:
+	case e.push != 0:
+		s.preempt(&s.rq.q[e.cpu])
+	default:
+		s.rq.shift(e, to)
+		s.cpus[to.cpu].arm()
+	}
 }
 
 // SetAffinity sets the CPUs the thread may run on and takes effect at its next
@@ -265,32 +509,110 @@ func (s *Sched) endSlice() {
 func (t *Thread) SetAffinity(mask uint64) {
 	s := &t.k.Sched
 	s.mu.Lock()
-	t.affinity = mask
+	e := &t.e
+	e.mask = mask
+	if e.queued {
+		s.rq.dequeue(e)
+		s.ready(t, moved)
+	}
+	work := fPlace
+	if !e.allowed(e.cpu) {
+		work |= fPreempt
+	}
 	s.mu.Unlock()
-	t.notify(fPreempt)
+	t.notify(work)
+}
+
+// placed tells the machine where the thread must run, if anywhere.
+func (t *Thread) placed() {
+	t.flags.And(^fPlace)
+	s := &t.k.Sched
+	s.mu.Lock()
+	cpu := -1
+	if t.e.mask != s.all {
+		cpu = int(t.e.cpu)
+	}
+	s.mu.Unlock()
+	s.m.SetCPU(t.Ctx, cpu)
 }
 
 // Affinity is the CPUs the thread may run on.
 func (t *Thread) Affinity() uint64 {
 	t.k.Sched.mu.Lock()
 	defer t.k.Sched.mu.Unlock()
-	return t.affinity
+	return t.e.mask
 }
 
 // CPU is the one whose token the thread holds or held last.
 func (t *Thread) CPU() int { return int(t.cpu.Load()) }
 
 // Yield is sched_yield.
-func (t *Thread) Yield() { t.k.Sched.yield(t) }
+func (t *Thread) Yield() { t.k.Sched.yield(t, true) }
 
 // Resched asks for kernel goroutines to run once before the thread returns to the
 // program: for calls that left work to one.
 func (t *Thread) Resched() { t.flags.Or(fYield) }
 
-// chargeCPU adds the time since the thread got its token to its CPU time.
-func (t *Thread) chargeCPU() {
-	now := t.k.M.Nanotime()
-	n := now - t.since.Swap(now)
-	t.cpuTime.Add(n)
-	t.process.cpuTime.Add(n)
+// SchedParam is what sched_setattr sets.
+type SchedParam struct {
+	Policy, Priority, Nice int32
+	ResetOnFork            bool
+}
+
+// SchedParam is how the thread is scheduled.
+func (t *Thread) SchedParam() SchedParam {
+	s := &t.k.Sched
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &t.e
+	return SchedParam{e.policy, e.prio, e.nice, e.reset}
+}
+
+// SetSched lets f change how the thread is scheduled. The values must go together: a
+// priority of 1 to 99 with SCHED_FIFO and SCHED_RR, else 0, and a nice value of -20 to
+// 19. f runs under the scheduler's lock.
+func (t *Thread) SetSched(f func(p *SchedParam)) {
+	s := &t.k.Sched
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &t.e
+	old := SchedParam{e.policy, e.prio, e.nice, e.reset}
+	p := old
+	f(&p)
+	if e.reset = p.ResetOnFork; p.Policy == old.Policy && p.Priority == old.Priority && p.Nice == old.Nice {
+		return
+	}
+	c := &s.cpus[e.cpu]
+	switch {
+	case e.queued:
+		s.rq.dequeue(e)
+		s.rq.change(e, p)
+		s.ready(t, woken)
+	case c.q.curr == e:
+		s.charge(c.q, s.m.Nanotime())
+		s.rq.change(e, p)
+		if c.q.nr > 0 {
+			s.preempt(c.q) // yield finds out whether it is still first
+		}
+	default:
+		s.rq.change(e, p)
+	}
+}
+
+// inherit gives a new thread its parent's scheduling, or the default where that asks for
+// it (SCHED_RESET_ON_FORK).
+func (t *Thread) inherit(parent *Thread) {
+	s := &t.k.Sched
+	s.mu.Lock()
+	p := &parent.e
+	t.e.mask, t.e.cpu, t.e.v = p.mask, p.cpu, p.v
+	switch {
+	case !p.reset:
+		t.e.set(p.policy, p.prio, p.nice)
+	case p.rt():
+		t.e.set(SchedOther, 0, 0)
+	default:
+		t.e.set(p.policy, 0, max(0, p.nice))
+	}
+	s.mu.Unlock()
 }

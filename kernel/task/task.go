@@ -4,7 +4,7 @@
 // A thread of a program is a goroutine in a loop (Thread.run): it enters ring 3, comes
 // back with the reason, serves it, and passes the boundary (Thread.exitToUser) before it
 // enters again. It runs only while it holds a CPU token (Sched); Block parks it and
-// gives the token back. Whatever another thread, a timer or a device wants of it is a
+// gives the token to who comes next (runQueues). Whatever another thread, a timer or a device wants of it is a
 // bit in one atomic word, Thread.flags, set by Thread.notify.
 //
 //	k := task.NewKernel(task.Config{M: m, Mem: mem, Timers: q, NS: ns, Syscalls: table})
@@ -66,10 +66,8 @@ type Kernel struct {
 	// OnTimeChange is called after the wall clock has been set (timerfd's
 	// TFD_TIMER_CANCEL_ON_SET); may be nil.
 	OnTimeChange func()
-	// Strace turns on the log of every system call.
+	// Strace turns on the log of every system call of threads that start from then on.
 	Strace atomic.Bool
-	// NewSemUndo makes an empty list for CLONE_SYSVSEM; may be nil.
-	NewSemUndo func() SemUndo
 	// Sched hands out the CPUs.
 	Sched Sched
 	// UTS is uname's answer that programs can change.
@@ -167,7 +165,7 @@ type Image struct {
 	Auxv []byte
 }
 
-// StartArgs are the first process, or another that the kernel starts.
+// StartArgs are the first process.
 type StartArgs struct {
 	Image Image
 	FDs   *vfs.FDTable
@@ -175,17 +173,6 @@ type StartArgs struct {
 	Creds *vfs.Creds // nil: root
 	// Limits replaces defaults by RLIMIT_* number.
 	Limits map[int]Rlimit
-	// Unit, if set, is what the process belongs to.
-	Unit *Unit
-	// Leader, if set, leads the session and process group that the process joins;
-	// otherwise it leads its own.
-	Leader *Process
-	// TTY gives it the terminal of its session; process 1 has it anyway.
-	TTY bool
-	// Before, if set, is called with the process before it runs, Ended with its wait
-	// status when it has ended. Neither may block.
-	Before func(*Process)
-	Ended  func(status uint32)
 }
 
 // Thread is one thread of a program, and the wait.Context of its goroutine. Fields
@@ -207,15 +194,19 @@ type Thread struct {
 	tid     atomic.Int32
 	name    atomic.Pointer[string]
 
+	hooks         atomic.Uint32 // who looks at system calls (seccomp.go)
+	seccomp       atomic.Pointer[SeccompFilter]
+	seccompStrict atomic.Bool
+
 	// Scheduling. flags may be set by anyone (notify); the rest is Sched.mu's.
-	flags    atomic.Uint32
-	state    atomic.Int32
-	cpu      atomic.Int32
-	waits    uint32
-	affinity uint64
-	qnext    *Thread
-	park     chan struct{}
-	timer    timer.Timer // of Block
+	flags  atomic.Uint32
+	state  atomic.Int32
+	cpu    atomic.Int32
+	waits  uint32
+	idling bool // blocked, on the stack of its CPU
+	e      entity
+	fiber  *fiber
+	timer  timer.Timer // of Block
 
 	entry     waiter.Entry // of BlockOn
 	entryUsed bool
@@ -228,7 +219,6 @@ type Thread struct {
 	minFlt, majFlt         atomic.Uint64
 	startTime              int64
 	sysCount               uint32
-	policy                 schedPolicy
 
 	// Signals: mask, realMask and pending are Process.mu's for writing; mask is
 	// written by the thread itself only.
@@ -257,26 +247,6 @@ type Thread struct {
 	vfork      *vforkWait // what the parent in vfork waits for
 	pdeathsig  int32
 	timerSlack int64
-	semUndo    SemUndo // nil until it is needed
-}
-
-// SemUndo is what threads owe to System V semaphores (kernel/ipc): clone shares it with
-// CLONE_SYSVSEM, and the last thread that ends pays.
-type SemUndo interface {
-	IncRef()
-	Exit(t *Thread)
-}
-
-// SemUndo is the thread's list, nil if it has none; SetSemUndo gives it one (nil: it is
-// on its own again).
-func (t *Thread) SemUndo() SemUndo     { return t.semUndo }
-func (t *Thread) SetSemUndo(u SemUndo) { t.semUndo = u }
-
-func (t *Thread) dropSemUndo() {
-	if u := t.semUndo; u != nil {
-		t.semUndo = nil
-		u.Exit(t)
-	}
 }
 
 var _ wait.Context = (*Thread)(nil)

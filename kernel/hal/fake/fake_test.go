@@ -46,7 +46,6 @@ func TestCopiesHonourMappings(t *testing.T) {
 	if seen != 2 {
 		t.Fatalf("unmapped %d pages", seen)
 	}
-	as.Retire()
 	as.Destroy()
 	m.FreeFrames(f, 0)
 	m.FreeFrames(f+1, 0)
