@@ -2,10 +2,12 @@ package syscalls
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"kiln/kernel/ipc"
 	"kiln/kernel/task"
 	"kiln/loader/vdso"
 )
@@ -15,7 +17,9 @@ type Dispatcher struct {
 	// VDSO, if set, is mapped into programs that execve starts.
 	VDSO *vdso.VDSO
 
-	shm     shmTable
+	// IPC is System V IPC; the calls need it.
+	IPC *ipc.Namespace
+
 	calls   [len(names)]call
 	missing [len(names)]atomic.Bool // logged
 	beyond  atomic.Bool             // a number above the table was logged
@@ -35,6 +39,15 @@ func New() *Dispatcher {
 		}
 	}
 	return d
+}
+
+// Without makes calls ENOSYS: the tests ask what depends on them.
+func (d *Dispatcher) Without(calls []string) {
+	for nr, name := range names {
+		if name != "" && slices.Contains(calls, name) {
+			d.calls[nr] = call{}
+		}
+	}
 }
 
 // Dispatch serves the call that t's registers ask for. The number is EAX, as in

@@ -12,6 +12,7 @@ import (
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/hal/fake"
+	"kiln/kernel/ipc"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
 	"kiln/kernel/timer"
@@ -63,7 +64,9 @@ func newRig(t *testing.T) *rig {
 	}
 	r.ns = vfs.NewNamespace(fs, "none", 0)
 	m.OnEnter = r.enter
-	r.k = task.NewKernel(task.Config{M: m, Mem: r.mem, Timers: timer.NewQueue(m), NS: r.ns, Syscalls: New(),
+	d := New()
+	d.IPC = ipc.New(r.mem, m)
+	r.k = task.NewKernel(task.Config{M: m, Mem: r.mem, Timers: timer.NewQueue(m), NS: r.ns, Syscalls: d,
 		OnInitExit: func(s uint32) { r.done <- s },
 		Log: func(_, f string, a ...any) {
 			r.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/kernel/ipc"
 )
 
 func TestSharedMemorySegmentsLiveUntilTheLastDetach(t *testing.T) {
@@ -11,18 +13,18 @@ func TestSharedMemorySegmentsLiveUntilTheLastDetach(t *testing.T) {
 	const key, size = 0x1234, 10000
 	r.run(nil, func(p *prog) {
 		nattch := func(id uint64) uint64 {
-			p.want(0, unix.SYS_SHMCTL, id, ipcStat, dataAt)
+			p.want(0, unix.SYS_SHMCTL, id, ipc.Stat, dataAt)
 			return p.get64(dataAt + 88)
 		}
 		p.fail(unix.ENOENT, unix.SYS_SHMGET, key, size, 0o600)
-		p.fail(unix.EINVAL, unix.SYS_SHMGET, key, 0, ipcCreat|0o600)
-		p.fail(unix.ENOMEM, unix.SYS_SHMGET, key, 1<<40, ipcCreat|0o600)
-		id := uint64(p.sys(unix.SYS_SHMGET, key, size, ipcCreat|ipcExcl|0o600))
-		p.fail(unix.EEXIST, unix.SYS_SHMGET, key, size, ipcCreat|ipcExcl|0o600)
+		p.fail(unix.EINVAL, unix.SYS_SHMGET, key, 0, ipc.Creat|0o600)
+		p.fail(unix.ENOMEM, unix.SYS_SHMGET, key, 1<<40, ipc.Creat|0o600)
+		id := uint64(p.sys(unix.SYS_SHMGET, key, size, ipc.Creat|ipc.Excl|0o600))
+		p.fail(unix.EEXIST, unix.SYS_SHMGET, key, size, ipc.Creat|ipc.Excl|0o600)
 		p.fail(unix.EINVAL, unix.SYS_SHMGET, key, size+1, 0)
 		p.want(int64(id), unix.SYS_SHMGET, key, 0, 0)
 		one := uint64(p.sys(unix.SYS_SHMAT, id, 0, 0))
-		two := uint64(p.sys(unix.SYS_SHMAT, id, 0, shmRdonly))
+		two := uint64(p.sys(unix.SYS_SHMAT, id, 0, 0o10000))
 		if int64(one) < 0 || int64(two) < 0 {
 			t.Fatalf("shmat: %#x %#x", one, two)
 		}
@@ -35,9 +37,9 @@ func TestSharedMemorySegmentsLiveUntilTheLastDetach(t *testing.T) {
 		if n := nattch(id); n != 2 {
 			t.Errorf("%d attachments", n)
 		}
-		p.want(0, unix.SYS_SHMCTL, id, ipcRmid, 0)
+		p.want(0, unix.SYS_SHMCTL, id, ipc.Rmid, 0)
 		p.fail(unix.ENOENT, unix.SYS_SHMGET, key, 0, 0)
-		if mode := func() uint32 { nattch(id); return p.get32(dataAt + 20) }(); mode != shmDest|0o600 {
+		if mode := func() uint32 { nattch(id); return p.get32(dataAt + 20) }(); mode != 0o1000|0o600 {
 			t.Errorf("mode %#o", mode)
 		}
 		p.want(0, unix.SYS_MUNMAP, one+4096, 4096) // what is left goes with shmdt
@@ -47,25 +49,25 @@ func TestSharedMemorySegmentsLiveUntilTheLastDetach(t *testing.T) {
 			t.Errorf("%d attachments", n)
 		}
 		p.want(0, unix.SYS_SHMDT, two)
-		p.fail(unix.EINVAL, unix.SYS_SHMCTL, id, ipcStat, dataAt)
+		p.fail(unix.EINVAL, unix.SYS_SHMCTL, id, ipc.Stat, dataAt)
 	})
-	if s := &r.k.Syscalls.(*Dispatcher).shm; s.pages != 0 || len(s.segs) != 0 {
-		t.Errorf("left: %d pages, %d segments", s.pages, len(s.segs))
+	if _, used, pages, _ := r.k.Syscalls.(*Dispatcher).IPC.ShmTotals(); pages != 0 || used != 0 {
+		t.Errorf("left: %d pages, %d segments", pages, used)
 	}
 }
 
 func TestSharedMemoryPermissionsAreThoseOfTheSegment(t *testing.T) {
 	r := newRig(t)
 	r.run(nil, func(p *prog) {
-		id := uint64(p.sys(unix.SYS_SHMGET, 1, 4096, ipcCreat|0o640))
+		id := uint64(p.sys(unix.SYS_SHMGET, 1, 4096, ipc.Creat|0o640))
 		p.put64(dataAt, 77)
 		p.want(0, unix.SYS_SETGROUPS, 0, dataAt)
 		p.want(0, unix.SYS_SETRESGID, 5, 5, 5)
 		p.want(0, unix.SYS_SETUID, 1000)
 		p.fail(unix.EACCES, unix.SYS_SHMGET, 1, 0, 0o400)
-		p.fail(unix.EACCES, unix.SYS_SHMAT, id, 0, shmRdonly)
-		p.fail(unix.EACCES, unix.SYS_SHMCTL, id, ipcStat, dataAt)
-		p.fail(unix.EPERM, unix.SYS_SHMCTL, id, ipcRmid, 0)
+		p.fail(unix.EACCES, unix.SYS_SHMAT, id, 0, 0o10000)
+		p.fail(unix.EACCES, unix.SYS_SHMCTL, id, ipc.Stat, dataAt)
+		p.fail(unix.EPERM, unix.SYS_SHMCTL, id, ipc.Rmid, 0)
 		p.want(int64(id), unix.SYS_SHMGET, 1, 0, 0)
 	})
 }

@@ -203,11 +203,14 @@ func mayKill(t *task.Thread, p *task.Process, sig int32) error {
 	if p == t.Process() {
 		return nil
 	}
-	l := p.Leader()
-	if l == nil { // a zombie
+	l, c := p.Leader(), t.Creds()
+	if l == nil { // a zombie, or the kernel's own process 1, which is root's
+		if p.Supervises() && c.UID != 0 && c.EUID != 0 && !c.Can(capKill) {
+			return unix.EPERM
+		}
 		return nil
 	}
-	c, x := t.Creds(), l.Creds()
+	x := l.Creds()
 	switch {
 	case c.EUID == x.SUID, c.EUID == x.UID, c.UID == x.SUID, c.UID == x.UID, c.Can(capKill),
 		sig == int32(unix.SIGCONT) && p.SID() == t.Process().SID():

@@ -103,21 +103,31 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 		if err := b.out.Add(m.Program, n); err != nil {
 			return nil, err
 		}
-	} else if beside(m) {
-		b.hostHas = true // its libraries come from the host first
-	} else if err := b.program(m.Program); err != nil {
-		return nil, err
+	} else {
+		all := true
+		for _, p := range m.Executables() {
+			if beside(m, p) {
+				continue
+			}
+			if err := b.program(p); err != nil {
+				return nil, err
+			}
+			all = all && b.hostHas
+		}
+		b.hostHas = all // of what is only beside the manifest, libraries come from the host first
 	}
 	for _, f := range m.Files {
 		if err := b.file(m, f); err != nil {
 			return nil, err
 		}
 	}
-	if err := b.libraries(m.Program, m.Libraries); err != nil {
+	if err := b.libraries(b.firstELF(m.Executables()), m.Libraries); err != nil {
 		return nil, err
 	}
-	if err := b.workDir(m); err != nil {
-		return nil, err
+	for _, e := range m.Execs() {
+		if err := b.workDir(m, e.WorkDir); err != nil {
+			return nil, err
+		}
 	}
 	img := &Image{Config: m.Config(), Root: b.out}
 	if b.set != nil {
@@ -128,8 +138,8 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 
 // workDir checks that the program can start where it is to: in a folder of the root, or
 // in something that is mounted.
-func (b *builder) workDir(m *manifest.Manifest) error {
-	dir := path.Clean("/" + m.WorkDir)
+func (b *builder) workDir(m *manifest.Manifest, dir string) error {
+	dir = path.Clean("/" + dir)
 	for _, mt := range m.Mounts {
 		if t := path.Clean(mt.Target); dir == t {
 			return nil
@@ -146,10 +156,20 @@ func (b *builder) workDir(m *manifest.Manifest) error {
 	return nil
 }
 
-// beside says whether the program is one of the manifest's own files.
-func beside(m *manifest.Manifest) bool {
+// firstELF is the first program that is no script, or the first.
+func (b *builder) firstELF(programs []string) string {
+	for _, p := range programs {
+		if _, n, _, err := tree.Resolve(b.out, p); err == nil && isELF(n) {
+			return p
+		}
+	}
+	return programs[0]
+}
+
+// beside says whether a program is one of the manifest's own files.
+func beside(m *manifest.Manifest, program string) bool {
 	for _, f := range m.Files {
-		if path.Clean(f.Path) == path.Clean(m.Program) && f.From != "" {
+		if path.Clean(f.Path) == path.Clean(program) && f.From != "" {
 			return true
 		}
 	}

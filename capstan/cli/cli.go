@@ -25,6 +25,7 @@ import (
 	"kiln/capstan/catalogue"
 	"kiln/capstan/elfinfo"
 	"kiln/capstan/tree"
+	"kiln/kernel/image"
 )
 
 // app is what the commands share.
@@ -34,7 +35,8 @@ type app struct {
 	kernel   string
 	quiet    bool
 	noHost   bool
-	status   int // of pack run
+	status   int    // of pack run
+	control  string // pack run's --control
 	// interrupted is the signal that ended the work.
 	interrupted os.Signal
 }
@@ -255,8 +257,24 @@ func (a *app) build(ctx context.Context, ref, program, output string) error {
 	if fi, err := os.Stat(output); err == nil {
 		size = fi.Size()
 	}
-	a.say("%s: %s, boots %s and needs %s of memory", output, megabytes(size), img.Config.Program, megabytes(int64(boot.MinRAM)))
+	a.say("%s: %s, boots %s and needs %s of memory", output, megabytes(size), programNames(img.Config), megabytes(int64(boot.MinRAM)))
 	return nil
+}
+
+// programNames says what an image boots.
+func programNames(c *image.Config) string {
+	if len(c.Programs) == 0 {
+		return c.Program
+	}
+	names := make([]string, len(c.Programs))
+	for i := range c.Programs {
+		names[i] = c.Programs[i].Name
+	}
+	last := len(names) - 1
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 // gather finds out what a reference means.

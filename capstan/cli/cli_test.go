@@ -202,7 +202,7 @@ func TestRunGivesTheProgramsStatusAndItsOverrides(t *testing.T) {
 	if !contains(args(), "good.img") {
 		t.Errorf("an image that needs no change is not booted as it is: %q", args())
 	}
-	p, err := vmm.Prepare("good.img", "auto", func(c *image.Config) bool {
+	p, err := vmm.Prepare("good.img", "auto", func(c *image.Config) (bool, error) {
 		f := runFlags{env: []string{"HOME=/x", "A=b=c"}, strace: true}
 		return f.override(c, []string{"one", "two words"})
 	})
@@ -222,7 +222,7 @@ func TestRunGivesTheProgramsStatusAndItsOverrides(t *testing.T) {
 	}
 	c := img.Config
 	env := strings.Join(c.Env, " ")
-	if strings.Join(c.Args, "|") != "good|one|two words" || !c.Strace || strings.Count(env, "HOME=") != 1 || !strings.Contains(env, "HOME=/x A=b=c") {
+	if strings.Join(c.Args, "|") != "good|one|two words" || !c.Strace || strings.Count(env, "HOME=") != 1 || !strings.Contains(env, "HOME=/x ") || !strings.Contains(env, "A=b=c") {
 		t.Errorf("%+v", c)
 	}
 	if img.Header.RootLen == 0 || p.Root != nil {

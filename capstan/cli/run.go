@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -37,7 +39,9 @@ func (a *app) runCmd() *cobra.Command {
 		Long: `run boots an image, or bakes what NAME stands for first, and shows its console. It ends
 when the program ends, with the program's exit status, or 128 + N if signal N killed
 it. An interrupt (Ctrl-C) or SIGTERM stops the program and the machine; a second one
-stops the machine at once. ARGS replace the program's own arguments.
+stops the machine at once. SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the
+program, but SIGHUP on a terminal stops the machine. ARGS replace the program's own
+arguments. Of several programs, status, signals and arguments are the essential one's.
 
 Without -p the ports that the image lists are forwarded to ports of this machine that
 are free, which are shown.`,
@@ -78,6 +82,8 @@ are free, which are shown.`,
 	fl.StringArrayVar(&f.qemuArgs, "qemu-arg", nil, "one more argument for QEMU")
 	fl.StringVar(&f.program, "program", "", "the program's path in a package or root")
 	fl.StringArrayVarP(&f.volumes, "volume", "v", nil, "attach a volume (not in this version)")
+	fl.StringVar(&a.control, "control", "", "a Unix socket to make, for lines to the machine's control port")
+	fl.Lookup("control").Hidden = true
 	fl.BoolVarP(&f.detach, "detach", "d", false, "run in the background (not in this version)")
 	return c
 }
@@ -95,11 +101,12 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 		return 0, err
 	}
 	defer done()
-	p, err := vmm.Prepare(file, f.root, func(c *image.Config) bool { return f.override(c, args) })
+	p, err := vmm.Prepare(file, f.root, func(c *image.Config) (bool, error) { return f.override(c, args) })
 	if err != nil {
 		return 0, usageError{err}
 	}
 	defer p.Close()
+	m.StopTime = time.Duration(p.Config.StopTime())
 	m.Kernel, m.Root = p.Kernel, p.Root
 	if err := f.setMemory(m, p); err != nil {
 		return 0, err
@@ -155,22 +162,22 @@ func (f *runFlags) machine() (*vmm.Machine, error) {
 
 // override puts arguments, environment and logging into a configuration, and reports
 // whether anything changed.
-func (f *runFlags) override(c *image.Config, args []string) bool {
-	changed := false
+func (f *runFlags) override(c *image.Config, args []string) (changed bool, err error) {
 	if args != nil {
-		c.Args = append(c.Args[:min(1, len(c.Args))], args...)
+		if err := c.SetArgs(args); err != nil {
+			return false, err
+		}
 		changed = true
 	}
 	for _, e := range f.env {
-		k, _, _ := strings.Cut(e, "=")
-		c.Env = slices.DeleteFunc(c.Env, func(old string) bool { return strings.HasPrefix(old, k+"=") })
-		c.Env = append(c.Env, e)
+		k, v, _ := strings.Cut(e, "=")
+		c.SetEnv(k, v)
 		changed = true
 	}
 	if f.strace && !c.Strace {
 		c.Strace, changed = true, true
 	}
-	return changed
+	return changed, nil
 }
 
 // defaultMemory is what a machine gets that nobody chose for.
@@ -266,10 +273,25 @@ func (a *app) chooseAccel(ctx context.Context, m *vmm.Machine) {
 
 // boot runs the machine on this terminal.
 func (a *app) boot(ctx context.Context, m *vmm.Machine) (int, error) {
-	stop := make(chan os.Signal, 4)
-	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	stop, pass := make(chan os.Signal, 4), make(chan os.Signal, 16)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(pass, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT)
+	if isTerminal(os.Stdin) {
+		signal.Notify(stop, syscall.SIGHUP) // the terminal is gone
+	} else {
+		signal.Notify(pass, syscall.SIGHUP)
+	}
 	defer signal.Stop(stop)
-	s := vmm.Streams{In: os.Stdin, Out: a.out, Err: a.err, Plain: !isTerminal(a.out)}
+	defer signal.Stop(pass)
+	s := vmm.Streams{In: os.Stdin, Out: a.out, Err: a.err, Plain: !isTerminal(a.out), Signals: pass}
+	if a.control != "" {
+		l, err := net.Listen("unix", a.control)
+		if err != nil {
+			return 0, fmt.Errorf("the control socket cannot be made: %w", err)
+		}
+		defer l.Close()
+		s.Control = l
+	}
 	defer rawInput(os.Stdin)()
 	return vmm.Run(ctx, m, s, stop)
 }

@@ -27,7 +27,7 @@ func bad(format string, args ...any) error {
 
 // check finds what would make no image, or one whose kernel would refuse to start.
 func (m *Manifest) check() error {
-	for _, f := range []func() error{m.checkProgram, m.checkProcess, m.checkMachine, m.checkFiles, m.checkSmoke} {
+	for _, f := range []func() error{m.checkProgram, m.checkProcess, m.checkPrograms, m.checkMachine, m.checkFiles, m.checkSmoke} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -39,11 +39,13 @@ func (m *Manifest) checkProgram() error {
 	if !validName.MatchString(m.Name) {
 		return bad("name %q must be letters, digits and . _ + -", m.Name)
 	}
-	if !path.IsAbs(m.Program) {
-		return bad("program %q must be an absolute path in the image", m.Program)
-	}
-	if path.Clean(m.Program) == "/" {
-		return bad("program %q is a folder", m.Program)
+	if len(m.Programs) == 0 {
+		if !path.IsAbs(m.Program) {
+			return bad("program %q must be an absolute path in the image", m.Program)
+		}
+		if path.Clean(m.Program) == "/" {
+			return bad("program %q is a folder", m.Program)
+		}
 	}
 	if m.Build != nil && !fs.ValidPath(m.Build.Go) {
 		return bad("build.go %q must be a folder beside the manifest", m.Build.Go)
@@ -58,30 +60,37 @@ func (m *Manifest) checkProgram() error {
 
 // checkProcess looks at what the program starts with.
 func (m *Manifest) checkProcess() error {
-	for _, a := range append([]string{m.Argv0, m.WorkDir}, m.Args...) {
-		if strings.ContainsRune(a, 0) {
-			return bad("%q has a zero byte, which no argument can have", a)
-		}
-	}
-	for k, v := range m.Env {
-		if k == "" || strings.ContainsAny(k, "=\x00") || strings.ContainsRune(v, 0) {
-			return bad("env has the name %q and value %q, which no environment can have", k, v)
-		}
-	}
-	if m.WorkDir != "" && !path.IsAbs(m.WorkDir) {
-		return bad("workdir %q must be an absolute path in the image", m.WorkDir)
+	if err := checkExec(Exec{Args: m.Args, Argv0: m.Argv0, Env: m.Env, WorkDir: m.WorkDir, Limits: m.Limits}); err != nil {
+		return bad("%w", err)
 	}
 	for _, u := range m.Users {
 		if !validUser.MatchString(u.Name) || strings.ContainsAny(u.Home, ":\n\x00") {
 			return bad("users has %q with the home %q, which /etc/passwd cannot hold", u.Name, u.Home)
 		}
 	}
-	for name, l := range m.Limits {
+	return nil
+}
+
+func checkExec(e Exec) error {
+	for _, a := range append([]string{e.Argv0, e.WorkDir}, e.Args...) {
+		if strings.ContainsRune(a, 0) {
+			return fmt.Errorf("%q has a zero byte, which no argument can have", a)
+		}
+	}
+	for k, v := range e.Env {
+		if k == "" || strings.ContainsAny(k, "=\x00") || strings.ContainsRune(v, 0) {
+			return fmt.Errorf("env has the name %q and value %q, which no environment can have", k, v)
+		}
+	}
+	if e.WorkDir != "" && !path.IsAbs(e.WorkDir) {
+		return fmt.Errorf("workdir %q must be an absolute path in the image", e.WorkDir)
+	}
+	for name, l := range e.Limits {
 		if !slices.Contains(image.LimitNames, name) {
-			return bad("limits has %q, which is none of %s", name, strings.Join(image.LimitNames, ", "))
+			return fmt.Errorf("limits has %q, which is none of %s", name, strings.Join(image.LimitNames, ", "))
 		}
 		if l.Soft < -1 || l.Hard < -1 || l.Hard >= 0 && (l.Soft < 0 || l.Soft > l.Hard) {
-			return bad("limits.%s: soft %d is over hard %d, or less than -1, which is no limit", name, l.Soft, l.Hard)
+			return fmt.Errorf("limits.%s: soft %d is over hard %d, or less than -1, which is no limit", name, l.Soft, l.Hard)
 		}
 	}
 	return nil

@@ -64,12 +64,11 @@ type Manifest struct {
 		Target  string `yaml:"target"`
 		Options string `yaml:"options"`
 	} `yaml:"mounts"`
-	Limits map[string]struct {
-		Soft int64 `yaml:"soft"`
-		Hard int64 `yaml:"hard"`
-	} `yaml:"limits"`
-	AtExit   string `yaml:"at_exit"`
-	LogLevel string `yaml:"log_level"`
+	Limits   map[string]Limit `yaml:"limits"`
+	AtExit   string           `yaml:"at_exit"`
+	LogLevel string           `yaml:"log_level"`
+	// Programs, instead of Program and Args, are several that the kernel supervises.
+	Programs []Program `yaml:"programs"`
 	// Files are put into the root beside the program and its libraries.
 	Files []File `yaml:"files"`
 	// Libraries are those that the program opens at run time (dlopen), by soname.
@@ -188,7 +187,7 @@ func (m *Manifest) Config() *image.Config {
 		argv0 = path.Base(m.Program)
 	}
 	c := &image.Config{
-		Version: image.ConfigVersion, Name: m.Name, Program: m.Program, Args: append([]string{argv0}, m.Args...),
+		Version: image.ConfigVersion, Name: m.Name,
 		Env: Environment(m.Env), WorkDir: m.WorkDir, UID: m.User.UID, GID: m.User.GID, Hostname: m.Hostname,
 		AtExit: m.AtExit, LogLevel: m.LogLevel, Ports: m.Ports,
 	}
@@ -203,11 +202,12 @@ func (m *Manifest) Config() *image.Config {
 	for _, mt := range m.Mounts {
 		c.Mounts = append(c.Mounts, image.Mount{Type: mt.Type, Source: mt.Source, Target: mt.Target, Options: mt.Options})
 	}
-	for k, l := range m.Limits {
-		if c.Limits == nil {
-			c.Limits = map[string]image.Limit{}
-		}
-		c.Limits[k] = image.Limit{Soft: l.Soft, Hard: l.Hard}
+	c.Limits = limits(m.Limits)
+	for i := range m.Programs {
+		c.Programs = append(c.Programs, m.Programs[i].image())
+	}
+	if len(m.Programs) == 0 {
+		c.Program, c.Args = m.Program, append([]string{argv0}, m.Args...)
 	}
 	return c
 }

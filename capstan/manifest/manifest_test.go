@@ -1,11 +1,18 @@
 package manifest
 
 import (
+	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
+
+	"kiln/kernel/image"
 )
 
-const good = "name: web\nprogram: /usr/bin/web\n"
+const (
+	good    = "name: web\nprogram: /usr/bin/web\n"
+	several = "name: web\nprograms: "
+)
 
 func TestMistakesInAManifestAreErrors(t *testing.T) {
 	for doc, want := range map[string]string{
@@ -43,17 +50,47 @@ func TestMistakesInAManifestAreErrors(t *testing.T) {
 		good + "mounts: [{type: tmpfs, target: /d, options: \"size=lots\"}]\n": "size=64M",
 		good + "network: {mode: static}\n":                                     "10.0.0.2/24",
 		good + "network: {mode: static, address: 10.0.0.1}\n":                  "10.0.0.2/24",
-		good + "network: {mode: static, address: 10.0.0.1/8, gateway: \"fe80::1\"}\n": "same family",
-		good + "network: {address: 10.0.0.1/8}\n":                                     "only mode static",
-		good + "network: {dns: [x]}\n":                                                "not an address",
-		good + "network: {mtu: 5}\n":                                                  "between 68",
-		good + "hostname: \"a b\"\n":                                                  "hostname",
-		good + "workdir: rel\n":                                                       "absolute",
-		good + "users: [{name: \"a:b\", uid: 1}]\n":                                   "/etc/passwd",
-		good + "args: [\"a\\0b\"]\n":                                                  "zero byte",
-		good + "packages: [Bad/Name]\n":                                               "Debian package",
-		"name: x\nprogram: /\n":                                                       "is a folder",
-		"name: [":                                                                     "not right",
+		good + "network: {mode: static, address: 10.0.0.1/8, gateway: \"fe80::1\"}\n":                            "same family",
+		good + "network: {address: 10.0.0.1/8}\n":                                                                "only mode static",
+		good + "network: {dns: [x]}\n":                                                                           "not an address",
+		good + "network: {mtu: 5}\n":                                                                             "between 68",
+		good + "hostname: \"a b\"\n":                                                                             "hostname",
+		good + "workdir: rel\n":                                                                                  "absolute",
+		good + "users: [{name: \"a:b\", uid: 1}]\n":                                                              "/etc/passwd",
+		good + "args: [\"a\\0b\"]\n":                                                                             "zero byte",
+		good + "packages: [Bad/Name]\n":                                                                          "Debian package",
+		"name: x\nprogram: /\n":                                                                                  "is a folder",
+		"name: [":                                                                                                "not right",
+		good + "programs: [{name: a, program: /a}]\n":                                                            "program, args, argv0 and build are keys of a single program",
+		several + "[{name: a, program: b}]\n":                                                                    `programs: a: program "b" must be an absolute path`,
+		several + "[{name: \"a b\", program: /b}]\n":                                                             `the name "a b" must be letters`,
+		several + "[{name: a, program: /a}, {name: a, program: /b}]\n":                                           "there are two with the name a",
+		several + "[{name: a, program: /a, restart: maybe}]\n":                                                   `restart "maybe" must be never, on-failure or always`,
+		several + "[{name: a, program: /a, if_failed: cry}]\n":                                                   `if_failed "cry" must be end or ignore`,
+		several + "[{name: a, program: /a, after: {b: started}}]\n":                                              `there is no program "b"`,
+		several + "[{name: a, program: /a, after: {a: started}}]\n":                                              "it waits for itself",
+		several + "[{name: a, program: /a}, {name: b, program: /b, after: {a: healthy}}]\n":                      "no health check",
+		several + "[{name: a, program: /a}, {name: b, program: /b, after: {a: dead}}]\n":                         `is "dead" must be started, healthy or ended`,
+		several + "[{name: a, program: /a, restart: always}, {name: b, program: /b, after: {a: ended}}]\n":       "never ends",
+		several + "[{name: a, program: /a, essential: true}, {name: b, program: /b, after: {a: ended}}]\n":       "the machine ends with a",
+		several + "[{name: a, program: /a, after: {b: started}}, {name: b, program: /b, after: {a: started}}]\n": "waits for itself through",
+		several + "[{name: a, program: /a, essential: true}, {name: b, program: /b, essential: true}]\n":         "both essential",
+		several + "[{name: a, pipeline: [{program: /a}]}]\n":                                                     "two programs at least",
+		several + "[{name: a, program: /a, pipeline: [{program: /a}, {program: /b}]}]\n":                         "a program and a pipeline",
+		several + "[{name: a, program: /a, health: {tcp: 80, command: [/x]}}]\n":                                 "one of tcp, http and command",
+		several + "[{name: a, program: /a, health: {tcp: 800000}}]\n":                                            "port 800000",
+		several + "[{name: a, program: /a, health: {http: {port: 80, path: x}}}]\n":                              `path "x" must begin`,
+		several + "[{name: a, program: /a, health: {command: [x]}}]\n":                                           "absolute path",
+		several + "[{name: a, program: /a, health: {tcp: 80, address: here}}]\n":                                 "not an IP address",
+		several + "[{name: a, program: /a, health: {tcp: 80, if_unhealthy: cry}}]\n":                             "must be restart or end",
+		several + "[{name: a, program: /a, stop_signal: LOUD}]\n":                                                `"LOUD" is not a signal`,
+		several + "[{name: a, program: /a, patience: long}]\n":                                                   `"long" is not a time: write it as`,
+		several + "[{name: a, program: /a, backoff: 2m}]\n":                                                      "more than backoff_max",
+		several + "[{name: a, program: /a, max_restarts: -1}]\n":                                                 "less than 0",
+		several + "[{name: a, program: /a, workdir: x}]\n":                                                       "absolute",
+		several + "[{name: a, program: /a, args: [\"a\\0b\"]}]\n":                                                "zero byte",
+		several + "[{name: a, program: /a, limits: {nosuch: {soft: 1, hard: 1}}}]\n":                             `"nosuch", which is none of as, core`,
+		several + "[{name: a, program: /a, colour: red}]\n":                                                      `there is no key "colour"`,
 	} {
 		if _, err := Parse([]byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", doc, err)
@@ -97,5 +134,57 @@ func TestSizes(t *testing.T) {
 		if got, err := ParseSize(s); err == nil {
 			t.Errorf("%q is %d", s, got)
 		}
+	}
+}
+
+func TestConfigHasWhatTheManifestSaysOfSeveralPrograms(t *testing.T) {
+	m, err := Parse([]byte(several + `
+  - name: db
+    program: /usr/bin/db
+    args: [-x]
+    env: {B: "2", A: "1"}
+    user: {uid: 5, gid: 6}
+    limits: {nofile: {soft: 10, hard: -1}}
+    restart: on-failure
+    max_restarts: 7
+    backoff: 1s
+    health: {http: {port: 80, path: /up, status: 204}, interval: 2s, if_unhealthy: end}
+  - name: logs
+    pipeline: [{program: /bin/cat, args: [/run/log]}, {program: /bin/sort, argv0: s}]
+    pipefail: true
+  - name: web
+    program: /usr/bin/web
+    essential: true
+    after: {logs: started, db: healthy}
+    stop_signal: QUIT
+    patience: 1m
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(m.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := image.ParseConfig(b)
+	if err != nil {
+		t.Fatalf("the kernel refuses it: %v", err)
+	}
+	want := []image.Program{
+		{Name: "db", Exec: image.Exec{Program: "/usr/bin/db", Args: []string{"db", "-x"}, Env: []string{"A=1", "B=2"}, User: &image.User{UID: 5, GID: 6},
+			Limits: map[string]image.Limit{"nofile": {Soft: 10, Hard: -1}}}, Restart: "on-failure", MaxRestarts: 7, Backoff: 1e9,
+			Health: &image.Health{HTTP: &image.HealthHTTP{Port: 80, Path: "/up", Status: 204}, Interval: 2e9, IfUnhealthy: "end"}},
+		{Name: "logs", Pipeline: []image.Exec{{Program: "/bin/cat", Args: []string{"cat", "/run/log"}}, {Program: "/bin/sort", Args: []string{"s"}}}, PipeFail: true},
+		{Name: "web", Exec: image.Exec{Program: "/usr/bin/web", Args: []string{"web"}}, Essential: true,
+			After: []image.After{{Program: "db", Is: "healthy"}, {Program: "logs", Is: "started"}}, StopSignal: "QUIT", Patience: 60e9},
+	}
+	if !reflect.DeepEqual(c.Programs, want) {
+		t.Errorf("programs\n%+v, not\n%+v", c.Programs, want)
+	}
+	if got := strings.Join(m.Executables(), " "); got != "/usr/bin/db /bin/cat /bin/sort /usr/bin/web" {
+		t.Errorf("executables %s", got)
+	}
+	if c.StopTime() != 80e9 {
+		t.Errorf("they may take %d ns to stop", c.StopTime())
 	}
 }

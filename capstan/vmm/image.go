@@ -32,7 +32,7 @@ func (p *Prepared) Close() {
 // on a disk, makes a second image for this run: the kernel with the new configuration,
 // and with the root or, if that is to be on a disk, without. root is "auto", "memory"
 // or "disk".
-func Prepare(name, root string, change func(*image.Config) bool) (*Prepared, error) {
+func Prepare(name, root string, change func(*image.Config) (bool, error)) (*Prepared, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -60,7 +60,11 @@ func Prepare(name, root string, change func(*image.Config) bool) (*Prepared, err
 	default:
 		return nil, fmt.Errorf("the root cannot be on %q: choose auto, memory or disk", root)
 	}
-	if !change(img.Config) && !onDisk {
+	changed, err := change(img.Config)
+	if err != nil {
+		return nil, err
+	}
+	if !changed && !onDisk {
 		return p, nil
 	}
 	k, err := img.ExtractKernel(f)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // QEMU is the program that runs machines.
@@ -33,6 +34,9 @@ type Machine struct {
 	// Control is the path of the listening socket for the port org.kiln.ctl.
 	Control string
 	Extra   []string
+	// StopTime is how long its programs may take to end when they are asked to, 0 for
+	// one program's time.
+	StopTime time.Duration
 }
 
 // Disk is a part of a file, read only.

@@ -3,8 +3,8 @@
 // A machine is one QEMU process with its console on pack's own standard input and
 // output, and a virtio-console port named org.kiln.ctl on a socket. On that port the
 // kernel writes how the program ended, `exit N`, `signal N` or `panic`, a line each,
-// and pack writes `stop`. The port and not the console carries it, since a program
-// may print anything.
+// and pack writes `stop`, `signal N` and what else kernel/system's control knows. The port
+// and not the console carries it, since a program may print anything.
 package vmm
 
 import (
@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,9 +31,10 @@ import (
 const PanicStatus = 125
 
 const (
-	// stopLimit is how long a machine may take to stop when it is asked to: the
-	// kernel itself gives the program 10 s between SIGTERM and SIGKILL.
-	stopLimit = 14 * time.Second
+	// stopTime is how long a program may take to stop when it is asked to: the kernel
+	// gives it 10 s between SIGTERM and SIGKILL. stopMore is for the machine itself.
+	stopTime = 10 * time.Second
+	stopMore = 4 * time.Second
 	// offLimit is how long it may take from the status line to the machine's end.
 	offLimit = 5 * time.Second
 	tailSize = 4096
@@ -44,6 +46,11 @@ type Streams struct {
 	Out, Err io.Writer
 	// Plain turns the console's CR LF into LF.
 	Plain bool
+	// Signals are sent to the program; nil: none.
+	Signals <-chan os.Signal
+	// Control, if set, takes connections whose lines go to the control port and which
+	// get every line that comes from it.
+	Control net.Listener
 }
 
 // Run starts a machine and waits for its end. Each value from stop asks it to end: the
@@ -69,7 +76,14 @@ func Run(ctx context.Context, m *Machine, s Streams, stop <-chan os.Signal) (sta
 	if err != nil {
 		return 0, err
 	}
-	r := &runner{ctl: newControl(l), tail: &tail{}}
+	r := &runner{ctl: newControl(l), tail: &tail{}, patience: m.StopTime}
+	if r.patience == 0 {
+		r.patience = stopTime
+	}
+	r.patience += stopMore
+	if s.Control != nil {
+		go r.ctl.share(s.Control)
+	}
 	r.cmd = exec.Command(qemu, args...)
 	if err := r.start(s); err != nil {
 		return 0, err
@@ -83,6 +97,8 @@ type runner struct {
 	tail   *tail
 	errs   bytes.Buffer // QEMU's own messages
 	exited chan error
+	// patience is how long the machine may take from stop to its end.
+	patience time.Duration
 }
 
 // start starts QEMU in a session of its own, so that an interrupt typed on the terminal
@@ -157,7 +173,11 @@ func (r *runner) follow(ctx context.Context, s Streams, stop <-chan os.Signal) (
 			stopping = true
 			r.ctl.send("stop\n")
 			if !have {
-				deadline = time.After(stopLimit)
+				deadline = time.After(r.patience)
+			}
+		case sig := <-s.Signals:
+			if n, ok := sig.(syscall.Signal); ok {
+				r.ctl.send(fmt.Sprintf("signal %d\n", n))
 			}
 		case <-deadline:
 			deadline = nil
@@ -193,6 +213,7 @@ type control struct {
 	have   bool
 	done   chan struct{} // closed when nothing more will come
 	l      net.Listener
+	shared []net.Conn // of Streams.Control
 }
 
 func newControl(l net.Listener) *control {
@@ -209,8 +230,9 @@ func newControl(l net.Listener) *control {
 			io.WriteString(conn, c.queued)
 		}
 		c.mu.Unlock()
-		sc := bufio.NewScanner(io.LimitReader(conn, 1<<20))
+		sc := bufio.NewScanner(conn)
 		for sc.Scan() {
+			c.tell(sc.Text())
 			if code, ok := parseStatus(sc.Text()); ok {
 				c.mu.Lock()
 				first := !c.have
@@ -238,6 +260,39 @@ func parseStatus(line string) (int, bool) {
 		return 128 + n, true
 	}
 	return 0, false
+}
+
+// share lets others speak to the machine.
+func (c *control) share(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		c.mu.Lock()
+		c.shared = append(c.shared, conn)
+		c.mu.Unlock()
+		go func() {
+			sc := bufio.NewScanner(conn)
+			for sc.Scan() {
+				c.send(sc.Text() + "\n")
+			}
+			c.mu.Lock()
+			c.shared = slices.DeleteFunc(c.shared, func(o net.Conn) bool { return o == conn })
+			c.mu.Unlock()
+			conn.Close()
+		}()
+	}
+}
+
+// tell passes a line of the machine's on.
+func (c *control) tell(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.shared {
+		conn.SetWriteDeadline(time.Now().Add(time.Second))
+		io.WriteString(conn, line+"\n")
+	}
 }
 
 func (c *control) send(s string) {

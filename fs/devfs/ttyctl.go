@@ -119,6 +119,13 @@ func (t *TTY) give(who Caller) {
 	who.SetTTY(true)
 }
 
+// Give makes it the terminal of a session, whose leader's group is in the foreground.
+func (t *TTY) Give(sid int32) {
+	t.mu.Lock()
+	t.sid, t.pgrp = sid, sid
+	t.mu.Unlock()
+}
+
 // LeaderEnded is told that the leader of a session with a terminal has ended: the
 // foreground group is hung up on and the terminal is free.
 func (t *TTY) LeaderEnded(sid int32) {

@@ -60,8 +60,9 @@ type Backing interface {
 	read(c wait.Context, off int64, b []byte) error
 	// view is the image's own bytes at off where it lies in memory, else nil.
 	view(off int64, n int) []byte
-	// frame is the frame of block n where the image lies in memory.
-	frame(n int64) (hal.PFN, bool)
+	// frames is the first frame of up to most blocks from n on, and how many there are,
+	// where the image lies in memory.
+	frames(n, most int64) (hal.PFN, int64)
 	// readFrames fills frames from block n on.
 	readFrames(c wait.Context, n int64, frames []hal.PFN) error
 }
@@ -88,8 +89,8 @@ func (m *inMemory) read(_ wait.Context, off int64, b []byte) error {
 	copy(b, m.b[off:])
 	return nil
 }
-func (m *inMemory) frame(n int64) (hal.PFN, bool) {
-	return m.first + hal.PFN(n), (n+1)*blockSize <= int64(len(m.b))
+func (m *inMemory) frames(n, most int64) (hal.PFN, int64) {
+	return m.first + hal.PFN(n), max(min(most, int64(len(m.b))/blockSize-n), 0)
 }
 func (m *inMemory) readFrames(_ wait.Context, n int64, frames []hal.PFN) error {
 	for i, f := range frames {
@@ -108,7 +109,7 @@ type onDisk struct {
 // devSource shows a device as the pages of an Object.
 type devSource struct{ dev mm.BlockDevice }
 
-func (devSource) ImageFrame(int64) (hal.PFN, bool) { return 0, false }
+func (devSource) ImageRun(int64, int) (hal.PFN, int) { return 0, 0 }
 func (s devSource) ReadPages(c wait.Context, idx int64, frames []hal.PFN) error {
 	return s.dev.ReadFrames(c, idx*blockSize, frames)
 }
@@ -119,9 +120,9 @@ func Device(mem *mm.Memory, dev mm.BlockDevice) Backing {
 	return &onDisk{dev: dev, meta: mm.NewObject(mem, devSource{dev}, dev.Size()&^(blockSize-1))}
 }
 
-func (d *onDisk) size() int64                 { return d.meta.Size() }
-func (d *onDisk) view(int64, int) []byte      { return nil }
-func (d *onDisk) frame(int64) (hal.PFN, bool) { return 0, false }
+func (d *onDisk) size() int64                          { return d.meta.Size() }
+func (d *onDisk) view(int64, int) []byte               { return nil }
+func (d *onDisk) frames(int64, int64) (hal.PFN, int64) { return 0, 0 }
 func (d *onDisk) read(c wait.Context, off int64, b []byte) error {
 	q := mm.KernelIO(b)
 	n, err := d.meta.ReadAt(c, &q, off)
@@ -388,21 +389,22 @@ func (l *layout) at(idx int64) (off int64, n int) {
 	return (l.block + idx) * blockSize, n
 }
 
-// ImageFrame implements mm.Source. The last page of a file is mapped as it is only if
+// ImageRun implements mm.Source. The last page of a file is mapped as it is only if
 // zeros follow the file's end, which a mapping would show.
-func (l *layout) ImageFrame(idx int64) (hal.PFN, bool) {
-	if idx < 0 || idx*blockSize >= l.size {
-		return 0, false
+func (l *layout) ImageRun(idx int64, most int) (hal.PFN, int) {
+	whole, tail := l.size/blockSize, int(l.size%blockSize)
+	end := whole
+	if tail > 0 && l.inline == 0 {
+		end++
 	}
-	off, n := l.at(idx)
-	if l.inline != 0 && n < blockSize {
-		return 0, false
+	if idx < 0 || idx >= end {
+		return 0, 0
 	}
-	f, ok := l.fs.back.frame(off / blockSize)
-	if ok && n < blockSize && !l.padded(off, n) {
-		return 0, false
+	f, n := l.fs.back.frames(l.block+idx, min(int64(most), end-idx))
+	if idx+n > whole && !l.padded((l.block+whole)*blockSize, tail) {
+		n--
 	}
-	return f, ok
+	return f, int(n)
 }
 
 // ReadPages implements mm.Source.

@@ -47,7 +47,7 @@ func (f *FS) global(d *pseudo.Dir) {
 		d.Mkdir("pressure").Const(n, s)
 	}
 	d.Mkdir("bus")
-	d.Mkdir("sysvipc")
+	f.sysvipc(d.Mkdir("sysvipc"))
 	d.Mkdir("tty")
 }
 

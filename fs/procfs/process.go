@@ -508,6 +508,9 @@ func (e *entry) name() string {
 	if e.t != nil {
 		return e.t.Name()
 	}
+	if e.p.Supervises() {
+		return "init"
+	}
 	return ""
 }
 

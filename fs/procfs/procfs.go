@@ -21,6 +21,7 @@ import (
 
 	"kiln/fs/pseudo"
 	"kiln/fs/vfs"
+	"kiln/kernel/ipc"
 	"kiln/kernel/task"
 	"kiln/kernel/wait"
 )
@@ -39,6 +40,7 @@ type Config struct {
 	Kernel   *task.Kernel
 	Net      Net
 	NetFiles []string // names for Net.ProcFile
+	IPC      *ipc.Namespace
 	// Cmdline is the kernel's command line, Release and Version uname's fields.
 	Cmdline, Release, Version string
 }

@@ -110,6 +110,13 @@ type AddressSpace interface {
 	Unmap(addr UserAddr, length uint64, f func(addr UserAddr, pte PTE))
 	// Query reports the page at addr; ok is false where none is present.
 	Query(addr UserAddr) (pte PTE, ok bool)
+	// Present says which of up to 64 pages from addr on are present: bit i is page i.
+	Present(addr UserAddr, pages int) uint64
+	// Fork gives child, a space that nobody else uses yet, the present pages of the
+	// range whose frames keep accepts, and takes the permission to write them away in
+	// both. keep runs under locks of the spaces and must not use them. ErrNoMemory:
+	// what keep accepted is in child but for the last frame.
+	Fork(child AddressSpace, addr UserAddr, length uint64, keep func(PFN) bool) error
 	// Walk calls f for each present page of the range in address order; with
 	// clear it also clears the accessed and dirty bits it reports.
 	Walk(addr UserAddr, length uint64, clear bool, f func(addr UserAddr, pte PTE))
@@ -132,7 +139,10 @@ type AddressSpace interface {
 	// Xchg32 exchanges an aligned word atomically.
 	Xchg32(addr UserAddr, new uint32) (prev uint32, ok bool)
 
-	// Destroy frees the page tables. No Ctx may be in it, and every page must
+	// Retire takes the space from every CPU. Nobody uses it any more but one caller
+	// of Unmap, which has nothing left to flush, and Destroy.
+	Retire()
+	// Destroy frees the page tables. The space is retired, and every page must
 	// have been unmapped.
 	Destroy()
 }

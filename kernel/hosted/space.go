@@ -347,6 +347,51 @@ func (as *AddressSpace) Query(addr hal.UserAddr) (hal.PTE, bool) {
 	return hal.PTE{}, false
 }
 
+// Present implements hal.AddressSpace.
+func (as *AddressSpace) Present(addr hal.UserAddr, pages int) (mask uint64) {
+	as.mu.RLock()
+	defer as.mu.RUnlock()
+	as.each(addr, uint64(min(pages, 64))<<hal.PageShift, func(a hal.UserAddr, _ *leaf, _ *entry) {
+		mask |= 1 << ((a - addr) >> hal.PageShift)
+	})
+	return mask
+}
+
+// Fork implements hal.AddressSpace. The child's stub faults its pages in.
+func (as *AddressSpace) Fork(child hal.AddressSpace, addr hal.UserAddr, length uint64, keep func(hal.PFN) bool) error {
+	c := child.(*AddressSpace)
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	as.alive()
+	as.gen++
+	c.gen++
+	as.each(addr, length, func(a hal.UserAddr, _ *leaf, e *entry) {
+		if !keep(hal.PFN(e.frame)) {
+			return
+		}
+		if e.prot&hal.ProtWrite != 0 {
+			e.prot, e.stamp = e.prot&^hal.ProtWrite, as.gen
+			if e.installed {
+				as.queueMap(a, 1, hal.PFN(e.frame), e.prot)
+			}
+		}
+		l := c.leafFor(a)
+		to := &l.pte[uint64(a)>>hal.PageShift%leafPages]
+		if !to.present {
+			c.pages++
+			l.n++
+		} else if to.installed {
+			c.queueUnmap(a, 1)
+		}
+		*to = entry{frame: e.frame, prot: e.prot, present: true, stamp: c.gen}
+	})
+	as.sync()
+	c.sync()
+	return nil
+}
+
 // Walk implements hal.AddressSpace; f runs without the lock.
 func (as *AddressSpace) Walk(addr hal.UserAddr, length uint64, clear bool, f func(hal.UserAddr, hal.PTE)) {
 	var out []pageSeen
@@ -397,6 +442,9 @@ func (as *AddressSpace) fill(a hal.UserAddr, e *entry) {
 	as.queueMap(a-hal.UserAddr((i-from)<<hal.PageShift), to-from, hal.PFN(l.pte[from].frame), e.prot)
 	as.sync()
 }
+
+// Retire implements hal.AddressSpace.
+func (as *AddressSpace) Retire() {}
 
 // Destroy implements hal.AddressSpace: the stub and all its threads end.
 func (as *AddressSpace) Destroy() {

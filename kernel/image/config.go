@@ -22,14 +22,17 @@ type Config struct {
 	// Name is the catalogue entry or program the image was made from.
 	Name string `json:"name"`
 	// Program is the absolute path of the executable in the root.
-	Program string `json:"program"`
+	Program string `json:"program,omitempty"`
 	// Args are argv, argv[0] included.
-	Args []string `json:"args"`
+	Args []string `json:"args,omitempty"`
 	// Env are K=V strings.
 	Env     []string `json:"env,omitempty"`
 	WorkDir string   `json:"workdir,omitempty"` // "/" if empty
 	UID     uint32   `json:"uid,omitempty"`
 	GID     uint32   `json:"gid,omitempty"`
+	// Programs, instead of Program and Args, are several, supervised by the kernel; Env,
+	// WorkDir, UID, GID and Limits hold for those that do not say otherwise.
+	Programs []Program `json:"programs,omitempty"`
 	// Hostname is the nodename of uname.
 	Hostname string  `json:"hostname,omitempty"`
 	Network  Network `json:"network"`
@@ -128,7 +131,11 @@ func ParseConfig(b []byte) (*Config, error) {
 	if c.Version != ConfigVersion {
 		return nil, fmt.Errorf("image configuration: version %d, this kernel reads %d", c.Version, ConfigVersion)
 	}
-	if c.Program == "" || c.Program[0] != '/' {
+	if len(c.Programs) > 0 {
+		if err := c.CheckPrograms(); err != nil {
+			return nil, fmt.Errorf("image configuration: %w", err)
+		}
+	} else if c.Program == "" || c.Program[0] != '/' {
 		return nil, fmt.Errorf("image configuration: program %q is not an absolute path", c.Program)
 	}
 	return &c, nil

@@ -41,12 +41,22 @@ func (*Machine) NewAddressSpace() (hal.AddressSpace, error) {
 	if root == 0 {
 		return nil, hal.ErrNoMemory
 	}
-	for i := uint64(256); i < 512; i++ {
-		store64(phys(root)+8*i, load64(phys(base.root)+8*i))
-	}
+	const half = 256
+	copy((frames{}).Table(root)[half:], (frames{}).Table(base.root)[half:])
 	a := &AddressSpace{root: root}
 	a.Init(frames{}, a, root)
 	return a, nil
+}
+
+// Fork implements hal.AddressSpace.
+func (a *AddressSpace) Fork(child hal.AddressSpace, addr hal.UserAddr, length uint64, keep func(hal.PFN) bool) error {
+	return a.Space.Fork(&child.(*AddressSpace).Space, addr, length, keep)
+}
+
+// Retire implements hal.AddressSpace.
+func (a *AddressSpace) Retire() {
+	baseCall(opDropRoot, a.root, 0, 0)
+	a.Space.Retire()
 }
 
 // Destroy implements hal.AddressSpace.
@@ -54,7 +64,6 @@ func (a *AddressSpace) Destroy() {
 	if a.root == 0 {
 		return
 	}
-	baseCall(opDropRoot, a.root, 0, 0)
 	a.Space.Destroy()
 	baseCall(opFreeTable, a.root, 0, 0)
 	a.root = 0

@@ -1,6 +1,8 @@
 package mm
 
 import (
+	"math/bits"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/hal"
@@ -335,55 +337,104 @@ func (o *Object) addZero(idx int64) verdict {
 	return badBus // Linux: a full tmpfs is SIGBUS
 }
 
-// mapAround maps page idx at a, and with it those of the 16 aligned neighbours that are
-// cached and absent from the page table, in one batch. Called with the object held.
+// mapAround maps page idx at a, and with it those of its aligned neighbours that are
+// cached and absent from the page table, in one batch: 16 pages, or 64 where the file lies
+// in the image, whose frames cost nothing to share. Called with the object held.
 func (s *Space) mapAround(v *vma, st *stripe, a uint64, idx int64, f hal.PFN, write bool) verdict {
-	o := v.obj
-	const window = faultAround << hal.PageShift
-	lo, hi := max(a&^(window-1), v.start), min(a&^(window-1)+window, v.end)
+	around := uint64(faultAround)
+	if s.mem.kindOf(f) == KindImage && v.obj.resident.Load() == 0 {
+		around = imageAround
+	}
+	b := mapBatch{st: st, v: v, s: s}
 	if write || v.flags&vmRandRead != 0 {
-		lo, hi = a, a+hal.PageSize
+		b.page(a, f)
+	} else {
+		lo, hi := v.around(a, around)
+		near, _ := v.around(a, faultAround)
+		b.window(lo, hi, near, idx-int64((a-lo)>>hal.PageShift))
 	}
-	hi = min(hi, v.start+uint64(max(pagesFor(o.size.Load())-v.off>>hal.PageShift, 0))<<hal.PageShift)
-	n, pages := 0, 0
-	prot := v.prot
-	for at := lo; at < hi; at += hal.PageSize {
-		g := f
-		if at != a {
-			var state slot
-			g, state = o.peek(idx + int64(at-a)>>hal.PageShift)
-			if state == 0 || state&(slotBusy|slotAhead) != 0 {
-				continue
-			}
-			if _, ok := s.HW.Query(hal.UserAddr(at)); ok {
-				continue
-			}
-		}
-		p := prot
-		image := s.mem.kindOf(g) == KindImage
-		if !v.shared() || image {
-			p &^= hal.ProtWrite
-		}
-		if !image {
-			s.mem.Ref(g)
-		}
-		pages++
-		if n > 0 {
-			b := &st.batch[n-1]
-			if b.Addr+hal.UserAddr(b.Pages)<<hal.PageShift == hal.UserAddr(at) &&
-				b.Frame+hal.PFN(b.Pages) == g && b.Prot == p {
-				b.Pages++
-				continue
-			}
-		}
-		st.batch[n] = hal.Mapping{Addr: hal.UserAddr(at), Frame: g, Pages: 1, Prot: p}
-		n++
+	if s.HW.Map(st.batch[:b.n]) != nil {
+		return s.undo(v, st.batch[:b.n])
 	}
-	if s.HW.Map(st.batch[:n]) != nil {
-		return s.undo(v, st.batch[:n])
-	}
-	s.rss.Add(int64(pages))
+	s.rss.Add(int64(b.pages))
 	return served
+}
+
+// imageAround is the most pages of the image that one fault maps.
+const imageAround = 64
+
+// mapBatch collects pages of v's object that one Map will install.
+type mapBatch struct {
+	s        *Space
+	st       *stripe
+	v        *vma
+	n, pages int
+}
+
+// around is the part of the mapping in the aligned window of n pages that holds a.
+func (v *vma) around(a uint64, n uint64) (lo, hi uint64) {
+	w := n << hal.PageShift
+	return max(a&^(w-1), v.start), min(a&^(w-1)+w, v.end)
+}
+
+// window adds the absent pages of [lo, hi), of which the first is page idx. Those from
+// near on come first: the page that is wanted is among the next faultAround, for which
+// there is always room.
+func (b *mapBatch) window(lo, hi, near uint64, idx int64) {
+	n := int(min(int64(hi-lo)>>hal.PageShift, pagesFor(b.v.obj.size.Load())-idx))
+	present := b.s.HW.Present(hal.UserAddr(lo), n)
+	first := int((near - lo) >> hal.PageShift)
+	b.scan(lo, idx, present, first, n)
+	b.scan(lo, idx, present, 0, first)
+}
+
+// scan adds the absent pages i to end of the window while there is room.
+func (b *mapBatch) scan(lo uint64, idx int64, present uint64, i, end int) {
+	o := b.v.obj
+	image := o.resident.Load() == 0
+	for i < end && b.n < len(b.st.batch) {
+		at, k := lo+uint64(i)<<hal.PageShift, 1
+		switch {
+		case present>>i&1 != 0:
+		case image:
+			var f hal.PFN
+			if f, k = o.imageRun(idx+int64(i), min(bits.TrailingZeros64(present>>i), end-i)); k > 0 {
+				b.add(at, f, k, true)
+			}
+			k = max(k, 1)
+		default:
+			if f, state := o.peek(idx + int64(i)); state != 0 && state&(slotBusy|slotAhead) == 0 {
+				b.page(at, f)
+			}
+		}
+		i += k
+	}
+}
+
+// page adds one page.
+func (b *mapBatch) page(at uint64, f hal.PFN) {
+	b.add(at, f, 1, b.s.mem.kindOf(f) == KindImage)
+}
+
+// add adds pages that lie in consecutive frames.
+func (b *mapBatch) add(at uint64, f hal.PFN, pages int, image bool) {
+	prot := b.v.prot
+	if !b.v.shared() || image {
+		prot &^= hal.ProtWrite
+	}
+	if !image {
+		b.s.mem.Ref(f)
+	}
+	b.pages += pages
+	if b.n > 0 {
+		if m := &b.st.batch[b.n-1]; m.Addr+hal.UserAddr(m.Pages)<<hal.PageShift == hal.UserAddr(at) &&
+			m.Frame+hal.PFN(m.Pages) == f && m.Prot == prot {
+			m.Pages += pages
+			return
+		}
+	}
+	b.st.batch[b.n] = hal.Mapping{Addr: hal.UserAddr(at), Frame: f, Pages: pages, Prot: prot}
+	b.n++
 }
 
 // peek is lookup without a mark for the clock: nobody asked for this page.

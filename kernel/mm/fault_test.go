@@ -136,27 +136,90 @@ func TestGrowingFileDoesNotShowWhatMappingsWroteBeyondItsEnd(t *testing.T) {
 }
 
 func TestFaultAroundMapsCachedNeighboursInOneBatch(t *testing.T) {
-	r := newRig(t, 512)
-	s := r.space()
-	o := NewObject(r.mem, newImage(r, 64), 40*pg)
-	a := r.mmap(s, MapArgs{Addr: 0x10000000, Len: 64 * pg, Prot: hal.ProtRead, Flags: fixed | priv, Object: o})
-	if err := touch(s, a+20*pg, hal.ProtRead); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		name  string
+		image bool
+		// What touching page 70, then page 10 beside a present page 8, then page 95 of a
+		// file of 100 pages maps.
+		first, second, third [2]int
+	}{
+		{"cache", false, [2]int{64, 80}, [2]int{0, 16}, [2]int{80, 96}},
+		{"image", true, [2]int{64, 100}, [2]int{0, 64}, [2]int{64, 100}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, 1024)
+			s := r.space()
+			o := NewObject(r.mem, newImage(r, 160), 100*pg)
+			if !c.image {
+				o.DecRef()
+				o = NewObject(r.mem, nil, 0)
+				for i := range 100 {
+					r.write(o, int64(i)*pg, 1)
+				}
+			}
+			a := r.mmap(s, MapArgs{Addr: 0x10000000, Len: 128 * pg, Prot: rw, Flags: fixed | priv, Object: o})
+			at := func(i int) hal.UserAddr { return a + hal.UserAddr(i*pg) }
+			want := map[int]bool{}
+			touched := func(i int, p hal.Prot, run [2]int) {
+				t.Helper()
+				if err := touch(s, at(i), p); err != nil {
+					t.Fatal(err)
+				}
+				for i := run[0]; i < run[1]; i++ {
+					want[i] = true
+				}
+				mask := uint64(0)
+				for i := range 128 {
+					if _, ok := s.HW.Query(at(i)); ok != want[i] {
+						t.Errorf("page %d present: %v", i, ok)
+					}
+					if i < 64 && want[i] {
+						mask |= 1 << i
+					}
+				}
+				if got := s.HW.Present(a, 64); got != mask {
+					t.Errorf("Present says %#x, want %#x", got, mask)
+				}
+				if n := s.Resident(); n != int64(len(want)) {
+					t.Errorf("%d pages, want %d", n, len(want))
+				}
+			}
+			touched(70, hal.ProtRead, c.first)
+			touched(8, rw, [2]int{8, 9})
+			own, _ := s.HW.Query(at(8))
+			touched(10, hal.ProtRead, c.second)
+			if now, _ := s.HW.Query(at(8)); now != own {
+				t.Error("a private copy was replaced")
+			}
+			touched(95, hal.ProtRead, c.third)
+			s.DecUsers()
+			o.DecRef()
+			r.close()
+		})
 	}
-	for i := range 64 {
-		_, ok := s.HW.Query(a + hal.UserAddr(i*pg))
-		if want := i >= 16 && i < 32; ok != want {
-			t.Errorf("page %d present: %v", i, ok)
+}
+
+// However the present pages lie, the page that faulted is mapped.
+func TestFaultAroundFindsRoomForThePageThatIsWanted(t *testing.T) {
+	r := newRig(t, 1024)
+	o := NewObject(r.mem, newImage(r, 64), 64*pg)
+	for _, want := range []int{1, 31, 33, 63} {
+		s := r.space()
+		a := r.mmap(s, MapArgs{Addr: 0x10000000, Len: 64 * pg, Prot: rw, Flags: fixed | priv, Object: o})
+		for i := 0; i < 64; i += 2 {
+			if err := touch(s, a+hal.UserAddr(i*pg), rw); err != nil {
+				t.Fatal(err)
+			}
 		}
+		at := a + hal.UserAddr(want*pg)
+		if err := touch(s, at, hal.ProtRead); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := s.HW.Query(at); !ok {
+			t.Errorf("page %d is still absent", want)
+		}
+		s.DecUsers()
 	}
-	// The end of the file bounds it.
-	if err := touch(s, a+33*pg, hal.ProtRead); err != nil {
-		t.Fatal(err)
-	}
-	if n := s.Resident(); n != 16+8 {
-		t.Errorf("%d pages, want 24", n)
-	}
-	s.DecUsers()
 	o.DecRef()
 	r.close()
 }

@@ -49,7 +49,6 @@ type Memory struct {
 	onOOM     atomic.Pointer[func(*Space)]
 	// spare recycles the short frame lists of page-cache reads.
 	spare sync.Pool
-	forks sync.Pool // the batches of Fork
 }
 
 // NewMemory wraps m's frames and takes over its pressure call-back.
@@ -58,7 +57,6 @@ func NewMemory(m hal.Machine) *Memory {
 	mem := &Memory{M: m, frames: make([]frame, st.MaxPFN), total: st.TotalPages}
 	mem.budget.init(mem, st.TotalPages*hal.PageSize)
 	mem.spare.New = func() any { return new([maxReadAhead]hal.PFN) }
-	mem.forks.New = func() any { return new([forkBatch]hal.Mapping) }
 	mem.reclaim.init(mem)
 	if z, err := m.AllocFrames(0, hal.AllocZero); err == nil {
 		mem.zero = z

@@ -23,6 +23,10 @@ type MapArgs struct {
 	Dev, Ino uint64
 	// Keep and Release pin the file behind the mapping (open file description).
 	Keep, Release func()
+	// Opened and Closed, if set, are told of each piece of the mapping that comes
+	// and goes, in all address spaces, with the space's owner; such pieces are not
+	// joined. They are called under the locks of this package.
+	Opened, Closed func(owner int32)
 	// Special is for the kernel's own pages (vvar, vdso): mremap, madvise and
 	// merging leave them alone.
 	Special bool
@@ -131,8 +135,7 @@ func (s *Space) mmap(a *MapArgs) (addr uint64, lock bool, dead *vma, err error) 
 			return 0, false, nil, err
 		}
 	}
-	n := new(vma)
-	*n = v
+	n := newVMA(v)
 	s.furnish(n, a)
 	s.add(n)
 	s.merge(n, &dead)
@@ -247,8 +250,12 @@ func (s *Space) furnish(v *vma, a *MapArgs) {
 	if name != "" || ino != 0 || a.Keep != nil || a.Release != nil {
 		v.back = &backing{name: name, dev: dev, ino: ino, release: a.Release}
 		v.back.refs.Store(1)
+		v.back.opened, v.back.closed = a.Opened, a.Closed
 		if a.Keep != nil {
 			a.Keep()
+		}
+		if a.Opened != nil {
+			a.Opened(s.owner.Load())
 		}
 	}
 }
@@ -318,35 +325,74 @@ func (s *Space) cut(start, end uint64) error {
 
 // unmapRange takes the whole mappings in [start, end) away, their pages with them.
 func (s *Space) unmapRange(start, end uint64) (dead *vma) {
-	lo, hi := start, start // pages to take out of the page table
+	run := pageRun{s: s, f: s.unref, lo: start, hi: start}
 	for v := s.vmas.above(start); v != nil && v.start < end; {
 		next := v.next()
-		if o := v.obj; o != nil && o.src != nil && v.shared() {
-			o.mu.Lock()
-			s.HW.Unmap(hal.UserAddr(v.start), v.size(), func(a hal.UserAddr, p hal.PTE) {
-				if p.Dirty {
-					o.markDirty(v.index(uint64(a)))
-				}
-				s.dropPTE(p)
-			})
-			o.mu.Unlock()
-		}
-		if v.start > hi+nearMaps {
-			s.unmapPages(lo, hi)
-			lo = v.start
-		}
-		hi = v.end
+		run.add(v)
 		s.drop(v, &dead)
 		v = next
 	}
-	s.unmapPages(lo, hi)
+	run.end()
 	return dead
+}
+
+// unmapAll takes everything away from a space whose last user has left: the tree of
+// mappings and the page count are not kept up on the way.
+func (s *Space) unmapAll() (dead *vma) {
+	run := pageRun{s: s, f: func(_ hal.UserAddr, p hal.PTE) {
+		if p.Frame != s.mem.zero {
+			s.mem.Unref(p.Frame)
+		}
+	}}
+	s.hit.Store(nil)
+	for v := s.vmas.first(); v != nil; v = v.next() {
+		run.add(v)
+		s.account(v, -v.pages())
+		v.die(&dead)
+	}
+	run.end()
+	s.vmas = vmaTree{}
+	s.rss.Store(0)
+	return dead
+}
+
+// pageRun takes the pages of mappings that come in address order out of the page table,
+// several mappings in one step.
+type pageRun struct {
+	s      *Space
+	f      func(hal.UserAddr, hal.PTE)
+	lo, hi uint64
 }
 
 // nearMaps is how far apart mappings are that go in one step. Looking for pages where
 // there are none costs something for each table that could be: to end a process by one
 // step over its half of the address space took longer than to free its pages.
 const nearMaps = 8 << 20
+
+func (r *pageRun) add(v *vma) {
+	if o := v.obj; o != nil && o.src != nil && v.shared() {
+		o.mu.Lock()
+		r.s.HW.Unmap(hal.UserAddr(v.start), v.size(), func(a hal.UserAddr, p hal.PTE) {
+			if p.Dirty {
+				o.markDirty(v.index(uint64(a)))
+			}
+			r.f(a, p)
+		})
+		o.mu.Unlock()
+	}
+	if v.start > r.hi+nearMaps {
+		r.end()
+		r.lo = v.start
+	}
+	r.hi = v.end
+}
+
+// end does what is left.
+func (r *pageRun) end() {
+	if r.hi > r.lo {
+		r.s.HW.Unmap(hal.UserAddr(r.lo), r.hi-r.lo, r.f)
+	}
+}
 
 func (s *Space) unmapPages(lo, hi uint64) {
 	if hi > lo {

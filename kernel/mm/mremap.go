@@ -54,8 +54,8 @@ type remap struct {
 
 func (r *remap) bury(d *vma) {
 	for d != nil {
-		next := d.right
-		d.right, r.dead = r.dead, d
+		next := d.onext
+		d.onext, r.dead = r.dead, d
 		d = next
 	}
 }
@@ -207,9 +207,9 @@ func (r *remap) move(v *vma, to uint64) error {
 			return err
 		}
 	}
-	w := &vma{start: to, end: to + r.newLen, off: v.off + int64(r.old-v.start), obj: v.obj, back: v.back,
-		prot: v.prot, maxProt: v.maxProt, flags: v.flags}
-	w.back.incRef()
+	w := newVMA(vma{start: to, end: to + r.newLen, off: v.off + int64(r.old-v.start), obj: v.obj, back: v.back,
+		prot: v.prot, maxProt: v.maxProt, flags: v.flags})
+	w.back.incRef(s)
 	if w.obj != nil {
 		w.obj.IncRef()
 	}
@@ -234,6 +234,9 @@ func (r *remap) move(v *vma, to uint64) error {
 	return nil
 }
 
+// moveBatch is how many pages move in one go.
+const moveBatch = 256
+
 // movePages takes the pages of the first n bytes of v to the same place in w. If page
 // tables cannot be had, it brings back what it moved: ENOMEM.
 func (s *Space) movePages(v, w *vma, n uint64) error {
@@ -241,11 +244,11 @@ func (s *Space) movePages(v, w *vma, n uint64) error {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 	}
-	for at := uint64(0); at < n; at += forkBatch << hal.PageShift {
-		step := min(forkBatch<<hal.PageShift, n-at)
+	for at := uint64(0); at < n; at += moveBatch << hal.PageShift {
+		step := min(moveBatch<<hal.PageShift, n-at)
 		if !s.shift(v, v.start+at, w.start+at, step) {
-			for back := uint64(0); back <= at; back += forkBatch << hal.PageShift {
-				s.shift(w, w.start+back, v.start+back, min(forkBatch<<hal.PageShift, n-back))
+			for back := uint64(0); back <= at; back += moveBatch << hal.PageShift {
+				s.shift(w, w.start+back, v.start+back, min(moveBatch<<hal.PageShift, n-back))
 			}
 			return unix.ENOMEM
 		}

@@ -135,10 +135,16 @@ func (o *Object) lookup(idx int64) (f hal.PFN, st slot) {
 
 // imageFrame is the frame of the image that holds page idx.
 func (o *Object) imageFrame(idx int64) (hal.PFN, bool) {
-	if idx < o.srcEnd.Load() {
-		return o.src.ImageFrame(idx)
+	f, n := o.imageRun(idx, 1)
+	return f, n > 0
+}
+
+// imageRun is the first of up to most frames of the image that hold pages from idx on.
+func (o *Object) imageRun(idx int64, most int) (hal.PFN, int) {
+	if left := o.srcEnd.Load() - idx; left > 0 {
+		return o.src.ImageRun(idx, int(min(int64(most), left)))
 	}
-	return 0, false
+	return 0, 0
 }
 
 // insert stores a new page; the caller's reference becomes the cache's. Called with

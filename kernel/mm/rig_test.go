@@ -153,7 +153,7 @@ func newDisk(m *fake.Machine, pages int) *disk {
 	return d
 }
 
-func (d *disk) ImageFrame(int64) (hal.PFN, bool) { return 0, false }
+func (d *disk) ImageRun(int64, int) (hal.PFN, int) { return 0, 0 }
 
 func (d *disk) ReadPages(_ wait.Context, idx int64, frames []hal.PFN) error {
 	d.mu.Lock()
@@ -217,8 +217,8 @@ func newImage(r *rig, pages int) *image {
 	return &image{f, int64(pages)}
 }
 
-func (i *image) ImageFrame(idx int64) (hal.PFN, bool) {
-	return i.first + hal.PFN(idx), idx >= 0 && idx < i.n
+func (i *image) ImageRun(idx int64, most int) (hal.PFN, int) {
+	return i.first + hal.PFN(idx), max(int(min(i.n-idx, int64(most))), 0)
 }
 func (i *image) ReadPages(wait.Context, int64, []hal.PFN) error  { return unix.EIO }
 func (i *image) WritePages(wait.Context, int64, []hal.PFN) error { return unix.EROFS }

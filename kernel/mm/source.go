@@ -7,9 +7,10 @@ import (
 
 // Source is where an Object's pages come from.
 type Source interface {
-	// ImageFrame is the frame that already holds page idx, if the file lies in
-	// memory (an erofs root in the image).
-	ImageFrame(idx int64) (hal.PFN, bool)
+	// ImageRun is the first of n consecutive frames that already hold pages idx,
+	// idx+1, … (at most most), if the file lies in memory (an erofs root in the
+	// image); n is 0 where it does not.
+	ImageRun(idx int64, most int) (first hal.PFN, n int)
 	// ReadPages fills frames with pages idx, idx+1, … It may block
 	// (Uninterruptible). Bytes beyond the end of the file are zero.
 	ReadPages(c wait.Context, idx int64, frames []hal.PFN) error

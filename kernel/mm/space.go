@@ -52,6 +52,7 @@ type Space struct {
 	mem *Memory
 
 	users atomic.Int32
+	owner atomic.Int32
 
 	mu     sync.RWMutex
 	vmas   vmaTree
@@ -130,8 +131,9 @@ func (s *Space) DecUsers() {
 	case n > 0:
 		return
 	}
+	s.HW.Retire()
 	s.mu.Lock()
-	dead := s.unmapRange(0, userTop)
+	dead := s.unmapAll()
 	s.mu.Unlock()
 	s.bury(dead)
 	s.HW.Destroy()
@@ -235,12 +237,17 @@ func (s *Space) drop(v *vma, dead **vma) {
 	}
 	s.account(v, -v.pages())
 	s.vmas.remove(v)
+	v.die(dead)
+}
+
+// die takes v from its object's list and puts it on that of the dead.
+func (v *vma) die(dead **vma) {
 	if o := v.obj; o != nil {
 		o.mu.Lock()
 		o.unlink(v)
 		o.mu.Unlock()
 	}
-	v.right = *dead
+	v.onext = *dead
 	*dead = v
 }
 
@@ -248,13 +255,14 @@ func (s *Space) drop(v *vma, dead **vma) {
 // to a file may do anything.
 func (s *Space) bury(dead *vma) {
 	for v := dead; v != nil; {
-		next := v.right
-		v.right = nil
+		next := v.onext
 		if v.obj != nil {
 			v.obj.DecRef()
 		}
-		v.back.decRef()
+		v.back.decRef(s)
 		s.mem.budget.Uncharge(vmaCost)
+		*v = vma{}
+		spareVMAs.Put(v)
 		v = next
 	}
 }
@@ -276,9 +284,9 @@ func (s *Space) split(v *vma, a uint64) (*vma, error) {
 	if s.vmas.n >= maxMaps || !s.mem.budget.Charge(vmaCost) {
 		return nil, unix.ENOMEM
 	}
-	n := &vma{start: a, end: v.end, off: v.off + int64(a-v.start), obj: v.obj, back: v.back,
-		space: s, prot: v.prot, maxProt: v.maxProt, flags: v.flags}
-	n.back.incRef()
+	n := newVMA(vma{start: a, end: v.end, off: v.off + int64(a-v.start), obj: v.obj, back: v.back,
+		space: s, prot: v.prot, maxProt: v.maxProt, flags: v.flags})
+	n.back.incRef(s)
 	if o := v.obj; o != nil {
 		o.IncRef()
 		o.mu.Lock()

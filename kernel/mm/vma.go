@@ -1,6 +1,7 @@
 package mm
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"kiln/kernel/hal"
@@ -29,24 +30,39 @@ type backing struct {
 	dev, ino uint64
 	refs     atomic.Int64 // VMAs, in all address spaces
 	release  func()       // unpins the file when the last is gone
+
+	opened, closed func(owner int32) // of each VMA
 }
 
-func (b *backing) incRef() {
-	if b != nil {
-		b.refs.Add(1)
+func (b *backing) incRef(s *Space) {
+	if b == nil {
+		return
+	}
+	b.refs.Add(1)
+	if b.opened != nil {
+		b.opened(s.owner.Load())
 	}
 }
 
-func (b *backing) decRef() {
-	if b != nil && b.refs.Add(-1) == 0 && b.release != nil {
+func (b *backing) decRef(s *Space) {
+	if b == nil {
+		return
+	}
+	if b.closed != nil {
+		b.closed(s.owner.Load())
+	}
+	if b.refs.Add(-1) == 0 && b.release != nil {
 		b.release()
 	}
 }
 
+// SetOwner notes which process the space is, for MapArgs.Opened and Closed.
+func (s *Space) SetOwner(pid int32) { s.owner.Store(pid) }
+
 // like says whether two mappings may merge as far as their backing goes.
 func (b *backing) like(o *backing) bool {
 	if b == o {
-		return true
+		return b == nil || b.closed == nil
 	}
 	return b != nil && o != nil && b.name == o.name && b.dev == o.dev && b.ino == o.ino
 }
@@ -67,7 +83,17 @@ type vma struct {
 	left, right, parent *vma
 	gap, maxGap         uint64 // free bytes below start; the largest in the subtree
 
-	onext, oprev *vma
+	onext, oprev *vma // onext also links the dead
+}
+
+// spareVMAs are nodes that nobody uses: processes come and go with a dozen each.
+var spareVMAs = sync.Pool{New: func() any { return new(vma) }}
+
+// newVMA is a mapping like v.
+func newVMA(v vma) *vma {
+	n := spareVMAs.Get().(*vma)
+	*n = v
+	return n
 }
 
 // vmaCost is what a mapping is charged to the kernel-heap budget.

@@ -99,8 +99,8 @@ func (o *Object) dirtyRun(from, last int64, frames []hal.PFN) (at int64, n int) 
 // readOnlySource says that the object's pages are private to it (a copied-up image
 // file): they live until the object dies.
 func (o *Object) readOnlySource() bool {
-	_, image := o.src.ImageFrame(0)
-	return image
+	_, n := o.src.ImageRun(0, 1)
+	return n > 0
 }
 
 // Prefetch reads [off, off+n) into the cache (readahead, MADV_WILLNEED,

@@ -2,6 +2,7 @@ package system
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"kiln/kernel/image"
@@ -92,13 +93,12 @@ func (c *Cmdline) Apply(cfg *image.Config) error {
 		if c.Init[0] != '/' {
 			return fmt.Errorf("init=%s is not an absolute path", c.Init)
 		}
-		cfg.Program, cfg.Args = c.Init, []string{c.Init}
+		cfg.Program, cfg.Args, cfg.Programs = c.Init, []string{c.Init}, nil
 	}
 	if c.HasArgs {
-		if len(cfg.Args) == 0 {
-			cfg.Args = []string{cfg.Program}
+		if err := cfg.SetArgs(c.InitArgs); err != nil {
+			return err
 		}
-		cfg.Args = append(cfg.Args[:1:1], c.InitArgs...)
 	}
 	if c.Hostname != "" {
 		cfg.Hostname = c.Hostname
@@ -114,13 +114,15 @@ func (c *Cmdline) Apply(cfg *image.Config) error {
 			return err
 		}
 	}
-	return nil
+	return cfg.CheckPrograms()
 }
 
 func applyKey(cfg *image.Config, kv KV) error {
 	switch k, v := kv.Key, kv.Value; {
 	case strings.HasPrefix(k, "env."):
-		setEnv(cfg, strings.TrimPrefix(k, "env."), v)
+		cfg.SetEnv(strings.TrimPrefix(k, "env."), v)
+	case strings.HasPrefix(k, "program."):
+		return applyProgramKey(cfg, strings.TrimPrefix(k, "program."), v)
 	case k == "hostname":
 		cfg.Hostname = v
 	case k == "workdir":
@@ -145,12 +147,46 @@ func applyKey(cfg *image.Config, kv KV) error {
 	return nil
 }
 
-func setEnv(cfg *image.Config, key, value string) {
-	for i, e := range cfg.Env {
-		if k, _, _ := strings.Cut(e, "="); k == key {
-			cfg.Env[i] = key + "=" + value
-			return
-		}
+// applyProgramKey serves kiln.program.NAME.KEY=VALUE.
+func applyProgramKey(cfg *image.Config, k, v string) (err error) {
+	name, key, _ := strings.Cut(k, ".")
+	p := cfg.Find(name)
+	if p == nil {
+		return fmt.Errorf("the command line's kiln.program.%s: there is no program %q", k, name)
 	}
-	cfg.Env = append(cfg.Env, key+"="+value)
+	var n uint64
+	switch {
+	case key == "args":
+		// Split at spaces, as the command line itself is.
+		p.Args = append([]string{p.Argv0()}, strings.Fields(v)...)
+	case strings.HasPrefix(key, "env."):
+		p.Env = image.SetEnv(p.Env, strings.TrimPrefix(key, "env."), v)
+	case key == "workdir":
+		p.WorkDir = v
+	case key == "restart":
+		p.Restart = v
+	case key == "max_restarts":
+		n, err = strconv.ParseUint(v, 10, 31)
+		p.MaxRestarts = int(n)
+	case key == "backoff":
+		err = p.Backoff.UnmarshalText([]byte(v))
+	case key == "backoff_max":
+		err = p.BackoffMax.UnmarshalText([]byte(v))
+	case key == "patience":
+		err = p.Patience.UnmarshalText([]byte(v))
+	case key == "stop_signal":
+		p.StopSignal = v
+	case key == "if_failed":
+		p.IfFailed = v
+	case key == "essential":
+		p.Essential = v != "0" && v != "false"
+	case key == "health" && (v == "0" || v == "none"):
+		p.Health = nil
+	default:
+		return fmt.Errorf("the command line's kiln.program.%s is not a key of a program that it can set", k)
+	}
+	if err != nil {
+		return fmt.Errorf("the command line's kiln.program.%s: %w", k, err)
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package system
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"kiln/kernel/image"
@@ -30,10 +31,64 @@ func TestCommandLineWithoutDashesLeavesTheArguments(t *testing.T) {
 }
 
 func TestCommandLineRefusesWhatItCannotMean(t *testing.T) {
-	for _, s := range []string{"kiln.nosuch=1", "init=relative"} {
+	for _, s := range []string{"kiln.nosuch=1", "init=relative", "kiln.program.web.restart=always"} {
 		c := ParseCmdline(s)
 		if c.Apply(&image.Config{Program: "/a"}) == nil {
 			t.Errorf("%q was accepted", s)
 		}
+	}
+}
+
+func twoPrograms() *image.Config {
+	return &image.Config{Env: []string{"A=1"}, Programs: []image.Program{
+		{Name: "db", Exec: image.Exec{Program: "/bin/db", Args: []string{"db"}, Env: []string{"A=2"}}},
+		{Name: "web", Essential: true, Exec: image.Exec{Program: "/bin/web", Args: []string{"web", "-x"}}},
+	}}
+}
+
+func TestCommandLineOverridesOneOfSeveralPrograms(t *testing.T) {
+	cfg := twoPrograms()
+	c := ParseCmdline(`kiln.program.db.args="-v -w" kiln.program.db.restart=always kiln.program.db.env.B=3 kiln.program.db.patience=2s kiln.program.db.max_restarts=5 -- -y`)
+	if err := c.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	db, web := cfg.Find("db"), cfg.Find("web")
+	if !slices.Equal(db.Args, []string{"db", "-v", "-w"}) || db.Restart != "always" || !slices.Equal(db.Env, []string{"A=2", "B=3"}) ||
+		db.Patience != image.Duration(2e9) || db.MaxRestarts != 5 {
+		t.Errorf("db is %+v", db)
+	}
+	if !slices.Equal(web.Args, []string{"web", "-y"}) {
+		t.Errorf("the arguments of the essential program are %q", web.Args)
+	}
+	// A variable for all counts for all.
+	c = ParseCmdline("kiln.env.A=9")
+	if err := c.Apply(cfg); err != nil || !slices.Equal(cfg.Env, []string{"A=9"}) || !slices.Equal(db.Env, []string{"B=3"}) {
+		t.Errorf("%v: environment %q, db's %q", err, cfg.Env, db.Env)
+	}
+	// init= is for a machine that does not come up otherwise: it alone runs.
+	c = ParseCmdline("init=/bin/sh")
+	if err := c.Apply(cfg); err != nil || cfg.Programs != nil || cfg.Program != "/bin/sh" {
+		t.Errorf("%v: %+v", err, cfg)
+	}
+}
+
+func TestCommandLineRefusesWhatAProgramCannotMean(t *testing.T) {
+	for line, want := range map[string]string{
+		"kiln.program.nosuch.restart=always": `there is no program "nosuch"`,
+		"kiln.program.db.restart=sometimes":  `programs: db: restart "sometimes" must be never, on-failure or always`,
+		"kiln.program.db.colour=red":         "is not a key of a program that it can set",
+		"kiln.program.db.patience=long":      `"long" is not a time: write it as 500ms, 10s or 2m`,
+		"kiln.program.db.essential=1":        "db and web are both essential",
+	} {
+		c := ParseCmdline(line)
+		if err := c.Apply(twoPrograms()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	cfg := twoPrograms()
+	cfg.Programs[1].Essential = false
+	c := ParseCmdline("-- x")
+	if err := c.Apply(cfg); err == nil || !strings.Contains(err.Error(), "none is essential") {
+		t.Errorf("arguments for nobody: %v", err)
 	}
 }

@@ -2,27 +2,40 @@ package system
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"path"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"kiln/drivers/virtio/console"
+	"kiln/fs/vfs"
+	"kiln/kernel/image"
 	"kiln/kernel/task"
 	"kiln/kernel/timer"
 )
 
-// control is the port org.kiln.ctl: the kernel writes `exit N` or `signal N`, the
-// host writes `stop`.
+// control is the port org.kiln.ctl. The kernel writes how the machine ends, `exit N` or
+// `signal N`. The host may write
+//
+//	stop                 end the programs in order
+//	signal N [PID]       send signal N to the program (the essential one of several, or
+//	                     all if none is), or to a process
+//	run TAG EXEC         start another program, an image.Exec as JSON; `ran TAG exit N`,
+//	                     `ran TAG signal N` or `ran TAG error TEXT` is the answer
 type control struct {
 	mu   sync.Mutex
 	port *console.Port
 	line []byte
 	stop func()
+	// serve takes every other line.
+	serve func(line string)
 }
 
 // maxLine bounds what is kept of a line that the host never ends.
-const maxLine = 256
+const maxLine = 64 << 10
 
 // attach is told of each port of each console device.
 func (c *control) attach(p *console.Port) {
@@ -42,7 +55,7 @@ func (c *control) attach(p *console.Port) {
 
 func (c *control) receive(b []byte) {
 	c.mu.Lock()
-	var stop bool
+	var lines []string
 	for _, x := range b {
 		if x != '\n' {
 			if len(c.line) < maxLine {
@@ -50,13 +63,18 @@ func (c *control) receive(b []byte) {
 			}
 			continue
 		}
-		stop = stop || string(bytes.TrimSpace(c.line)) == "stop"
+		lines = append(lines, string(bytes.TrimSpace(c.line)))
 		c.line = c.line[:0]
 	}
-	f := c.stop
+	stop, serve := c.stop, c.serve
 	c.mu.Unlock()
-	if stop && f != nil {
-		f()
+	for _, l := range lines {
+		switch {
+		case l == "stop" && stop != nil:
+			stop()
+		case l != "stop" && serve != nil:
+			serve(l)
+		}
 	}
 }
 
@@ -80,6 +98,93 @@ func (c *control) drain(look func()) {
 	if p != nil {
 		p.Drain(2000, look)
 	}
+}
+
+// serveControl connects the port to the programs.
+func (s *System) serveControl() {
+	st := &stopper{k: s.kernel, q: s.timers}
+	s.control.mu.Lock()
+	defer s.control.mu.Unlock()
+	s.control.stop = func() {
+		if h := s.programs.Load(); h != nil {
+			h.sup.Stop()
+			return
+		}
+		st.stop()
+	}
+	s.control.serve = func(line string) {
+		word, rest, _ := strings.Cut(line, " ")
+		switch word {
+		case "signal":
+			s.signalFromHost(rest)
+		case "run":
+			tag, exec, _ := strings.Cut(rest, " ")
+			go s.runFromHost(tag, exec)
+		}
+	}
+}
+
+// signalFromHost serves `signal N [PID]`.
+func (s *System) signalFromHost(args string) {
+	var sig, pid int32
+	n, _ := fmt.Sscan(args, &sig, &pid)
+	if n < 1 || sig < 1 || sig > task.NumSignals {
+		s.log.log("warn", "the host asks for the signal %q, which is none", args)
+		return
+	}
+	info := task.SignalInfo{Signo: sig, Code: siKernel}
+	if n == 2 {
+		if p := s.kernel.Process(pid); p != nil {
+			p.SendSignal(info)
+		} else {
+			s.log.log("warn", "the host sends signal %d to process %d, which there is not", sig, pid)
+		}
+		return
+	}
+	h := s.programs.Load()
+	if h == nil {
+		if p := s.kernel.Init(); p != nil {
+			p.SendSignal(info)
+		}
+		return
+	}
+	essential := s.cfg.Essential()
+	for i := range s.cfg.Programs {
+		if p := &s.cfg.Programs[i]; essential == nil || p == essential {
+			for _, t := range h.alive(p.Name) {
+				t.SendSignal(info)
+			}
+		}
+	}
+}
+
+// runFromHost serves `run TAG EXEC`. The program's parent is process 0, or the kernel
+// where it is process 1; its output goes to the console and it has no input.
+func (s *System) runFromHost(tag, exec string) {
+	answer := func(text string) { s.control.say("ran " + tag + " " + text) }
+	var e image.Exec
+	err := json.Unmarshal([]byte(exec), &e)
+	if err == nil && !path.IsAbs(e.Program) {
+		err = fmt.Errorf("program %q is not an absolute path", e.Program)
+	}
+	var null *vfs.File
+	if err == nil {
+		null, err = s.open("/dev/null")
+	}
+	if err != nil {
+		answer("error " + err.Error())
+		return
+	}
+	defer null.DecRef()
+	ended := make(chan uint32, 1)
+	unit := task.NewUnit(func() {})
+	if _, err := s.spawn(e, unit, stdio{in: null}, func(status uint32) { ended <- status }); err != nil {
+		answer("error " + err.Error())
+		return
+	}
+	status := <-ended
+	s.kernel.KillUnit(unit)
+	answer(statusLine(status))
 }
 
 // stopper ends the program when the host asks: SIGTERM, and SIGKILL after ten

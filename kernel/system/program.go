@@ -21,59 +21,90 @@ var defaultEnv = []image.EnvVar{
 	{Key: "TERM", Value: "linux"},
 }
 
-// program loads and starts process 1.
+// program loads and starts the image's one program as process 1.
 func (s *System) program() error {
-	c := wait.Background()
-	fs := vfs.NewFSContext(s.ns)
-	creds := vfs.RootCreds()
-	if s.cfg.UID != 0 || s.cfg.GID != 0 {
-		creds = userCreds(s.cfg.UID, s.cfg.GID)
+	a, err := s.load(image.Exec{Program: s.cfg.Program, Args: s.cfg.Args})
+	if err != nil {
+		return err
 	}
-	l := vfs.Lookup{C: c, FS: fs, Creds: creds}
-	if dir := path.Clean("/" + s.cfg.WorkDir); dir != "/" {
+	if a.FDs, err = s.stdio(a.Limits, stdio{}); err != nil {
+		return err
+	}
+	_, err = s.kernel.Start(a)
+	return err
+}
+
+// load makes a process ready but for its descriptors. What e leaves out is the
+// configuration's.
+func (s *System) load(e image.Exec) (a task.StartArgs, err error) {
+	c := wait.Background()
+	a.FS = vfs.NewFSContext(s.ns)
+	a.Creds = s.creds(e.User)
+	l := vfs.Lookup{C: c, FS: a.FS, Creds: a.Creds}
+	dir := e.WorkDir
+	if dir == "" {
+		dir = s.cfg.WorkDir
+	}
+	if dir = path.Clean("/" + dir); dir != "/" {
 		p, err := s.ns.Walk(l, dir, vfs.WalkFollow|vfs.WalkDir)
 		if err == nil {
 			err = s.ns.Chdir(l, p)
 		}
 		if err != nil {
-			return fmt.Errorf("the working directory %s: %w", dir, err)
+			return a, fmt.Errorf("the working directory %s: %w", dir, err)
 		}
 	}
-	limits, err := rlimits(s.cfg.Limits)
-	if err != nil {
-		return err
+	if a.Limits, err = rlimits(s.cfg.Limits, e.Limits); err != nil {
+		return a, err
 	}
-	img, err := syscalls.LoadProgram(syscalls.Program{
-		C: c, Mem: s.mem, NS: s.ns, Lookup: l, Path: s.cfg.Program, Argv: s.argv(), Env: s.env(),
-		Creds: creds, Limits: task.MemLimits(limits), VDSO: s.vdso,
+	argv := e.Args
+	if len(argv) == 0 {
+		argv = []string{e.Program}
+	}
+	a.Image, err = syscalls.LoadProgram(syscalls.Program{
+		C: c, Mem: s.mem, NS: s.ns, Lookup: l, Path: e.Program, Argv: argv, Env: s.env(e.Env),
+		Creds: a.Creds, Limits: task.MemLimits(a.Limits), VDSO: s.vdso,
 	})
 	if err != nil {
-		return fmt.Errorf("%s cannot be started: %w", s.cfg.Program, err)
+		return a, fmt.Errorf("%s cannot be started: %w", e.Program, err)
 	}
-	fds, err := s.stdio(c, limits)
-	if err != nil {
-		return err
-	}
-	_, err = s.kernel.Start(task.StartArgs{Image: img, FDs: fds, FS: fs, Creds: creds, Limits: limits})
-	return err
+	return a, nil
 }
 
-func userCreds(uid, gid uint32) *vfs.Creds {
+// unload undoes load.
+func unload(a *task.StartArgs) {
+	a.Image.Space.DecUsers()
+	if a.Image.Exe != nil {
+		a.Image.Exe.DecRef()
+	}
+	if a.FDs != nil {
+		a.FDs.DecRef()
+	}
+	a.FS.DecRef()
+}
+
+func (s *System) creds(u *image.User) *vfs.Creds {
+	uid, gid := s.cfg.UID, s.cfg.GID
+	if u != nil {
+		uid, gid = u.UID, u.GID
+	}
+	if uid == 0 && gid == 0 {
+		return vfs.RootCreds()
+	}
 	return &vfs.Creds{
 		UID: uid, EUID: uid, SUID: uid, FSUID: uid, GID: gid, EGID: gid, SGID: gid, FSGID: gid,
 		Bounding: vfs.RootCreds().Bounding,
 	}
 }
 
-func (s *System) argv() []string {
-	if len(s.cfg.Args) > 0 {
-		return s.cfg.Args
+// env is own, the configuration's and the default environment, in this order of weight.
+func (s *System) env(own []string) []string {
+	env := own[:len(own):len(own)]
+	for _, e := range s.cfg.Env {
+		if len(own) == 0 || !image.HasEnv(own, image.EnvKey(e)) {
+			env = append(env, e)
+		}
 	}
-	return []string{s.cfg.Program}
-}
-
-func (s *System) env() []string {
-	env := append([]string(nil), s.cfg.Env...)
 	for _, d := range defaultEnv {
 		if !image.HasEnv(env, d.Key) {
 			env = append(env, d.Key+"="+d.Value)
@@ -82,25 +113,39 @@ func (s *System) env() []string {
 	return env
 }
 
-// stdio opens the console as descriptors 0 to 2.
-func (s *System) stdio(c wait.Context, limits map[int]task.Rlimit) (*vfs.FDTable, error) {
+// stdio says what the descriptors 0 to 2 are; nil is the console.
+type stdio struct{ in, out, err *vfs.File }
+
+// stdio opens descriptors 0 to 2. It takes references of its own.
+func (s *System) stdio(limits map[int]task.Rlimit, io stdio) (*vfs.FDTable, error) {
 	n := 1024
 	if r, ok := limits[task.RlimitNofile]; ok {
 		n = int(min(r.Cur, task.MaxNofile))
 	}
 	fds := vfs.NewFDTable(max(n, 3))
-	f, err := s.ns.Open(rootfs.Kernel(c, s.ns), "/dev/console", unix.O_RDWR, 0)
+	f, err := s.open("/dev/console")
 	if err != nil {
-		return nil, fmt.Errorf("/dev/console: %w", err)
+		return nil, err
 	}
-	for range 3 {
-		f.IncRef()
-		if _, err := fds.Install(f, 0, false); err != nil {
+	defer f.DecRef()
+	for _, want := range []*vfs.File{io.in, io.out, io.err} {
+		if want == nil {
+			want = f
+		}
+		want.IncRef()
+		if _, err := fds.Install(want, 0, false); err != nil {
 			return nil, err
 		}
 	}
-	f.DecRef()
 	return fds, nil
+}
+
+func (s *System) open(name string) (*vfs.File, error) {
+	f, err := s.ns.Open(rootfs.Kernel(wait.Background(), s.ns), name, unix.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return f, nil
 }
 
 // limitNames are the configuration's names of limits: Linux's without RLIMIT_.
@@ -112,15 +157,18 @@ var limitNames = map[string]int{
 	"rtprio": task.RlimitRtprio, "rttime": task.RlimitRttime,
 }
 
-func rlimits(m map[string]image.Limit) (map[int]task.Rlimit, error) {
+// rlimits puts maps of limits together; the later ones replace.
+func rlimits(maps ...map[string]image.Limit) (map[int]task.Rlimit, error) {
 	out := map[int]task.Rlimit{}
-	for name, l := range m {
-		n, ok := limitNames[name]
-		if !ok {
-			return nil, fmt.Errorf("the configuration's limit %q is not one of Linux's", name)
+	for _, m := range maps {
+		for name, l := range m {
+			n, ok := limitNames[name]
+			if !ok {
+				return nil, fmt.Errorf("the configuration's limit %q is not one of Linux's", name)
+			}
+			// -1 is RLIM_INFINITY, all bits set, by conversion.
+			out[n] = task.Rlimit{Cur: uint64(l.Soft), Max: uint64(l.Hard)}
 		}
-		// -1 is RLIM_INFINITY, all bits set, by conversion.
-		out[n] = task.Rlimit{Cur: uint64(l.Soft), Max: uint64(l.Hard)}
 	}
 	return out, nil
 }

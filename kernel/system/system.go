@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ import (
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/image"
+	"kiln/kernel/ipc"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
 	"kiln/kernel/timer"
@@ -44,6 +46,8 @@ type Options struct {
 	// Console, if set, is the terminal's port; else the serial port or, without one,
 	// the base's console.
 	Console devfs.Port
+	// Without names system calls that this machine is not to have (tests).
+	Without []string
 }
 
 // System is one booted machine.
@@ -63,8 +67,10 @@ type System struct {
 	calls   *syscalls.Dispatcher
 	kernel  *task.Kernel
 	control control
-	done    chan ending
-	atExit  string // one of image.AtExits
+	// programs is set where the image has several.
+	programs atomic.Pointer[programs]
+	done     chan ending
+	atExit   string // one of image.AtExits
 }
 
 // ending is how the machine comes to its end.
@@ -92,7 +98,7 @@ func New(m hal.Machine, o Options) (*System, error) {
 	if err := s.files(o.Console); err != nil {
 		return nil, err
 	}
-	return s, s.start()
+	return s, s.start(o.Without)
 }
 
 // configure reads the image's document and the command line.
@@ -244,19 +250,22 @@ func (s *System) hostname() string {
 }
 
 // start makes the kernel and what shows it.
-func (s *System) start() (err error) {
+func (s *System) start(without []string) (err error) {
 	if s.vdso, err = vdso.New(s.mem); err != nil {
 		return err
 	}
 	s.vdso.Update(s.m.TimeParams())
 	s.calls = syscalls.New()
 	s.calls.VDSO = s.vdso
+	s.calls.IPC = ipc.New(s.mem, s.m)
+	s.calls.Without(without)
 	s.kernel = task.NewKernel(task.Config{
 		M: s.m, Mem: s.mem, Timers: s.timers, NS: s.ns, Net: s.net, Syscalls: s.calls,
 		Log: s.log.log, Hostname: s.hostname(),
 		OnInitExit: func(status uint32) { s.end(ending{status, s.atExit}) },
 	})
 	s.kernel.OnReboot = s.reboot
+	s.kernel.NewSemUndo = s.calls.IPC.NewUndo
 	s.kernel.OnTimeChange = func() { s.vdso.Update(s.m.TimeParams()) }
 	s.retime.Init(s.kernel.OnTimeChange)
 	s.timers.Arm(&s.retime, s.timers.Now()+int64(time.Second))
@@ -269,10 +278,7 @@ func (s *System) start() (err error) {
 	if s.devs.UART != nil {
 		s.devs.UART.SetReceiver(s.tty.Receive)
 	}
-	st := &stopper{k: s.kernel, q: s.timers}
-	s.control.mu.Lock()
-	s.control.stop = st.stop
-	s.control.mu.Unlock()
+	s.serveControl()
 	return s.net.Configure(s.cfg.Network, s.ipWord())
 }
 
@@ -286,9 +292,11 @@ func (s *System) ipWord() string {
 	return ""
 }
 
-// Run starts the program and waits for its end; the status is wait4's.
+// Run starts the program, or the several, and waits for the end; the status is wait4's.
 func (s *System) Run() (status uint32, err error) {
-	if err := s.program(); err != nil {
+	if len(s.cfg.Programs) > 0 {
+		s.supervise()
+	} else if err := s.program(); err != nil {
 		return 0, err
 	}
 	e := <-s.done

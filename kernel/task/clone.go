@@ -178,6 +178,13 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 	}
 	n.inherit(t)
 	n.timerSlack = t.timerSlack
+	if k := t.k; f&unix.CLONE_SYSVSEM != 0 && k.NewSemUndo != nil {
+		if t.semUndo == nil {
+			t.semUndo = k.NewSemUndo()
+		}
+		t.semUndo.IncRef()
+		n.semUndo = t.semUndo
+	}
 	if f&unix.CLONE_CHILD_CLEARTID != 0 {
 		n.clearTID = a.ChildTID
 	}
@@ -210,6 +217,7 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 
 // discard undoes copyInto and newThread.
 func (n *Thread) discard(*CloneArgs) {
+	n.dropSemUndo()
 	if fds := n.FDs(); fds != nil {
 		fds.DecRef()
 	}
@@ -227,7 +235,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	defer k.tree.Unlock()
 	own := t.process
 	own.mu.Lock()
-	dying := own.exitFlag || own.execing != nil
+	dying := own.exitFlag || own.execing != nil || own.unit != nil && own.unit.closed
 	n.inheritSeccomp(t)
 	own.mu.Unlock()
 	if dying {
@@ -269,6 +277,9 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	if p.parent != nil {
 		p.parent.children[p] = struct{}{}
 	}
+	if p.unit = own.unit; p.unit != nil {
+		p.unit.members++
+	}
 	p.leader, p.threads, p.nthreads, p.live = n, n, 1, 1
 	if img := own.image.Load(); img != nil {
 		c := *img
@@ -277,6 +288,9 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 			c.Exe.IncRef()
 		}
 		p.image.Store(&c)
+	}
+	if a.Flags&unix.CLONE_VM == 0 {
+		n.space.SetOwner(id)
 	}
 	k.threads[id], k.procs[id] = n, p
 	return nil

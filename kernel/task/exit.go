@@ -29,6 +29,7 @@ func (t *Thread) finish() {
 	p, k := t.process, t.k
 	t.trackRSS()
 	t.releaseFutexes()
+	t.dropSemUndo()
 	p.mu.Lock()
 	t.exiting = true
 	if move := p.pending.set &^ t.mask; move != 0 && p.live > 1 {
@@ -152,10 +153,17 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 		k.reap(p)
 	}
 	status := p.status
+	gone := p.unit != nil && p.unit.leave()
 	k.tree.Unlock()
 	p.ExitEvents.Notify(waiter.ReadableEvents)
 	if parent != nil {
 		parent.childEvents.Notify(waiter.ReadableEvents)
+	}
+	if p.onEnd != nil {
+		p.onEnd(status)
+	}
+	if gone {
+		p.unit.gone()
 	}
 	if isInit {
 		k.initEnded(status)

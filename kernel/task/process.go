@@ -36,7 +36,12 @@ type Process struct {
 	uid        uint32 // of the last thread, once a zombie
 	exitSignal int32  // what the parent gets, 0: nothing
 	subreaper  bool
-	stopReport uint32 // status not yet waited for: stopped
+	unit       *Unit
+
+	// Never changed.
+	supervise  *Supervision        // of process 1 where it is the kernel's own
+	onEnd      func(status uint32) // StartArgs.Ended
+	stopReport uint32              // status not yet waited for: stopped
 	contReport bool
 	hasTTY     bool
 
@@ -139,6 +144,8 @@ func (p *Process) State() byte {
 	switch {
 	case stopped:
 		return 'T'
+	case p.supervise != nil:
+		return 'S'
 	case l == nil:
 		return 'Z'
 	}
@@ -250,10 +257,12 @@ func (k *Kernel) dropThread(t *Thread) {
 	}
 }
 
-// Start makes process 1 (or, later, another child of none) and lets it run.
+// Start makes process 1, or a child of the kernel's own process 1 (Supervise), or another
+// child of none, and lets it run. EAGAIN: the kernel's budget is used up, or the unit is
+// being killed.
 func (k *Kernel) Start(a StartArgs) (*Process, error) {
 	p := &Process{k: k, children: map[*Process]struct{}{}, hand: newSigHand(),
-		limits: defaultLimits(k.MaxThreads() / 2), startTime: k.M.Nanotime(), exitSignal: int32(unix.SIGCHLD)}
+		limits: defaultLimits(k.MaxThreads() / 2), startTime: k.M.Nanotime(), exitSignal: int32(unix.SIGCHLD), onEnd: a.Ended}
 	p.init()
 	for r, l := range a.Limits {
 		if r >= 0 && r < NumLimits {
@@ -279,8 +288,24 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 		a.FDs.SetMax(int(p.limits[RlimitNofile].Cur))
 	}
 	k.tree.Lock()
+	if a.Unit != nil && a.Unit.closed {
+		k.tree.Unlock()
+		k.dropThread(t)
+		return nil, unix.EAGAIN
+	}
 	id := k.allocPID()
-	p.pid, p.pgid, p.sid, p.hasTTY = id, id, id, k.init == nil
+	p.pid, p.pgid, p.sid, p.hasTTY = id, id, id, k.init == nil || a.TTY
+	if a.Leader != nil {
+		p.pgid, p.sid = a.Leader.pid, a.Leader.pid
+	}
+	if a.Unit != nil {
+		p.unit = a.Unit
+		p.unit.members++
+	}
+	if k.init != nil && k.init.supervise != nil {
+		p.parent = k.init
+		k.init.children[p] = struct{}{}
+	}
 	t.tid.Store(id)
 	k.procs[id], k.threads[id] = p, t
 	if k.init == nil {
@@ -290,6 +315,9 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 	k.tree.Unlock()
 	t.setImage(a.Image)
 	p.armCPULimit()
+	if a.Before != nil {
+		a.Before(p)
+	}
 	k.spawn(t)
 	return p, nil
 }
@@ -314,6 +342,7 @@ func (t *Thread) setImage(img Image) {
 	p := t.process
 	t.space, t.hw = img.Space, img.Space.HW
 	img.Space.SetLimits(p.memLimits())
+	img.Space.SetOwner(p.pid)
 	t.SetName(path.Base(img.Name))
 	c := t.Ctx
 	c.Regs = hal.Regs{RIP: uint64(img.Entry), RSP: uint64(img.SP), CS: userCS, SS: userSS, RFLAGS: flagIF | flagFixed}

@@ -259,6 +259,10 @@ func (p *Process) send(t *Thread, info SignalInfo) error {
 	if info.Signo <= 0 || info.Signo > NumSignals {
 		return nil
 	}
+	if p.supervise != nil {
+		p.signalSupervisor(info.Signo)
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.sendLocked(t, info)

@@ -68,6 +68,8 @@ type Kernel struct {
 	OnTimeChange func()
 	// Strace turns on the log of every system call of threads that start from then on.
 	Strace atomic.Bool
+	// NewSemUndo makes an empty list for CLONE_SYSVSEM; may be nil.
+	NewSemUndo func() SemUndo
 	// Sched hands out the CPUs.
 	Sched Sched
 	// UTS is uname's answer that programs can change.
@@ -165,7 +167,7 @@ type Image struct {
 	Auxv []byte
 }
 
-// StartArgs are the first process.
+// StartArgs are the first process, or another that the kernel starts.
 type StartArgs struct {
 	Image Image
 	FDs   *vfs.FDTable
@@ -173,6 +175,17 @@ type StartArgs struct {
 	Creds *vfs.Creds // nil: root
 	// Limits replaces defaults by RLIMIT_* number.
 	Limits map[int]Rlimit
+	// Unit, if set, is what the process belongs to.
+	Unit *Unit
+	// Leader, if set, leads the session and process group that the process joins;
+	// otherwise it leads its own.
+	Leader *Process
+	// TTY gives it the terminal of its session; process 1 has it anyway.
+	TTY bool
+	// Before, if set, is called with the process before it runs, Ended with its wait
+	// status when it has ended. Neither may block.
+	Before func(*Process)
+	Ended  func(status uint32)
 }
 
 // Thread is one thread of a program, and the wait.Context of its goroutine. Fields
@@ -247,6 +260,26 @@ type Thread struct {
 	vfork      *vforkWait // what the parent in vfork waits for
 	pdeathsig  int32
 	timerSlack int64
+	semUndo    SemUndo // nil until it is needed
+}
+
+// SemUndo is what threads owe to System V semaphores (kernel/ipc): clone shares it with
+// CLONE_SYSVSEM, and the last thread that ends pays.
+type SemUndo interface {
+	IncRef()
+	Exit(t *Thread)
+}
+
+// SemUndo is the thread's list, nil if it has none; SetSemUndo gives it one (nil: it is
+// on its own again).
+func (t *Thread) SemUndo() SemUndo     { return t.semUndo }
+func (t *Thread) SetSemUndo(u SemUndo) { t.semUndo = u }
+
+func (t *Thread) dropSemUndo() {
+	if u := t.semUndo; u != nil {
+		t.semUndo = nil
+		u.Exit(t)
+	}
 }
 
 var _ wait.Context = (*Thread)(nil)

@@ -7,6 +7,8 @@ import (
 	"embed"
 	"fmt"
 	"path"
+	"regexp"
+	"slices"
 	"strings"
 
 	"kiln/capstan/elfinfo"
@@ -22,6 +24,9 @@ type Case struct {
 	Env     []string
 	// Slow cases are left out where time is short.
 	Slow bool
+	// Calls are the system calls that the case is about: it counts for one only if it
+	// fails where that call is ENOSYS.
+	Calls []string
 }
 
 // Env is every case's environment before its own.
@@ -51,10 +56,58 @@ func Cases() []Case {
 		Case{Name: "args", Program: "args", Args: []string{"one", "", "two words"}},
 		Case{Name: "args-big", Program: "args", Args: big(300, 1000), Env: big(100, 1000, "V")},
 	)
-	for _, p := range []string{"nosys", "clock", "signals", "sigframe", "procs", "threads", "events", "memory", "rflags", "sockets", "files", "procdev", "stackdepth", "badptr", "errno", "tty", "dlopen", "inotify", "seccomp"} {
+	for _, p := range []string{"nosys", "clock", "signals", "sigframe", "procs", "threads", "events", "memory", "rflags", "sockets", "files", "procdev", "stackdepth", "badptr", "errno", "tty", "dlopen"} {
 		cs = append(cs, Case{Name: p, Program: p})
 	}
-	return append(cs, Case{Name: "httpd", Program: "httpd", Slow: true})
+	for _, p := range programs.IPC {
+		cs = append(cs, Case{Name: p.Name, Program: p.Name})
+	}
+	cs = append(cs, Case{Name: "httpd", Program: "httpd", Slow: true})
+	return append(cs, written()...)
+}
+
+//go:embed c/*.c
+var sources embed.FS
+
+// reCase is a line that opens a case: CASE(name, call, call…).
+var reCase = regexp.MustCompile(`(?m)^CASE\((\w+)((?:,\s*\w+)*)\)`)
+
+// written are the cases that sources define with CASE (check.h), as FILE/CASE.
+func written() []Case {
+	var cs []Case
+	files, err := sources.ReadDir("c")
+	if err != nil {
+		panic(err) // embedded
+	}
+	for _, f := range files {
+		family := strings.TrimSuffix(f.Name(), ".c")
+		src, err := sources.ReadFile("c/" + f.Name())
+		if err != nil {
+			panic(err)
+		}
+		for _, m := range reCase.FindAllSubmatch(src, -1) {
+			c := Case{Name: family + "/" + string(m[1]), Program: family, Args: []string{string(m[1])}}
+			for _, call := range strings.Split(string(m[2]), ",") {
+				if call = strings.TrimSpace(call); call != "" {
+					c.Calls = append(c.Calls, call)
+				}
+			}
+			cs = append(cs, c)
+		}
+	}
+	return cs
+}
+
+// Named are the cases whose names are listed, or of a file that is; all without a list.
+func Named(names []string) []Case {
+	var out []Case
+	for _, c := range Cases() {
+		family, _, _ := strings.Cut(c.Name, "/")
+		if len(names) == 0 || slices.Contains(names, c.Name) || slices.Contains(names, family) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // big is n strings of length l.

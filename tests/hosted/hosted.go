@@ -23,6 +23,8 @@ type Run struct {
 	Memory int64
 	CPUs   int
 	Limit  time.Duration // 0: a minute
+	// Without names system calls that answer ENOSYS.
+	Without []string
 }
 
 // ErrTime means that the program still ran when its time was over.
@@ -54,7 +56,7 @@ func (r *Run) Do() (res Result, err error) {
 	cfg := r.Config
 	cfg.Version = image.ConfigVersion
 	cfg.Network.Mode = "none"
-	s, err := system.New(m, system.Options{Config: &cfg, NoDevices: true, Console: term})
+	s, err := system.New(m, system.Options{Config: &cfg, NoDevices: true, Console: term, Without: r.Without})
 	if err != nil {
 		return res, fmt.Errorf("system: %w", err)
 	}

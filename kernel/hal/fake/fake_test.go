@@ -46,6 +46,7 @@ func TestCopiesHonourMappings(t *testing.T) {
 	if seen != 2 {
 		t.Fatalf("unmapped %d pages", seen)
 	}
+	as.Retire()
 	as.Destroy()
 	m.FreeFrames(f, 0)
 	m.FreeFrames(f+1, 0)

@@ -55,6 +55,7 @@ type AddressSpace struct {
 	keys      []uint64 // sorted
 	pages     int
 	ops       []Op
+	retired   bool
 	destroyed bool
 }
 
@@ -218,6 +219,30 @@ func (as *AddressSpace) Query(addr hal.UserAddr) (hal.PTE, bool) {
 	return hal.PTE{}, false
 }
 
+// Present implements hal.AddressSpace.
+func (as *AddressSpace) Present(addr hal.UserAddr, pages int) (mask uint64) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	as.each(addr, uint64(min(pages, 64))<<hal.PageShift, func(a hal.UserAddr, _ *leaf, _ *entry) {
+		mask |= 1 << ((a - addr) >> hal.PageShift)
+	})
+	return mask
+}
+
+// Fork implements hal.AddressSpace. MapHook may refuse a page.
+func (as *AddressSpace) Fork(child hal.AddressSpace, addr hal.UserAddr, length uint64, keep func(hal.PFN) bool) (err error) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	as.alive()
+	as.each(addr, length, func(a hal.UserAddr, _ *leaf, e *entry) {
+		if err == nil && keep(e.Frame) {
+			e.Prot &^= hal.ProtWrite
+			err = child.Map([]hal.Mapping{{Addr: a, Frame: e.Frame, Pages: 1, Prot: e.Prot}})
+		}
+	})
+	return err
+}
+
 // Walk implements hal.AddressSpace; f runs without the lock.
 func (as *AddressSpace) Walk(addr hal.UserAddr, length uint64, clear bool, f func(hal.UserAddr, hal.PTE)) {
 	type seen struct {
@@ -335,11 +360,22 @@ func (as *AddressSpace) Xchg32(addr hal.UserAddr, new uint32) (uint32, bool) {
 	return atomic.SwapUint32(p, new), true
 }
 
+// Retire implements hal.AddressSpace.
+func (as *AddressSpace) Retire() {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	as.alive()
+	as.retired = true
+}
+
 // Destroy implements hal.AddressSpace.
 func (as *AddressSpace) Destroy() {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	as.alive()
+	if !as.retired {
+		panic("fake: Destroy of an address space that is in use")
+	}
 	if as.pages != 0 {
 		panic(fmt.Sprintf("fake: Destroy of an address space with %d pages", as.pages))
 	}

@@ -64,6 +64,8 @@ type Space struct {
 	lastBase hal.UserAddr
 	last     *Table
 	up       [3]*uint64
+	tables   int  // below the root
+	retired  bool // no TLB holds anything of it
 }
 
 // Init makes s an empty lower half whose top table is root (the upper half already
@@ -107,6 +109,7 @@ func (s *Space) path(a hal.UserAddr, create bool) (ok bool, skip hal.UserAddr, e
 				// or Destroy.
 				return false, 0, err
 			}
+			s.tables++
 			atomic.StoreUint64(e, pa|tableBits)
 			if up[level] != nil {
 				*up[level] += countOne
@@ -146,6 +149,7 @@ func (s *Space) dropLeaf(chain uint64) uint64 {
 func (s *Space) freeChain(chain uint64) {
 	for chain != 0 {
 		next := s.t.Table(chain)[0]
+		s.tables--
 		s.t.Free(chain)
 		chain = next
 	}
@@ -322,6 +326,10 @@ var spares = sync.Pool{New: func() any { return new([largeBatch]removed) }}
 // Unmap implements hal.AddressSpace: entries are cleared and flushed in batches, and
 // only then reported, so that no TLB can reach a frame its owner frees.
 func (s *Space) Unmap(addr hal.UserAddr, length uint64, f func(hal.UserAddr, hal.PTE)) {
+	if s.retired {
+		s.reap(addr, length, f)
+		return
+	}
 	var small [smallBatch]removed
 	buf := small[:]
 	if length > smallBatch*hal.PageSize {
@@ -381,6 +389,111 @@ func (s *Space) unmapBatch(buf []removed, a, end hal.UserAddr) (n int, next hal.
 	stale.flush(s.f)
 	s.freeChain(chain)
 	return n, a
+}
+
+// reap is Unmap where no TLB is to be thought of and nobody else looks.
+func (s *Space) reap(addr hal.UserAddr, length uint64, f func(hal.UserAddr, hal.PTE)) {
+	for a, end := clip(addr, length); ; {
+		at, i, j, ok := s.leafRun(a, end)
+		if !ok {
+			return
+		}
+		a = at + hal.UserAddr(j-i)<<hal.PageShift
+		run, up, left := s.last[i:j], s.up[0], *s.up[0]&countMask
+		for k, e := range run {
+			if !owned(e) {
+				continue
+			}
+			run[k] = 0
+			if f != nil {
+				f(at+hal.UserAddr(k)<<hal.PageShift, decode(e))
+			}
+			if left -= countOne; left == 0 {
+				break
+			}
+		}
+		*up = *up&^countMask | left
+		if left == 0 {
+			s.freeChain(s.dropLeaf(0))
+		}
+	}
+}
+
+// Retire implements hal.AddressSpace but for taking the space from the CPUs.
+func (s *Space) Retire() {
+	s.mu.Lock()
+	s.retired = true
+	s.mu.Unlock()
+}
+
+// Present implements hal.AddressSpace.
+func (s *Space) Present(addr hal.UserAddr, pages int) (mask uint64) {
+	s.mu.Lock()
+	a, end := clip(addr, uint64(min(pages, 64))<<hal.PageShift)
+	for first := a; a < end; {
+		at, i, j, ok := s.leafRun(a, end)
+		if !ok {
+			break
+		}
+		bit := uint64(1) << ((at - first) >> hal.PageShift)
+		for k := range s.last[i:j] {
+			if owned(atomic.LoadUint64(&s.last[i+k])) {
+				mask |= bit
+			}
+			bit <<= 1
+		}
+		a = at + hal.UserAddr(j-i)<<hal.PageShift
+	}
+	s.mu.Unlock()
+	return mask
+}
+
+// Fork is hal.AddressSpace's: pages go over table by table, and one flush ends it.
+// What is write-protected at once but flushed at the end does no harm: until then nobody
+// runs in the child.
+func (s *Space) Fork(child *Space, addr hal.UserAddr, length uint64, keep func(hal.PFN) bool) (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	child.mu.Lock()
+	defer child.mu.Unlock()
+	var stale span
+	for a, end := clip(addr, length); err == nil; {
+		at, i, j, ok := s.leafRun(a, end)
+		if !ok {
+			break
+		}
+		a = at + hal.UserAddr(j-i)<<hal.PageShift
+		err = s.forkRun(child, at, i, j, keep, &stale)
+	}
+	stale.flush(s.f)
+	return err
+}
+
+// forkRun is Fork within one leaf table. Called with both mu held.
+func (s *Space) forkRun(child *Space, at hal.UserAddr, i, j int, keep func(hal.PFN) bool, stale *span) error {
+	from, to := s.last, (*Table)(nil)
+	for ; i < j; i++ {
+		e := atomic.LoadUint64(&from[i])
+		if owned(e) && keep(hal.PFN(e&addrMask>>hal.PageShift)) {
+			if to == nil {
+				if _, _, err := child.path(at, true); err != nil {
+					return err
+				}
+				to = child.last
+			}
+			if e&Writable != 0 {
+				// The CPU may set accessed and dirty meanwhile.
+				atomic.AndUint64(&from[i], ^uint64(Writable))
+				stale.add(at)
+			}
+			if !owned(to[i]) {
+				*child.up[0] += countOne
+			}
+			to[i] = e&^(Writable|Dirty) | Accessed
+		}
+		at += hal.PageSize
+	}
+	return nil
 }
 
 // Query implements hal.AddressSpace.
@@ -447,6 +560,9 @@ func (s *Space) Destroy() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget()
+	if s.tables == 0 {
+		return
+	}
 	root := s.t.Table(s.Root)
 	for i := range entries / 2 {
 		if e := root[i]; e&Present != 0 {

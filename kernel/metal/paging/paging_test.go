@@ -224,3 +224,124 @@ func TestCallbacksMayUseTheSpace(t *testing.T) {
 		s.Unmap(a, uint64(hal.UserTop-a), func(a hal.UserAddr, _ hal.PTE) { s.Query(a) })
 	})
 }
+
+// Fork against a model: what keep accepts is in the child, without write permission in
+// either space, flushed in the parent, and nothing else.
+func TestForkSharesWhatIsKept(t *testing.T) {
+	r := rand.New(rand.NewSource(2))
+	for range 300 {
+		s, ft, fl := newSpace(t, 0)
+		root, _ := ft.Alloc()
+		c := new(Space)
+		c.Init(ft, fl, root)
+		model := map[hal.UserAddr]hal.PTE{}
+		base := hal.UserAddr(0x40000000)
+		const span = 3 * 512
+		for range r.Intn(60) {
+			a, n, f := base+hal.UserAddr(r.Intn(span))<<hal.PageShift, 1+r.Intn(30), hal.PFN(1+r.Intn(1<<20))
+			p := []hal.Prot{0, 1, 3, 5, 7}[r.Intn(5)]
+			if err := s.Map([]hal.Mapping{{Addr: a, Frame: f, Pages: n, Prot: p}}); err != nil {
+				t.Fatal(err)
+			}
+			for i := range n {
+				model[a+hal.UserAddr(i)<<hal.PageShift] = hal.PTE{Frame: f + hal.PFN(i), Prot: p}
+			}
+		}
+		lo := base + hal.UserAddr(r.Intn(span))<<hal.PageShift
+		hi := lo + hal.UserAddr(r.Intn(span))<<hal.PageShift
+		kept := func(f hal.PFN) bool { return f%3 != 0 }
+		clear(fl.flushed)
+		if err := s.Fork(c, lo, uint64(hi-lo), kept); err != nil {
+			t.Fatal(err)
+		}
+		for a := base; a < base+(span+64)<<hal.PageShift; a += hal.PageSize {
+			want, had := model[a]
+			shared := had && a >= lo && a < hi && kept(want.Frame)
+			if shared {
+				if want.Prot&hal.ProtWrite != 0 && !fl.flushed[a] {
+					t.Fatalf("%#x can still be written through the TLB", a)
+				}
+				want.Prot &^= hal.ProtWrite
+			}
+			if got, ok := s.Query(a); ok != had || got.Frame != want.Frame || got.Prot != want.Prot {
+				t.Fatalf("parent at %#x: %+v %v, want %+v %v", a, got, ok, want, had)
+			}
+			got, ok := c.Query(a)
+			if ok != shared || ok && (got.Frame != want.Frame || got.Prot != want.Prot || got.Dirty) {
+				t.Fatalf("child at %#x: %+v %v, want %+v %v", a, got, ok, want, shared)
+			}
+		}
+		for a := base; a < base+span<<hal.PageShift; a += 50 << hal.PageShift {
+			mask := uint64(0)
+			for i := range 50 {
+				if _, ok := model[a+hal.UserAddr(i)<<hal.PageShift]; ok {
+					mask |= 1 << i
+				}
+			}
+			if got := s.Present(a, 50); got != mask {
+				t.Fatalf("Present of %#x: %#x, want %#x", a, got, mask)
+			}
+		}
+		// The end of both: every page is reported once, no table is left.
+		for _, x := range []*Space{s, c} {
+			n := 0
+			x.Walk(0, uint64(hal.UserTop), false, func(hal.UserAddr, hal.PTE) { n++ })
+			x.Retire()
+			clear(fl.flushed)
+			last := hal.UserAddr(0)
+			cut := base + hal.UserAddr(r.Intn(span))<<hal.PageShift
+			for _, part := range [][2]hal.UserAddr{{base, cut}, {cut, base + (span+64)<<hal.PageShift}} {
+				x.Unmap(part[0], uint64(part[1]-part[0]), func(a hal.UserAddr, _ hal.PTE) {
+					if a <= last && last != 0 {
+						t.Fatalf("%#x after %#x", a, last)
+					}
+					last = a
+					n--
+				})
+			}
+			if n != 0 || len(fl.flushed) != 0 {
+				t.Fatalf("%d pages not reported, %d flushed", n, len(fl.flushed))
+			}
+			x.Destroy()
+		}
+		if len(ft.m) != 2 {
+			t.Fatalf("%d tables left", len(ft.m)-2)
+		}
+	}
+}
+
+func TestForkWithoutMemoryForTables(t *testing.T) {
+	s, ft, fl := newSpace(t, 0)
+	root, _ := ft.Alloc()
+	c := new(Space)
+	c.Init(ft, fl, root)
+	for i := range 4 {
+		if err := s.Map([]hal.Mapping{{Addr: hal.UserAddr(i) << 30, Frame: hal.PFN(10 + i), Pages: 1, Prot: 3}}); i > 0 && err != nil {
+			t.Fatal(err)
+		}
+	}
+	ft.limit = len(ft.m) + 5
+	var last hal.PFN
+	accepted := 0
+	err := s.Fork(c, 0, uint64(hal.UserTop), func(f hal.PFN) bool { accepted++; last = f; return true })
+	if err != hal.ErrNoMemory {
+		t.Fatal(err)
+	}
+	n := 0
+	c.Walk(0, uint64(hal.UserTop), false, func(_ hal.UserAddr, p hal.PTE) {
+		if n++; p.Frame == last {
+			t.Error("the last frame has a place")
+		}
+	})
+	if n != accepted-1 {
+		t.Errorf("%d of %d pages are in the child", n, accepted)
+	}
+	for _, x := range []*Space{s, c} {
+		x.Retire()
+		x.Unmap(0, uint64(hal.UserTop), nil)
+		x.Destroy()
+	}
+	if len(ft.m) != 2 {
+		t.Errorf("%d tables left", len(ft.m)-2)
+	}
+}

@@ -372,27 +372,30 @@ static void limits(void)
 		close(fds[--n]);
 }
 
-int main(void)
+/* begin makes a place of its own and an instance. */
+static void begin(void)
 {
 	signal(SIGALRM, SIG_DFL);
 	alarm(60);
 	umask(022);
 	mkdir("/tmp/inotify", 0777);
-	if (chdir("/tmp/inotify") < 0)
-		say("chdir: %s", errname(errno));
 	if (mount("none", "/tmp/inotify", "tmpfs", 0, 0) < 0 || chdir("/tmp/inotify") < 0)
 		say("mount: %s", errname(errno));
 	in = inotify_init1(IN_NONBLOCK);
-	errors();
-	close(in), in = inotify_init1(IN_NONBLOCK);
-	files();
-	close(in), in = inotify_init1(IN_NONBLOCK);
-	dirs();
-	close(in), in = inotify_init1(IN_NONBLOCK);
-	masks();
-	blocked();
-	close(in), in = inotify_init1(IN_NONBLOCK);
-	unmounted();
-	limits();
-	return 0;
 }
+
+CASE(errors, inotify_init1, inotify_add_watch, inotify_rm_watch) { begin(); errors(); }
+CASE(files, inotify_add_watch, fchmod, utimensat, link, renameat2, sendfile) { begin(); files(); }
+CASE(dirs, inotify_add_watch, mkdir, rename, rmdir) { begin(); mkdir("d", 0755); dirs(); }
+CASE(masks, inotify_add_watch, setxattr) { begin(); masks(); }
+CASE(blocked, inotify_init1, inotify_add_watch) { begin(); mkdir("m", 0755); blocked(); }
+CASE(unmounted, inotify_add_watch, umount2) { begin(); unmounted(); }
+CASE(limits, inotify_init1) { begin(); limits(); }
+
+CASE(init, inotify_init)
+{
+	int fd = syscall(SYS_inotify_init);
+	say("flags %#x, fd %#x", fcntl(fd, F_GETFL) & ~O_LARGEFILE, fcntl(fd, F_GETFD));
+}
+
+CASES

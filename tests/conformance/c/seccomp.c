@@ -19,7 +19,7 @@
 #define RET(v) BPF_STMT(BPF_RET | BPF_K, v)
 #define JEQ(k, t, f) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, t, f)
 #define LEN(a) (sizeof a / sizeof *a)
-#define R(expr) ({ errno = 0; last = (expr); last; })
+#define L(expr) ({ errno = 0; last = (expr); last; })
 #define FAILS(expr) do { errno = 0; long r_ = (expr); say("%s: %ld %s", #expr, r_, r_ < 0 ? errname(errno) : ""); } while (0)
 
 static long last;
@@ -88,15 +88,15 @@ static void errnos(void)
 	FAILS(on(SYS_getpgid, SECCOMP_RET_ERRNO | 0, 0));
 	FAILS(syscall(SYS_getpgid, 99999));
 	FAILS(on(SYS_getsid, SECCOMP_RET_ERRNO | 5000, 0));
-	R(syscall(SYS_getsid, 0));
+	L(syscall(SYS_getsid, 0));
 	say("getsid: %ld %d", last, errno);
 	FAILS(prctl(PR_GET_SECCOMP));
 	/* The strictest answer counts, of equal ones the newest. */
 	FAILS(on(SYS_getppid, SECCOMP_RET_ERRNO | 43, 0));
-	R(syscall(SYS_getppid));
+	L(syscall(SYS_getppid));
 	say("two filters: %ld %d", last, errno);
 	FAILS(on(SYS_getppid, SECCOMP_RET_LOG, 0));
-	R(syscall(SYS_getppid));
+	L(syscall(SYS_getppid));
 	say("a weaker one: %ld %d", last, errno);
 	FAILS(on(SYS_alarm, SECCOMP_RET_TRACE | 1, 0));
 	FAILS(syscall(SYS_alarm, 0));
@@ -157,7 +157,7 @@ static void computes(void)
 	};
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	FAILS(filter(f, LEN(f), 0));
-	R(syscall(SYS_getppid));
+	L(syscall(SYS_getppid));
 	say("computed: %ld %d", last, errno);
 }
 
@@ -247,9 +247,9 @@ static void forked(void)
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	on(SYS_getppid, SECCOMP_RET_ERRNO | 42, 0);
 	if (fork() == 0) {
-		R(syscall(SYS_getppid));
+		L(syscall(SYS_getppid));
 		say("in the child: %ld %d", last, errno);
-		char *v[] = {"/bin/seccomp", "exec", 0};
+		char *v[] = {"/bin/seccomp", "after_exec", 0};
 		execv(v[0], v);
 		say("execv: %s", errname(errno));
 		_exit(1);
@@ -335,7 +335,7 @@ static void bad(void)
 	unsigned known[] = {SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_KILL_THREAD, SECCOMP_RET_TRAP, SECCOMP_RET_ERRNO, SECCOMP_RET_USER_NOTIF,
 			    SECCOMP_RET_TRACE, SECCOMP_RET_LOG, SECCOMP_RET_ALLOW, 0x12340000, 1};
 	for (unsigned i = 0; i < LEN(known); i++) {
-		R(sec(SECCOMP_GET_ACTION_AVAIL, 0, &known[i]));
+		L(sec(SECCOMP_GET_ACTION_AVAIL, 0, &known[i]));
 		say("action %#x: %ld %s", known[i], last, errno ? errname(errno) : "");
 	}
 	FAILS(sec(SECCOMP_GET_ACTION_AVAIL, 1, known));
@@ -378,30 +378,29 @@ static void bad(void)
 	}
 }
 
-int main(int argc, char **argv)
+CASE(errors, seccomp) { child("errors", bad); }
+CASE(strict, prctl) { child("strict", strict_ok); }
+CASE(strict_kill, seccomp) { child("strict, another call", strict_kill); }
+CASE(strict_read, seccomp) { child("strict, read and exit_group", strict_read); }
+CASE(errno, seccomp, prctl) { child("errno", errnos); }
+CASE(arguments, seccomp) { child("arguments", arguments); }
+CASE(arithmetic, seccomp) { child("arithmetic", computes); }
+CASE(division, seccomp) { child("division by zero", divides); }
+CASE(kill_process, seccomp) { child("kill process", kill_process); }
+CASE(kill_only_thread, seccomp) { child("kill the only thread", kill_only_thread); }
+CASE(kill_thread, seccomp) { child("kill a thread", kill_thread); }
+CASE(unknown_action, seccomp) { child("an action nobody knows", unknown_action); }
+CASE(trap, seccomp) { child("trap", trap); }
+CASE(fork_exec, seccomp) { child("fork and exec", forked); }
+CASE(tsync, seccomp) { child("tsync", synced); }
+CASE(tsync_fails, seccomp) { child("tsync that cannot be", unsynced); }
+CASE(unprivileged, seccomp, prctl) { child("without privileges", unprivileged); }
+CASE(too_many, seccomp) { child("too many", many); }
+
+CASE(after_exec)
 {
-	if (argc > 1 && !strcmp(argv[1], "exec")) {
-		R(syscall(SYS_getppid));
-		say("after execve: %ld %d, mode %d", last, errno, prctl(PR_GET_SECCOMP));
-		return 0;
-	}
-	child("errors", bad);
-	child("strict", strict_ok);
-	child("strict, another call", strict_kill);
-	child("strict, read and exit_group", strict_read);
-	child("errno", errnos);
-	child("arguments", arguments);
-	child("arithmetic", computes);
-	child("division by zero", divides);
-	child("kill process", kill_process);
-	child("kill the only thread", kill_only_thread);
-	child("kill a thread", kill_thread);
-	child("an action nobody knows", unknown_action);
-	child("trap", trap);
-	child("fork and exec", forked);
-	child("tsync", synced);
-	child("tsync that cannot be", unsynced);
-	child("without privileges", unprivileged);
-	child("too many", many);
-	return 0;
+	R(syscall(SYS_getppid) == -1);
+	say("mode %d", prctl(PR_GET_SECCOMP));
 }
+
+CASES

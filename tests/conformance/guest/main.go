@@ -1,4 +1,4 @@
-// Command guest runs the conformance cases inside the Linux guest, one after the
+// Command guest runs the conformance cases inside a machine, Linux or Kiln, one after the
 // other, and prints each one's output between markers.
 package main
 
@@ -17,7 +17,7 @@ import (
 )
 
 func main() {
-	b, err := os.ReadFile("/cases.json")
+	b, err := os.ReadFile(job.File)
 	if err != nil {
 		fmt.Println("guest:", err)
 		return

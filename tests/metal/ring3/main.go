@@ -65,6 +65,7 @@ func (p *program) end() {
 	for _, a := range []hal.UserAddr{codeAt, dataAt, stackAt} {
 		p.as.Unmap(a, 4096, func(_ hal.UserAddr, e hal.PTE) { m.FreeFrames(e.Frame, 0) })
 	}
+	p.as.Retire()
 	p.as.Destroy()
 	m.FreeCtx(p.ctx)
 }

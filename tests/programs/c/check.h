@@ -76,6 +76,33 @@ __attribute__((unused)) static void result(const char *what, long r, int e)
 #define OK(x) do { errno = 0; long r_ = (long)(x); if (r_ == -1) result(#x, r_, errno); else say("%s: ok", #x); } while (0)
 #define IS(x) say("%s: %s", #x, (x) ? "yes" : "NO")
 
+/*
+ * CASE(name, call, call…) { … } defines one conformance case of the file and the system
+ * calls that it is about; CASES ends the file. The program runs the case that its first
+ * argument names (or all), each of which tests/conformance/cases.go finds by itself.
+ */
+struct check_case { const char *name; void (*run)(void); struct check_case *next; };
+__attribute__((unused)) static struct check_case *check_cases;
+#define CASE(name, ...) \
+	static void case_##name(void); \
+	__attribute__((constructor)) static void register_##name(void) \
+	{ \
+		static struct check_case c = {#name, case_##name, 0}, **p = &check_cases; \
+		while (*p) \
+			p = &(*p)->next; \
+		*p = &c; \
+	} \
+	static void case_##name(void)
+#define CASES \
+	int main(int argc, char **argv) \
+	{ \
+		int ran = 0; \
+		for (struct check_case *c = check_cases; c; c = c->next) \
+			if (argc < 2 || !strcmp(argv[1], c->name)) \
+				c->run(), ran++; \
+		return ran ? 0 : 97; \
+	}
+
 /* must ends the program where going on makes no sense. */
 #define MUST(x) do { errno = 0; if ((long)(x) == -1) { say("%s failed: %s", #x, errname(errno)); exit(98); } } while (0)
 #endif

@@ -1,0 +1,8 @@
+package programs
+
+// IPC are the programs about inter-process communication; each is a conformance case of
+// the same name.
+var IPC = []Program{
+	{"sysvsem", "conformance/c/sysvsem.c", Static, nil},
+	{"sysvmsg", "conformance/c/sysvmsg.c", Static, nil},
+}
