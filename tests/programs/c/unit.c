@@ -114,8 +114,9 @@ static int orphans(char **argv) {
 	for (int i = 0; i < atoi(argv[2]); i++) {
 		pid_t c = fork();
 		if (c == 0) {
+			int parent = getpid();
 			if (fork() == 0) {
-				ms(20);
+				for (int i = 0; i < 2000 && getppid() == parent; i++) ms(1);
 				int pp = getppid();
 				if (write(p[1], &pp, sizeof pp) < 0) _exit(99);
 				_exit(3);
