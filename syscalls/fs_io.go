@@ -5,7 +5,6 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
-	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
 )
@@ -14,9 +13,6 @@ const (
 	readEvents  = waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp | waiter.EventRdHUp
 	writeEvents = waiter.WritableEvents | waiter.EventErr | waiter.EventHUp
 )
-
-// timeouts is a file with SO_RCVTIMEO and SO_SNDTIMEO (nanoseconds, 0: none).
-type timeouts interface{ Timeouts() (rcv, snd int64) }
 
 // readFile reads at the file's position, waiting if the file is blocking.
 func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
@@ -28,13 +24,8 @@ func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 }
 
 func readWait(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
-	deadline := hal.NoDeadline
-	if s, ok := f.Ops.(timeouts); ok {
-		if ns, _ := s.Timeouts(); ns > 0 {
-			deadline = t.Deadline(ns)
-		}
-	}
-	return t.BlockOn(f.Ops, readEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
+	ns, _ := f.Ops.Timeouts()
+	return t.BlockOn(f.Ops, readEvents, false, timeout(t, ns), unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
 }
 
 // writeFile writes at the file's position; a blocking stream takes everything. EPIPE
@@ -56,12 +47,8 @@ func writeFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 
 // writeWait goes on with a write of which n bytes are done.
 func writeWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
-	deadline := hal.NoDeadline
-	if s, ok := f.Ops.(timeouts); ok {
-		if _, ns := s.Timeouts(); ns > 0 {
-			deadline = t.Deadline(ns)
-		}
-	}
+	_, ns := f.Ops.Timeouts()
+	deadline := timeout(t, ns)
 	for {
 		m, err := t.BlockOn(f.Ops, writeEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Write(t, &x.seq) })
 		n += m

@@ -43,7 +43,7 @@ func OpenFIFO(mem *mm.Memory, c wait.Context, key vfs.Inode, flags uint32) (vfs.
 	nonblock := flags&unix.O_NONBLOCK != 0
 	p.mu.Lock()
 	if e.write && !e.read && nonblock && p.readers == 0 {
-		p.mu.Unlock()
+		p.unlock()
 		dropFIFO(e, false)
 		return nil, unix.ENXIO
 	}
@@ -60,7 +60,7 @@ func OpenFIFO(mem *mm.Memory, c wait.Context, key vfs.Inode, flags uint32) (vfs.
 	if writerless {
 		e.seen = wc
 	}
-	p.mu.Unlock()
+	p.unlock()
 	p.wakeAll()
 	if nonblock || !readerless && !writerless {
 		return e, nil
@@ -84,7 +84,7 @@ func (e *end) meet(c wait.Context, rc, wc uint64) error {
 	for {
 		p.mu.Lock()
 		met := e.read && p.wcounter != wc || e.write && p.rcounter != rc
-		p.mu.Unlock()
+		p.unlock()
 		if met {
 			return nil
 		}
@@ -147,7 +147,7 @@ func dropFIFO(e *end, joined bool) {
 	if last {
 		e.p.mu.Lock()
 		e.p.free()
-		e.p.mu.Unlock()
+		e.p.unlock()
 	}
 }
 
@@ -172,7 +172,7 @@ func (p *Pipe) leaveFIFO(e *end, last bool) {
 	if last {
 		p.free()
 	}
-	p.mu.Unlock()
+	p.unlock()
 	if half {
 		p.wakeAll()
 	}

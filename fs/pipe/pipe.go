@@ -88,7 +88,7 @@ type Pipe struct {
 	time int64 // of creation, nanoseconds since the epoch
 
 	// Readers wait in rd, writers in wr, descriptions open for both in rw.
-	rd, wr, rw waiter.Queue
+	rd, wr, rw queue
 
 	mu       sync.Mutex
 	ring     []slot // capacity in slots is len(ring)
@@ -101,6 +101,18 @@ type Pipe struct {
 	wcounter uint64 // how often it was opened for reading or writing (FIFOs)
 	rcounter uint64
 	dead     bool
+	// dry says that the pipe is empty and has writers, so that a read need not take mu
+	// to find nothing. Like queue.n it is written before the waking, and read after the
+	// registering.
+	dry atomic.Bool
+}
+
+// unlock lets go of mu.
+func (p *Pipe) unlock() {
+	if dry := p.used == 0 && p.writers > 0; dry != p.dry.Load() {
+		p.dry.Store(dry)
+	}
+	p.mu.Unlock()
 }
 
 var lastIno atomic.Uint64
@@ -134,10 +146,34 @@ func New(mem *mm.Memory, flags uint32) (r, w *vfs.File, err error) {
 type end struct {
 	vfs.BaseOps
 	p           *Pipe
-	q           *waiter.Queue
+	q           *queue
 	read, write bool
 	seen        uint64 // writers opened before this reader, while there was none: no hang-up yet
 	inode       vfs.Inode
+}
+
+// queue counts who waits: to look costs less than to go through the queue's lock. Whoever
+// registers looks at the pipe afterwards, under mu, and whoever wakes has changed it
+// before, so that one of the two sees the other.
+type queue struct {
+	waiter.Queue
+	n atomic.Int32
+}
+
+func (q *queue) EventRegister(e *waiter.Entry) {
+	q.n.Add(1)
+	q.Queue.EventRegister(e)
+}
+
+func (q *queue) EventUnregister(e *waiter.Entry) {
+	q.Queue.EventUnregister(e)
+	q.n.Add(-1)
+}
+
+func (q *queue) Notify(mask waiter.EventMask) {
+	if q.n.Load() != 0 {
+		q.Queue.Notify(mask)
+	}
 }
 
 // Readiness implements waiter.Waitable (pipe_poll).
@@ -161,7 +197,7 @@ func (e *end) Readiness(mask waiter.EventMask) waiter.EventMask {
 			ev |= waiter.EventErr
 		}
 	}
-	p.mu.Unlock()
+	p.unlock()
 	return ev & (mask | waiter.EventErr | waiter.EventHUp)
 }
 
@@ -196,6 +232,9 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 	if dst.Len() == 0 {
 		return 0, nil
 	}
+	if p.dry.Load() {
+		return 0, unix.EAGAIN
+	}
 	done := 0
 	p.mu.Lock()
 	full := p.used == len(p.ring)
@@ -208,7 +247,7 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 		if cerr != nil {
 			fault := *dst
 			*dst = before
-			p.mu.Unlock()
+			p.unlock()
 			err = fault.FaultIn(true)
 			p.mu.Lock()
 			if err != nil {
@@ -230,7 +269,7 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 	}
 	// A reader that left the pipe full woke writers for nothing before Linux 6.14.
 	full = full && p.used < len(p.ring)
-	p.mu.Unlock()
+	p.unlock()
 	if full {
 		p.wakeWriters()
 	}
@@ -268,7 +307,7 @@ func (p *Pipe) page() error {
 	if p.nspare > 0 {
 		return nil
 	}
-	p.mu.Unlock()
+	p.unlock()
 	f, err := hal.PFN(0), error(unix.ENOMEM)
 	if p.mem.Budget().Charge(pageSize) {
 		if f, err = p.mem.Alloc(mm.KindAnon); err != nil {
@@ -311,7 +350,7 @@ func (e *end) Write(_ wait.Context, f *vfs.File, src *mm.IOSeq, _ int64) (int, e
 		}
 		done += n
 	}
-	p.mu.Unlock()
+	p.unlock()
 	// Linux wakes at each write once somebody polls, even one that found no room, so
 	// that edge-triggered readers hear of data that came behind old data.
 	p.wakeReaders()
@@ -360,7 +399,7 @@ func (p *Pipe) fill(b []byte, src *mm.IOSeq) (int, error) {
 	}
 	fault := *src
 	*src = before
-	p.mu.Unlock()
+	p.unlock()
 	err = fault.FaultIn(false)
 	p.mu.Lock()
 	return 0, err
@@ -397,7 +436,7 @@ func (e *end) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32, arg u
 	for i := range p.used {
 		n += int(p.ring[(p.head+i)%len(p.ring)].n)
 	}
-	p.mu.Unlock()
+	p.unlock()
 	b := binary.LittleEndian.AppendUint32(nil, uint32(n))
 	if _, err := sp.CopyOut(c, hal.UserAddr(arg), b); err != nil {
 		return 0, unix.EFAULT
@@ -428,7 +467,7 @@ func (p *Pipe) leave(e *end) {
 	if gone {
 		p.free()
 	}
-	p.mu.Unlock()
+	p.unlock()
 	if half {
 		p.wakeAll()
 	}
@@ -462,7 +501,7 @@ func Of(f *vfs.File) (*Pipe, bool) {
 // Size is F_GETPIPE_SZ: the capacity in bytes.
 func (p *Pipe) Size() int {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	return len(p.ring) * pageSize
 }
 
@@ -476,7 +515,7 @@ func (p *Pipe) SetSize(n uint64, creds *vfs.Creds) (int, error) {
 	}
 	slots := int(r / pageSize)
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if slots > len(p.ring) && int64(r) > maxSize.Load() && !creds.Can(vfs.CapSysResource) {
 		return 0, unix.EPERM
 	}
@@ -516,7 +555,7 @@ func (e *end) Reopen(_ vfs.Lookup, flags uint32) (vfs.FileOps, error) {
 		n.q = &p.wr
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if n.write && !n.read && p.readers == 0 && flags&unix.O_NONBLOCK != 0 {
 		return nil, unix.ENXIO
 	}

@@ -77,6 +77,9 @@ type FileOps interface {
 	Sync(c wait.Context, dataOnly bool) error
 	// Allocate is fallocate.
 	Allocate(c wait.Context, mode uint32, off, length int64) error
+	// Timeouts are SO_RCVTIMEO and SO_SNDTIMEO: how long a read or write may block, in
+	// nanoseconds, 0 for ever.
+	Timeouts() (rcv, snd int64)
 	// Flush is called at each close of a descriptor, Release when the last is gone.
 	Flush(c wait.Context, f *File)
 	Release(f *File)
@@ -276,6 +279,7 @@ func (BaseOps) Read(wait.Context, *File, *mm.IOSeq, int64) (int, error) {
 func (BaseOps) Write(wait.Context, *File, *mm.IOSeq, int64) (int, error) {
 	return 0, unix.EINVAL
 }
+func (BaseOps) Timeouts() (rcv, snd int64)          { return 0, 0 }
 func (BaseOps) SetAttr(wait.Context, SetAttr) error { return unix.EPERM }
 func (BaseOps) Ioctl(wait.Context, *File, *mm.Space, uint32, uint64) (uintptr, error) {
 	return 0, unix.ENOTTY

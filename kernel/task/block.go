@@ -63,12 +63,12 @@ func (t *Thread) unblock(armed bool, r wait.Result) wait.Result {
 
 // BlockOn waits for one object until it is ready for mask, the deadline passes or
 // a signal comes: the loop that every blocking read, write, accept and connect
-// needs. try is called first and after each wake-up; it returns EAGAIN to go on
-// waiting. nonblock returns try's EAGAIN at once. On time-out the error is timeoutErr.
+// needs once a first try has said EAGAIN. try is called when the thread listens and
+// after each wake-up; it returns EAGAIN to go on waiting. nonblock returns its
+// EAGAIN. On time-out the error is timeoutErr.
 func (t *Thread) BlockOn(w waiter.Waitable, mask waiter.EventMask, nonblock bool, deadline int64, timeoutErr error, try func() (int, error)) (int, error) {
-	n, err := try()
-	if err != unix.EAGAIN || nonblock {
-		return n, err
+	if nonblock {
+		return try()
 	}
 	e := &t.entry
 	if t.entryUsed { // a wait inside a wait: rare enough to allocate
@@ -81,9 +81,10 @@ func (t *Thread) BlockOn(w waiter.Waitable, mask waiter.EventMask, nonblock bool
 		t.releaseEntry(e)
 		return 0, err
 	}
+	var n int
+	var err error
 	for {
-		n, err = try()
-		if err != unix.EAGAIN {
+		if n, err = try(); err != unix.EAGAIN {
 			break
 		}
 		if r := t.Block(deadline, wait.Interruptible); r != wait.Ready {

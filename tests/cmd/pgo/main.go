@@ -1,8 +1,8 @@
 // Pgo records the profile that the Go compiler optimises the kernel with
 // (cmd/kernel/default.pgo; see go.dev/doc/pgo): it boots servers on a kernel with
-// symbols, loads each over TAP, stops the virtual CPU at random times through QEMU's
-// gdb stub and unwinds the kernel's stack by the frame information that the linker
-// wrote. Samples of ring 3 are dropped. Run it again when the hot paths have changed:
+// symbols and loads each over TAP, and the benchmark of processes, which loads itself. It
+// stops the virtual CPU at random times through QEMU's gdb stub and unwinds the kernel's
+// stack by the frame information that the linker wrote. Samples of ring 3 are dropped. Run it again when the hot paths have changed:
 //
 //	go run ./tests/cmd/pgo        (`make pgo`)
 package main
@@ -23,22 +23,33 @@ import (
 )
 
 // load is one program and what keeps it busy: commands repeated until the samples
-// are taken.
+// are taken, or its own arguments if it needs nobody.
 type load struct {
-	app  string
-	port int
-	cmd  []string
+	app     string
+	port    int
+	cmd     []string
+	args    []string
+	samples int // of the kernel
 }
+
+const manySamples = 5000
 
 var loads = []load{
-	{"nginx", 80, []string{"ab", "-q", "-k", "-c", "32", "-n", "100000", "http://" + tapnet.GuestIP + "/"}},
-	{"go-http", 8080, []string{"ab", "-q", "-k", "-c", "32", "-n", "100000", "http://" + tapnet.GuestIP + ":8080/"}},
-	{"redis", 6379, []string{"redis-benchmark", "-h", tapnet.GuestIP, "-q", "-c", "50", "-n", "100000", "-t", "set,get,incr,lpush"}},
-	{"nginx", 80, []string{"ab", "-q", "-c", "32", "-n", "100000", "http://" + tapnet.GuestIP + "/"}},
+	{app: "nginx", port: 80, cmd: []string{"ab", "-q", "-k", "-c", "32", "-n", "100000", "http://" + tapnet.GuestIP + "/"}, samples: manySamples},
+	{app: "go-http", port: 8080, cmd: []string{"ab", "-q", "-k", "-c", "32", "-n", "100000", "http://" + tapnet.GuestIP + ":8080/"}, samples: manySamples},
+	{app: "redis", port: 6379, cmd: []string{"redis-benchmark", "-h", tapnet.GuestIP, "-q", "-c", "50", "-n", "100000", "-t", "set,get,incr,lpush"}, samples: manySamples},
+	{app: "nginx", port: 80, cmd: []string{"ab", "-q", "-c", "32", "-n", "100000", "http://" + tapnet.GuestIP + "/"}, samples: manySamples},
+	processes("fork_exit_wait", 2000),
+	processes("vfork_exec_wait", 3000),
+	processes("pipe_round_trip", 2000),
+	processes("futex_switch", 1000),
+	processes("cow_fault", 500),
 }
 
-// samples is how many of the kernel are taken of each load.
-const samples = 5000
+// processes is a measure of tests/bench/procs.c, run until the samples are taken.
+func processes(measure string, samples int) load {
+	return load{app: "procs", args: []string{measure, "1000000000"}, samples: samples}
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -72,10 +83,18 @@ func run(ctx context.Context) error {
 		return err
 	}
 	p := newProfile()
+	procs := filepath.Join(dir, "procs")
+	gcc := exec.CommandContext(ctx, "gcc", "-static", "-O2", "-o", procs, filepath.Join(root, "tests", "bench", "procs.c"))
+	if out, err := gcc.CombinedOutput(); err != nil {
+		return fmt.Errorf("gcc: %v: %s", err, out)
+	}
 	for _, l := range loads {
-		fmt.Printf("%s: %s\n", l.app, strings.Join(l.cmd, " "))
-		img := filepath.Join(dir, l.app+".img")
-		bake := exec.CommandContext(ctx, pack, "build", "-q", l.app, "-o", img)
+		fmt.Printf("%s: %s\n", l.app, strings.Join(append(l.cmd, l.args...), " "))
+		img, what := filepath.Join(dir, l.app+".img"), l.app
+		if l.app == "procs" {
+			what = procs
+		}
+		bake := exec.CommandContext(ctx, pack, "build", "-q", what, "-o", img)
 		bake.Env = append(os.Environ(), "KILN_KERNEL="+kernel)
 		if out, err := bake.CombinedOutput(); err != nil {
 			return fmt.Errorf("pack build %s: %v: %s", l.app, err, out)
@@ -110,10 +129,14 @@ func sampleLoad(ctx context.Context, pack, img, socket string, l load, each func
 		return err
 	}
 	defer n.Close()
-	vm := n.Command(pack, "run", "--quiet", img, "--accel", "tcg", "--vmm", "q35", "-m", "256M",
-		"--net", "tap:"+n.Tap, "--append", tapnet.IPArg,
-		"--qemu-arg", "-chardev", "--qemu-arg", "socket,id=gdb,server=on,wait=off,path="+socket,
-		"--qemu-arg", "-gdb", "--qemu-arg", "chardev:gdb")
+	run := []string{"run", "--quiet", img, "--accel", "tcg", "--vmm", "q35", "-m", "256M",
+		"--net", "tap:" + n.Tap, "--append", tapnet.IPArg,
+		"--qemu-arg", "-chardev", "--qemu-arg", "socket,id=gdb,server=on,wait=off,path=" + socket,
+		"--qemu-arg", "-gdb", "--qemu-arg", "chardev:gdb"}
+	if len(l.args) > 0 {
+		run = append(append(run, "--"), l.args...)
+	}
+	vm := n.Command(pack, run...)
 	var console strings.Builder
 	vm.Stdout, vm.Stderr = &console, &console
 	if err := vm.Start(); err != nil {
@@ -124,10 +147,29 @@ func sampleLoad(ctx context.Context, pack, img, socket string, l load, each func
 		vm.Wait()
 		os.Remove(socket)
 	}()
+	if len(l.cmd) == 0 {
+		time.Sleep(5 * time.Second) // it boots
+	} else {
+		stop, err := keepBusy(ctx, n, &l)
+		if err != nil {
+			return fmt.Errorf("%w; console: %.600s", err, console.String())
+		}
+		defer stop()
+	}
+	g, err := dialGDB(socket)
+	if err != nil {
+		return err
+	}
+	defer g.close()
+	return g.run(ctx, l.samples, each)
+}
+
+// keepBusy waits for the server and loads it until stop is called.
+func keepBusy(ctx context.Context, n *tapnet.Net, l *load) (stop func(), err error) {
 	up := fmt.Sprintf("exec 3<>/dev/tcp/%s/%d", tapnet.GuestIP, l.port)
 	for n.Command("bash", "-c", up).Run() != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("no answer; console: %.600s", console.String())
+			return nil, fmt.Errorf("no answer")
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -140,16 +182,10 @@ func sampleLoad(ctx context.Context, pack, img, socket string, l load, each func
 			if c.Start() != nil {
 				return
 			}
-			stop := context.AfterFunc(busy, func() { c.Process.Kill() })
+			kill := context.AfterFunc(busy, func() { c.Process.Kill() })
 			c.Wait()
-			stop()
+			kill()
 		}
 	}()
-	defer func() { done(); <-ended }()
-	g, err := dialGDB(socket)
-	if err != nil {
-		return err
-	}
-	defer g.close()
-	return g.run(ctx, samples, each)
+	return func() { done(); <-ended }, nil
 }
