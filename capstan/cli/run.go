@@ -138,8 +138,8 @@ func (f *runFlags) machine() (*vmm.Machine, error) {
 	if !slices.Contains([]string{"auto", "kvm", "tcg"}, f.accel) {
 		return nil, usagef("there is no accelerator %q: choose --accel auto, kvm or tcg", f.accel)
 	}
-	if f.cpus < 1 || f.cpus > 255 {
-		return nil, usagef("a machine has 1 to 255 CPUs, not %d", f.cpus)
+	if f.cpus < 1 || f.cpus > image.MaxCPUs {
+		return nil, usagef("-c %d: a machine has 1 to %d CPUs", f.cpus, image.MaxCPUs)
 	}
 	tap, isTap := strings.CutPrefix(f.net, "tap:")
 	if f.net != "user" && f.net != "none" && (!isTap || tap == "" || strings.ContainsAny(tap, ",/ ")) {

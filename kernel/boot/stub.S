@@ -95,7 +95,8 @@ pvh:    cld
         addl    $0x200000, %eax
         loop    4b
 
-        movl    %cr4, %eax
+        # From here on the other CPUs, with EBP = 0, take the same way.
+paging: movl    %cr4, %eax
         orl     $0x620, %eax            # PAE, OSFXSR, OSXMMEXCPT
         movl    %eax, %cr4
         movl    $pml4, %eax
@@ -118,6 +119,8 @@ long:   xorl    %eax, %eax
         movl    %eax, %ss
         movl    %eax, %fs
         movl    %eax, %gs
+        testl   %ebp, %ebp
+        jz      ap64
         movl    $BASE, %edi
         movl    %ebp, %esi
         movq    entry, %rax
@@ -208,11 +211,59 @@ msgmap: .asciz  "kiln: the boot loader gave no memory map\r\n"
         .balign 8
 gdt:    .quad   0
         .quad   0x00af9b000000ffff      # 64-bit code
-gdtr:   .word   15
+        .quad   0x00cf9b000000ffff      # 32-bit code
+        .quad   0x00cf93000000ffff      # data
+gdtr:   .word   31
         .long   gdt
         .balign 4
 idtr0:  .word   0
         .long   0
+
+# ---- the other CPUs ------------------------------------------------------------
+# The base copies the 64 bytes from ap16 to a page below 1 MiB and sends that page's
+# number (kernel/metal/ap.go); a CPU starts there in real mode (SDM 3A 9.4). What it is
+# to become lies in the words at apcr3; it takes apcpu, so that a CPU which comes when
+# nobody waits for it any more finds 0 and stays here.
+        .org    0x400
+        .code16
+ap16:   cli
+        cld
+        movw    %cs, %ax
+        movw    %ax, %ds
+        lgdtl   apgdtr - ap16
+        movl    %cr0, %eax
+        orl     $1, %eax
+        movl    %eax, %cr0
+        ljmpl   $0x10, $ap32
+        .balign 4
+apgdtr: .word   31
+        .long   gdt
+
+        .org    0x440
+apcr3:  .quad   0                       # page table of the kernel
+apentry:.quad   0                       # metal.apStart
+apcpu:  .quad   0                       # the CPU's area, both virtual
+
+        .code32
+ap32:   movl    $0x18, %eax
+        movl    %eax, %ds
+        movl    %eax, %es
+        movl    %eax, %ss
+        xorl    %ebp, %ebp
+        jmp     paging
+
+        .code64
+ap64:   xorl    %edi, %edi
+        xchgq   %rdi, apcpu
+        testq   %rdi, %rdi
+        jz      12f
+        movq    apcr3, %rsi
+        movq    apentry, %rax
+        jmp     *%rax
+12:     cli
+        hlt
+        jmp     12b
+
         .globl  filend
 filend:
 # ---- beyond the file, inside the segment's memory size -------------------------

@@ -235,6 +235,7 @@ type Features struct {
 	Family, Model, Stepping int
 	Flags                   []string // /proc/cpuinfo names
 	TSCHz                   uint64
+	CPUSegment              uint16 // selector whose limit is the CPU's number in ring 3 (LSL), 0 if none
 }
 
 // TimeParams turn a TSC reading into nanoseconds:

@@ -16,6 +16,20 @@ const (
 	KernelOffset = 0xffffffff80000000
 )
 
+// MaxCPUs is how many CPUs the kernel uses.
+const MaxCPUs = 64
+
+// How other CPUs start (kernel/boot/stub.S), as offsets from StubPhys: the StubAPSize bytes
+// at StubAP are copied to a page below 1 MiB, where a CPU starts in real mode. It takes the
+// kernel's page table, metal.apStart and its own area from the words at StubAPCR3.
+const (
+	StubAP      = 0x400
+	StubAPSize  = 0x40
+	StubAPCR3   = 0x440
+	StubAPEntry = 0x448
+	StubAPCPU   = 0x450
+)
+
 // BootBlock opens the stub segment. `pack` patches it when it appends the image
 // segment; the stub compares ImageEnd with the machine's RAM before it touches
 // anything, and says MinRAM when there is too little.

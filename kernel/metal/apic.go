@@ -17,6 +17,16 @@ const (
 	lapicDivide   = 0x3e0
 )
 
+// Interrupt command register, low word (SDM 3A 11.6.1): delivery modes, with the level
+// that is to be asserted.
+const (
+	icrFixed = 1 << 14
+	icrNMI   = 1<<14 | 4<<8
+	icrInit  = 1<<14 | 5<<8
+	icrStart = 1<<14 | 6<<8
+	icrBusy  = 1 << 12
+)
+
 func lapicRead(r uint64) uint32     { return load32(base.lapic + r) }
 func lapicWrite(r uint64, v uint32) { store32(base.lapic+r, v) }
 func eoi()                          { lapicWrite(lapicEOI, 0) }
@@ -30,12 +40,16 @@ func mapLAPIC() {
 	}
 	out8(0x21, 0xff)
 	out8(0xa1, 0xff)
+	enableLAPIC(curCPU())
+}
+
+// enableLAPIC sets this CPU's local APIC up but for the timer.
+func enableLAPIC(c *CPU) {
 	lapicWrite(lapicSVR, 1<<8|vecSpurious)
 	lapicWrite(lapicTPR, 0)
 	lapicWrite(lapicLINT0, 1<<16)
 	lapicWrite(lapicLINT1, 4<<8) // NMI
 	lapicWrite(lapicLVTError, 1<<16)
-	c := curCPU()
 	c.apicID = lapicRead(lapicID) >> 24
 }
 
@@ -62,13 +76,16 @@ func setTimer(ns int64) {
 	lapicWrite(lapicInit, uint32(min(max(n, 1), 1<<32-1)))
 }
 
-// sendIPI raises a vector on another CPU (SDM 3A 11.6.1).
-func sendIPI(apicID uint32, vec uint8) {
-	for i := 0; i < 100000 && lapicRead(lapicICRLow)&(1<<12) != 0; i++ {
+// sendIPI raises a vector on another CPU.
+func sendIPI(apicID uint32, vec uint8) { command(apicID, icrFixed|uint32(vec)) }
+
+// command writes the interrupt command register once the last command has gone.
+func command(apicID, low uint32) {
+	for i := 0; i < 100000 && lapicRead(lapicICRLow)&icrBusy != 0; i++ {
 		pause()
 	}
 	lapicWrite(lapicICRHigh, apicID<<24)
-	lapicWrite(lapicICRLow, 1<<14|uint32(vec))
+	lapicWrite(lapicICRLow, low)
 }
 
 // mapDevice maps physical [pa, pa+n) into the device window: uncached, or as flags
@@ -133,8 +150,9 @@ func maskIfLevel(v uint8) {
 	}
 }
 
-// findIOAPICs reads the MADT; without one, the PC's usual place.
-func findIOAPICs() {
+// readMADT finds the I/O APICs and CPUs; without a MADT, the PC's usual place and what the
+// MP table says.
+func readMADT() {
 	for i := range apics.over {
 		apics.over[i].gsi = uint32(i)
 	}
@@ -147,6 +165,14 @@ func findIOAPICs() {
 				break
 			}
 			switch load8(p) {
+			case 0:
+				if n >= 8 && load32(p+4)&1 != 0 {
+					cpuIDs.add(uint32(load8(p + 3)))
+				}
+			case 9:
+				if n >= 16 && load32(p+8)&1 != 0 {
+					cpuIDs.add(load32(p + 4))
+				}
 			case 1:
 				addIOAPIC(uint64(load32(p+4)), uint64(load32(p+8)))
 			case 2:
@@ -157,6 +183,9 @@ func findIOAPICs() {
 			}
 			p += n
 		}
+	}
+	if t == 0 {
+		readMPTable()
 	}
 	if apics.n == 0 {
 		addIOAPIC(0xfec00000, 0)

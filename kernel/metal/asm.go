@@ -50,8 +50,14 @@ func baseCall(op, a, b, c uint64) uint64
 //go:noescape
 func fpSync(impl *ctxImpl, keep bool)
 
+// fpLocal is fpSync with interrupts off.
+//
+//go:noescape
+func fpLocal(impl *ctxImpl, keep bool)
+
 // enter runs ctx at ring 3. It returns 0 when the program has trapped, 1 when a
-// time slice must be armed first, 2 when another CPU has the context's vector state.
+// time slice must be armed first, 2 when another CPU has the context's vector state, 3
+// when it wants to run on another.
 //
 //go:noescape
 func enter(ctx, impl unsafe.Pointer, as *AddressSpace) uint64
@@ -65,6 +71,7 @@ func pcFatal() uint64
 func pcMC() uint64
 func pcSyscall() uint64
 func pcIdle() uint64
+func pcAPStart() uint64
 func pcRT0() uint64
 func pcClock() uint64
 func pcCopyStart() uint64

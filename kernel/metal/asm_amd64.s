@@ -214,6 +214,7 @@ PC_OF(·pcFatal, ·isrFatal)
 PC_OF(·pcMC, ·isrMC)
 PC_OF(·pcSyscall, ·syscallEntry)
 PC_OF(·pcIdle, ·idleLoop)
+PC_OF(·pcAPStart, ·apStart)
 PC_OF(·pcRT0, ·enterRuntime)
 PC_OF(·pcClock, ·vdsoClock)
 PC_OF(·pcCopyStart, ·copyStart)
@@ -233,7 +234,45 @@ TEXT ·nanotime(SB),NOSPLIT|NOFRAME,$0-8
 	MULQ	clockRate_mult(R8)
 	SHRQ	$32, DX, AX
 	ADDQ	clockRate_monoBase(R8), AX
+	CMPL	·clk+clock_unsync(SB), $0
+	JNE	slow
 	MOVQ	AX, ret+0(FP)
+	RET
+slow:
+	CALL	·slowClock(SB)
+	MOVQ	AX, ret+0(FP)
+	RET
+
+// slowClock gives CLOCK_MONOTONIC in AX where the CPUs' TSCs differ: each has its offset
+// to CPU 0's, and what is left of the error must not make time run back.
+// Clobbers CX, DX, R8, R9, R10.
+TEXT ·slowClock(SB),NOSPLIT|NOFRAME,$0
+	LEAQ	·clk+clock_rates(SB), R8
+	ADDQ	·clk+clock_cur(SB), R8
+	XORL	R9, R9
+again:
+	MOVQ	CPU_self(GS), R10
+	RDTSC
+	SHLQ	$32, DX
+	ORQ	DX, AX
+	ADDQ	CPU_tscOff(R10), AX
+	CMPQ	R10, CPU_self(GS)
+	JNE	again			// moved to another CPU between the two
+	SUBQ	clockRate_tscBase(R8), AX
+	CMOVQLT	R9, AX
+	MULQ	clockRate_mult(R8)
+	SHRQ	$32, DX, AX
+	ADDQ	clockRate_monoBase(R8), AX
+	MOVQ	AX, CX
+	MOVQ	·clk+clock_last(SB), AX
+max:
+	CMPQ	AX, CX
+	JGE	out
+	LOCK
+	CMPXCHGQ	CX, ·clk+clock_last(SB)
+	JNE	max
+	MOVQ	CX, AX
+out:
 	RET
 
 // vdsoClock(DI clock, SI *timespec) is what runtime.vdsoClockgettimeSym points
@@ -253,6 +292,9 @@ TEXT ·vdsoClock(SB),NOSPLIT|NOFRAME,$0
 	SHLQ	$32, DX
 	ORQ	DX, AX
 	ADDQ	clockRate_monoBase(R8), AX
+	CMPL	·clk+clock_unsync(SB), $0
+	JNE	slow
+known:
 	TESTL	DI, DI
 	JNE	mono
 	ADDQ	·clk+clock_realOffset(SB), AX
@@ -264,3 +306,6 @@ mono:
 	MOVQ	DX, 8(SI)
 	XORL	AX, AX
 	RET
+slow:
+	CALL	·slowClock(SB)
+	JMP	known

@@ -12,7 +12,6 @@ import (
 // upper half is the kernel's, the same in all. The processor walks it freely.
 type AddressSpace struct {
 	root uint64 // CR3
-	cpus uint64 // CPUs that have loaded it, set in enter and the user copy
 	paging.Space
 }
 
@@ -31,8 +30,12 @@ func (frames) Free(pa uint64) { baseCall(opFreeTable, pa, 0, 0) }
 func (frames) Table(pa uint64) *paging.Table { return (*paging.Table)(ptr(phys(pa))) }
 
 // Flush implements paging.Flusher.
-func (a *AddressSpace) Flush(va hal.UserAddr, pages int) {
-	baseCall(opFlush, a.root, uint64(va), uint64(pages))
+func (a *AddressSpace) Flush(va hal.UserAddr, pages int, tables bool) {
+	n := uint64(pages)
+	if tables {
+		n |= flushTables
+	}
+	baseCall(opFlush, a.root, uint64(va), n)
 }
 
 // NewAddressSpace makes one without any mapping.

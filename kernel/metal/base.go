@@ -3,6 +3,7 @@ package metal
 import (
 	"sync/atomic"
 
+	"kiln/kernel/image"
 	"kiln/kernel/metal/core"
 )
 
@@ -52,6 +53,9 @@ type baseState struct {
 	fds    [maxFD]file
 	irqFD  uint64 // the descriptor that interrupts make readable
 
+	tmAt  int64  // the next deadline that a CPU's timer is armed for,
+	tmCPU uint64 // and that CPU
+
 	lapic    uint64 // virtual address of the local APIC's page
 	power    [2]uint64
 	lastStat uint64
@@ -61,7 +65,7 @@ type baseState struct {
 
 type ramRange struct{ start, end, kind uint64 }
 
-const maxCPUs = 64
+const maxCPUs = image.MaxCPUs
 
 var (
 	base    = baseState{magic: dataMagic}
@@ -81,12 +85,31 @@ var counters = counterWords{magic: dataMagic}
 const deadlineSlot = core.MaxSlots
 
 func (b *baseState) acquire() {
-	for !atomic.CompareAndSwapUint32(&b.lock, 0, 1) {
-		pause()
+	if !atomic.CompareAndSwapUint32(&b.lock, 0, 1) {
+		spin(&b.lock)
+	}
+}
+
+// spin takes a lock that another CPU has. The holder may be waiting for us to flush our
+// TLB, and interrupts are off: so requests are served here (shoot.go).
+func spin(l *uint32) {
+	c := curCPU()
+	c.contended++
+	for {
+		for atomic.LoadUint32(l) != 0 {
+			serve(c)
+			pause()
+			c.spins++
+		}
+		if atomic.CompareAndSwapUint32(l, 0, 1) {
+			return
+		}
 	}
 }
 
 func (b *baseState) release() { atomic.StoreUint32(&b.lock, 0) }
+
+func cpuByID(id uint64) *CPU { return (*CPU)(ptr(base.cpus[id%maxCPUs])) }
 
 func mByID(id uint32) *M { return (*M)(ptr(base.ms[id%core.MaxSlots])) }
 
@@ -101,6 +124,7 @@ var (
 	baseOpFn = baseOp
 	fatalFn  = fatalTrap
 	nestedFn = nestedSyscall
+	apFn     = apMain
 )
 
 // bootG and bootTLS serve as g and TLS until the CPU has its own.

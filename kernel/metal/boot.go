@@ -71,14 +71,17 @@ func bootMain(blk, info uint64) {
 	base.cmdline = si.cmdline
 	base.rsdp = si.rsdp
 	makeTables(t)
-	c := makeCPU(0)
+	c := makeCPU(0, phys(bumpZero(cpuPages)))
+	base.cpus[0], base.ncpu = c.self, 1
 	startFrames()
 	loadCPU(c)
+	c.online = 1
 	// The command line may lie in low memory that others use later: keep a copy.
 	keepCmdline()
 	startClock()
 	firstM(c)
 	initTrapState()
+	startCPUs()
 }
 
 func readMap(si *startInfo) {

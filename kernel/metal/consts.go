@@ -15,6 +15,7 @@ const (
 	selUCode = 0x33
 	selUData = 0x2b
 	selTSS   = 0x40
+	selCPU   = 0x78 // its limit is the CPU's number, which ring 3 reads by LSL
 )
 
 // Model-specific registers (SDM 4 table 2-2).
@@ -28,6 +29,7 @@ const (
 	msrFSBase       = 0xc0000100
 	msrGSBase       = 0xc0000101
 	msrKernelGSBase = 0xc0000102
+	msrTSCAux       = 0xc0000103
 )
 
 // Control register bits (SDM 3A 2.5).
@@ -53,6 +55,7 @@ const (
 const (
 	vecDevFirst = 0x30
 	vecDevLast  = 0xdf
+	vecCall     = 0xed // inter-processor: serve a request (shoot.go)
 	vecWake     = 0xee // inter-processor: look at the run queue
 	vecTimer    = 0xef
 	vecSpurious = 0xff

@@ -7,6 +7,7 @@ var cpuInfo = struct {
 	magic                                              uint32
 	gbPages, fsgsbase, smep, smap, xsave, avx, rdrand  bool
 	pge, hyper, deadline, x2apic, invtsc, rdseed, erms bool
+	rdtscp                                             bool
 	maxLeaf, maxExt                                    uint32
 }{magic: dataMagic}
 
@@ -31,6 +32,7 @@ func detectCPU() {
 	if p.maxExt >= 0x80000001 {
 		_, _, _, d := cpuid(0x80000001, 0)
 		p.gbPages = d&(1<<26) != 0
+		p.rdtscp = d&(1<<27) != 0
 	}
 	if p.maxExt >= 0x80000007 {
 		_, _, _, d := cpuid(0x80000007, 0)
@@ -66,10 +68,9 @@ const (
 	mG0          = 0
 )
 
-// makeCPU lays out CPU id's memory. IST: 1 the running M's frame, 2 #DF, 3 #MC,
+// makeCPU lays out CPU id's memory at a, which is zero. IST: 1 the running M's frame, 2 #DF, 3 #MC,
 // 4 #DB, 5 NMI.
-func makeCPU(id uint64) *CPU {
-	a := phys(bumpZero(cpuPages))
+func makeCPU(id, a uint64) *CPU {
 	c := (*CPU)(ptr(a))
 	c.self = a
 	c.id = uint32(id)
@@ -98,13 +99,14 @@ func makeCPU(id uint64) *CPU {
 	const lim = 103
 	store64(c.gdt+selTSS, lim|(t&0xffffff)<<16|0x89<<40|(t>>24&0xff)<<56)
 	store64(c.gdt+selTSS+8, t>>32)
+	// As on Linux: read-only data that expands down, the number in bits 11:0 of the limit;
+	// the node, in those above, is 0.
+	store64(c.gdt+selCPU, id|0xf5<<40|1<<54)
 	store64u(t+4, c.baseSP) // RSP0 is never used: every gate has an IST
 	for i, top := range [...]uint64{cpuDFTop, cpuMCTop, cpuDBTop, cpuNMITop} {
 		store64u(t+36+8*uint64(i+1), a+top)
 	}
 	store16(t+102, 104) // no I/O permission bitmap
-	base.cpus[id] = a
-	base.ncpu++
 	return c
 }
 
@@ -122,8 +124,8 @@ func loadCPU(c *CPU) {
 	if base.idt() == 0 {
 		makeIDT()
 	}
-	d := c.self + cpuGDTOff + 0x60 // a descriptor register image
-	store16(d+6, selTSS+16-1)
+	d := c.self + cpuGDTOff + 0xc0 // a descriptor register image
+	store16(d+6, selCPU+8-1)
 	store64u(d+8, c.gdt)
 	lgdt(d + 6)
 	loadSegs()
@@ -153,6 +155,9 @@ func loadCPU(c *CPU) {
 	wrmsr(msrSTAR, selKCode<<32|(selUData-8)<<48)
 	wrmsr(msrLSTAR, pcSyscall())
 	wrmsr(msrFMASK, sysFlagMask)
+	if cpuInfo.rdtscp {
+		wrmsr(msrTSCAux, uint64(c.id))
+	}
 	idle := (*M)(ptr(c.self + cpuMOff + idleOff))
 	idle.idle = 1
 	idle.id = ^uint32(0)
@@ -163,7 +168,6 @@ func loadCPU(c *CPU) {
 	idle.RSP = c.baseSP - 64
 	idle.fs = c.baseTLS
 	c.idleM = addrOf(unsafe.Pointer(idle))
-	c.online = 1
 }
 
 // idleOff places the idle M behind the fake g (in page 1: g at 0x1000, m at

@@ -53,6 +53,30 @@ TEXT ·start(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	CALL	CX
 	JMP	·resume(SB)
 
+// apStart is where another CPU arrives from the stub, in long mode with the stub's page
+// tables: RSI = CR3, RDI = its CPU.
+TEXT ·apStart(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
+	MOVQ	SI, CR3
+	MOVQ	DI, AX
+	MOVQ	DI, DX
+	SHRQ	$32, DX
+	MOVL	$const_msrGSBase, CX
+	WRMSR
+	MOVQ	CPU_baseSP(GS), SP
+	MOVQ	CPU_baseTLS(GS), AX
+	MOVQ	AX, DX
+	SHRQ	$32, DX
+	MOVL	$const_msrFSBase, CX
+	WRMSR
+	MOVQ	CPU_fakeG(GS), R14
+	NOFP
+	XORPS	X15, X15
+	MOVQ	DI, AX
+	MOVQ	·apFn(SB), DX
+	MOVQ	0(DX), CX
+	CALL	CX
+	JMP	·resume(SB)
+
 // enterRuntime is where M 0 starts: SP points to argc as the kernel of Linux
 // leaves it.
 TEXT ·enterRuntime(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
@@ -277,7 +301,10 @@ nested:
 TEXT ·isrNMI(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	LOCK
 	INCQ	·counters+counterWords_nmi(SB)
+	CMPL	·halt+haltWord_on(SB), $0
+	JNE	2(PC)
 	IRETQ
+	JMP	·hang(SB)		// another CPU ends the machine
 
 // isrDB has a stack of its own (IST 4). A debug trap of ring 3 continues as an
 // ordinary exception in the M's frame; one at ring 0 can only be a delayed trap

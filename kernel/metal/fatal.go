@@ -1,6 +1,9 @@
 package metal
 
-import "unsafe"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // The first serial port (16550) is the early console.
 const com1 = 0x3f8
@@ -50,6 +53,16 @@ func puthex(v uint64) {
 	}
 }
 
+func putdec(v uint64) {
+	d := uint64(1)
+	for v/d >= 10 {
+		d *= 10
+	}
+	for ; d != 0; d /= 10 {
+		putc('0' + uint8(v/d%10))
+	}
+}
+
 // dieState is what the base needs to end the machine without Go.
 type dieState struct {
 	dying  uint32
@@ -69,8 +82,35 @@ type dieState struct {
 // index, a doorbell.
 type note struct{ addr, width, value, port uint64 }
 
+// haltWord tells the other CPUs, by an NMI, to stop for good.
+type haltWord struct{ magic, on, owner uint32 }
+
+var halt = haltWord{magic: dataMagic}
+
+// stopOthers makes this CPU the only one that runs. Of several that end the machine at
+// the same time one goes on.
+func stopOthers() {
+	if base.ncpu < 2 {
+		return
+	}
+	self := curCPU()
+	if !atomic.CompareAndSwapUint32(&halt.owner, 0, self.id+1) {
+		if halt.owner != self.id+1 {
+			hang()
+		}
+		return
+	}
+	atomic.StoreUint32(&halt.on, 1)
+	for i := range base.ncpu {
+		if o := cpuByID(i); o.self != self.self {
+			command(o.apicID, icrNMI)
+		}
+	}
+}
+
 // fatal ends the machine with a line; the base calls it when it cannot go on.
 func fatal(msg string) {
+	stopOthers()
 	puts("\nkiln: kernel panic: ")
 	puts(msg)
 	puts("\n")
@@ -79,6 +119,7 @@ func fatal(msg string) {
 
 // fatalFrame is fatal with registers and the chain of frame pointers.
 func fatalFrame(msg string, f *frame, cr2 uint64) {
+	stopOthers()
 	if base.die.dying != 0 {
 		endMachine() // a trap in the report itself
 	}
@@ -138,6 +179,7 @@ func touchQuiet(va, n uint64) bool {
 // or nil dereference of the base's own.
 func nestedSyscall(c *CPU, nr, a0, a1, a2 uint64) {
 	_ = c
+	stopOthers()
 	if base.die.dying == 0 {
 		base.die.dying = 1
 		puts("\nkiln: kernel panic: the base failed: ")
@@ -164,13 +206,7 @@ func exitGroup(status uint64) {
 	if status != 0 && base.die.dying == 0 {
 		base.die.dying = 1
 		puts("kiln: the kernel ended with status ")
-		if status >= 100 {
-			putc('0' + uint8(status/100%10))
-		}
-		if status >= 10 {
-			putc('0' + uint8(status/10%10))
-		}
-		putc('0' + uint8(status%10))
+		putdec(status)
 		puts("\n")
 	}
 	endMachine()
@@ -180,6 +216,7 @@ func exitGroup(status uint64) {
 // tables, else a reset by the keyboard controller, else a triple fault.
 func endMachine() {
 	cli()
+	stopOthers()
 	d := &base.die
 	if d.dying != 0 {
 		n := min(d.nlast, uint64(len(d.last)))

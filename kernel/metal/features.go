@@ -60,6 +60,7 @@ func (m *Machine) readFeatures() {
 	}
 	f.FSGSBASE, f.SMEP, f.SMAP, f.RDRAND = cpuInfo.fsgsbase, cpuInfo.smep, cpuInfo.smap, cpuInfo.rdrand
 	f.TSCHz = clk.hz
+	f.CPUSegment = selCPU | 3
 }
 
 func words(w ...uint32) string {

@@ -285,7 +285,6 @@ func pollWake(f *file) {
 		return
 	}
 	ready(m, pollReady(f.ep, m.waitAddr, m.waitMax), true)
-	curCPU().resched = 1
 }
 
 func wakeIRQFile() {

@@ -31,7 +31,7 @@ func initTrapState() {
 	for i := 0; i < 3; i++ {
 		base.fds[i].kind = fileConsole
 	}
-	findIOAPICs()
+	readMADT()
 	// The first interrupt finds the base as the first trap does.
 	(*CPU)(ptr(base.cpus[0])).armedAt = 0
 }

@@ -71,9 +71,7 @@ func (m *Machine) enableVectors() {
 	if cpuInfo.avx {
 		xcr0 |= 4
 	}
-	cli()
-	writeCR4(readCR4() | cr4OSXSAVE)
-	xsetbv(xcr0)
+	baseCall(opVectors, xcr0, 0, 0)
 	feat.xsave = xsaveSSE
 	if cpuInfo.avx {
 		feat.xsave = xsaveAVX
@@ -81,7 +79,6 @@ func (m *Machine) enableVectors() {
 			feat.xsave = xsaveOpt
 		}
 	}
-	sti()
 	_, size, _, _ := cpuid(0xd, 0)
 	m.feat.FPSize = int(size+63) &^ 63
 	m.feat.XSAVE, m.feat.XCR0 = true, xcr0
@@ -134,7 +131,7 @@ func (*Machine) SetWalltime(ns int64) { atomic.StoreInt64(&clk.realOffset, ns-na
 func (*Machine) TimeParams() hal.TimeParams {
 	baseCall(opRefine, 0, 0, 0)
 	r := clk.rate()
-	return hal.TimeParams{UsableTSC: true, TSCBase: r.tscBase, MonoBase: r.monoBase,
+	return hal.TimeParams{UsableTSC: clk.unsync == 0, TSCBase: r.tscBase, MonoBase: r.monoBase,
 		Mult: r.mult, RealOffset: atomic.LoadInt64(&clk.realOffset)}
 }
 
@@ -241,13 +238,16 @@ func (*Machine) FreeCtx(ctx *hal.Ctx) {
 // SyncFP implements hal.Machine.
 func (*Machine) SyncFP(ctx *hal.Ctx) { syncFP(ctx.Impl.(*ctxImpl), true) }
 
-// syncFP makes im's vector state nobody's but its area's. A goroutine that syncs its
-// own context last entered it on whatever CPU it then had: bringing up the second must
-// make that CPU do this, from an IPI, before fpSync and in enter's case 2.
+// syncFP makes im's vector state nobody's but its area's. The goroutine may have come to
+// another CPU since it entered im: then that one does it.
 func syncFP(im *ctxImpl, keep bool) {
 	fpSync(im, keep)
 	if atomic.LoadUint64(&im.live) != 0 {
-		panic("metal: vector state on another CPU")
+		k := uint64(0)
+		if keep {
+			k = 1
+		}
+		baseCall(opFPAway, addrOf(unsafe.Pointer(im)), k, 0)
 	}
 }
 
@@ -256,18 +256,28 @@ func (*Machine) Enter(ctx *hal.Ctx, as hal.AddressSpace) {
 	im := ctx.Impl.(*ctxImpl)
 	a := as.(*AddressSpace)
 	for {
-		switch enter(unsafe.Pointer(ctx), unsafe.Pointer(im), a) {
-		case 1:
-			baseCall(opSlice, 0, 0, 0)
-			continue
-		case 2:
-			syncFP(im, true)
-			continue
+		r := enter(unsafe.Pointer(ctx), unsafe.Pointer(im), a)
+		if r == 0 {
+			break
 		}
-		break
+		im.prepare(r)
 	}
 	if ctx.Exit.Kind == hal.ExitInterrupt {
-		im.intr = 0
+		// A barrier: what Interrupt's caller did before it called is seen after this, or
+		// intr stays set.
+		atomic.StoreUint32(&im.intr, 0)
+	}
+}
+
+// prepare does what enter says is missing.
+func (im *ctxImpl) prepare(r uint64) {
+	switch r {
+	case 1:
+		baseCall(opSlice, 0, 0, 0)
+	case 2:
+		syncFP(im, true)
+	case 3:
+		gosyscall.RawSyscall(sysMoveCPU, uintptr(im.want-1), 0, 0)
 	}
 }
 
@@ -277,8 +287,7 @@ func (*Machine) Interrupt(ctx *hal.Ctx) {
 	if !ok {
 		return
 	}
-	// Sequentially consistent with enter, which publishes cpu before it enters
-	// ring 3 and has read intr after CLI.
+	// Sequentially consistent with enter, which publishes cpu before it reads intr.
 	atomic.StoreUint32(&im.intr, 1)
 	if c := atomic.LoadUint32(&im.cpu); c != 0 && c <= uint32(base.ncpu) {
 		if o := (*CPU)(ptr(base.cpus[c-1])); o.self != curCPU().self {
@@ -287,8 +296,14 @@ func (*Machine) Interrupt(ctx *hal.Ctx) {
 	}
 }
 
-// SetCPU implements hal.Machine. One CPU is brought up so far.
-func (*Machine) SetCPU(*hal.Ctx, int) {}
+// SetCPU implements hal.Machine.
+func (*Machine) SetCPU(ctx *hal.Ctx, cpu int) {
+	want := uint32(0)
+	if n := base.ncpu; n > 1 && cpu >= 0 && uint64(cpu) < n {
+		want = uint32(cpu) + 1
+	}
+	ctx.Impl.(*ctxImpl).want = want
+}
 
 // CPU implements hal.Machine.
 func (*Machine) CPU() int { return int(curCPU().id) }

@@ -215,6 +215,24 @@ func touch(va, n uint64, write bool) bool {
 	return true
 }
 
+// dropped are frames that no page table names any more, but a TLB of another CPU may.
+var dropped = struct {
+	magic, n uint64
+	pa       [256]uint64
+}{magic: dataMagic}
+
+// freeDropped frees them once no CPU can reach them (I7).
+func freeDropped() {
+	d := &dropped
+	if d.n != 0 {
+		flushOthers(curCPU(), 0, 0, 0)
+	}
+	for i := range d.pa[:min(d.n, uint64(len(d.pa)))] {
+		freeFrame(d.pa[i])
+	}
+	d.n = 0
+}
+
 // dropPages frees the frames under [start, end) of the runtime's area.
 func dropPages(start, end uint64) {
 	n := 0
@@ -233,20 +251,26 @@ func dropPages(start, end uint64) {
 			e := walk(base.root, va, 0, 0, false)
 			if v := load64(e); v&(pteP|pteNone) != 0 {
 				store64(e, 0)
-				freeFrame(v & pteAddr)
 				if n < 64 {
 					invlpg(va)
 				}
 				n++
+				if base.ncpu == 1 {
+					freeFrame(v & pteAddr)
+					continue
+				}
+				if d := &dropped; d.n == uint64(len(d.pa)) {
+					freeDropped()
+				}
+				dropped.pa[dropped.n%uint64(len(dropped.pa))] = v & pteAddr
+				dropped.n++
 			}
 		}
 	}
 	if n >= 64 {
 		flushGlobal()
 	}
-	if n != 0 {
-		flushOthers(0, 0)
-	}
+	freeDropped()
 }
 
 // flushGlobal empties this CPU's TLB, global pages too (SDM 3A 4.10.4.1).

@@ -35,7 +35,9 @@ func ready(m *M, result int64, urgent bool) {
 	} else {
 		runq.Push(m.id)
 	}
-	kickIdle()
+	if !kickIdle(m.cpu) && urgent {
+		curCPU().resched = 1
+	}
 }
 
 // schedule chooses what this CPU runs next and makes it current.
@@ -46,7 +48,7 @@ func schedule(c *CPU) {
 		return
 	}
 	c.resched = 0
-	id := runq.Pop()
+	id := next(c)
 	if id == core.None {
 		if !running && m.idle == 0 {
 			switchTo(c, (*M)(ptr(c.idleM)))
@@ -60,6 +62,43 @@ func schedule(c *CPU) {
 	n := mByID(id)
 	n.state = mRunning
 	switchTo(c, n)
+	if runq.Len() != 0 && base.ncpu > 1 {
+		kickIdle(c.id)
+	}
+}
+
+// next takes the M that CPU c is to run: one that asked for this CPU, else the first.
+func next(c *CPU) uint32 {
+	if c.here == 0 {
+		return runq.Pop()
+	}
+	m := mByID(c.here - 1)
+	c.here = m.nextHere
+	m.nextHere = 0
+	if c.here == 0 {
+		c.hereEnd = 0
+	}
+	return m.id
+}
+
+// sysMove is the call by which an M moves to another CPU. It stays there no longer
+// than the scheduler likes: Enter asks again (ctxImpl.want).
+func sysMove(c *CPU, m *M, id uint64) int64 {
+	if id >= base.ncpu || id == uint64(c.id) {
+		return 0
+	}
+	o := cpuByID(id)
+	m.RAX = 0
+	m.state = mRunnable
+	if o.hereEnd == 0 {
+		o.here = m.id + 1
+	} else {
+		mByID(o.hereEnd - 1).nextHere = m.id + 1
+	}
+	o.hereEnd = m.id + 1
+	o.resched = 1
+	sendIPI(o.apicID, vecWake)
+	return 0
 }
 
 func switchTo(c *CPU, n *M) {
@@ -78,21 +117,35 @@ func switchTo(c *CPU, n *M) {
 	writeCR3(n.root)
 }
 
-// kickIdle wakes a CPU that sleeps, if another than ours does.
-func kickIdle() {
+// kickIdle makes an idle CPU look at the run queue: ours if it idles, else the
+// preferred one, else any. One that was told so already does not count. False if there
+// is none.
+func kickIdle(prefer uint32) bool {
 	self := curCPU()
-	if c := (*M)(ptr(self.cur)); c.idle != 0 {
+	if self.free() {
 		self.resched = 1
-		return
+		return true
 	}
-	for i := uint64(0); i < base.ncpu; i++ {
-		o := (*CPU)(ptr(base.cpus[i]))
-		if o.self != self.self && o.online != 0 && (*M)(ptr(o.cur)).idle != 0 {
+	n := base.ncpu
+	if n == 1 {
+		return false
+	}
+	i := uint64(prefer)
+	for range n {
+		if o := cpuByID(i); o.self != self.self && o.free() {
+			o.resched = 1
 			sendIPI(o.apicID, vecWake)
-			return
+			return true
+		}
+		if i++; i >= n {
+			i = 0
 		}
 	}
+	return false
 }
+
+// free says that nothing runs on c and nobody has woken it.
+func (c *CPU) free() bool { return c.resched == 0 && (*M)(ptr(c.cur)).idle != 0 }
 
 // expire serves the timers that are due.
 func expire(c *CPU, now int64) {
@@ -112,7 +165,6 @@ func expire(c *CPU, now int64) {
 		case mSleep, mEpoll:
 			ready(m, 0, true)
 		}
-		c.resched = 1
 	}
 }
 
@@ -120,10 +172,15 @@ func expire(c *CPU, now int64) {
 // loop dispatches, and the dispatcher goroutine need not be woken.
 func (c *CPU) fromUser() bool { return (*M)(ptr(c.cur)).user != 0 }
 
-// rearm programs this CPU's timer for what comes next.
+const never = int64(1<<63 - 1)
+
+// rearm programs this CPU's timer for what comes next. The first of all deadlines is
+// watched by one CPU, base.tmCPU: whoever sets an earlier one becomes it, and the old
+// one finds nothing to do when its timer fires.
 func rearm(c *CPU, now int64) {
-	next := int64(1<<63 - 1)
-	if t, ok := timers.Next(); ok && c.id == 0 {
+	next := never
+	if t, ok := timers.Next(); ok && (t < base.tmAt || base.tmCPU == uint64(c.id)) {
+		base.tmAt, base.tmCPU = t, uint64(c.id)
 		next = t
 	}
 	if c.slice != 0 && c.sliceAt < next {
@@ -135,7 +192,7 @@ func rearm(c *CPU, now int64) {
 	if next >= c.armedAt && c.armedAt > now {
 		return // fires earlier than needed, and looks again then
 	}
-	if next == 1<<63-1 {
+	if next == never {
 		return
 	}
 	c.armedAt = next

@@ -100,6 +100,8 @@ func syscall(c *CPU, m *M) {
 		r = sysGetrandom(a0, a1, a2)
 	case sysIRQFile:
 		r = sysEventfd(0, 0x800, fileIRQ)
+	case sysMoveCPU:
+		r = sysMove(c, m, a0)
 	}
 	if m.state == mRunning {
 		m.RAX = uint64(r)
@@ -108,6 +110,9 @@ func syscall(c *CPU, m *M) {
 
 // sysIRQFile is ours: the descriptor on which the dispatcher goroutine waits.
 const sysIRQFile = 0x4b01
+
+// sysMoveCPU moves the calling M to a CPU.
+const sysMoveCPU = 0x4b02
 
 func pageUp(n uint64) uint64 { return (n + pageSize - 1) &^ (pageSize - 1) }
 
@@ -224,7 +229,7 @@ func protectPages(start, end, prot uint64) {
 		store64(e, v)
 		invlpg(va)
 	}
-	flushOthers(0, 0)
+	flushOthers(curCPU(), 0, 0, 0)
 }
 
 func sysMadvise(addr, length, advice uint64) int64 {
@@ -311,7 +316,7 @@ func sysClone(c *CPU, m *M) int64 {
 	}
 	n.state = mRunnable
 	runq.Push(n.id)
-	kickIdle()
+	kickIdle(c.id)
 	return int64(n.tid)
 }
 

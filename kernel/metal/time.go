@@ -26,6 +26,8 @@ type clock struct {
 	_       uint32
 	tickTSC uint64
 	window  uint64 // TSC ticks over which hz was measured
+	last    int64  // the latest time that slowClock gave
+	unsync  uint32 // the CPUs' TSCs differ
 }
 
 // clockRate is mono = monoBase + (tsc-tscBase) * mult >> 32.

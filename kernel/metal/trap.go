@@ -8,6 +8,12 @@ import (
 // trap is entered from toBase with the running M's state saved, interrupts off, on
 // the base's stack and g. When it returns the CPU's current M is resumed.
 func trap(c *CPU, m *M) {
+	if c.lazy != 0 {
+		leaveLazy(c)
+	}
+	if m.Vector == vecCall {
+		serve(c)
+	}
 	base.acquire()
 	now := int64(0)
 	switch v := m.Vector; {
@@ -31,7 +37,9 @@ func trap(c *CPU, m *M) {
 	}
 	m.user = 0
 	n := (*M)(ptr(c.cur))
-	if n.pend&^n.mask != 0 && n.idle == 0 {
+	if n.idle != 0 {
+		c.lazy = 1
+	} else if n.pend&^n.mask != 0 {
 		deliverPending(n)
 	}
 	base.release()
@@ -40,12 +48,15 @@ func trap(c *CPU, m *M) {
 // interrupt latches a device's line or serves the base's own.
 func interrupt(c *CPU, v uint8, now int64) {
 	irqs.count[v]++
-	if clk.shared == 0 {
+	if clk.shared == 0 && c.id == 0 {
 		refineClock()
 	}
 	switch v {
 	case vecTimer:
 		c.armedAt = 0
+		if base.tmCPU == uint64(c.id) {
+			base.tmAt = never
+		}
 		if c.slice != 0 && now >= c.sliceAt {
 			c.slice = 0
 		}
@@ -56,6 +67,8 @@ func interrupt(c *CPU, v uint8, now int64) {
 		eoi()
 	case vecWake:
 		c.resched = 1
+		eoi()
+	case vecCall:
 		eoi()
 	case vecSpurious:
 		counters.spurious++
@@ -157,12 +170,22 @@ const (
 	opFatal
 	opRefine
 	opReset
+	opVectors
+	opFPAway
 )
 
 // baseOp runs a call from Go (baseCall) under the base's lock.
 func baseOp(c *CPU, op, a, b, d uint64) uint64 {
-	base.acquire()
 	r := uint64(0)
+	switch op { // what needs no lock of the base's
+	case opFlush:
+		flush(c, a, b, d)
+		return 0
+	case opFPAway:
+		fpAway(c, a, b)
+		return 0
+	}
+	base.acquire()
 	switch op {
 	case opAllocFrames:
 		r = opAlloc(uint(a), b)
@@ -176,8 +199,6 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 		now := nanotime()
 		c.slice, c.sliceAt = 1, now+userSliceNS
 		rearm(c, now)
-	case opFlush:
-		flush(c, a, b, d)
 	case opLine:
 		wakeIRQFile()
 	case opIOAPIC:
@@ -199,13 +220,21 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 		dropRoot(c, a)
 	case opRefine:
 		clk.shared = 1
-		refineClock()
+		if clk.unsync == 0 {
+			refineClock()
+		}
+	case opVectors:
+		setVectors(a)
+		ask(c, reqVectors, 0, a, 0)
 	case opFatal:
 		endMachine()
 	case opReset:
 		cli()
 		drainUART()
 		resetMachine()
+	}
+	if c.resched != 0 {
+		rearm(c, nanotime()) // an M was readied: we have no frame to switch from here
 	}
 	base.release()
 	return r
@@ -264,44 +293,4 @@ func allocTable() uint64 {
 		return 0
 	}
 	return allocZeroFrame()
-}
-
-// flush drops TLB entries of the address space with table root (0: kernel) on this
-// CPU: n pages from va, all if n is 0 or large; others by mask.
-func flush(c *CPU, root, va, n uint64) {
-	if c.root == root {
-		if n == 0 || n > 32 {
-			writeCR3(root)
-		} else {
-			for i := uint64(0); i < n; i++ {
-				invlpg(va + i*pageSize)
-			}
-		}
-	}
-	flushOthers(root, va)
-}
-
-// flushOthers makes every other CPU that may hold entries drop them. While one CPU
-// is online there is none: bringing up the second must fill this in, with
-// AddressSpace.cpus as the set to ask.
-func flushOthers(root, va uint64) {
-	if base.ncpu > 1 {
-		fatal("no shoot-down with several CPUs yet")
-	}
-}
-
-// dropRoot makes every M and CPU let go of a page table that is to be freed.
-func dropRoot(c *CPU, root uint64) {
-	for i := range base.ms {
-		if a := base.ms[i]; a != 0 {
-			if m := (*M)(ptr(a)); m.root == root {
-				m.root = base.root
-			}
-		}
-	}
-	if c.root == root {
-		c.root = base.root
-		writeCR3(base.root)
-	}
-	flushOthers(root, 0)
 }

@@ -44,7 +44,7 @@ type M struct {
 	state  uint32
 	user   uint32 // the trap came from ring 3, Enter is about to return
 	tid    uint64
-	cpu    uint32 // where it runs
+	cpu    uint32 // where it runs, or ran last
 	idle   uint32
 	mask   uint64 // blocked signals
 	pend   uint64 // pending signals
@@ -56,6 +56,7 @@ type M struct {
 	waitMax  uint64
 	waitEP   uint64 // the epoll descriptor
 	remain   uint64 // nanosleep: struct timespec to fill, unused
+	nextHere uint32 // 1 + the M behind it in CPU.here
 }
 
 // CPU is the state of one processor; GS points to it while the kernel runs.
@@ -86,6 +87,13 @@ type CPU struct {
 	gdt      uint64
 	sysCount uint64
 	owner    uint64 // *ctxImpl whose vector state the registers hold, or 0
+	// here and hereEnd are 1 + the first and last M that asked to run on this CPU.
+	here, hereEnd uint32
+	// lazy says that it idles: requests to flush are kept in stale (shoot.go).
+	lazy, stale uint32
+	tscOff      int64 // to be added to its TSC for CPU 0's
+	contended   uint64
+	spins       uint64
 }
 
 // cpuFeat is what the assembly must know of the processor.
@@ -122,7 +130,8 @@ type ctxImpl struct {
 	fp   uint64 // 64-byte aligned address of Ctx.FP
 	bp   uint64
 	live uint64 // *CPU that has the vector state, 0 if fp has all of it (user_amd64.s)
-	intr uint32 // Interrupt was called
+	intr uint32 // Interrupt was called; one word with want for enter's test
+	want uint32 // 1 + the CPU it is to run on, 0 for any
 	cpu  uint32 // 1 + CPU while in ring 3
 
 	// What fp points into, and the place among all contexts: until FreeCtx the base

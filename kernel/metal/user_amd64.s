@@ -19,8 +19,8 @@
 // FP area when ctxImpl.live is 0; else live is the CPU, that CPU's owner is the context,
 // and the area has its XMM and MXCSR while the rest of it is old. Enter of the owner
 // loads XMM; Enter of another completes the owner's area and loads the other's whole.
-// Whoever reads or changes an area calls SyncFP first. With several CPUs, enter refuses
-// a context that is live on another (elsewhere): the other must fpSync it then.
+// Whoever reads or changes an area calls SyncFP first. enter refuses a context that is
+// live on another CPU (elsewhere): Enter makes that CPU complete it then (fpAway).
 
 #define LOADXMM(r) \
 	LDMXCSR	24(r); \
@@ -79,22 +79,33 @@
 	XSAVEOPT64	(R8); \
 	MOVQ	$0, ctxImpl_live(DI)
 
+// FPDROP ends this CPU's ownership of DI's state, saving it if keep.
+#define FPDROP(keep) \
+	MOVQ	ctxImpl_live(DI), AX; \
+	CMPQ	AX, CPU_self(GS); \
+	JNE	out; \
+	MOVQ	$0, CPU_owner(GS); \
+	CMPB	keep, $0; \
+	JEQ	forget; \
+	SAVEALL; \
+	LDMXCSR	·goMXCSR(SB); \
+forget: \
+	MOVQ	$0, ctxImpl_live(DI); \
+out:
+
 // fpSync(impl, keep): if impl's state is live on this CPU, it is no longer: completed
 // in its area, or forgotten without keep.
 TEXT ·fpSync(SB),NOSPLIT|NOFRAME,$0-9
-	MOVQ	8(SP), DI
 	CLI
-	MOVQ	ctxImpl_live(DI), AX
-	CMPQ	AX, CPU_self(GS)
-	JNE	out
-	MOVQ	$0, CPU_owner(GS)
-	MOVQ	$0, ctxImpl_live(DI)
-	CMPB	16(SP), $0
-	JEQ	out
-	SAVEALL
-	LDMXCSR	·goMXCSR(SB)
-out:
+	MOVQ	8(SP), DI
+	FPDROP(16(SP))
 	STI
+	RET
+
+// fpLocal is fpSync for the base, where interrupts are off and stay so.
+TEXT ·fpLocal(SB),NOSPLIT|NOFRAME,$0-9
+	MOVQ	8(SP), DI
+	FPDROP(16(SP))
 	RET
 
 // enter(ctx, impl, as) ret. The goroutine's stack is not written to after CLI:
@@ -107,10 +118,16 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-32
 	// Invariant: what is latched before this test is served before ring 3 runs.
 	CMPL	·irqs+irqWords_any(SB), $0
 	JNE	interrupted
-	CMPL	ctxImpl_intr(R14), $0
-	JNE	asked
 	CMPL	CPU_slice(GS), $0
 	JEQ	needslice
+	// cpu is published before intr is read; Interrupt does it the other way round. XCHG
+	// orders the two.
+	MOVL	CPU_id(GS), AX
+	INCL	AX
+	XCHGL	AX, ctxImpl_cpu(R14)
+	CMPQ	ctxImpl_intr(R14), $0	// and want
+	JNE	asked
+ready:
 	// IRETQ and SYSRET to a non-canonical address fault at ring 0: never try.
 	MOVQ	const_ctxRIP(R15), AX
 	SHRQ	$47, AX
@@ -132,19 +149,11 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-32
 	MOVQ	AddressSpace_root(R13), AX
 	CMPQ	AX, CPU_root(GS)
 	JEQ	sameroot
-	MOVL	CPU_id(GS), CX
-	MOVL	$1, DX
-	SHLQ	CX, DX
-	LOCK
-	ORQ	DX, AddressSpace_cpus(R13)
 	MOVQ	AX, M_root(R11)
 	MOVQ	AX, CPU_root(GS)
 	MOVQ	AX, CR3
 sameroot:
 	MOVQ	BP, ctxImpl_bp(R14)
-	MOVL	CPU_id(GS), AX
-	INCL	AX
-	MOVL	AX, ctxImpl_cpu(R14)
 	MOVQ	SP, CPU_enterSP(GS)
 	MOVQ	R15, CPU_ctx(GS)
 	MOVQ	R14, CPU_impl(GS)
@@ -286,6 +295,18 @@ elsewhere:
 	RET
 
 asked:
+	CMPL	ctxImpl_intr(R14), $0
+	JNE	intr
+	MOVL	ctxImpl_want(R14), AX
+	DECL	AX
+	CMPL	AX, CPU_id(GS)
+	JEQ	ready
+	MOVL	$0, ctxImpl_cpu(R14)
+	MOVQ	$3, 32(SP)
+	STI
+	RET
+intr:
+	MOVL	$0, ctxImpl_cpu(R14)
 	MOVL	$0, ctxImpl_intr(R14)
 interrupted:
 	MOVB	$3, const_ctxKind(R15)
@@ -294,6 +315,7 @@ interrupted:
 	RET
 badrip:
 	// As the processor would: #GP(0) at the instruction that cannot be fetched.
+	MOVL	$0, ctxImpl_cpu(R14)
 	MOVB	$2, const_ctxKind(R15)
 	MOVB	$13, const_ctxVector(R15)
 	MOVQ	$0, const_ctxError(R15)
@@ -447,13 +469,8 @@ TEXT ·copyStart(SB),NOSPLIT|NOFRAME,$0
 #define USEAS \
 	MOVQ	AddressSpace_root(R13), AX; \
 	CMPQ	AX, CPU_root(GS); \
-	JEQ	12(PC); \
+	JEQ	7(PC); \
 	CLI; \
-	MOVL	CPU_id(GS), CX; \
-	MOVL	$1, DX; \
-	SHLQ	CX, DX; \
-	LOCK; \
-	ORQ	DX, AddressSpace_cpus(R13); \
 	MOVQ	CPU_cur(GS), R11; \
 	MOVQ	AX, M_root(R11); \
 	MOVQ	AX, CPU_root(GS); \

@@ -254,6 +254,7 @@ func (s *System) start(without []string) (err error) {
 	if s.vdso, err = vdso.New(s.mem); err != nil {
 		return err
 	}
+	s.vdso.SetCPUSegment(s.m.Features().CPUSegment)
 	s.vdso.Update(s.m.TimeParams())
 	s.calls = syscalls.New()
 	s.calls.VDSO = s.vdso

@@ -37,6 +37,7 @@ const (
 	offMonoBase   = 24
 	offRealOffset = 32
 	offTAIOffset  = 40
+	offCPUSegment = 48
 )
 
 // CoarseResolution is what clock_getres says of the _COARSE clocks, in nanoseconds; the
@@ -89,6 +90,9 @@ func (v *VDSO) Update(p hal.TimeParams) {
 	d.Store64(offTAIOffset, uint64(v.tai))
 	d.Store32(offSeq, (seq|1)+1)
 }
+
+// SetCPUSegment says where getcpu finds the CPU (hal.Features.CPUSegment).
+func (v *VDSO) SetCPUSegment(sel uint16) { v.page.Store32(offCPUSegment, uint32(sel)) }
 
 // SetTAI sets TAI - UTC in nanoseconds (adjtimex ADJ_TAI); the next Update publishes it.
 func (v *VDSO) SetTAI(ns int64) {

@@ -224,7 +224,7 @@ func bootIn(t testing.TB, n *tapnet.Net, args ...string) *vmtest.Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return vmtest.Start(t, n.Command(pack, append([]string{"run", "--quiet"}, args...)...))
+	return vmtest.Start(t, n.Command(pack, vmtest.RunArgs(args...)...))
 }
 
 // eventually tries until it works or the time is over.

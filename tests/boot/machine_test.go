@@ -16,7 +16,7 @@ func qemu(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), bootLimit)
 	defer cancel()
-	all := append([]string{"-accel", "tcg", "-display", "none", "-serial", "stdio", "-no-reboot"}, args...)
+	all := append([]string{"-accel", "tcg", "-display", "none", "-serial", "stdio", "-no-reboot", "-smp", vmtest.CPUs()}, args...)
 	out, err := exec.CommandContext(ctx, "qemu-system-x86_64", all...).CombinedOutput()
 	text := strings.ReplaceAll(string(out), "\r", "")
 	if ctx.Err() != nil {

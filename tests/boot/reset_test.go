@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"kiln/tests/vmtest"
 )
 
 // resetQEMU runs QEMU by hand, without -no-reboot, until its console holds text n times
@@ -16,7 +18,7 @@ func resetQEMU(t *testing.T, text string, n int, args ...string) string {
 	t.Helper()
 	var mu sync.Mutex
 	var b bytes.Buffer
-	cmd := exec.Command("qemu-system-x86_64", append([]string{"-accel", "tcg", "-display", "none", "-serial", "stdio"}, args...)...)
+	cmd := exec.Command("qemu-system-x86_64", append([]string{"-accel", "tcg", "-display", "none", "-serial", "stdio", "-smp", vmtest.CPUs()}, args...)...)
 	cmd.Stdout = writerFunc(func(p []byte) (int, error) {
 		mu.Lock()
 		defer mu.Unlock()

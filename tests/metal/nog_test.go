@@ -14,7 +14,7 @@ import (
 var forbidden = regexp.MustCompile(`^runtime\.(gcWriteBarrier|wbMove|wbZero|bulkBarrier|newobject|mallocgc|makeslice|growslice|makemap|map[a-z]|chan|select|gopark|goready|deferproc|deferreturn|conv|concat|slicebytetostring|stringtoslicebyte|gopanic|panicdottype|assert|typedmemmove|newproc|lock|unlock|systemstack|mcall|entersyscall|ifaceeq|efaceeq)|^(sync|os|fmt|syscall|internal/poll|strings)\.`)
 
 // The base's entries from assembly.
-var entries = []string{"trap", "baseOp", "fatalTrap", "nestedSyscall"}
+var entries = []string{"trap", "baseOp", "fatalTrap", "nestedSyscall", "apMain"}
 
 // TestBaseNeedsNoG walks the calls in the built kernel from the base's entries.
 func TestBaseNeedsNoG(t *testing.T) {

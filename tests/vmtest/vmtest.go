@@ -90,11 +90,24 @@ type Machine struct {
 	err   error
 }
 
+// CPUs is how many CPUs the machines of this run have: KILN_CPUS, else 1.
+func CPUs() string {
+	if n := os.Getenv("KILN_CPUS"); n != "" {
+		return n
+	}
+	return "1"
+}
+
+// RunArgs is the beginning of `pack run`, quiet and with CPUs. Flags after it override.
+func RunArgs(args ...string) []string {
+	return append([]string{"run", "--quiet", "-c", CPUs()}, args...)
+}
+
 // Boot starts `pack run` with args (flags, then the image, then -- and arguments). It
 // is stopped when the test ends.
 func Boot(t testing.TB, args ...string) *Machine {
 	t.Helper()
-	return Start(t, exec.Command(need(t), append([]string{"run", "--quiet"}, args...)...))
+	return Start(t, exec.Command(need(t), RunArgs(args...)...))
 }
 
 // Start is Boot with a command line of the caller's, such as one in a namespace.

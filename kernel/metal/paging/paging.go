@@ -48,9 +48,10 @@ type Tables interface {
 }
 
 // Flusher invalidates a range in every TLB that may hold it, and the caches of
-// paging structures; a large range means the whole lower half.
+// paging structures; a large range means the whole lower half. tables says that tables
+// will be freed: then no CPU may walk them any more, not even for nothing.
 type Flusher interface {
-	Flush(addr hal.UserAddr, pages int)
+	Flush(addr hal.UserAddr, pages int, tables bool)
 }
 
 // Space is one lower half. Root is its top table (CR3).
@@ -248,7 +249,7 @@ func (s *Space) mapRun(m *hal.Mapping) (err error) {
 		left -= run
 	}
 	if stale {
-		s.f.Flush(m.Addr, m.Pages)
+		s.f.Flush(m.Addr, m.Pages, false)
 	}
 	return err
 }
@@ -280,9 +281,9 @@ func (p *span) add(a hal.UserAddr) {
 	p.last = a
 }
 
-func (p *span) flush(f Flusher) {
+func (p *span) flush(f Flusher, tables bool) {
 	if p.any {
-		f.Flush(p.first, int((p.last-p.first)>>hal.PageShift)+1)
+		f.Flush(p.first, int((p.last-p.first)>>hal.PageShift)+1, tables)
 	}
 }
 
@@ -311,7 +312,7 @@ func (s *Space) Protect(addr hal.UserAddr, length uint64, p hal.Prot) {
 			a += hal.PageSize
 		}
 	}
-	stale.flush(s.f)
+	stale.flush(s.f, false)
 }
 
 type removed struct {
@@ -386,7 +387,7 @@ func (s *Space) unmapBatch(buf []removed, a, end hal.UserAddr) (n int, next hal.
 			stale.add(a &^ hal.PageMask)
 		}
 	}
-	stale.flush(s.f)
+	stale.flush(s.f, chain != 0)
 	s.freeChain(chain)
 	return n, a
 }
@@ -465,7 +466,7 @@ func (s *Space) Fork(child *Space, addr hal.UserAddr, length uint64, keep func(h
 		a = at + hal.UserAddr(j-i)<<hal.PageShift
 		err = s.forkRun(child, at, i, j, keep, &stale)
 	}
-	stale.flush(s.f)
+	stale.flush(s.f, false)
 	return err
 }
 
@@ -551,7 +552,7 @@ func (s *Space) walkBatch(buf []removed, a, end hal.UserAddr, clear bool) (n int
 			a += hal.PageSize
 		}
 	}
-	stale.flush(s.f)
+	stale.flush(s.f, false)
 	return n, a
 }
 

@@ -42,7 +42,7 @@ func (f *fakeTables) Table(pa uint64) *Table {
 // tlb remembers what a CPU could have cached, to see that nothing stale is used.
 type tlb struct{ flushed map[hal.UserAddr]bool }
 
-func (t *tlb) Flush(a hal.UserAddr, pages int) {
+func (t *tlb) Flush(a hal.UserAddr, pages int, _ bool) {
 	for i := range min(pages, 1<<16) {
 		t.flushed[a+hal.UserAddr(i)<<hal.PageShift] = true
 	}

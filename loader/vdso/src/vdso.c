@@ -24,6 +24,7 @@ struct vvar {
 	s64 mono_base;
 	s64 real_offset;
 	s64 tai_offset; // TAI - UTC, nanoseconds
+	u32 cpu_segment; // selector with CPU (11:0) and node (19:12) as its limit, or 0
 };
 
 extern const volatile struct vvar kiln_vvar __attribute__((visibility("hidden")));
@@ -136,9 +137,20 @@ int __vdso_clock_getres(int clock, struct timespec *res)
 	return 0;
 }
 
-// Which CPU this is, only the kernel knows: there is no per-CPU segment to ask.
 s64 __vdso_getcpu(u32 *cpu, u32 *node, void *unused)
 {
+	u32 sel = kiln_vvar.cpu_segment, p;
+	unsigned char ok;
+	if (sel) {
+		asm volatile("lsl %2, %0" : "=r"(p), "=@ccz"(ok) : "r"(sel));
+		if (ok) {
+			if (cpu)
+				*cpu = p & 0xfff;
+			if (node)
+				*node = p >> 12;
+			return 0;
+		}
+	}
 	return syscall3(SYS_getcpu, (s64)cpu, (s64)node, (s64)unused);
 }
 

@@ -53,6 +53,8 @@ static int listener(int port, int type)
 
 static void gone(int fd)
 {
+	if (!taken[fd])
+		return; /* "drop" was faster than an event of the same batch */
 	if (kind[fd] == ECHO)
 		echoes--;
 	else

@@ -1,0 +1,190 @@
+package metal
+
+import "sync/atomic"
+
+// Requests from one CPU to others: to flush their TLBs, to let go of a page table, to
+// save vector state, to switch it on. The one that asks holds shoot.lock, publishes who
+// is to answer in want, sends vecCall and waits, with interrupts off, until every bit of
+// want is gone. It may hold the base's lock as well.
+//
+// That cannot lock up: a CPU that has interrupts on takes the vector; one that has them
+// off is on its way to turn them on (enter, a base call), or waits for a lock in spin,
+// which serves requests, and the holder of shoot.lock is not asked.
+//
+// A CPU that idles is not woken to flush: the request is remembered in stale, and it
+// flushes before it does anything else (leaveLazy). Tables that are to be freed are
+// another matter, since the processor walks tables for no reason at all, and sets
+// accessed bits in them.
+var shoot = shootState{magic: dataMagic}
+
+type shootState struct {
+	magic, lock uint32
+	want        uint64 // a bit for each CPU that has not answered
+	kind        uint32
+	_           uint32
+	root, va, n uint64
+}
+
+// Kinds of requests.
+const (
+	reqFlush   = iota // n pages from va (0: all) of root (0: the kernel)
+	reqDrop           // do not use root any more
+	reqVectors        // set XCR0 to va
+	reqFP             // end the ownership of the vector state of va, keeping it if n is not 0
+)
+
+// Bits of CPU.stale.
+const (
+	staleUser   = 1
+	staleKernel = 2
+)
+
+// flushTables in flush's n says that page tables will be freed.
+const flushTables = 1 << 63
+
+// flush drops TLB entries of the address space with table root (0: kernel) on every
+// CPU: n pages from va, all if n is 0 or large.
+func flush(c *CPU, root, va, n uint64) {
+	flushHere(c, root, va, n)
+	flushOthers(c, root, va, n)
+}
+
+func flushOthers(c *CPU, root, va, n uint64) {
+	if base.ncpu > 1 {
+		ask(c, reqFlush, root, va, n)
+	}
+}
+
+func flushHere(c *CPU, root, va, n uint64) {
+	n &^= flushTables
+	switch {
+	case root != 0 && c.root != root:
+	case n != 0 && n <= 32:
+		for i := range n {
+			invlpg(va + i*pageSize)
+		}
+	case root == 0:
+		flushGlobal()
+	default:
+		writeCR3(root)
+	}
+}
+
+// concerned says whether o must answer a request. The tables have been changed by a
+// locked instruction before. A CPU stores root before it loads CR3: if root is another,
+// it will walk the tables as they are now.
+func concerned(o *CPU, kind uint32, root, va, n uint64) bool {
+	switch kind {
+	case reqFlush:
+		if root != 0 && atomic.LoadUint64(&o.root) != root {
+			return false
+		}
+		if n&flushTables != 0 || atomic.LoadUint32(&o.lazy) == 0 {
+			return true
+		}
+		bit := uint32(staleKernel)
+		if root != 0 {
+			bit = staleUser
+		}
+		atomic.OrUint32(&o.stale, bit)
+		return atomic.LoadUint32(&o.lazy) == 0 // it may have looked at stale before
+	case reqDrop:
+		return atomic.LoadUint64(&o.root) == root
+	case reqFP:
+		return atomic.LoadUint64(&(*ctxImpl)(ptr(va)).live) == o.self
+	}
+	return true
+}
+
+// ask makes a request of all CPUs that it concerns but c, ours, and waits for them.
+func ask(c *CPU, kind uint32, root, va, n uint64) {
+	who := uint64(0)
+	for i := range base.ncpu {
+		if o := cpuByID(i); o.self != c.self && concerned(o, kind, root, va, n) {
+			who |= 1 << i
+		}
+	}
+	if who == 0 {
+		return
+	}
+	if !atomic.CompareAndSwapUint32(&shoot.lock, 0, 1) {
+		spin(&shoot.lock)
+	}
+	shoot.kind, shoot.root, shoot.va, shoot.n = kind, root, va, n
+	atomic.StoreUint64(&shoot.want, who)
+	for i := range base.ncpu {
+		if who&(1<<i) != 0 {
+			sendIPI(cpuByID(i).apicID, vecCall)
+		}
+	}
+	for atomic.LoadUint64(&shoot.want) != 0 {
+		pause()
+	}
+	atomic.StoreUint32(&shoot.lock, 0)
+}
+
+// serve answers the request there is, if it concerns us.
+func serve(c *CPU) {
+	bit := uint64(1) << (c.id & 63)
+	if atomic.LoadUint64(&shoot.want)&bit == 0 {
+		return
+	}
+	switch s := &shoot; s.kind {
+	case reqFlush:
+		flushHere(c, s.root, s.va, s.n)
+	case reqDrop:
+		dropHere(c, s.root)
+	case reqVectors:
+		setVectors(s.va)
+	case reqFP:
+		fpLocal((*ctxImpl)(ptr(s.va)), s.n != 0)
+	}
+	atomic.AndUint64(&shoot.want, ^bit)
+}
+
+// leaveLazy ends a CPU's idling: it does what it was spared.
+func leaveLazy(c *CPU) {
+	atomic.SwapUint32(&c.lazy, 0)
+	s := atomic.SwapUint32(&c.stale, 0)
+	if s&staleKernel != 0 {
+		flushGlobal()
+	} else if s != 0 {
+		writeCR3(c.root)
+	}
+}
+
+// dropRoot makes every M and CPU let go of a page table that is to be freed.
+func dropRoot(c *CPU, root uint64) {
+	for i := range base.ms {
+		if a := base.ms[i]; a != 0 {
+			// An M that runs may be storing another root there.
+			atomic.CompareAndSwapUint64(&(*M)(ptr(a)).root, root, base.root)
+		}
+	}
+	dropHere(c, root)
+	if base.ncpu > 1 {
+		ask(c, reqDrop, root, 0, 0)
+	}
+}
+
+func dropHere(c *CPU, root uint64) {
+	if c.root == root {
+		c.root = base.root
+		writeCR3(base.root)
+	}
+}
+
+// fpAway makes the CPU that has the vector state of impl (an address) save it, or
+// forget it without keep.
+func fpAway(c *CPU, impl, keep uint64) {
+	for atomic.LoadUint64(&(*ctxImpl)(ptr(impl)).live) != 0 {
+		fpLocal((*ctxImpl)(ptr(impl)), keep != 0) // we may have been moved to it just now
+		ask(c, reqFP, 0, impl, keep)
+	}
+}
+
+// setVectors switches XSAVE on with the components of xcr0.
+func setVectors(xcr0 uint64) {
+	writeCR4(readCR4() | cr4OSXSAVE)
+	xsetbv(xcr0)
+}
