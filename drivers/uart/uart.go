@@ -41,6 +41,7 @@ const (
 	fcrOn     = 0x01 | 1<<6 // enabled, receive trigger at 4 bytes
 	fcrClear  = 0x06
 	lcr8N1    = 0x03
+	lcrBreak  = 1 << 6
 	lcrDLAB   = 0x80
 	mcrReady  = 0x01 | 0x02 | 0x08 // DTR, RTS, OUT2 (which gates the interrupt on a PC)
 	lsrData   = 1 << 0
@@ -73,7 +74,8 @@ type UART struct {
 	head, n  int
 	receiver func([]byte)
 	writable func()
-	wantRoom bool
+	wantRoom bool // OnWritable's function waits for room
+	wantIdle bool // or for the ring's end
 	rx       [maxRead]byte
 	lost     uint64
 }
@@ -187,6 +189,9 @@ func (u *UART) serve() bool {
 	if u.wantRoom && u.n < ringSize/2 {
 		u.wantRoom, room = false, u.writable
 	}
+	if u.wantIdle && u.n == 0 {
+		u.wantIdle, room = false, u.writable
+	}
 	ier := uint8(0)
 	if f != nil {
 		ier |= ierReceive
@@ -241,6 +246,42 @@ func (u *UART) Write(b []byte) int {
 		u.setIER(u.ier | ierTransmit)
 	}
 	return total
+}
+
+// Room is how many bytes Write would take; OnWritable tells of more if it is few.
+func (u *UART) Room() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	room := ringSize - u.n
+	if room < fifoDepth {
+		u.wantRoom = true
+	}
+	return room
+}
+
+// Pending is how many bytes have not left: those in the ring, and one while the chip is
+// sending. OnWritable tells of the ring's end.
+func (u *UART) Pending() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n := u.n
+	if n > 0 {
+		u.wantIdle = true
+	} else if u.in(regLSR)&lsrIdle == 0 {
+		n = 1
+	}
+	return n
+}
+
+// SetBreak holds the line in the break condition, or ends that.
+func (u *UART) SetBreak(on bool) {
+	v := uint8(lcr8N1)
+	if on {
+		v |= lcrBreak
+	}
+	u.mu.Lock()
+	u.out(regLCR, v)
+	u.mu.Unlock()
 }
 
 // Drain waits until everything written has left the chip: what to do before the

@@ -9,10 +9,14 @@
 package devfs
 
 import (
+	"encoding/binary"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/fs/tmpfs"
+	"kiln/fs/tty"
 	"kiln/fs/vfs"
+	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/wait"
 )
@@ -21,7 +25,9 @@ import (
 type Config struct {
 	Entropy    func([]byte)
 	AddEntropy func([]byte)
-	Console    *TTY
+	// Console is the machine's terminal, Terminals what it belongs to; nil: none.
+	Console   *tty.TTY
+	Terminals *tty.Host
 }
 
 // Device numbers (Linux, Documentation/admin-guide/devices.txt).
@@ -34,6 +40,7 @@ var (
 	devTTYS0   = unix.Mkdev(4, 64)
 	devTTY     = unix.Mkdev(5, 0)
 	devConsole = unix.Mkdev(5, 1)
+	devPTMX    = unix.Mkdev(5, 2)
 )
 
 // New makes the tree and registers the devices.
@@ -62,23 +69,11 @@ func New(mem *mm.Memory, cfg Config) (vfs.FileSystem, error) {
 	char("random", 0o666, devRandom, rnd)
 	char("urandom", 0o666, devURandom, rnd)
 	if cfg.Console != nil {
-		t := cfg.Console
-		term := func(name string, perm uint32, rdev uint64, console bool) {
-			vfs.RegisterDevice(unix.S_IFCHR, rdev, func(l vfs.Lookup, i vfs.Inode, flags uint32) (vfs.FileOps, error) {
-				if rdev == devTTY {
-					if who := t.caller(l.C); who != nil && !t.controls(who) {
-						return nil, unix.ENXIO // tty(4): no controlling terminal
-					}
-				} else if err := t.open(l, flags, console); err != nil {
-					return nil, err
-				}
-				return &ttyFile{node{i: i}, t, console}, nil
-			})
-			add(name, unix.S_IFCHR|perm, rdev, "")
-		}
-		term("console", 0o600, devConsole, true)
-		term("tty", 0o666, devTTY, false)
-		term("ttyS0", 0o620, devTTYS0, false)
+		add("console", unix.S_IFCHR|0o600, devConsole, "")
+		add("tty", unix.S_IFCHR|0o666, devTTY, "")
+		add("ttyS0", unix.S_IFCHR|0o620, devTTYS0, "")
+		add("ptmx", unix.S_IFCHR|0o666, devPTMX, "")
+		terminals(&cfg)
 	}
 	for _, l := range [][2]string{{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}} {
 		add(l[0], unix.S_IFLNK|0o777, 0, l[1])
@@ -86,6 +81,27 @@ func New(mem *mm.Memory, cfg Config) (vfs.FileSystem, error) {
 	add("shm", unix.S_IFDIR|0o1777, 0, "")
 	add("pts", unix.S_IFDIR|0o755, 0, "")
 	return fs, err
+}
+
+// terminals registers the console under its two names and /dev/tty, which is whatever
+// terminal controls the caller.
+func terminals(cfg *Config) {
+	reg := func(rdev uint64, noctty bool, which func(c wait.Context) (*tty.TTY, error)) {
+		vfs.RegisterDevice(unix.S_IFCHR, rdev, func(l vfs.Lookup, i vfs.Inode, flags uint32) (vfs.FileOps, error) {
+			t, err := which(l.C)
+			if err != nil {
+				return nil, err
+			}
+			if err := t.MayOpen(l.C, flags, noctty); err != nil {
+				return nil, err
+			}
+			return t.Open(i, rdev == devConsole), nil
+		})
+	}
+	console := func(wait.Context) (*tty.TTY, error) { return cfg.Console, nil }
+	reg(devConsole, true, console)
+	reg(devTTYS0, false, console)
+	reg(devTTY, true, cfg.Terminals.Controlling)
 }
 
 // node is the part that all devices share: the attributes are the inode's.
@@ -202,7 +218,12 @@ const (
 func (r *random) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32, arg uint64) (uintptr, error) {
 	switch req {
 	case rndGetEntCnt:
-		return putInt(c, sp, arg, poolBits)
+		var b [4]byte
+		binary.LittleEndian.PutUint32(b[:], poolBits)
+		if _, err := sp.CopyOut(c, hal.UserAddr(arg), b[:]); err != nil {
+			return 0, unix.EFAULT
+		}
+		return 0, nil
 	case rndAddToEnt, rndAddEntropy, rndZapEntCnt, rndClearPool, rndReseedCRNG:
 		return 0, unix.EPERM
 	}

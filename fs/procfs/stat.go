@@ -75,7 +75,8 @@ func (e *entry) stat(b *bytes.Buffer) error {
 		priority = -1 - int64(prio)
 	}
 	_ = shared
-	fmt.Fprintf(b, "%d (%s) %c %d %d %d 0 -1 4194304", e.id, e.name(), e.state(), e.p.PPID(), e.p.PGID(), e.p.SID())
+	tty, group := e.terminal()
+	fmt.Fprintf(b, "%d (%s) %c %d %d %d %d %d 4194304", e.id, e.name(), e.state(), e.p.PPID(), e.p.PGID(), e.p.SID(), tty, group)
 	fmt.Fprintf(b, " %d 0 %d 0 %d %d %d %d", u.MinFlt, u.MajFlt, u.User/tick, u.System/tick, u.ChildUser/tick, u.ChildSystem/tick)
 	fmt.Fprintf(b, " %d %d %d 0 %d %d %d %d", priority, nice, threads, start/tick, use.Total*hal.PageSize, use.Resident, e.p.Limit(task.RlimitRSS))
 	fmt.Fprintf(b, " %d %d %d 0 0", img.CodeStart, img.CodeEnd, img.StackStart)
@@ -83,6 +84,19 @@ func (e *entry) stat(b *bytes.Buffer) error {
 		uint64(ignored)&0x7fffffff, uint64(caught)&0x7fffffff, cpu, prio, policy)
 	fmt.Fprintf(b, " %d 0 0 %d %d %d %d 0\n", img.DataStart, img.ArgStart, img.ArgEnd, img.EnvStart, img.EnvEnd)
 	return nil
+}
+
+// terminal is the controlling terminal's device number and foreground group; 0 and -1
+// where there is none.
+func (e *entry) terminal() (dev uint64, group int32) {
+	t := e.p.TTY()
+	if t == nil {
+		return 0, -1
+	}
+	if group = t.Foreground(); group == 0 {
+		group = -1
+	}
+	return t.Dev(), group
 }
 
 func (e *entry) statm(b *bytes.Buffer) error {

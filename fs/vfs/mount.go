@@ -338,6 +338,18 @@ func FlagString(flags uint64) string {
 	return strings.Join(o, ",")
 }
 
+// MountOf is where a file system is mounted: its root there.
+func (ns *Namespace) MountOf(fs FileSystem) (Path, bool) {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	for _, m := range ns.list {
+		if m.Super.FS == fs && m.Root == m.Super.root {
+			return Path{m, m.Root}, true
+		}
+	}
+	return Path{}, false
+}
+
 // SyncAll flushes every file system (sync).
 func (ns *Namespace) SyncAll(l Lookup) {
 	ns.mu.RLock()

@@ -30,6 +30,7 @@ func (s *System) program() error {
 	if a.FDs, err = s.stdio(a.Limits, stdio{}); err != nil {
 		return err
 	}
+	a.TTY = s.tty
 	_, err = s.kernel.Start(a)
 	return err
 }

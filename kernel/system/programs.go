@@ -58,7 +58,10 @@ func (h *programs) Start(p *image.Program, n int) (pids []int32, err error) {
 	}
 	for i := range stages {
 		a := &stages[i]
-		a.Unit, a.TTY = r.unit, p.Essential
+		a.Unit = r.unit
+		if p.Essential {
+			a.TTY = h.s.tty
+		}
 		if i > 0 {
 			a.Leader = r.procs[0]
 		}

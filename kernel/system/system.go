@@ -22,8 +22,10 @@ import (
 
 	"kiln/drivers"
 	"kiln/fs/devfs"
+	"kiln/fs/devpts"
 	"kiln/fs/pipe"
 	"kiln/fs/rootfs"
+	"kiln/fs/tty"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/image"
@@ -45,7 +47,7 @@ type Options struct {
 	NoDevices bool
 	// Console, if set, is the terminal's port; else the serial port or, without one,
 	// the base's console.
-	Console devfs.Port
+	Console tty.Port
 	// Without names system calls that this machine is not to have (tests).
 	Without []string
 }
@@ -60,7 +62,9 @@ type System struct {
 	mem     *mm.Memory
 	devs    *drivers.Devices
 	net     *net.Stack
-	tty     *devfs.TTY
+	terms   *tty.Host
+	tty     *tty.TTY
+	ptys    *devpts.System
 	ns      *vfs.Namespace
 	vdso    *vdso.VDSO
 	retime  timer.Timer // tells programs the refined rate of the clock
@@ -173,7 +177,7 @@ func (s *System) network() (err error) {
 }
 
 // console is where the terminal writes.
-func (s *System) console(p devfs.Port) devfs.Port {
+func (s *System) console(p tty.Port) tty.Port {
 	switch {
 	case p != nil:
 		return p
@@ -186,22 +190,28 @@ func (s *System) console(p devfs.Port) devfs.Port {
 type earlyConsole struct{ m hal.Machine }
 
 func (e earlyConsole) Write(b []byte) int { e.m.ConsoleWrite(b); return len(b) }
+func (earlyConsole) Room() int            { return 1 << 16 }
+func (earlyConsole) Pending() int         { return 0 }
 func (earlyConsole) OnWritable(func())    {}
 
-func (s *System) files(port devfs.Port) (err error) {
+func (s *System) files(port tty.Port) (err error) {
 	c := wait.Background()
 	boot := s.m.Boot()
 	pipe.Install(s.mem)
 	vfs.Init(s.mem)
-	s.tty = devfs.NewTTY(s.console(port))
+	s.terms = &tty.Host{Now: s.m.Nanotime, Wall: s.m.Walltime, Budget: s.mem.Budget()}
+	s.tty = s.terms.NewConsole(s.console(port), unix.Mkdev(4, 64))
 	rc := rootfs.Config{
 		Frame: boot.RootFrame, Size: boot.RootSize,
-		Dev: devfs.Config{Entropy: s.m.Entropy, AddEntropy: s.m.AddEntropy, Console: s.tty},
+		Dev: devfs.Config{Entropy: s.m.Entropy, AddEntropy: s.m.AddEntropy, Console: s.tty, Terminals: s.terms},
 	}
 	if d := s.devs.Disk(drivers.RootSerial); d != nil {
 		rc.Disk = d
 	}
 	if s.ns, err = rootfs.Build(c, s.mem, rc); err != nil {
+		return err
+	}
+	if err := s.pseudoTerminals(c); err != nil {
 		return err
 	}
 	for _, m := range s.cfg.Mounts {
@@ -212,6 +222,18 @@ func (s *System) files(port devfs.Port) (err error) {
 	s.writeEtc()
 	s.net.OnConfig(s.writeEtc)
 	return nil
+}
+
+// pseudoTerminals mounts /dev/pts with Debian's options: group 5 is tty.
+func (s *System) pseudoTerminals(c wait.Context) error {
+	s.ptys = devpts.New(s.terms, s.ns)
+	s.ns.Register("devpts", vfs.FSType{NoDev: true, New: s.ptys.Mount})
+	fs, err := s.ptys.Instance("gid=5,mode=620,ptmxmode=000")
+	if err != nil {
+		return err
+	}
+	s.ptys.SetPrimary(fs)
+	return rootfs.MountAt(c, s.ns, fs, "devpts", "/dev/pts", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_RELATIME)
 }
 
 func (s *System) mount(m image.Mount) error {
@@ -274,8 +296,8 @@ func (s *System) start(without []string) (err error) {
 	if err := s.pseudo(); err != nil {
 		return err
 	}
-	s.tty.Now, s.tty.Jobs = s.m.Nanotime, jobs{s.kernel}
-	s.kernel.OnLeaderExit = s.tty.LeaderEnded
+	j := jobs{s.kernel}
+	s.terms.Jobs, s.kernel.OnLeaderExit = j, j.leaderEnded
 	if s.devs.UART != nil {
 		s.devs.UART.SetReceiver(s.tty.Receive)
 	}

@@ -268,7 +268,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 		return nil
 	}
 	p.pid = id
-	p.pgid, p.sid, p.hasTTY = own.pgid, own.sid, own.hasTTY
+	p.pgid, p.sid, p.tty = own.pgid, own.sid, own.tty
 	p.parent = own
 	if a.Flags&unix.CLONE_PARENT != 0 {
 		p.parent = own.parent

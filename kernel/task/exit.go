@@ -125,8 +125,8 @@ func (k *Kernel) threadEnded(p *Process, t *Thread) {
 // processEnded makes p a zombie, gives its children to init (or a subreaper) and tells
 // the parent.
 func (k *Kernel) processEnded(p *Process, t *Thread) {
-	if k.OnLeaderExit != nil && p != k.init && p.SID() == p.pid && p.HasTTY() {
-		k.OnLeaderExit(p.pid)
+	if k.OnLeaderExit != nil && p != k.init && p.SID() == p.pid {
+		k.OnLeaderExit(p)
 	}
 	k.tree.Lock()
 	p.mu.Lock()

@@ -55,7 +55,7 @@ func (t *Thread) SetSID() (int32, error) {
 			return 0, unix.EPERM
 		}
 	}
-	p.pgid, p.sid, p.hasTTY = p.pid, p.pid, false
+	p.pgid, p.sid, p.tty, p.ttyOldGroup = p.pid, p.pid, nil, 0
 	return p.pid, nil
 }
 
@@ -71,9 +71,28 @@ func (k *Kernel) Group(pgid int32) (out []*Process) {
 	return out
 }
 
-// HasTTY says whether the terminal of p's session is p's too; SetTTY changes it.
-func (p *Process) HasTTY() bool  { p.k.tree.RLock(); defer p.k.tree.RUnlock(); return p.hasTTY }
-func (p *Process) SetTTY(v bool) { p.k.tree.Lock(); p.hasTTY = v; p.k.tree.Unlock() }
+// Terminal is a controlling terminal, as far as processes go.
+type Terminal interface {
+	Dev() uint64       // its device number
+	Foreground() int32 // its foreground group, 0: none
+}
+
+// TTY is p's controlling terminal, nil if it has none; SetTTY changes it, and a group that
+// was hung up on before is forgotten.
+func (p *Process) TTY() Terminal { p.k.tree.RLock(); defer p.k.tree.RUnlock(); return p.tty }
+func (p *Process) SetTTY(t Terminal) {
+	p.k.tree.Lock()
+	p.tty, p.ttyOldGroup = t, 0
+	p.k.tree.Unlock()
+}
+
+// TTYOldGroup is the foreground group of a terminal that was hung up while p led its
+// session: it is told when p ends.
+func (p *Process) TTYOldGroup() int32 {
+	p.k.tree.RLock()
+	defer p.k.tree.RUnlock()
+	return p.ttyOldGroup
+}
 
 // DropTTY takes the terminal from every process of a session.
 func (k *Kernel) DropTTY(sid int32) {
@@ -81,9 +100,28 @@ func (k *Kernel) DropTTY(sid int32) {
 	defer k.tree.Unlock()
 	for _, p := range k.procs {
 		if p.sid == sid {
-			p.hasTTY = false
+			p.tty = nil
 		}
 	}
+}
+
+// HangUpTTY takes terminal t from the processes of a session that have it. The leader, if
+// it lives, remembers the foreground group and is returned.
+func (k *Kernel) HangUpTTY(sid, group int32, t Terminal) (leader *Process) {
+	k.tree.Lock()
+	defer k.tree.Unlock()
+	for _, p := range k.procs {
+		if p.sid != sid {
+			continue
+		}
+		if p.tty == t {
+			p.tty = nil
+		}
+		if p.pid == sid && !p.zombie {
+			p.ttyOldGroup, leader = group, p
+		}
+	}
+	return leader
 }
 
 // Orphaned says whether nobody in p's session could continue its group (POSIX 3.264).

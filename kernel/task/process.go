@@ -39,11 +39,12 @@ type Process struct {
 	unit       *Unit
 
 	// Never changed.
-	supervise  *Supervision        // of process 1 where it is the kernel's own
-	onEnd      func(status uint32) // StartArgs.Ended
-	stopReport uint32              // status not yet waited for: stopped
-	contReport bool
-	hasTTY     bool
+	supervise   *Supervision        // of process 1 where it is the kernel's own
+	onEnd       func(status uint32) // StartArgs.Ended
+	stopReport  uint32              // status not yet waited for: stopped
+	contReport  bool
+	tty         Terminal // the controlling one
+	ttyOldGroup int32    // see TTYOldGroup
 
 	// childEvents wakes parents in wait4; procEvents wakes pidfd pollers.
 	childEvents waiter.Queue
@@ -294,7 +295,7 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 		return nil, unix.EAGAIN
 	}
 	id := k.allocPID()
-	p.pid, p.pgid, p.sid, p.hasTTY = id, id, id, k.init == nil || a.TTY
+	p.pid, p.pgid, p.sid, p.tty = id, id, id, a.TTY
 	if a.Leader != nil {
 		p.pgid, p.sid = a.Leader.pid, a.Leader.pid
 	}

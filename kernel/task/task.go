@@ -60,9 +60,9 @@ type Kernel struct {
 	OnInitExit func(status uint32)
 	// OnReboot serves reboot(2); nil: EPERM. cmd is LINUX_REBOOT_CMD_*.
 	OnReboot func(cmd uint32)
-	// OnLeaderExit is called when the leader of a session has ended that had a terminal,
-	// before its parent is told; may be nil.
-	OnLeaderExit func(sid int32)
+	// OnLeaderExit is called when the leader of a session has ended, before its parent is
+	// told; may be nil.
+	OnLeaderExit func(p *Process)
 	// OnTimeChange is called after the wall clock has been set (timerfd's
 	// TFD_TIMER_CANCEL_ON_SET); may be nil.
 	OnTimeChange func()
@@ -180,8 +180,8 @@ type StartArgs struct {
 	// Leader, if set, leads the session and process group that the process joins;
 	// otherwise it leads its own.
 	Leader *Process
-	// TTY gives it the terminal of its session; process 1 has it anyway.
-	TTY bool
+	// TTY is its controlling terminal, nil: none.
+	TTY Terminal
 	// Before, if set, is called with the process before it runs, Ended with its wait
 	// status when it has ended. Neither may block.
 	Before func(*Process)

@@ -62,6 +62,9 @@ func Cases() []Case {
 	for _, p := range programs.IPC {
 		cs = append(cs, Case{Name: p.Name, Program: p.Name})
 	}
+	for _, p := range []string{"pty", "pty-musl", "ptydisc", "ptyjobs"} {
+		cs = append(cs, Case{Name: p, Program: p})
+	}
 	cs = append(cs, Case{Name: "httpd", Program: "httpd", Slow: true})
 	return append(cs, written()...)
 }

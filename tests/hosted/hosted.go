@@ -109,7 +109,7 @@ func (p *buffer) String() string {
 	return p.b.String()
 }
 
-// port is a buffer as a devfs.Port, which always has room.
+// port is a buffer as a tty.Port, which always has room.
 type port struct{ buffer }
 
 func (p *port) Write(b []byte) int {
@@ -117,4 +117,6 @@ func (p *port) Write(b []byte) int {
 	return len(b)
 }
 
+func (p *port) Room() int         { return 1 << 16 }
+func (p *port) Pending() int      { return 0 }
 func (p *port) OnWritable(func()) {}

@@ -77,6 +77,7 @@ var all = []Program{
 	{"procs", "programs/c/procs.c", Static, nil},
 	{"stackdepth", "programs/c/stackdepth.c", Static, nil},
 	{"unit", "programs/c/unit.c", Static, nil},
+	{"pty-musl", "conformance/c/pty.c", Musl, nil},
 }
 
 // Find is the program of a name.
@@ -112,7 +113,9 @@ func Build(name string) (string, error) {
 	}
 	out := filepath.Join(root, "build", "programs", p.Name)
 	src := filepath.Join(root, "tests", p.Source)
-	if fresh(out, src, filepath.Join(root, "tests/programs/c/check.h"), filepath.Join(root, "tests/conformance/c/ipc.h"), filepath.Join(root, "tests/programs/programs.go")) {
+	sources, _ := filepath.Glob(filepath.Join(root, "tests/conformance/c/*.h"))
+	sources = append(sources, src, filepath.Join(root, "tests/programs/c/check.h"), filepath.Join(root, "tests/programs/programs.go"))
+	if fresh(out, sources...) {
 		return out, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {

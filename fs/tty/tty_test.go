@@ -1,4 +1,4 @@
-package devfs
+package tty
 
 import (
 	"slices"
@@ -35,7 +35,16 @@ func (l *line) Write(b []byte) int {
 	return len(b)
 }
 func (l *line) OnWritable(f func()) { l.more = f }
-func (l *line) text() string        { l.mu.Lock(); defer l.mu.Unlock(); return string(l.out) }
+func (l *line) Pending() int        { return 0 }
+func (l *line) Room() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.room < 0 {
+		return 1 << 20
+	}
+	return l.room
+}
+func (l *line) text() string { l.mu.Lock(); defer l.mu.Unlock(); return string(l.out) }
 
 // ctx is a wait.Context whose deadlines are real.
 type ctx struct{ ch chan struct{} }
@@ -66,23 +75,23 @@ var began = time.Now()
 
 func now() int64 { return int64(time.Since(began)) }
 
-func terminal() (*TTY, *line, *ttyFile) {
+func terminal() (*TTY, *line, *file) {
 	l := &line{room: -1}
-	t := NewTTY(l)
-	t.Now = now
-	return t, l, &ttyFile{t: t}
+	h := &Host{Now: now}
+	t := h.NewConsole(l, 0x440)
+	t.t.lflag &^= unix.ECHO
+	return t, l, t.Open(nil, false).(*file)
 }
 
-func (f *ttyFile) change(do func(t *termios)) {
+func (f *file) change(do func(t *termios)) {
 	f.t.mu.Lock()
 	n := f.t.t
 	f.t.mu.Unlock()
 	do(&n)
-	b := n.encode()
-	f.t.set(b[:], false)
+	f.t.set(n, false)
 }
 
-func get1(t *testing.T, f *ttyFile, n int) (string, error) {
+func get1(t *testing.T, f *file, n int) (string, error) {
 	t.Helper()
 	b := make([]byte, n)
 	q := mm.KernelIO(b)
@@ -90,7 +99,7 @@ func get1(t *testing.T, f *ttyFile, n int) (string, error) {
 	return string(b[:m]), err
 }
 
-func put1(f *ttyFile, s string) (int, error) {
+func put1(f *file, s string) (int, error) {
 	q := mm.KernelIO([]byte(s))
 	return f.Write(newCtx(), nil, &q, 0)
 }
@@ -121,19 +130,19 @@ func TestLinesAreEditedAndReadOneByOne(t *testing.T) {
 
 func TestNoInputIsKeptBeyondItsBounds(t *testing.T) {
 	tty, _, f := terminal()
-	tty.Receive([]byte(strings.Repeat("x", 2*maxLine) + "\n"))
-	if n := len(tty.ready); n != maxLine+1 {
+	tty.Receive([]byte(strings.Repeat("x", 2*bufSize) + "\n"))
+	if n := tty.waiting(); n != bufSize {
 		t.Errorf("a line of %d bytes", n)
 	}
 	for range 100 {
 		tty.Receive([]byte(strings.Repeat("y", 1000) + "\n"))
 	}
-	if n := len(tty.ready); n > maxReady {
+	if n := len(tty.in); n > maxIn {
 		t.Errorf("%d bytes are kept", n)
 	}
 	f.change(func(m *termios) { m.lflag &^= unix.ICANON })
-	tty.Receive(make([]byte, 2*maxReady))
-	if n := len(tty.ready); n > maxReady+maxLine {
+	tty.Receive(make([]byte, 2*maxIn))
+	if n := len(tty.in); n > maxIn {
 		t.Errorf("%d bytes are kept without lines", n)
 	}
 }
@@ -258,17 +267,20 @@ func TestReadsWithoutLinesFollowVMINAndVTIME(t *testing.T) {
 
 // proc is a process for the tests of sessions.
 type proc struct {
-	pid, pgid, sid  int32
-	tty, admin, ign bool
-	orphan          bool
+	pid, pgid, sid     int32
+	tty                *TTY
+	admin, ign, orphan bool
 }
 
-func (p *proc) PID() int32               { return p.pid }
-func (p *proc) PGID() int32              { return p.pgid }
-func (p *proc) SID() int32               { return p.sid }
-func (p *proc) HasTTY() bool             { return p.tty }
-func (p *proc) SetTTY(v bool)            { p.tty = v }
-func (p *proc) Admin() bool              { return p.admin }
+func (p *proc) PID() int32    { return p.pid }
+func (p *proc) PGID() int32   { return p.pgid }
+func (p *proc) SID() int32    { return p.sid }
+func (p *proc) TTY() *TTY     { return p.tty }
+func (p *proc) SetTTY(t *TTY) { p.tty = t }
+func (p *proc) Can(int) bool  { return p.admin }
+func (p *proc) Install(*vfs.File, bool) (int32, error) {
+	return -1, unix.EMFILE
+}
 func (p *proc) Ignores(unix.Signal) bool { return p.ign }
 func (p *proc) Orphaned() bool           { return p.orphan }
 
@@ -295,19 +307,30 @@ func (w *world) Signal(pgrp int32, sig unix.Signal) {
 func (w *world) Leave(sid int32) {
 	for _, p := range w.all {
 		if p.sid == sid {
-			p.tty = false
+			p.tty = nil
 		}
 	}
 }
 
-func sessions() (*TTY, *ttyFile, *world) {
+func (w *world) HangUp(sid, pgrp int32, t *TTY) {
+	for _, p := range w.all {
+		if p.sid == sid && p.tty == t {
+			p.tty = nil
+		}
+		if p.pid == sid {
+			w.sent, w.to = append(w.sent, unix.SIGHUP, unix.SIGCONT), append(w.to, p.pgid, p.pgid)
+		}
+	}
+}
+
+func sessions() (*TTY, *file, *world) {
 	tty, _, f := terminal()
 	w := &world{all: []*proc{
-		{pid: 1, pgid: 1, sid: 1, tty: true}, {pid: 2, pgid: 2, sid: 1, tty: true}, {pid: 3, pgid: 3, sid: 3},
+		{pid: 1, pgid: 1, sid: 1, tty: tty}, {pid: 2, pgid: 2, sid: 1, tty: tty}, {pid: 3, pgid: 3, sid: 3},
 		{pid: 4, pgid: 3, sid: 3}, {pid: 5, pgid: 5, sid: 5, admin: true},
 	}}
 	w.self = w.all[0]
-	tty.Jobs = w
+	tty.host.Jobs = w
 	return tty, f, w
 }
 
@@ -332,13 +355,13 @@ func TestOnlyALeaderWithoutATerminalMayTakeAFreeOne(t *testing.T) {
 			tty.sid, tty.pgrp = 0, 0
 		}
 		w.self = w.all[c.who]
-		if _, err := f.session(nil, nil, nil, unix.TIOCSCTTY, c.arg); err != c.want && !(err == nil && c.want == nil) {
+		if _, err := f.Ioctl(nil, nil, nil, unix.TIOCSCTTY, c.arg); err != c.want && !(err == nil && c.want == nil) {
 			t.Errorf("%+v: %v", c, err)
 		}
-		if c.want == nil && (tty.sid != w.self.sid || !w.self.tty) {
+		if c.want == nil && (tty.sid != w.self.sid || w.self.tty != tty) {
 			t.Errorf("%+v: the session is %d", c, tty.sid)
 		}
-		if c.who == 4 && c.want == nil && w.all[1].tty {
+		if c.who == 4 && c.want == nil && w.all[1].tty != nil {
 			t.Error("the session that lost the terminal still has it")
 		}
 	}
@@ -348,17 +371,17 @@ func TestALeaderThatLetsGoHangsUpOnTheForeground(t *testing.T) {
 	tty, f, w := sessions()
 	tty.pgrp = 2
 	w.self = w.all[1]
-	if _, err := f.session(nil, nil, nil, unix.TIOCNOTTY, 0); err != nil || len(w.sent) != 0 || tty.sid != 1 || w.all[1].tty {
+	if _, err := f.Ioctl(nil, nil, nil, unix.TIOCNOTTY, 0); err != nil || len(w.sent) != 0 || tty.sid != 1 || w.all[1].tty != nil {
 		t.Errorf("a member: %v, signals %v, session %d", err, w.sent, tty.sid)
 	}
-	if _, err := f.session(nil, nil, nil, unix.TIOCNOTTY, 0); err != unix.ENOTTY {
+	if _, err := f.Ioctl(nil, nil, nil, unix.TIOCNOTTY, 0); err != unix.ENOTTY {
 		t.Errorf("twice: %v", err)
 	}
 	w.self = w.all[0]
-	if _, err := f.session(nil, nil, nil, unix.TIOCNOTTY, 0); err != nil {
+	if _, err := f.Ioctl(nil, nil, nil, unix.TIOCNOTTY, 0); err != nil {
 		t.Error(err)
 	}
-	if !slices.Equal(w.sent, []unix.Signal{unix.SIGHUP, unix.SIGCONT}) || !slices.Equal(w.to, []int32{2, 2}) || tty.sid != 0 || w.self.tty {
+	if !slices.Equal(w.sent, []unix.Signal{unix.SIGHUP, unix.SIGCONT}) || !slices.Equal(w.to, []int32{2, 2}) || tty.sid != 0 || w.self.tty != nil {
 		t.Errorf("signals %v to %v, session %d", w.sent, w.to, tty.sid)
 	}
 }
@@ -387,7 +410,7 @@ func TestABackgroundGroupIsKeptFromTheTerminal(t *testing.T) {
 			t.Errorf("signals %v to %v", w.sent, w.to)
 		}
 		// The console itself is anybody's.
-		con := &ttyFile{t: tty, console: true}
+		con := tty.Open(nil, true).(*file)
 		if got, err := get1(t, con, 5); got != "x\n" || err != nil {
 			t.Errorf("console: %q, %v", got, err)
 		}
@@ -398,8 +421,8 @@ func TestInterruptKeysSignalTheForegroundGroup(t *testing.T) {
 	tty, f, w := sessions()
 	tty.pgrp, w.self = 2, w.all[1]
 	tty.Receive([]byte("half\x03"))
-	tty.Receive([]byte{28, 26})
-	if !slices.Equal(w.sent, []unix.Signal{unix.SIGINT, unix.SIGTSTP}) || w.to[0] != 2 {
+	tty.Receive([]byte{28})
+	if !slices.Equal(w.sent, []unix.Signal{unix.SIGINT, unix.SIGQUIT}) || w.to[0] != 2 {
 		t.Errorf("%v to %v", w.sent, w.to)
 	}
 	tty.Receive([]byte("line\n"))
@@ -410,39 +433,53 @@ func TestInterruptKeysSignalTheForegroundGroup(t *testing.T) {
 
 func TestTheTerminalOfNobodyIsNotThere(t *testing.T) {
 	tty, _, w := sessions()
-	mem := memory()
-	fs, err := New(mem, Config{Console: tty, Entropy: func([]byte) {}, AddEntropy: func([]byte) {}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns := vfs.NewNamespace(fs, "dev", 0)
-	l := vfs.Lookup{C: wait.Background(), FS: vfs.NewFSContext(ns), Creds: vfs.RootCreds()}
-	open := func(name string, flags uint32) error {
-		f, err := ns.Open(l, name, flags, 0)
-		if err == nil {
-			f.DecRef()
-		}
-		return err
-	}
-	if err := open("/tty", unix.O_RDWR); err != nil {
+	if got, err := tty.host.Controlling(nil); got != tty || err != nil {
 		t.Errorf("the leader's: %v", err)
 	}
 	w.self = w.all[2]
-	if err := open("/tty", unix.O_RDWR); err != unix.ENXIO {
+	if _, err := tty.host.Controlling(nil); err != unix.ENXIO {
 		t.Errorf("another session's: %v", err)
 	}
 	tty.excl = true
-	if err := open("/ttyS0", unix.O_RDWR); err != unix.EBUSY {
+	if err := tty.MayOpen(nil, unix.O_RDWR, false); err != unix.EBUSY {
 		t.Errorf("TIOCEXCL: %v", err)
 	}
 	tty.excl, tty.sid = false, 0
 	for _, c := range []struct {
-		name  string
-		flags uint32
-		want  int32
-	}{{"/console", unix.O_RDWR, 0}, {"/ttyS0", unix.O_RDWR | unix.O_NOCTTY, 0}, {"/ttyS0", unix.O_RDWR, 3}} {
-		if err := open(c.name, c.flags); err != nil || tty.sid != c.want {
-			t.Errorf("open %s %#x: %v, session %d", c.name, c.flags, err, tty.sid)
+		flags  uint32
+		noctty bool
+		want   int32
+	}{{unix.O_RDWR, true, 0}, {unix.O_RDWR | unix.O_NOCTTY, false, 0}, {unix.O_WRONLY, false, 0}, {unix.O_RDWR, false, 3}} {
+		if err := tty.MayOpen(nil, c.flags, c.noctty); err != nil || tty.sid != c.want {
+			t.Errorf("open %#x: %v, session %d", c.flags, err, tty.sid)
 		}
+	}
+}
+
+func TestAHangUpEndsEveryDescriptionButTheConsoles(t *testing.T) {
+	tty, f, w := sessions()
+	con := tty.Open(nil, true).(*file)
+	tty.Receive([]byte("typed before\n"))
+	tty.LeaderEnded(1)
+	if n, err := put1(f, "x"); n != 0 || err != unix.EIO {
+		t.Errorf("a write to a dead description: %d, %v", n, err)
+	}
+	if got, err := get1(t, f, 10); got != "" || err != nil {
+		t.Errorf("a read: %q, %v", got, err)
+	}
+	if _, err := f.Ioctl(nil, nil, nil, unix.TCGETS, 0); err != unix.EIO {
+		t.Errorf("TCGETS: %v", err)
+	}
+	if _, err := f.Ioctl(nil, nil, nil, unix.TIOCSPGRP, 0); err != unix.ENOTTY {
+		t.Errorf("TIOCSPGRP: %v", err)
+	}
+	if ev := f.Readiness(^waiter.EventMask(0)); ev&waiter.EventHUp == 0 || ev&waiterBoth != waiterBoth {
+		t.Errorf("poll: %#x", ev)
+	}
+	if n, err := put1(con, "x"); n != 1 || err != nil {
+		t.Errorf("the console: %d, %v", n, err)
+	}
+	if tty.sid != 0 || w.all[0].tty != nil || !slices.Contains(w.sent, unix.SIGHUP) {
+		t.Errorf("session %d, signals %v", tty.sid, w.sent)
 	}
 }
