@@ -65,6 +65,30 @@ func webPackages() map[string][]byte {
 	}
 }
 
+func TestWhoHasAShellCanLogIn(t *testing.T) {
+	debtest.FakeApt(t, webPackages())
+	o := &Options{Host: glibcHost(t), Cache: t.TempDir()}
+	text := strings.Replace(webManifest, "users: [", "users: [{name: root, shell: /bin/sh, password: $6$x}, ", 1)
+	img, err := FromManifest(context.Background(), parse(t, text, fstest.MapFS{"web.conf": {Data: []byte("conf")}}), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][2]string{
+		"/etc/passwd": {"root:x:0:0:root:/root:/bin/sh\nwww:x:33:34:www:/nonexistent:/usr/sbin/nologin\n", "-rw-r--r--"},
+		"/etc/shadow": {"root:$6$x:19000:0:99999:7:::\nwww:*:", "-rw-------"},
+		"/etc/shells": {"/bin/sh\n", "-rw-r--r--"},
+		"/etc/group":  {"nogroup:x:65534:\ntty:x:5:\n", "-rw-r--r--"},
+	} {
+		n, err := img.Root.Lstat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, _ := n.ReadAll(); !strings.Contains(string(b), want[0]) || n.Mode.String() != want[1] {
+			t.Errorf("%s %v:\n%s", name, n.Mode, b)
+		}
+	}
+}
+
 func TestAProgramThatTheHostLacksComesFromPackages(t *testing.T) {
 	debtest.FakeApt(t, webPackages())
 	o := &Options{Host: glibcHost(t), Cache: t.TempDir()}

@@ -43,28 +43,68 @@ func (b *builder) skeleton(users []manifest.Account) error {
 	return b.etc(users)
 }
 
+// accounts are root, those of the manifest, which may say more about root, and nobody.
+func accounts(users []manifest.Account) []manifest.Account {
+	root := manifest.Account{Name: "root", Home: "/root"}
+	var all []manifest.Account
+	for _, u := range users {
+		if u.Name != "root" {
+			all = append(all, u)
+			continue
+		}
+		if root = u; root.Home == "" {
+			root.Home = "/root"
+		}
+	}
+	all = append([]manifest.Account{root}, all...)
+	return append(all, manifest.Account{Name: "nobody", UID: 65534, GID: 65534})
+}
+
+// groupTTY is who may write to terminals: /dev/pts gives them to it.
+const groupTTY = 5
+
 func (b *builder) etc(users []manifest.Account) error {
-	var passwd, group strings.Builder
-	all := append([]manifest.Account{{Name: "root", Home: "/root"}}, users...)
-	all = append(all, manifest.Account{Name: "nobody", UID: 65534, GID: 65534})
-	for _, u := range all {
-		home, gname := u.Home, u.Name
+	var passwd, group, shadow, shells strings.Builder
+	tty := true
+	for _, u := range accounts(users) {
+		home, gname, shell, password := u.Home, u.Name, u.Shell, u.Password
 		if home == "" {
 			home = "/nonexistent"
 		}
 		if u.Name == "nobody" {
 			gname = "nogroup"
 		}
-		fmt.Fprintf(&passwd, "%s:x:%d:%d:%s:%s:/usr/sbin/nologin\n", u.Name, u.UID, u.GID, u.Name, home)
+		if shell == "" {
+			shell = "/usr/sbin/nologin"
+		} else if !strings.Contains(shells.String(), shell+"\n") {
+			shells.WriteString(shell + "\n")
+		}
+		if password == "" {
+			password = "*"
+		}
+		tty = tty && u.GID != groupTTY && gname != "tty"
+		fmt.Fprintf(&passwd, "%s:x:%d:%d:%s:%s:%s\n", u.Name, u.UID, u.GID, u.Name, home, shell)
 		fmt.Fprintf(&group, "%s:x:%d:\n", gname, u.GID)
+		fmt.Fprintf(&shadow, "%s:%s:19000:0:99999:7:::\n", u.Name, password)
 	}
-	for name, text := range map[string]string{
+	if tty {
+		fmt.Fprintf(&group, "tty:x:%d:\n", groupTTY)
+	}
+	files := map[string]string{
 		"/etc/passwd":        passwd.String(),
 		"/etc/group":         group.String(),
 		"/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n",
 		"/etc/hosts":         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
-	} {
-		if err := b.out.Add(name, tree.File(0o644, []byte(text))); err != nil {
+	}
+	if shells.Len() > 0 { // somebody can log in
+		files["/etc/shells"], files["/etc/shadow"] = shells.String(), shadow.String()
+	}
+	for name, text := range files {
+		mode := fs.FileMode(0o644)
+		if name == "/etc/shadow" {
+			mode = 0o600
+		}
+		if err := b.out.Add(name, tree.File(mode, []byte(text))); err != nil {
 			return err
 		}
 	}

@@ -64,8 +64,8 @@ func (m *Manifest) checkProcess() error {
 		return bad("%w", err)
 	}
 	for _, u := range m.Users {
-		if !validUser.MatchString(u.Name) || strings.ContainsAny(u.Home, ":\n\x00") {
-			return bad("users has %q with the home %q, which /etc/passwd cannot hold", u.Name, u.Home)
+		if !validUser.MatchString(u.Name) || strings.ContainsAny(u.Home+u.Shell+u.Password, ":\n\x00") {
+			return bad("users has %q with the home %q, the shell %q and the password %q, which /etc/passwd cannot hold", u.Name, u.Home, u.Shell, u.Password)
 		}
 	}
 	return nil
@@ -172,11 +172,20 @@ func (m *Manifest) checkFiles() error {
 
 func (m *Manifest) checkSmoke() error {
 	for i, s := range m.Smoke {
-		if s.HTTP != nil && s.TCP != nil {
-			return bad("smoke %d has both http and tcp", i+1)
+		ways := 0
+		for _, has := range []bool{s.HTTP != nil, s.TCP != nil, s.SSH != nil} {
+			if has {
+				ways++
+			}
 		}
-		if s.HTTP == nil && s.TCP == nil && len(s.Output) == 0 && s.Status == 0 {
+		if ways > 1 {
+			return bad("smoke %d has more than one of http, tcp and ssh", i+1)
+		}
+		if ways == 0 && len(s.Output) == 0 && s.Status == 0 {
 			return bad("smoke %d checks nothing", i+1)
+		}
+		if s.SSH != nil && (s.SSH.Port == 0 || s.SSH.User == "" || s.SSH.KeyEnv == "" || len(s.SSH.Sessions) == 0) {
+			return bad("smoke %d: ssh needs port, user, key_env and sessions", i+1)
 		}
 	}
 	return nil

@@ -24,6 +24,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 	"kiln/kernel/image"
@@ -99,6 +100,10 @@ type Account struct {
 	UID  uint32 `yaml:"uid"`
 	GID  uint32 `yaml:"gid"`
 	Home string `yaml:"home"`
+	// Shell is what a login starts; none: nologin.
+	Shell string `yaml:"shell"`
+	// Password is as crypt(3) has it; none: nobody logs in with one.
+	Password string `yaml:"password"`
 }
 
 // File is a file, a link or a folder of the root. With no source named it comes from
@@ -121,7 +126,7 @@ type File struct {
 	GID      *uint32  `yaml:"gid"`
 }
 
-// Smoke is one try of the image: it boots, then either HTTP or TCP is spoken and the
+// Smoke is one try of the image: it boots, then either HTTP, TCP or SSH is spoken and the
 // machine stopped, or the program ends by itself.
 type Smoke struct {
 	Name string   `yaml:"name"`
@@ -141,12 +146,44 @@ type Smoke struct {
 			Expect string `yaml:"expect"` // the exact bytes that come back
 		} `yaml:"steps"`
 	} `yaml:"tcp"`
+	SSH *SSH `yaml:"ssh"`
 	// Output are lines that the console shows, in this order.
 	Output []string `yaml:"output"`
-	// Status is the exit status of a program that ends by itself.
+	// Status is the exit status of a program that ends by itself, or of a server that
+	// SIGTERM stops if it is not 0 or the signal's.
 	Status int `yaml:"status"`
-	// Requests repeats the HTTP or TCP part.
+	// Requests repeats the HTTP, TCP or SSH part.
 	Requests int `yaml:"requests"`
+}
+
+// SSH is a try by an SSH client, which logs in with a key made for it.
+type SSH struct {
+	Port int    `yaml:"port"`
+	User string `yaml:"user"`
+	// KeyEnv is the variable that gives the image the client's public key, as a line of
+	// authorized_keys.
+	KeyEnv   string       `yaml:"key_env"`
+	Sessions []SSHSession `yaml:"sessions"`
+}
+
+// SSHSession is a command, or the login shell, that ends with a status.
+type SSHSession struct {
+	Run string `yaml:"run"` // "": the login shell
+	PTY bool   `yaml:"pty"` // on a terminal of 30 rows and 100 columns
+	// Dialog is typed, each step once the one before it has been answered.
+	Dialog []struct {
+		// Resize changes the terminal's size first.
+		Resize *struct {
+			Rows    int `yaml:"rows"`
+			Columns int `yaml:"columns"`
+		} `yaml:"resize"`
+		// After is a pause before typing, for a program that shows nothing when it is ready.
+		After  time.Duration `yaml:"after"`
+		Send   string        `yaml:"send"`
+		Expect string        `yaml:"expect"` // a text in what is shown then
+	} `yaml:"dialog"`
+	Output []string `yaml:"output"` // lines, in this order
+	Status int      `yaml:"status"`
 }
 
 // Load reads the manifest of a folder.

@@ -34,7 +34,7 @@ func TestMistakesInAManifestAreErrors(t *testing.T) {
 		good + "files: [{path: /x, mode: 0777777}]\n":                          "mode",
 		good + "build: {go: /abs}\n":                                           "beside",
 		good + "smoke: [{name: nothing}]\n":                                    "checks nothing",
-		good + "smoke: [{http: {port: 1}, tcp: {port: 2}}]\n":                  "both",
+		good + "smoke: [{http: {port: 1}, tcp: {port: 2}}]\n":                  "more than one of",
 		good + "ports: 80\n":                                                   `line 3: "80" is not a list`,
 		good + "ports: [a]\n":                                                  `line 3: "a" is not a whole number`,
 		good + "args: {a: b}\n":                                                "line 3: a mapping is not a list",

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"kiln/capstan/manifest"
 )
 
@@ -58,6 +60,8 @@ func (r *Runner) Run(ctx context.Context, ref string, s *manifest.Smoke) error {
 		guest = s.HTTP.Port
 	case s.TCP != nil:
 		guest = s.TCP.Port
+	case s.SSH != nil:
+		guest = s.SSH.Port
 	}
 	addr := ""
 	args := []string{"run", "--quiet"}
@@ -71,6 +75,14 @@ func (r *Runner) Run(ctx context.Context, ref string, s *manifest.Smoke) error {
 	} else {
 		args = append(args, "-p", "none")
 	}
+	var key ssh.Signer
+	if s.SSH != nil {
+		signer, line, err := newKey()
+		if err != nil {
+			return err
+		}
+		key, args = signer, append(args, "-e", s.SSH.KeyEnv+"="+line)
+	}
 	args = append(append(args, r.Args...), ref)
 	if s.Args != nil {
 		args = append(append(args, "--"), s.Args...)
@@ -80,14 +92,14 @@ func (r *Runner) Run(ctx context.Context, ref string, s *manifest.Smoke) error {
 		return err
 	}
 	defer p.kill()
-	if err := r.try(ctx, p, s, addr); err != nil {
+	if err := r.try(ctx, p, s, addr, key); err != nil {
 		p.kill()
 		return &Failure{err, p.console()}
 	}
 	return nil
 }
 
-func (r *Runner) try(ctx context.Context, p *process, s *manifest.Smoke, addr string) error {
+func (r *Runner) try(ctx context.Context, p *process, s *manifest.Smoke, addr string, key ssh.Signer) error {
 	repeat := max(1, s.Requests)
 	if s.Ready != "" {
 		if err := p.until(ctx, func() error {
@@ -112,13 +124,19 @@ func (r *Runner) try(ctx context.Context, p *process, s *manifest.Smoke, addr st
 				return err
 			}
 		}
+	case s.SSH != nil:
+		for range repeat {
+			if err := p.until(ctx, func() error { return login(ctx, addr, s.SSH, key) }); err != nil {
+				return err
+			}
+		}
 	default:
 		return p.end(ctx, s)
 	}
 	if err := inOrder(p.stdout(), s.Output); err != nil {
 		return err
 	}
-	return p.stop(ctx)
+	return p.stop(ctx, s.Status)
 }
 
 // errRetry is a failure that a machine which still boots explains.
@@ -267,8 +285,8 @@ func (p *process) end(ctx context.Context, s *manifest.Smoke) error {
 }
 
 // stop asks pack to end and waits. A server that catches SIGTERM ends with a status of
-// its choice, another of the signal; anything else is a failure.
-func (p *process) stop(ctx context.Context) error {
+// its choice, 0 or the manifest's, another of the signal; anything else is a failure.
+func (p *process) stop(ctx context.Context, want int) error {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
@@ -278,7 +296,7 @@ func (p *process) stop(ctx context.Context) error {
 		return errors.New("the machine did not stop within 30 s of SIGTERM")
 	}
 	switch st := p.status(); st {
-	case 0, 128 + int(syscall.SIGTERM):
+	case 0, want, 128 + int(syscall.SIGTERM):
 		return nil
 	default:
 		return fmt.Errorf("stopped by SIGTERM, it ended with status %d", st)

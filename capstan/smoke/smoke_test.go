@@ -1,7 +1,9 @@
 package smoke
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,6 +17,7 @@ import (
 
 	"bufio"
 
+	"golang.org/x/crypto/ssh"
 	"gopkg.in/yaml.v3"
 	"kiln/capstan/manifest"
 )
@@ -75,6 +78,8 @@ func fakePack(mode string) {
 				}()
 			}
 		}()
+	case "ssh":
+		go serveSSH(host, os.Args)
 	case "end":
 		fmt.Print("first\r\nsecond\r\n")
 		os.Exit(len(arg))
@@ -85,6 +90,76 @@ func fakePack(mode string) {
 		os.Exit(137)
 	}
 	os.Exit(143)
+}
+
+const sshSpec = `ssh: {port: 22, user: u, key_env: KEY, sessions: [`
+
+// serveSSH is a server that lets the key in that `-e KEY=…` gave: a command is said back,
+// a shell says back lines until "end", behind the name of the request for a terminal if
+// there was one. All end with status 3.
+func serveSSH(port string, args []string) {
+	line := ""
+	for i, a := range args {
+		if a == "-e" {
+			line = strings.TrimPrefix(args[i+1], "KEY=")
+		}
+	}
+	want, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+	if err != nil {
+		os.Exit(9)
+	}
+	cfg := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, k ssh.PublicKey) (*ssh.Permissions, error) {
+		if !bytes.Equal(k.Marshal(), want.Marshal()) {
+			return nil, errors.New("another key")
+		}
+		return nil, nil
+	}}
+	own, _, _ := newKey()
+	cfg.AddHostKey(own)
+	l, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		os.Exit(9)
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			_, chans, reqs, err := ssh.NewServerConn(c, cfg)
+			if err != nil {
+				return
+			}
+			go ssh.DiscardRequests(reqs)
+			for n := range chans {
+				if ch, in, err := n.Accept(); err == nil {
+					go answerSSH(ch, in)
+				}
+			}
+		}()
+	}
+}
+
+func answerSSH(ch ssh.Channel, in <-chan *ssh.Request) {
+	before := ""
+	for r := range in {
+		r.Reply(true, nil)
+		switch r.Type {
+		case "pty-req":
+			before = "pty-req "
+			continue
+		case "exec":
+			fmt.Fprintf(ch, "exec %s\n", r.Payload[4:])
+		case "shell":
+			for lines := bufio.NewScanner(ch); lines.Scan() && lines.Text() != "end"; {
+				fmt.Fprintf(ch, "%s%s\n", before, lines.Text())
+			}
+		default:
+			continue
+		}
+		ch.SendRequest("exit-status", false, []byte{0, 0, 0, 3})
+		ch.Close()
+	}
 }
 
 func try(t *testing.T, fake, spec string) error {
@@ -123,6 +198,11 @@ func TestWhatWorksPassesAndWhatDoesNotFails(t *testing.T) {
 		{"end", "output: [firs]", `"firs"`},
 		{"end xxx", "status: 4", "is 3, not 4"},
 		{"stubborn", "output: [x]", "did not end in time"},
+		{"ssh", sshSpec + `{run: "a", output: [exec a], status: 3}]}`, ""},
+		{"ssh", sshSpec + `{run: "a", output: [exec b], status: 3}]}`, `"exec b" in its place`},
+		{"ssh", sshSpec + `{run: "a"}]}`, "is 3, not 0"},
+		{"ssh", sshSpec + `{pty: true, dialog: [{send: "x\n", expect: "pty-req x"}, {send: "y\n", expect: "y"}, {send: "end\n", expect: ""}], status: 3}]}`, ""},
+		{"ssh", sshSpec + `{dialog: [{send: "x\n", expect: "pty-req x"}], status: 3}]}`, "does not come in time"},
 	} {
 		err := try(t, c.fake, c.spec)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
