@@ -162,7 +162,7 @@ func sysWait4(t *task.Thread, a *Args) (uintptr, error) {
 		}
 	}
 	if a[3] != 0 {
-		if err := putUsage(t, hal.UserAddr(a[3]), &r.Usage); err != nil {
+		if err := putUsage(t, hal.UserAddr(a[3]), r.Usage.Both()); err != nil {
 			return 0, err
 		}
 	}
@@ -210,7 +210,7 @@ func sysWaitid(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	if r.PID != 0 && a[4] != 0 {
-		if err := putUsage(t, hal.UserAddr(a[4]), &r.Usage); err != nil {
+		if err := putUsage(t, hal.UserAddr(a[4]), r.Usage.Both()); err != nil {
 			return 0, err
 		}
 	}

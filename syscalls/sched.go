@@ -121,12 +121,21 @@ func setScheduler(t *task.Thread, pid, policy int32, param uint64) error {
 	if p.Policy == task.SchedDeadline {
 		return unix.EINVAL // its parameters need sched_setattr
 	}
-	return setSched(t, o, p, false)
+	return setSched(t, o, p, keepNice)
 }
 
-// setSched checks what o is to become and makes it so; nice says that p.Nice counts.
-// EINVAL (policy, priority), EPERM, EBUSY (SCHED_DEADLINE).
-func setSched(t, o *task.Thread, p task.SchedParam, nice bool) error {
+// What of a SchedParam setSched leaves as it is.
+type keeps uint8
+
+const (
+	setNice  keeps = iota // nothing
+	keepNice              // the nice value, as sched_setscheduler does
+	keepAll               // all but the flag: SCHED_FLAG_KEEP_PARAMS
+)
+
+// setSched checks what o is to become and makes it so. EINVAL (policy, priority), EPERM,
+// EBUSY (SCHED_DEADLINE).
+func setSched(t, o *task.Thread, p task.SchedParam, k keeps) error {
 	lo, hi, ok := priorityRange(p.Policy)
 	if !ok || p.Priority < lo || p.Priority > hi {
 		return unix.EINVAL
@@ -143,8 +152,12 @@ func setSched(t, o *task.Thread, p task.SchedParam, nice bool) error {
 		return unix.EBUSY
 	}
 	o.SetSched(func(now *task.SchedParam) {
-		now.Policy, now.Priority, now.ResetOnFork = p.Policy, p.Priority, p.ResetOnFork
-		if nice && (p.Policy == task.SchedOther || p.Policy == task.SchedBatch) {
+		now.ResetOnFork = p.ResetOnFork
+		if k == keepAll {
+			return
+		}
+		now.Policy, now.Priority = p.Policy, p.Priority
+		if k == setNice && (p.Policy == task.SchedOther || p.Policy == task.SchedBatch) {
 			now.Nice = p.Nice
 		}
 	})

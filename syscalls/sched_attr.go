@@ -109,7 +109,10 @@ func sysSchedSetattr(t *task.Thread, a *Args) (uintptr, error) {
 			return 0, unix.EOPNOTSUPP
 		}
 	}
-	return 0, setSched(t, o, p, true)
+	if attr.flags&schedFlagKeepParams != 0 {
+		return 0, setSched(t, o, p, keepAll)
+	}
+	return 0, setSched(t, o, p, setNice)
 }
 
 // timesFit is Linux' __checkparam_dl: runtime <= deadline <= period, none too short and

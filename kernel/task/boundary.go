@@ -18,7 +18,7 @@ func (t *Thread) run() {
 		m.Enter(t.Ctx, t.hw)
 		switch t.Ctx.Exit.Kind {
 		case hal.ExitSyscall:
-			if t.sysCount++; t.sysCount%sampleEvery == 0 {
+			if t.sysLeft--; t.sysLeft == 0 {
 				t.sampledCall()
 			} else {
 				k.Syscalls.Dispatch(t)
@@ -38,14 +38,17 @@ func (t *Thread) run() {
 	t.finish()
 }
 
-// sampleEvery is how many system calls share one measurement of their CPU time: two
-// clock readings at each would cost more than getpid does.
+// sampleEvery is how many system calls share one measurement of their CPU time, on
+// average: two clock readings at each would cost more than getpid does. The distance
+// varies, so that a program which makes its calls in turn is not measured at one of them.
 const sampleEvery = 32
 
 func (t *Thread) sampledCall() {
 	before := t.CPUTime()
 	t.k.Syscalls.Dispatch(t)
 	t.sysTime.Add((t.CPUTime() - before) * sampleEvery)
+	t.sysRand = t.sysRand*1664525 + 1013904223
+	t.sysLeft = 1 + t.sysRand>>16%(2*sampleEvery-1)
 }
 
 // exitToUser is the one place between serving a trap and ring 3. In this order: the

@@ -240,6 +240,7 @@ func (k *Kernel) newThread(p *Process, s *mm.Space) (*Thread, error) {
 		return nil, unix.EAGAIN
 	}
 	t := &Thread{k: k, process: p, space: s, hw: s.HW, startTime: k.M.Nanotime(), timerSlack: 50000}
+	t.sysLeft, t.sysRand = sampleEvery, uint32(t.startTime)
 	t.e = newEntity(t, k.Sched.AllCPUs())
 	t.Ctx = k.M.NewCtx()
 	t.timer.Init(func() { t.notify(fTimeout) })

@@ -169,9 +169,10 @@ func (r *runQueues) init(cpus int) {
 type arrival uint8
 
 const (
-	woken arrival = iota // it slept
-	born                 // it is new
-	moved                // it was pre-empted or had to leave its CPU
+	woken   arrival = iota // it slept
+	born                   // it is new
+	moved                  // it was pre-empted or had to leave its CPU
+	lowered                // it waited with a higher priority: before its equals (POSIX, sched(7))
 )
 
 // place chooses the queue for e: the CPU it was on last if that is free, any free one,
@@ -227,7 +228,7 @@ func (r *runQueues) add(e *entity, how arrival) (q *runQueue, free, preempt bool
 		if d := q.min + schedSlice; e.v-d < 0 {
 			e.v = d
 		}
-	case how == woken:
+	case how == woken, how == lowered:
 		if d := q.min - wakeCredit; e.v-d < 0 || e.v-q.min > 1<<62 {
 			e.v = d
 		}
@@ -235,7 +236,7 @@ func (r *runQueues) add(e *entity, how arrival) (q *runQueue, free, preempt bool
 	if q.curr == nil {
 		return q, true, false
 	}
-	r.enqueue(q, e, false)
+	r.enqueue(q, e, how == lowered)
 	return q, false, how != moved && q.preempts(e)
 }
 

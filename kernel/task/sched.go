@@ -587,7 +587,11 @@ func (t *Thread) SetSched(f func(p *SchedParam)) {
 	case e.queued:
 		s.rq.dequeue(e)
 		s.rq.change(e, p)
-		s.ready(t, woken)
+		how := woken
+		if p.Priority > 0 && p.Priority < old.Priority {
+			how = lowered
+		}
+		s.ready(t, how)
 	case c.q.curr == e:
 		s.charge(c.q, s.m.Nanotime())
 		s.rq.change(e, p)

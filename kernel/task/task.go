@@ -231,7 +231,8 @@ type Thread struct {
 	voluntary, involuntary atomic.Uint64
 	minFlt, majFlt         atomic.Uint64
 	startTime              int64
-	sysCount               uint32
+	sysLeft                uint32 // calls until one is measured
+	sysRand                uint32
 
 	// Signals: mask, realMask and pending are Process.mu's for writing; mask is
 	// written by the thread itself only.

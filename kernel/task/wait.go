@@ -180,6 +180,20 @@ func (p *Process) ChildUsage() Usage {
 		MinFlt: p.childMinFlt.Load(), MajFlt: p.childMajFlt.Load(), Voluntary: p.childVol.Load(), Involuntary: p.childInvol.Load()}
 }
 
+// Both is RUSAGE_BOTH of Linux: the process's own and that of the children it waited
+// for, which is what wait4 tells.
+func (u *Usage) Both() *Usage {
+	b := *u
+	b.User += u.ChildUser
+	b.System += u.ChildSystem
+	b.MinFlt += u.childMinFlt
+	b.MajFlt += u.childMajFlt
+	b.Voluntary += u.childVol
+	b.Involuntary += u.childInvol
+	b.MaxRSS = max(b.MaxRSS, int64(u.rss))
+	return &b
+}
+
 // Usage of one thread.
 func (t *Thread) Usage() Usage {
 	u := Usage{MinFlt: t.minFlt.Load(), MajFlt: t.majFlt.Load(), Voluntary: t.voluntary.Load(), Involuntary: t.involuntary.Load(),

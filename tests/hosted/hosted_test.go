@@ -21,24 +21,41 @@ func TestConformance(t *testing.T) {
 			if c.Slow && testing.Short() {
 				t.Skip("slow")
 			}
-			check(t, c)
+			check(t, c, 0)
 		})
 	}
 }
 
-func check(t *testing.T, c conformance.Case) {
+// check runs a case on a number of processors; 0: as start has it.
+func check(t *testing.T, c conformance.Case, cpus int) {
 	t.Helper()
 	want, err := conformance.Golden(c.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want = conformance.Excuse(want)
-	res, err := start(t, c).Do()
+	r := start(t, c)
+	if cpus > 0 {
+		r.CPUs = cpus
+	}
+	res, err := r.Do()
 	if err != nil {
 		t.Fatalf("%v\noutput:\n%s\nkernel:\n%s", err, tail(res.Output), tail(res.Log))
 	}
 	if d := conformance.Diff(want, conformance.Text(res.Output, res.Status)); d != "" {
 		t.Errorf("Linux (-) and Kiln (+):\n%s\nkernel:\n%s", d, tail(res.Log))
+	}
+}
+
+// The same on four processors, where threads and processes run beside each other.
+func TestConformanceOnFourCPUs(t *testing.T) {
+	for _, c := range conformance.Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			if c.Slow && testing.Short() {
+				t.Skip("slow")
+			}
+			check(t, c, 4)
+		})
 	}
 }
 
