@@ -291,17 +291,8 @@ func sysSplice(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	defer out.DecRef()
-	p, fromPipe := pipe.Of(in)
-	q, toPipe := pipe.Of(out)
-	switch {
-	case !fromPipe && !toPipe, p != nil && p == q:
-		return 0, unix.EINVAL
-	case fromPipe && a[1] != 0, toPipe && a[3] != 0:
-		return 0, unix.ESPIPE
-	case out.Flags()&unix.O_APPEND != 0 && !toPipe:
-		return 0, unix.EINVAL
-	case a[1] != 0 && !in.Ops.Seekable(), a[3] != 0 && !out.Ops.Seekable():
-		return 0, unix.EINVAL
+	if err := mayBeSpliced(in, out, a[1] != 0, a[3] != 0); err != nil {
+		return 0, err
 	}
 	nonblock := a[5]&spliceNonblock != 0
 	x := copier{t: t, in: in, out: out, inPos: -1, outPos: -1, wait: !nonblock && !in.Nonblocking(), whole: true}
@@ -311,13 +302,7 @@ func sysSplice(t *task.Thread, a *Args) (uintptr, error) {
 	if x.outPos, err = offsetArg(t, a[3]); err != nil {
 		return 0, err
 	}
-	if !fromPipe && x.inPos < 0 && in.Ops.Seekable() {
-		x.inPos = in.Pos(t)
-	}
-	if toPipe {
-		x.whole = false
-	}
-	n, err := x.run(a[4])
+	n, err := x.splice(a[4])
 	if err != nil {
 		return 0, err
 	}
@@ -328,6 +313,34 @@ func sysSplice(t *task.Thread, a *Args) (uintptr, error) {
 		err = putOffset(t, out, a[3], x.outPos)
 	}
 	return uintptr(n), err
+}
+
+// mayBeSpliced are splice's checks of its two sides and of whether they have offsets.
+func mayBeSpliced(in, out *vfs.File, inOff, outOff bool) error {
+	p, fromPipe := pipe.Of(in)
+	q, toPipe := pipe.Of(out)
+	switch {
+	case !fromPipe && !toPipe, p != nil && p == q:
+		return unix.EINVAL
+	case fromPipe && inOff, toPipe && outOff:
+		return unix.ESPIPE
+	case out.Flags()&unix.O_APPEND != 0 && !toPipe:
+		return unix.EINVAL
+	case inOff && !in.Ops.Seekable(), outOff && !out.Ops.Seekable():
+		return unix.EINVAL
+	}
+	return nil
+}
+
+// splice is run for what mayBeSpliced.
+func (x *copier) splice(n uint64) (int, error) {
+	if _, fromPipe := pipe.Of(x.in); !fromPipe && x.inPos < 0 && x.in.Ops.Seekable() {
+		x.inPos = x.in.Pos(x.t)
+	}
+	if _, toPipe := pipe.Of(x.out); toPipe {
+		x.whole = false
+	}
+	return x.run(n)
 }
 
 // sysVmsplice is writev to a pipe or readv from one: pages are copied, never given. EBADF

@@ -97,6 +97,13 @@ func mmapFile(t *task.Thread, f *vfs.File, m *mm.MapArgs) (uintptr, error) {
 		}
 		m.MaxProt &^= hal.ProtExec
 	}
+	if s, ok := f.Ops.(vfs.OffsetMapper); ok {
+		off, err := s.MapOffset(int64(m.Offset), m.Len)
+		if err != nil {
+			return 0, err
+		}
+		m.Offset = off
+	}
 	obj, err := f.Ops.Object(t)
 	if err != nil {
 		return 0, err

@@ -30,6 +30,47 @@ type FDTable struct {
 	hint    int // no free descriptor below it
 	charged int64
 	max     int
+	// lent are files that calls find under numbers that are no descriptors (Lend).
+	lent   map[int32]*File
+	lentNr int32
+}
+
+// firstLent is above every descriptor.
+const firstLent = 1 << 30
+
+// Lend makes f, of which the caller holds a reference, what Get finds under the number it
+// returns, until TakeBack: for calls that are given a file and not a descriptor
+// (io_uring's registered files). It is no descriptor: nothing lists, copies or closes it.
+func (t *FDTable) Lend(f *File) int32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lent == nil {
+		t.lent = map[int32]*File{}
+	}
+	for {
+		t.lentNr = (t.lentNr + 1) & (firstLent - 1)
+		if n := firstLent + t.lentNr; t.lent[n] == nil {
+			t.lent[n] = f
+			return n
+		}
+	}
+}
+
+// TakeBack ends a Lend.
+func (t *FDTable) TakeBack(n int32) {
+	t.mu.Lock()
+	delete(t.lent, n)
+	t.mu.Unlock()
+}
+
+func (t *FDTable) getLent(n int32) *File {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.lent[n]
+	if f != nil {
+		f.IncRef()
+	}
+	return f
 }
 
 // NewFDTable is an empty table with its reference held; max is RLIMIT_NOFILE's soft
@@ -107,6 +148,9 @@ func (t *FDTable) Get(fd int32) *File {
 	for {
 		s := t.slots.Load()
 		if fd < 0 || int(fd) >= len(*s) {
+			if fd >= firstLent {
+				return t.getLent(fd)
+			}
 			return nil
 		}
 		f := (*s)[fd].Load()

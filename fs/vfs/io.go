@@ -330,3 +330,10 @@ type Mapper interface {
 	BeginMap(shared, write bool) (writable bool, err error)
 	EndMap(shared bool)
 }
+
+// OffsetMapper is a FileOps whose offsets name regions rather than bytes of one object
+// (io_uring).
+type OffsetMapper interface {
+	// MapOffset is the offset in the object: EINVAL for none, or more than there is.
+	MapOffset(off int64, length uint64) (int64, error)
+}

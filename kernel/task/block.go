@@ -10,7 +10,7 @@ import (
 
 // blockWaits are the flags that end a wait of each kind.
 var blockWaits = [...]uint32{
-	wait.Interruptible:   fEvent | fTimeout | fSignal | fKill | fStop,
+	wait.Interruptible:   fEvent | fTimeout | fSignal | fKill | fStop | fWork,
 	wait.Killable:        fEvent | fTimeout | fKill,
 	wait.Uninterruptible: fEvent | fTimeout,
 }
@@ -34,6 +34,11 @@ func (t *Thread) Block(deadline int64, kind wait.Kind) wait.Result {
 			return t.unblock(armed, wait.Kill)
 		case f&fEvent != 0:
 			t.flags.And(^fEvent)
+			return t.unblock(armed, wait.Ready)
+		case f&fWork != 0:
+			// Its own, in the middle of a wait: to the waiting code a wake-up for nothing.
+			t.flags.And(^fWork)
+			t.runWork()
 			return t.unblock(armed, wait.Ready)
 		case f&fSignal != 0:
 			return t.unblock(armed, wait.Signal)
@@ -69,6 +74,10 @@ func (t *Thread) unblock(armed bool, r wait.Result) wait.Result {
 func (t *Thread) BlockOn(w waiter.Waitable, mask waiter.EventMask, nonblock bool, deadline int64, timeoutErr error, try func() (int, error)) (int, error) {
 	if nonblock {
 		return try()
+	}
+	if t.attempt != nil {
+		*t.attempt = wouldWait{w, mask}
+		return n, err
 	}
 	e := &t.entry
 	if t.entryUsed { // a wait inside a wait: rare enough to allocate

@@ -60,6 +60,11 @@ func (t *Thread) exitToUser() bool {
 		if f&fKill != 0 {
 			return false
 		}
+		if f&fWork != 0 {
+			t.flags.And(^fWork)
+			t.runWork()
+			continue
+		}
 		if f&(fStop|fSignal|fSettle) != 0 {
 			if !t.serveSignals() {
 				return false

@@ -27,6 +27,7 @@ func (t *Thread) ExitGroup(status uint32) {
 // the last thread ends the process. See exit(2), set_tid_address(2).
 func (t *Thread) finish() {
 	p, k := t.process, t.k
+	t.endWork()
 	t.trackRSS()
 	t.releaseFutexes()
 	t.dropSemUndo()

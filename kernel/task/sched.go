@@ -25,9 +25,10 @@ const (
 	fRseq                       // rseq's memory wants a look
 	fSettle                     // a restart code or a temporary signal mask is to be settled
 	fPlace                      // the machine does not know yet where it must run
+	fWork                       // somebody has work for its goroutine
 
 	// boundaryWork is what sends a thread through exitToUser.
-	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq | fSettle | fPlace
+	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq | fSettle | fPlace | fWork
 )
 
 // States of a thread, written under Sched.mu, read without it.

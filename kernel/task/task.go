@@ -221,6 +221,8 @@ type Thread struct {
 	fiber  *fiber
 	timer  timer.Timer // of Block
 
+	work      workList
+	attempt   *wouldWait   // BlockOn is not to wait
 	entry     waiter.Entry // of BlockOn
 	entryUsed bool
 	paths     pathNames

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -97,6 +98,9 @@ func Find(name string) (Program, bool) {
 	return Program{}, false
 }
 
+// reLibraries is a line of a C source that names what it is linked with.
+var reLibraries = regexp.MustCompile(`(?m)^/\* link: (.*) \*/$`)
+
 var mu sync.Mutex
 
 // Build compiles a program, unless it is newer than the sources, and returns its path.
@@ -145,7 +149,13 @@ func (p Program) command(src, out string) *exec.Cmd {
 	for _, d := range p.Defines {
 		args = append(args, "-D"+d)
 	}
-	return exec.Command(cc, append(args, src)...)
+	args = append(args, src)
+	if b, err := os.ReadFile(src); err == nil {
+		if m := reLibraries.FindSubmatch(b); m != nil {
+			args = append(args, strings.Fields(string(m[1]))...)
+		}
+	}
+	return exec.Command(cc, args...)
 }
 
 // fresh tells whether out is newer than all sources; a folder is built by go, which

@@ -1,0 +1,81 @@
+package task
+
+import (
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// workList is what others want done on a thread's own goroutine, where its program's
+// memory can be touched (io_uring's retries; Linux's task_work).
+type workList struct {
+	mu    sync.Mutex
+	todo  []func()
+	ended bool
+	local any // Thread.Local while the work runs
+}
+
+// AddWork has f run by the thread before it returns to the program, or in the middle of a
+// wait that signals can end. f must not wait itself. False: the thread has ended, f will
+// not run.
+func (t *Thread) AddWork(f func()) bool {
+	w := &t.work
+	w.mu.Lock()
+	if w.ended {
+		w.mu.Unlock()
+		return false
+	}
+	w.todo = append(w.todo, f)
+	w.mu.Unlock()
+	t.notify(fWork)
+	return true
+}
+
+// runWork does what there is to do. The system call layer's room may be in use by the call
+// that waits: the work gets its own.
+func (t *Thread) runWork() {
+	w := &t.work
+	outer := t.Local
+	t.Local = w.local
+	defer func() { w.local, t.Local = t.Local, outer }()
+	for {
+		w.mu.Lock()
+		todo := w.todo
+		w.todo = nil
+		w.mu.Unlock()
+		if len(todo) == 0 {
+			return
+		}
+		for _, f := range todo {
+			f()
+		}
+	}
+}
+
+// endWork refuses work from now on and does what is left.
+func (t *Thread) endWork() {
+	t.work.mu.Lock()
+	t.work.ended = true
+	t.work.mu.Unlock()
+	t.runWork()
+}
+
+// wouldWait is where BlockOn says for what it would have waited.
+type wouldWait struct {
+	on   waiter.Waitable
+	mask waiter.EventMask
+}
+
+// WouldWait says, inside an Attempt, whether a call has come to where it would wait.
+func (t *Thread) WouldWait() bool { return t.attempt != nil && t.attempt.on != nil }
+
+// Attempt runs a system call's function so that it does not wait where it would for one
+// object: then on is the object, mask the events, and the results mean nothing. The call
+// is made again once one of the events has come.
+func (t *Thread) Attempt(call func() (uintptr, error)) (v uintptr, err error, on waiter.Waitable, mask waiter.EventMask) {
+	var w wouldWait
+	t.attempt = &w
+	v, err = call()
+	t.attempt = nil
+	return v, err, w.on, w.mask
+}

@@ -1,0 +1,395 @@
+package syscalls
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/fs/uring"
+	"kiln/fs/vfs"
+	"kiln/kernel/hal"
+	"kiln/kernel/task"
+	"kiln/kernel/wait"
+)
+
+// uringEntries are the rows of io_uring.
+var uringEntries = []Entry{
+	{Nr: unix.SYS_IO_URING_SETUP, Name: "io_uring_setup", Func: sysIoUringSetup, Support: Partial,
+		Note: "no 128-byte submissions or 32-byte completions (EINVAL); a submission-queue thread is always asleep and work is done where it is submitted"},
+	{Nr: unix.SYS_IO_URING_ENTER, Name: "io_uring_enter", Func: sysIoUringEnter, Support: Partial,
+		Note: "no IORING_OP_URING_CMD (EOPNOTSUPP)"},
+	{Nr: unix.SYS_IO_URING_REGISTER, Name: "io_uring_register", Func: sysIoUringRegister, Support: Partial,
+		Note: "no restrictions, buffer rings or worker affinity (EINVAL)"},
+}
+
+// Flags of io_uring_setup (uapi/linux/io_uring.h).
+const (
+	setupIOPoll       = 1 << 0
+	setupSQPoll       = 1 << 1
+	setupSQAff        = 1 << 2
+	setupCQSize       = 1 << 3
+	setupClamp        = 1 << 4
+	setupAttachWQ     = 1 << 5
+	setupRDisabled    = 1 << 6
+	setupSubmitAll    = 1 << 7
+	setupCoopTaskrun  = 1 << 8
+	setupTaskrunFlag  = 1 << 9
+	setupSingleIssuer = 1 << 12
+	setupDeferTaskrun = 1 << 13
+	setupKnown        = setupIOPoll | setupSQPoll | setupSQAff | setupCQSize | setupClamp | setupAttachWQ | setupRDisabled |
+		setupSubmitAll | setupCoopTaskrun | setupTaskrunFlag | setupSingleIssuer | setupDeferTaskrun
+
+	// uringFeatures are those of Linux 6.1.
+	uringFeatures = 0x1fff
+
+	uringMaxEntries   = 32768
+	uringMaxCQEntries = 2 * uringMaxEntries
+	uringParamsSize   = 120
+)
+
+// uringState is what stands behind a ring: the requests that are not done, and what the
+// program has registered.
+type uringState struct {
+	ring  *uring.Ring
+	k     *task.Kernel
+	flags uint32
+	owner *task.Thread // of a ring for a single issuer, once it has submitted
+
+	disabled atomic.Bool
+
+	mu       sync.Mutex
+	inflight map[*ureq]struct{}
+	drained  []*ureq // wait for all before them
+	timeouts []*ureq // that count completions
+	posted   uint32
+	lastNr   uint64
+	gone     bool
+	files    []*vfs.File
+	buffers  []uringBuffer
+	creds    map[uint16]*vfs.Creds
+	lastCred uint16
+	groups   map[uint16][]providedBuffer
+}
+
+// uringBuffer is a registered range of memory.
+type uringBuffer struct{ base, len uint64 }
+
+// providedBuffer is one of those that the kernel may choose from.
+type providedBuffer struct {
+	addr uint64
+	len  uint32
+	id   uint16
+}
+
+// uringCost is what a ring, and requestCost what a request that waits is charged to the
+// kernel-heap budget, in bytes.
+const (
+	uringCost   = 2048
+	requestCost = 512
+)
+
+// sysIoUringSetup: EFAULT, EINVAL (entries, flags, reserved words), EMFILE, ENFILE, ENOMEM.
+// See io_uring_setup(2).
+func sysIoUringSetup(t *task.Thread, a *Args) (uintptr, error) {
+	at := hal.UserAddr(a[1])
+	var p [uringParamsSize]byte
+	if err := t.CopyIn(p[:], at); err != nil {
+		return 0, err
+	}
+	entries, cq, flags := uint32(a[0]), le.Uint32(p[4:]), le.Uint32(p[8:])
+	if le.Uint32(p[28:])|le.Uint32(p[32:])|le.Uint32(p[36:]) != 0 {
+		return 0, unix.EINVAL
+	}
+	sq, cq, err := uringSizes(entries, cq, flags)
+	if err != nil {
+		return 0, err
+	}
+	if flags&setupAttachWQ != 0 {
+		f, err := pollFile(t, uint64(le.Uint32(p[24:])))
+		if err != nil {
+			return 0, unix.ENXIO
+		}
+		_, ok := f.Ops.(*uringFile)
+		f.DecRef()
+		if !ok {
+			return 0, unix.EINVAL
+		}
+	}
+	f, err := newUring(t, sq, cq, flags)
+	if err != nil {
+		return 0, err
+	}
+	u := f.Ops.(*uringFile)
+	le.PutUint32(p[0:], sq)
+	le.PutUint32(p[4:], cq)
+	le.PutUint32(p[20:], uringFeatures)
+	clear(p[40:])
+	u.Offsets(p[40:80], p[80:120])
+	if err := t.CopyOut(at, p[:]); err != nil {
+		f.DecRef()
+		return 0, err
+	}
+	return installFile(t, f, true)
+}
+
+// uringSizes checks flags and rounds the numbers of entries to powers of two.
+func uringSizes(entries, cq, flags uint32) (uint32, uint32, error) {
+	switch {
+	case flags&^uint32(setupKnown) != 0,
+		flags&setupSQAff != 0 && flags&setupSQPoll == 0,
+		flags&setupSQPoll != 0 && flags&(setupCoopTaskrun|setupTaskrunFlag|setupDeferTaskrun) != 0,
+		flags&setupTaskrunFlag != 0 && flags&(setupCoopTaskrun|setupDeferTaskrun) == 0,
+		flags&setupDeferTaskrun != 0 && flags&setupSingleIssuer == 0,
+		entries == 0, entries > uringMaxEntries && flags&setupClamp == 0:
+		return 0, 0, unix.EINVAL
+	}
+	sq := roundUp2(min(entries, uringMaxEntries))
+	if flags&setupCQSize == 0 {
+		return sq, 2 * sq, nil
+	}
+	if cq == 0 || cq > uringMaxCQEntries && flags&setupClamp == 0 {
+		return 0, 0, unix.EINVAL
+	}
+	if cq = roundUp2(min(cq, uringMaxCQEntries)); cq < sq {
+		return 0, 0, unix.EINVAL
+	}
+	return sq, cq, nil
+}
+
+func roundUp2(n uint32) uint32 {
+	p := uint32(1)
+	for p < n {
+		p *= 2
+	}
+	return p
+}
+
+// uringFile is the description's object.
+type uringFile struct {
+	*uring.Ring
+	u *uringState
+}
+
+func newUring(t *task.Thread, sq, cq, flags uint32) (*vfs.File, error) {
+	mem := t.Kernel().Mem
+	if !mem.Budget().Charge(uringCost) {
+		return nil, unix.ENOMEM
+	}
+	r, err := uring.New(mem, sq, cq)
+	if err != nil {
+		mem.Budget().Uncharge(uringCost)
+		return nil, err
+	}
+	u := &uringState{ring: r, k: t.Kernel(), flags: flags, inflight: map[*ureq]struct{}{}, creds: map[uint16]*vfs.Creds{},
+		groups: map[uint16][]providedBuffer{}}
+	u.disabled.Store(flags&setupRDisabled != 0)
+	r.Gone = u.close
+	if flags&setupSQPoll != 0 {
+		r.Sleep()
+	}
+	f := vfs.NewFile(&uringFile{r, u}, unix.O_RDWR)
+	f.Name = "anon_inode:[io_uring]"
+	return f, nil
+}
+
+// close ends what is under way when the ring's last descriptor and mapping are gone.
+func (u *uringState) close() {
+	u.mu.Lock()
+	u.gone = true
+	var all []*ureq
+	for r := range u.inflight {
+		all = append(all, r)
+	}
+	drained := u.drained
+	u.drained = nil
+	for g, l := range u.groups {
+		u.k.Mem.Budget().Uncharge(int64(len(l)) * providedBufferCost)
+		delete(u.groups, g)
+	}
+	u.mu.Unlock()
+	for _, r := range drained {
+		r.failAll(unix.ECANCELED)
+	}
+	_ = u.dropFiles()
+	for _, r := range all {
+		r.cancel(unix.ECANCELED)
+	}
+	u.settle()
+}
+
+// settle frees the rings once nobody can post any more.
+func (u *uringState) settle() {
+	u.mu.Lock()
+	last := u.gone && len(u.inflight) == 0 && u.ring != nil
+	r := u.ring
+	if last {
+		u.ring = nil
+	}
+	u.mu.Unlock()
+	if last {
+		r.Free(u.k.Mem)
+		u.k.Mem.Budget().Uncharge(uringCost)
+	}
+}
+
+// uringOf is the ring behind a descriptor with its file held: EBADF, EOPNOTSUPP.
+func uringOf(t *task.Thread, fd uint64) (*vfs.File, *uringState, error) {
+	f, err := pollFile(t, fd)
+	if err != nil {
+		return nil, nil, err
+	}
+	if x, ok := f.Ops.(*uringFile); ok {
+		return f, x.u, nil
+	}
+	f.DecRef()
+	return nil, nil, unix.EOPNOTSUPP
+}
+
+// Flags of io_uring_enter.
+const (
+	enterGetEvents = 1 << 0
+	enterSQWakeup  = 1 << 1
+	enterSQWait    = 1 << 2
+	enterExtArg    = 1 << 3
+)
+
+// sysIoUringEnter submits up to a[1] requests and, with IORING_ENTER_GETEVENTS, waits for
+// a[2] completions. EINVAL (flags), EBADF, EOPNOTSUPP, EBADFD (not enabled), EEXIST
+// (another than the ring's one issuer), EFAULT, ETIME, EINTR. See io_uring_enter(2).
+func sysIoUringEnter(t *task.Thread, a *Args) (uintptr, error) {
+	flags := uint32(a[3])
+	if flags&^uint32(enterGetEvents|enterSQWakeup|enterSQWait|enterExtArg) != 0 {
+		return 0, unix.EINVAL
+	}
+	f, u, err := uringOf(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	if u.disabled.Load() {
+		return 0, unix.EBADFD
+	}
+	if u.flags&setupSingleIssuer != 0 {
+		if u.owner == nil {
+			u.owner = t
+		} else if u.owner != t {
+			return 0, unix.EEXIST
+		}
+	}
+	n := uint32(a[1])
+	submitted := uint32(0)
+	if u.flags&setupSQPoll != 0 {
+		// What is in the ring is taken whole; the caller hears its own number.
+		if flags&enterSQWakeup != 0 {
+			u.submit(t, ^uint32(0))
+		}
+		submitted = n
+	} else if n > 0 {
+		submitted = u.submit(t, n)
+		if submitted != n {
+			return uintptr(submitted), nil
+		}
+	}
+	if flags&enterGetEvents == 0 {
+		return uintptr(submitted), nil
+	}
+	err = u.wait(t, a, flags)
+	if err != nil && submitted == 0 {
+		return 0, err
+	}
+	return uintptr(submitted), nil
+}
+
+// wait waits for completions as io_uring_enter's arguments say.
+func (u *uringState) wait(t *task.Thread, a *Args, flags uint32) error {
+	want := min(uint32(a[2]), u.ring.Entries())
+	mask, size, deadline := a[4], a[5], hal.NoDeadline
+	if flags&enterExtArg != 0 {
+		if a[5] != 24 {
+			return unix.EINVAL
+		}
+		var arg [24]byte
+		if err := t.CopyIn(arg[:], hal.UserAddr(a[4])); err != nil {
+			return err
+		}
+		if le.Uint32(arg[12:]) != 0 {
+			return unix.EINVAL
+		}
+		mask, size = le.Uint64(arg[0:]), uint64(le.Uint32(arg[8:]))
+		if ts := le.Uint64(arg[16:]); ts != 0 {
+			ns, err := getTimespec(t, hal.UserAddr(ts))
+			if err == unix.EFAULT {
+				return err
+			}
+			deadline = t.Deadline(ns)
+		}
+	}
+	if mask != 0 {
+		if err := userSigmask(t, mask, size); err != nil {
+			return err
+		}
+	}
+	err := u.await(t, want, deadline)
+	if mask != 0 {
+		t.RestoreSigmask(err == unix.EINTR)
+	}
+	return err
+}
+
+func (u *uringState) await(t *task.Thread, want uint32, deadline int64) error {
+	var e waiter.Entry
+	e.Init(t.Listener(), waiter.EventIn)
+	_ = u.ring.EventRegister(&e)
+	defer u.ring.EventUnregister(&e)
+	for {
+		u.ring.Spill()
+		if u.ring.Ready() >= want {
+			return nil
+		}
+		switch t.Block(deadline, wait.Interruptible) {
+		case wait.Ready:
+		case wait.Timeout:
+			return unix.ETIME
+		default:
+			return unix.EINTR
+		}
+	}
+}
+
+// submit takes up to n submissions and starts them, each chain of linked ones as one. It
+// returns how many it took.
+func (u *uringState) submit(t *task.Thread, n uint32) (taken uint32) {
+	var head, last *ureq
+	for taken < n {
+		r := &ureq{u: u, t: t}
+		if !u.ring.Next(&r.sqe) {
+			break
+		}
+		taken++
+		err := r.parse()
+		r.failed = err
+		if last != nil {
+			last.next = r
+			if err != nil && head.failed == nil {
+				head.failed = unix.ECANCELED // none of the chain runs
+			}
+		} else {
+			head = r
+		}
+		if r.flags&(sqeLink|sqeHardLink) != 0 {
+			last = r
+			continue
+		}
+		last = nil
+		head.start()
+		if err != nil && u.flags&setupSubmitAll == 0 {
+			return taken
+		}
+	}
+	if last != nil {
+		head.start()
+	}
+	return taken
+}
