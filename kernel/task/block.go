@@ -76,7 +76,10 @@ func (t *Thread) BlockOn(w waiter.Waitable, mask waiter.EventMask, nonblock bool
 		return try()
 	}
 	if t.attempt != nil {
-		*t.attempt = wouldWait{w, mask}
+		n, err := try()
+		if err == unix.EAGAIN {
+			*t.attempt = wouldWait{w, mask}
+		}
 		return n, err
 	}
 	e := &t.entry
