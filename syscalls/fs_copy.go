@@ -109,7 +109,7 @@ func (x *copier) read(buf *copyBuf, n int) (int, error) {
 	}
 	m, err := x.in.Read(x.t, &buf.seq)
 	if err == unix.EAGAIN && x.wait {
-		m, err = x.t.BlockOn(x.in.Ops, readEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.in.Read(x.t, &buf.seq) })
+		m, err = x.t.BlockOn(x.in, readEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.in.Read(x.t, &buf.seq) })
 	}
 	return m, err
 }
@@ -131,7 +131,7 @@ func (x *copier) write(seq *mm.IOSeq, n int) (int, error) {
 	m = max(m, 0)
 	for (err == unix.EAGAIN || err == nil && m < n) && (x.whole || !x.out.Nonblocking()) && !x.out.Ops.Seekable() {
 		var k int
-		k, err = x.t.BlockOn(x.out.Ops, writeEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.out.Write(x.t, seq) })
+		k, err = x.t.BlockOn(x.out, writeEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.out.Write(x.t, seq) })
 		if m += max(k, 0); err != nil || k == 0 {
 			break
 		}

@@ -25,7 +25,7 @@ func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 
 func readWait(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 	ns, _ := f.Ops.Timeouts()
-	return t.BlockOn(f.Ops, readEvents, false, timeout(t, ns), unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
+	return t.BlockOn(f, readEvents, false, timeout(t, ns), unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
 }
 
 // writeFile writes at the file's position; a blocking stream takes everything. EPIPE
@@ -50,7 +50,7 @@ func writeWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 	_, ns := f.Ops.Timeouts()
 	deadline := timeout(t, ns)
 	for {
-		m, err := t.BlockOn(f.Ops, writeEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Write(t, &x.seq) })
+		m, err := t.BlockOn(f, writeEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Write(t, &x.seq) })
 		n += m
 		switch {
 		case err != nil && n > 0:

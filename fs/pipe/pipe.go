@@ -20,6 +20,7 @@ package pipe
 
 import (
 	"encoding/binary"
+	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -242,18 +243,15 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 	for dst.Len() > 0 && p.used > 0 {
 		s := &p.ring[p.head]
 		b := p.mem.Bytes(s.frame)[s.off : s.off+s.n]
-		before := *dst
-		n, cerr := dst.CopyOutNoFault(b)
-		if cerr != nil {
-			fault := *dst
-			*dst = before
-			p.unlock()
-			err = fault.FaultIn(true)
-			p.mu.Lock()
-			if err != nil {
+		n, fault := len(b), error(nil)
+		if !dst.Put(b) {
+			if n, fault = p.copyOut(dst, b); fault == errAgain {
+				continue
+			}
+			if fault != nil {
+				err = fault
 				break
 			}
-			continue
 		}
 		done += n
 		last := s.packet
@@ -275,6 +273,28 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 	}
 	if done > 0 {
 		return done, nil
+	}
+	return 0, err
+}
+
+// errAgain asks for another try with what the pipe holds then.
+var errAgain = errors.New("pipe: a page had to be faulted in")
+
+// copyOut copies b, or what dst has room for; errAgain when a fault has been served, with
+// mu released and nothing done. Called with mu held.
+func (p *Pipe) copyOut(dst *mm.IOSeq, b []byte) (int, error) {
+	before := *dst
+	n, err := dst.CopyOutNoFault(b)
+	if err == nil {
+		return n, nil
+	}
+	fault := *dst
+	*dst = before
+	p.unlock()
+	err = fault.FaultIn(true)
+	p.mu.Lock()
+	if err == nil {
+		err = errAgain
 	}
 	return 0, err
 }
@@ -392,6 +412,9 @@ func (p *Pipe) put(src *mm.IOSeq, tail int, packet bool) (int, error) {
 // fill copies all of b from src, or nothing: then the fault has been served with mu
 // released. Called with mu held.
 func (p *Pipe) fill(b []byte, src *mm.IOSeq) (int, error) {
+	if src.Take(b) {
+		return len(b), nil
+	}
 	before := *src
 	n, err := src.CopyInNoFault(b)
 	if err == nil {

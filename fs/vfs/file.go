@@ -193,6 +193,12 @@ func NewFile(ops FileOps, flags uint32) *File {
 	return f
 }
 
+// Readiness, EventRegister and EventUnregister implement waiter.Waitable: those of Ops, for
+// which the run-time would have to look up the table of methods.
+func (f *File) Readiness(mask waiter.EventMask) waiter.EventMask { return f.Ops.Readiness(mask) }
+func (f *File) EventRegister(e *waiter.Entry) error              { return f.Ops.EventRegister(e) }
+func (f *File) EventUnregister(e *waiter.Entry)                  { f.Ops.EventUnregister(e) }
+
 // Flags are the status flags and access mode; SetFlags replaces those in mask.
 func (f *File) Flags() uint32 { return f.flags.Load() }
 func (f *File) SetFlags(mask, v uint32) {

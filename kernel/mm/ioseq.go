@@ -158,6 +158,31 @@ func (q *IOSeq) CopyInNoFault(dst []byte) (n int, err error) {
 	return n, nil
 }
 
+// Put copies all of src to the sequence if that takes one range of present memory, as most
+// transfers do: false, and nothing has changed, otherwise.
+func (q *IOSeq) Put(src []byte) bool {
+	if q.s == nil || len(src) > q.n {
+		return false
+	}
+	if n, _ := q.s.HW.CopyOut(q.base, src); n < len(src) {
+		return false
+	}
+	q.advance(len(src))
+	return true
+}
+
+// Take is Put's other direction.
+func (q *IOSeq) Take(dst []byte) bool {
+	if q.s == nil || len(dst) > q.n {
+		return false
+	}
+	if n, _ := q.s.HW.CopyIn(dst, q.base); n < len(dst) {
+		return false
+	}
+	q.advance(len(dst))
+	return true
+}
+
 // FaultIn makes the next page present for writing (write: the kernel will CopyOut)
 // or reading; EFAULT if the program could not access it.
 func (q *IOSeq) FaultIn(write bool) error {

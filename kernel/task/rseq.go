@@ -10,6 +10,7 @@ import (
 
 // rseqState is what rseq(2) registered.
 type rseqState struct {
+	word [8]byte // on its way to or from the program: most pre-emptions need it
 	addr hal.UserAddr
 	sig  uint32
 	cpu  int32 // the one written last
@@ -62,10 +63,10 @@ func (t *Thread) Rseq(addr hal.UserAddr, size uint32, flags int32, sig uint32) e
 }
 
 func (t *Thread) putRseqCPU(start, cpu uint32) error {
-	var b [8]byte
+	b := t.rseq.word[:]
 	binary.LittleEndian.PutUint32(b[0:], start)
 	binary.LittleEndian.PutUint32(b[4:], cpu)
-	return t.CopyOut(t.rseq.addr, b[:])
+	return t.CopyOut(t.rseq.addr, b)
 }
 
 // switched is called by the thread when it got a token again: the number that rseq
@@ -98,11 +99,11 @@ func (t *Thread) fixRseq() {
 
 func (t *Thread) abortSection() bool {
 	le := binary.LittleEndian
-	var p [8]byte
-	if t.CopyIn(p[:], t.rseq.addr+rseqCS) != nil {
+	p := t.rseq.word[:]
+	if t.CopyIn(p, t.rseq.addr+rseqCS) != nil {
 		return false
 	}
-	at := le.Uint64(p[:])
+	at := le.Uint64(p)
 	if at == 0 {
 		return true
 	}
@@ -123,8 +124,8 @@ func (t *Thread) abortSection() bool {
 		return false // flags are gone since Linux 6.0
 	}
 	inside := t.Ctx.RIP-start < length
-	p = [8]byte{}
-	if t.CopyOut(t.rseq.addr+rseqCS, p[:]) != nil {
+	clear(p)
+	if t.CopyOut(t.rseq.addr+rseqCS, p) != nil {
 		return false
 	}
 	if inside {
