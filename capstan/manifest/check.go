@@ -170,27 +170,6 @@ func (m *Manifest) checkFiles() error {
 	return nil
 }
 
-func (m *Manifest) checkSmoke() error {
-	for i, s := range m.Smoke {
-		ways := 0
-		for _, has := range []bool{s.HTTP != nil, s.TCP != nil, s.SSH != nil} {
-			if has {
-				ways++
-			}
-		}
-		if ways > 1 {
-			return bad("smoke %d has more than one of http, tcp and ssh", i+1)
-		}
-		if ways == 0 && len(s.Output) == 0 && s.Status == 0 {
-			return bad("smoke %d checks nothing", i+1)
-		}
-		if s.SSH != nil && (s.SSH.Port == 0 || s.SSH.User == "" || s.SSH.KeyEnv == "" || len(s.SSH.Sessions) == 0) {
-			return bad("smoke %d: ssh needs port, user, key_env and sessions", i+1)
-		}
-	}
-	return nil
-}
-
 func (f File) check() error {
 	if f.Package != "" {
 		if !validPackage.MatchString(f.Package) {

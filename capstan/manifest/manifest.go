@@ -24,7 +24,6 @@ import (
 	"io/fs"
 	"path"
 	"strings"
-	"time"
 
 	"gopkg.in/yaml.v3"
 	"kiln/kernel/image"
@@ -124,66 +123,6 @@ type File struct {
 	Mode     *uint32  `yaml:"mode"`     // permissions, in octal as 0755
 	UID      *uint32  `yaml:"uid"`
 	GID      *uint32  `yaml:"gid"`
-}
-
-// Smoke is one try of the image: it boots, then either HTTP, TCP or SSH is spoken and the
-// machine stopped, or the program ends by itself.
-type Smoke struct {
-	Name string   `yaml:"name"`
-	Args []string `yaml:"args"` // instead of the manifest's
-	// Ready is a text that the console shows once there is somebody to speak to.
-	Ready string `yaml:"ready"`
-	HTTP  *struct {
-		Port     int      `yaml:"port"`
-		Path     string   `yaml:"path"`
-		Status   int      `yaml:"status"` // 200 if 0
-		Contains []string `yaml:"contains"`
-	} `yaml:"http"`
-	TCP *struct {
-		Port  int `yaml:"port"`
-		Steps []struct {
-			Send   string `yaml:"send"`
-			Expect string `yaml:"expect"` // the exact bytes that come back
-		} `yaml:"steps"`
-	} `yaml:"tcp"`
-	SSH *SSH `yaml:"ssh"`
-	// Output are lines that the console shows, in this order.
-	Output []string `yaml:"output"`
-	// Status is the exit status of a program that ends by itself, or of a server that
-	// SIGTERM stops if it is not 0 or the signal's.
-	Status int `yaml:"status"`
-	// Requests repeats the HTTP, TCP or SSH part.
-	Requests int `yaml:"requests"`
-}
-
-// SSH is a try by an SSH client, which logs in with a key made for it.
-type SSH struct {
-	Port int    `yaml:"port"`
-	User string `yaml:"user"`
-	// KeyEnv is the variable that gives the image the client's public key, as a line of
-	// authorized_keys.
-	KeyEnv   string       `yaml:"key_env"`
-	Sessions []SSHSession `yaml:"sessions"`
-}
-
-// SSHSession is a command, or the login shell, that ends with a status.
-type SSHSession struct {
-	Run string `yaml:"run"` // "": the login shell
-	PTY bool   `yaml:"pty"` // on a terminal of 30 rows and 100 columns
-	// Dialog is typed, each step once the one before it has been answered.
-	Dialog []struct {
-		// Resize changes the terminal's size first.
-		Resize *struct {
-			Rows    int `yaml:"rows"`
-			Columns int `yaml:"columns"`
-		} `yaml:"resize"`
-		// After is a pause before typing, for a program that shows nothing when it is ready.
-		After  time.Duration `yaml:"after"`
-		Send   string        `yaml:"send"`
-		Expect string        `yaml:"expect"` // a text in what is shown then
-	} `yaml:"dialog"`
-	Output []string `yaml:"output"` // lines, in this order
-	Status int      `yaml:"status"`
 }
 
 // Load reads the manifest of a folder.

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,25 +55,17 @@ func (r *Runner) Run(ctx context.Context, ref string, s *manifest.Smoke) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	guest := 0
-	switch {
-	case s.HTTP != nil:
-		guest = s.HTTP.Port
-	case s.TCP != nil:
-		guest = s.TCP.Port
-	case s.SSH != nil:
-		guest = s.SSH.Port
-	}
-	addr := ""
 	args := []string{"run", "--quiet"}
-	if guest != 0 {
+	ports, addrs := s.Ports(), map[int]string{}
+	for _, guest := range ports {
 		port, err := freePort()
 		if err != nil {
 			return err
 		}
-		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		addrs[guest] = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		args = append(args, "-p", fmt.Sprintf("%d:%d", port, guest))
-	} else {
+	}
+	if len(ports) == 0 {
 		args = append(args, "-p", "none")
 	}
 	var key ssh.Signer
@@ -83,6 +76,14 @@ func (r *Runner) Run(ctx context.Context, ref string, s *manifest.Smoke) error {
 		}
 		key, args = signer, append(args, "-e", s.SSH.KeyEnv+"="+line)
 	}
+	ctl, err := newControl()
+	if err != nil {
+		return err
+	}
+	defer ctl.close()
+	if len(s.Steps) > 0 {
+		args = append(args, "--control", ctl.path())
+	}
 	args = append(append(args, r.Args...), ref)
 	if s.Args != nil {
 		args = append(append(args, "--"), s.Args...)
@@ -91,16 +92,17 @@ func (r *Runner) Run(ctx context.Context, ref string, s *manifest.Smoke) error {
 	if err != nil {
 		return err
 	}
+	p.control = ctl
 	defer p.kill()
-	if err := r.try(ctx, p, s, addr, key); err != nil {
+	if err := r.try(ctx, &attempt{p: p, addrs: addrs, vars: map[string]string{}, key: key}, s); err != nil {
 		p.kill()
 		return &Failure{err, p.console()}
 	}
 	return nil
 }
 
-func (r *Runner) try(ctx context.Context, p *process, s *manifest.Smoke, addr string, key ssh.Signer) error {
-	repeat := max(1, s.Requests)
+func (r *Runner) try(ctx context.Context, x *attempt, s *manifest.Smoke) error {
+	p := x.p
 	if s.Ready != "" {
 		if err := p.until(ctx, func() error {
 			if strings.Contains(p.stdout(), s.Ready) {
@@ -111,29 +113,27 @@ func (r *Runner) try(ctx context.Context, p *process, s *manifest.Smoke, addr st
 			return err
 		}
 	}
+	ended := false
 	switch {
-	case s.HTTP != nil:
-		for range repeat {
-			if err := p.until(ctx, func() error { return get(ctx, addr, s) }); err != nil {
-				return err
-			}
+	case len(s.Steps) > 0:
+		var err error
+		if ended, err = x.steps(ctx, s.Steps); err != nil {
+			return err
 		}
-	case s.TCP != nil:
-		for range repeat {
-			if err := p.until(ctx, func() error { return talk(ctx, addr, s) }); err != nil {
-				return err
-			}
+	case s.HTTP != nil || s.TCP != nil:
+		if err := x.requests(ctx, &manifest.Step{HTTP: s.HTTP, TCP: s.TCP, Requests: s.Requests}); err != nil {
+			return err
 		}
 	case s.SSH != nil:
-		for range repeat {
-			if err := p.until(ctx, func() error { return login(ctx, addr, s.SSH, key) }); err != nil {
+		for range max(1, s.Requests) {
+			if err := p.until(ctx, func() error { return login(ctx, x.addrs[s.SSH.Port], s.SSH, x.key) }); err != nil {
 				return err
 			}
 		}
 	default:
 		return p.end(ctx, s)
 	}
-	if err := inOrder(p.stdout(), s.Output); err != nil {
+	if err := inOrder(p.stdout(), s.Output); err != nil || ended {
 		return err
 	}
 	return p.stop(ctx, s.Status)
@@ -142,10 +142,14 @@ func (r *Runner) try(ctx context.Context, p *process, s *manifest.Smoke, addr st
 // errRetry is a failure that a machine which still boots explains.
 var errRetry = errors.New("the program does not answer")
 
-func get(ctx context.Context, addr string, s *manifest.Smoke) error {
+func (s *attempt) get(ctx context.Context, h *manifest.HTTP) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+addr+s.HTTP.Path, nil)
+	path, err := s.expand(h.Path)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+s.addrs[h.Port]+path, nil)
 	if err != nil {
 		return err
 	}
@@ -157,51 +161,116 @@ func get(ctx context.Context, addr string, s *manifest.Smoke) error {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	if err != nil {
-		return fmt.Errorf("GET %s: %w", s.HTTP.Path, err)
+		return fmt.Errorf("GET %s: %w", path, err)
 	}
-	want := s.HTTP.Status
+	want := h.Status
 	if want == 0 {
 		want = http.StatusOK
 	}
 	if resp.StatusCode != want {
-		return fmt.Errorf("GET %s gives status %d, not %d", s.HTTP.Path, resp.StatusCode, want)
+		return fmt.Errorf("GET %s gives status %d, not %d", path, resp.StatusCode, want)
 	}
-	for _, c := range s.HTTP.Contains {
-		if !bytes.Contains(body, []byte(c)) {
-			return fmt.Errorf("GET %s gives %d bytes without %q:\n%.500s", s.HTTP.Path, len(body), c, body)
+	for _, list := range []struct {
+		texts []string
+		has   bool
+		word  string
+	}{{h.Contains, true, "without"}, {h.Lacks, false, "with"}} {
+		for _, t := range list.texts {
+			if t, err = s.expand(t); err != nil {
+				return err
+			}
+			if bytes.Contains(body, []byte(t)) != list.has {
+				return fmt.Errorf("GET %s gives %d bytes %s %q:\n%.500s", path, len(body), list.word, t, body)
+			}
+		}
+	}
+	for name, pattern := range h.Save {
+		if err := s.save(name, pattern, string(body)); err != nil {
+			return fmt.Errorf("GET %s: %w", path, err)
 		}
 	}
 	return nil
 }
 
-func talk(ctx context.Context, addr string, s *manifest.Smoke) error {
+func (s *attempt) talk(ctx context.Context, t *manifest.TCP) error {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	conn, err := d.DialContext(ctx, "tcp", s.addrs[t.Port])
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRetry, err)
 	}
 	defer conn.Close()
-	for i, step := range s.TCP.Steps {
+	for i, step := range t.Steps {
 		limit := time.Now().Add(20 * time.Second)
 		if d, ok := ctx.Deadline(); ok && d.Before(limit) {
 			limit = d
 		}
 		conn.SetDeadline(limit)
-		if _, err := io.WriteString(conn, step.Send); err != nil {
+		send, err := s.expand(step.Send)
+		if err != nil {
+			return err
+		}
+		if _, err := io.WriteString(conn, send); err != nil {
 			return first(i, err)
 		}
-		got := make([]byte, len(step.Expect))
-		if n, err := io.ReadFull(conn, got); err != nil {
-			if n > 0 {
-				return fmt.Errorf("%q answers %q, then: %w", step.Send, got[:n], err)
-			}
-			return first(i, err)
+		if step.Until != "" {
+			err = s.readUntil(conn, i, send, &step)
+		} else {
+			err = s.readExactly(conn, i, send, &step)
 		}
-		if string(got) != step.Expect {
-			return fmt.Errorf("%q answers %q, not %q", step.Send, got, step.Expect)
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (s *attempt) readExactly(conn net.Conn, i int, send string, step *manifest.Exchange) error {
+	want, err := s.expand(step.Expect)
+	if err != nil {
+		return err
+	}
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(conn, got); err != nil {
+		if n > 0 {
+			return fmt.Errorf("%q answers %q, then: %w", send, got[:n], err)
+		}
+		return first(i, err)
+	}
+	if string(got) != want {
+		return fmt.Errorf("%q answers %q, not %q", send, got, want)
+	}
+	return nil
+}
+
+// readUntil reads until the pattern matches what has come.
+func (s *attempt) readUntil(conn net.Conn, i int, send string, step *manifest.Exchange) error {
+	pattern, err := s.expand(step.Until)
+	if err != nil {
+		return err
+	}
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return err
+	}
+	var got []byte
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		if got = append(got, buf[:n]...); re.Match(got) {
+			if step.Save != "" {
+				return s.save(step.Save, pattern, string(got))
+			}
+			return nil
+		}
+		switch {
+		case err != nil && len(got) > 0:
+			return fmt.Errorf("%.200q answers %.500q, which does not match %q, then: %w", send, got, pattern, err)
+		case err != nil:
+			return first(i, err)
+		case len(got) > 1<<20:
+			return fmt.Errorf("%.200q answers a megabyte that does not match %q", send, pattern)
+		}
+	}
 }
 
 // first says that an error before anything was answered may be a machine that boots:
@@ -235,6 +304,7 @@ type process struct {
 	done     chan struct{}
 	err      error
 	out, all buffer
+	control  *control
 }
 
 func (r *Runner) start(args []string) (*process, error) {

@@ -80,6 +80,12 @@ func fakePack(mode string) {
 		}()
 	case "ssh":
 		go serveSSH(host, os.Args)
+	case "say":
+		for _, w := range strings.Fields(arg) {
+			fmt.Println(w)
+		}
+	case "control":
+		go fakeControl()
 	case "end":
 		fmt.Print("first\r\nsecond\r\n")
 		os.Exit(len(arg))
@@ -207,6 +213,62 @@ func TestWhatWorksPassesAndWhatDoesNotFails(t *testing.T) {
 		err := try(t, c.fake, c.spec)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s with %s: %v", c.fake, c.spec, err)
+		}
+	}
+}
+
+func TestStepsDoWhatTheySay(t *testing.T) {
+	for _, c := range []struct {
+		fake, spec string
+		want       string
+	}{
+		{"http hello 12", `steps: [{http: {port: 80, path: /, contains: [hello], save: {n: 'hello (\d+)'}}}, {http: {port: 80, path: /, contains: ["hello ${n}"], lacks: ["${n}1"]}, requests: 20, parallel: 4}]`, ""},
+		{"http hello 12", `steps: [{http: {port: 80, path: /, lacks: [hello]}}]`, `step 1: GET / gives 8 bytes with "hello"`},
+		{"http hello 12", `steps: [{http: {port: 80, path: /, contains: ["${no}"]}}]`, `no step has saved a variable "no"`},
+		{"http hello 12", `steps: [{http: {port: 80, path: /}}, {load: {http: {port: 80, path: /}, parallel: 3}}, {end_load: {after: 30}}]`, ""},
+		{"http hello 12", `steps: [{http: {port: 80, path: /}}, {load: {http: {port: 80, path: /, contains: [bye]}}}, {end_load: {after: 30}}]`, `after 0 requests: GET / gives`},
+		{"http hello 12", `steps: [{end_load: {}}]`, "no load to end"},
+		{"tcp", `steps: [{tcp: {port: 1, steps: [{send: "a1b\n", until: '(\d)b\n', save: x}, {send: "${x}\n", expect: "echo 1\n"}]}}]`, ""},
+		{"tcp", `steps: [{tcp: {port: 1, steps: [{send: "a\n", until: "nothing"}]}}]`, `does not match "nothing"`},
+		{"say one two", `steps: [{console: one}, {console: two}]`, ""},
+		{"say one two", `steps: [{console: two}, {console: one}]`, `does not show "one"`},
+		{"control", `steps: [{run: {program: /bin/x, status: 3}}, {put: {path: /x, text: a}}, {signal: {signal: HUP, pid: "5"}}, {end: {signal: QUIT, status: 7}}]`, ""},
+		{"control", `steps: [{run: {program: /bin/x}}]`, `the machine says "exit 3", not "exit 0"`},
+		{"control", `steps: [{end: {signal: QUIT, status: 8}}]`, "is 7, not 8"},
+	} {
+		err := try(t, c.fake, c.spec)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s with %s: %v", c.fake, c.spec, err)
+		}
+	}
+}
+
+// fakeControl is the machine's end of --control: programs end with status 3, files can be
+// written, and SIGQUIT ends it with status 7.
+func fakeControl() {
+	for i, a := range os.Args {
+		if a != "--control" {
+			continue
+		}
+		l, err := net.Listen("unix", os.Args[i+1])
+		if err != nil {
+			os.Exit(9)
+		}
+		c, err := l.Accept()
+		if err != nil {
+			os.Exit(9)
+		}
+		for sc := bufio.NewScanner(c); sc.Scan(); {
+			switch f := strings.Fields(sc.Text()); {
+			case f[0] == "run":
+				fmt.Fprintln(c, "ran", f[1], "exit 3")
+			case f[0] == "put" && f[2] == "/x" && f[3] == "YQ==":
+				fmt.Fprintln(c, "ran", f[1], "ok")
+			case sc.Text() == "signal 3":
+				os.Exit(7)
+			case sc.Text() != "signal 1 5":
+				os.Exit(8)
+			}
 		}
 	}
 }

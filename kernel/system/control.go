@@ -2,6 +2,7 @@ package system
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -11,10 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/drivers/virtio/console"
+	"kiln/fs/rootfs"
 	"kiln/fs/vfs"
 	"kiln/kernel/image"
 	"kiln/kernel/task"
 	"kiln/kernel/timer"
+	"kiln/kernel/wait"
 )
 
 // control is the port org.kiln.ctl. The kernel writes how the machine ends, `exit N` or
@@ -25,6 +28,7 @@ import (
 //	                     all if none is), or to a process
 //	run TAG EXEC         start another program, an image.Exec as JSON; `ran TAG exit N`,
 //	                     `ran TAG signal N` or `ran TAG error TEXT` is the answer
+//	put TAG PATH BASE64  write a file; `ran TAG ok` or `ran TAG error TEXT` is the answer
 type control struct {
 	mu   sync.Mutex
 	port *console.Port
@@ -120,6 +124,9 @@ func (s *System) serveControl() {
 		case "run":
 			tag, exec, _ := strings.Cut(rest, " ")
 			go s.runFromHost(tag, exec)
+		case "put":
+			tag, what, _ := strings.Cut(rest, " ")
+			go s.putFromHost(tag, what)
 		}
 	}
 }
@@ -208,6 +215,20 @@ func (s *stopper) stop() {
 		s.q.Arm(&s.timer, s.q.Now()+stopPatience)
 		p.SendSignal(task.SignalInfo{Signo: int32(unix.SIGTERM)})
 	})
+}
+
+// putFromHost serves `put TAG PATH BASE64`.
+func (s *System) putFromHost(tag, what string) {
+	name, text, _ := strings.Cut(what, " ")
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err == nil {
+		err = rootfs.WriteFile(wait.Background(), s.ns, name, string(b))
+	}
+	if err != nil {
+		s.control.say("ran " + tag + " error " + err.Error())
+		return
+	}
+	s.control.say("ran " + tag + " ok")
 }
 
 // statusLine is what the control port says of a wait status (wait4(2)).
