@@ -21,6 +21,13 @@ var (
 	InotifyEvents    = limitOf(1 << 14) // queued in one instance
 )
 
+// AIOMax is fs.aio-max-nr, AIOUsed fs.aio-nr: the events that contexts of Linux AIO were
+// made for (io_setup(2)).
+var (
+	AIOMax  = limitOf(1 << 16)
+	AIOUsed atomic.Int64
+)
+
 func limitOf(n int64) *atomic.Int64 {
 	v := new(atomic.Int64)
 	v.Store(n)

@@ -91,6 +91,17 @@ func (f *FS) kept(d *pseudo.Dir, path string, lo, hi int64, initial ...int64) {
 	})
 }
 
+// limit adds a number that counts.
+func (f *FS) limit(d *pseudo.Dir, path string, limit *atomic.Int64) {
+	f.addNumbers(d, path, one(limit.Load, func(v int64) error {
+		if v < 0 || v > maxInt32 {
+			return unix.EINVAL
+		}
+		limit.Store(v)
+		return nil
+	}))
+}
+
 func fixed(n ...int64) intvar { return intvar{get: func() []int64 { return n }} }
 
 func one(get func() int64, set func(n int64) error) intvar {
@@ -221,8 +232,8 @@ func (f *FS) sysFS(d *pseudo.Dir) {
 	}))
 	f.kept(d, "pipe-user-pages-soft", 0, maxInt32, 16384)
 	f.kept(d, "pipe-user-pages-hard", 0, maxInt32, 0)
-	f.kept(d, "aio-max-nr", 0, maxInt32, 65536)
-	f.addNumbers(d, "aio-nr", fixed(0))
+	f.limit(d, "aio-max-nr", anon.AIOMax)
+	f.addNumbers(d, "aio-nr", one(anon.AIOUsed.Load, nil))
 	f.kept(d, "lease-break-time", 0, maxInt32, 45)
 	f.kept(d, "leases-enable", 0, 1, 1)
 	f.kept(d, "mount-max", 1, maxInt32, 100000)
@@ -231,13 +242,7 @@ func (f *FS) sysFS(d *pseudo.Dir) {
 	f.kept(d, "protected_hardlinks", 0, 1, 0)
 	for name, limit := range map[string]*atomic.Int64{"max_user_instances": anon.InotifyInstances,
 		"max_user_watches": anon.InotifyWatches, "max_queued_events": anon.InotifyEvents} {
-		f.addNumbers(d, "inotify/"+name, one(limit.Load, func(v int64) error {
-			if v < 0 || v > maxInt32 {
-				return unix.EINVAL
-			}
-			limit.Store(v)
-			return nil
-		}))
+		f.limit(d, "inotify/"+name, limit)
 	}
 	f.kept(d, "mqueue/msg_max", 1, 65536, 10)
 	// Linux lets watches take 4% of memory (eventpoll_init).
