@@ -23,10 +23,24 @@ const (
 	maxGap     = top / 6 * 5
 )
 
-// random is the layout's dice; all zero under ADDR_NO_RANDOMIZE.
+// random is the layout's dice; all zero under ADDR_NO_RANDOMIZE. One call of fill serves
+// them all.
 type random struct {
 	fill func([]byte)
 	off  bool
+	left []byte
+	buf  [64]byte
+}
+
+// take gives n random bytes, at most len(buf), until the next call.
+func (r *random) take(n int) []byte {
+	if len(r.left) < n {
+		r.left = r.buf[:]
+		r.fill(r.left)
+	}
+	b := r.left[:n]
+	r.left = r.left[n:]
+	return b
 }
 
 // bits gives a random number below 1<<n.
@@ -34,9 +48,7 @@ func (r *random) bits(n uint) uint64 {
 	if r.off {
 		return 0
 	}
-	var b [8]byte
-	r.fill(b[:])
-	return binary.LittleEndian.Uint64(b[:]) & (1<<n - 1)
+	return binary.LittleEndian.Uint64(r.take(8)) & (1<<n - 1)
 }
 
 // below gives a random number below n (the bias of the remainder is under 2^-32 for
@@ -45,9 +57,7 @@ func (r *random) below(n uint64) uint64 {
 	if r.off || n == 0 {
 		return 0
 	}
-	var b [8]byte
-	r.fill(b[:])
-	return binary.LittleEndian.Uint64(b[:]) % n
+	return binary.LittleEndian.Uint64(r.take(8)) % n
 }
 
 // stackTop is one past the stack's last byte.

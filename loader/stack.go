@@ -146,10 +146,8 @@ func (st *stack) word(w uint64) error {
 }
 
 func (st *stack) writeStrings() error {
-	var seed [16]byte
-	st.l.r.Random(seed[:]) // AT_RANDOM is random whatever the layout
 	st.start(st.rand)
-	st.out = append(st.out, seed[:]...)
+	st.out = append(st.out, st.l.rnd.take(16)...) // random whatever the layout
 	if err := st.str(platform); err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (r *argReader) strings(at hal.UserAddr) (out []string, err error) {
 		if p == 0 {
 			return out, nil
 		}
-		s, err := r.t.Space().CopyInString(r.t, hal.UserAddr(p), maxArgString)
+		s, err := r.str(hal.UserAddr(p))
 		if err == unix.ENAMETOOLONG {
 			return nil, unix.E2BIG
 		}
@@ -60,6 +60,15 @@ func (r *argReader) strings(at hal.UserAddr) (out []string, err error) {
 		out = append(out, s)
 		at += 8
 	}
+}
+
+// str copies one string; a short one goes through the thread's scratch space.
+func (r *argReader) str(at hal.UserAddr) (string, error) {
+	b := localOf(r.t).b[:]
+	if n, whole, err := r.t.Space().CopyInShort(r.t, at, b); whole && err == nil {
+		return string(b[:n]), nil
+	}
+	return r.t.Space().CopyInString(r.t, at, maxArgString)
 }
 
 // sysExecve replaces the program. Errors, in order: EFAULT, ENAMETOOLONG, ENOENT (path);

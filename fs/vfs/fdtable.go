@@ -33,6 +33,13 @@ type FDTable struct {
 	// lent are files that calls find under numbers that are no descriptors (Lend).
 	lent   map[int32]*File
 	lentNr int32
+
+	// first is what most processes never outgrow.
+	first struct {
+		slots         [64]atomic.Pointer[File]
+		slice         []atomic.Pointer[File]
+		used, cloexec [1]uint64
+	}
 }
 
 // firstLent is above every descriptor.
@@ -110,8 +117,15 @@ func (t *FDTable) grow(n int) bool {
 
 // extend is grow after the charge.
 func (t *FDTable) extend(n int) {
+	old, f := t.slots.Load(), &t.first
+	if old == nil && n == len(f.slots) {
+		f.slice = f.slots[:]
+		t.slots.Store(&f.slice)
+		t.used, t.cloexec = f.used[:], f.cloexec[:]
+		return
+	}
 	s := make([]atomic.Pointer[File], n)
-	if old := t.slots.Load(); old != nil {
+	if old != nil {
 		for i := range *old {
 			s[i].Store((*old)[i].Load())
 		}
@@ -291,28 +305,39 @@ func (t *FDTable) Fork() *FDTable {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := NewFDTable(t.max)
-	s := *t.slots.Load()
 	// Only as long as the highest descriptor needs, and whatever the budget says: fork
 	// has no way to fail here.
-	last := len(s) - 1
-	for last > 0 && s[last].Load() == nil {
-		last--
+	w := len(t.used)
+	for w > 1 && t.used[w-1] == 0 {
+		w--
 	}
-	s = s[:last+1]
-	if n.room(last) != nil {
-		n.extend((last + 64) &^ 63)
+	if n.room(w*64-1) != nil {
+		n.extend(w * 64)
 	}
 	copy(n.cloexec, t.cloexec)
-	d := *n.slots.Load()
-	for fd := range s {
-		if f := s[fd].Load(); f != nil {
-			f.IncRef()
-			d[fd].Store(f)
-			n.used[fd/64] |= 1 << (fd % 64)
-		}
+	copy(n.used, t.used[:w])
+	s, d := *t.slots.Load(), *n.slots.Load()
+	for fd := t.next(0); fd >= 0; fd = t.next(fd + 1) {
+		f := s[fd].Load()
+		f.IncRef()
+		d[fd].Store(f)
 	}
 	n.hint = t.hint
 	return n
+}
+
+// next is the first open descriptor from fd on, -1 if there is none. Called with mu held.
+func (t *FDTable) next(fd int) int {
+	for w := fd / 64; w < len(t.used); w++ {
+		left := t.used[w]
+		if w == fd/64 {
+			left &= ^uint64(0) << (fd % 64)
+		}
+		if left != 0 {
+			return w*64 + bits.TrailingZeros64(left)
+		}
+	}
+	return -1
 }
 
 // IncRef and DecRef share the table (CLONE_FILES); the last DecRef closes everything.
@@ -357,12 +382,11 @@ func (t *FDTable) CloseRange(first, last uint32, cloexecOnly bool) {
 func (t *FDTable) closeWhere(pick func(fd int) bool) {
 	for fd := 0; ; fd++ {
 		t.mu.Lock()
-		s := *t.slots.Load()
-		for fd < len(s) && (s[fd].Load() == nil || !pick(fd)) {
-			fd++
+		for fd = t.next(fd); fd >= 0 && !pick(fd); {
+			fd = t.next(fd + 1)
 		}
 		var f *File
-		if fd < len(s) {
+		if fd >= 0 {
 			f = t.clear(fd)
 		}
 		t.mu.Unlock()

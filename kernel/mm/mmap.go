@@ -371,20 +371,27 @@ const nearMaps = 8 << 20
 
 func (r *pageRun) add(v *vma) {
 	if o := v.obj; o != nil && o.src != nil && v.shared() {
-		o.mu.Lock()
-		r.s.HW.Unmap(hal.UserAddr(v.start), v.size(), func(a hal.UserAddr, p hal.PTE) {
-			if p.Dirty {
-				o.markDirty(v.index(uint64(a)))
-			}
-			r.f(a, p)
-		})
-		o.mu.Unlock()
+		v.unmapDirty(r.f)
 	}
 	if v.start > r.hi+nearMaps {
 		r.end()
 		r.lo = v.start
 	}
 	r.hi = v.end
+}
+
+// unmapDirty takes the pages of a shared file's mapping away and remembers in the file
+// what the program wrote.
+func (v *vma) unmapDirty(f func(hal.UserAddr, hal.PTE)) {
+	o := v.obj
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	v.space.HW.Unmap(hal.UserAddr(v.start), v.size(), func(a hal.UserAddr, p hal.PTE) {
+		if p.Dirty {
+			o.markDirty(v.index(uint64(a)))
+		}
+		f(a, p)
+	})
 }
 
 // end does what is left.

@@ -345,10 +345,13 @@ func (t *Thread) Exec(img Image) {
 	t.trap = trapInfo{}
 	t.restartFn = nil
 	if fds := t.FDs(); fds != nil {
-		n := fds.Fork() // unshared before the close-on-exec ones go
-		fds.DecRef()
-		n.Exec()
-		t.fds.Store(n)
+		if fds.Shared() { // no longer, before the close-on-exec ones go
+			n := fds.Fork()
+			fds.DecRef()
+			t.fds.Store(n)
+			fds = n
+		}
+		fds.Exec()
 	}
 	t.setImage(img)
 	p.dumpable.Store(1)

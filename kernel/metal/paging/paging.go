@@ -401,10 +401,8 @@ func (s *Space) reap(addr hal.UserAddr, length uint64, f func(hal.UserAddr, hal.
 		}
 		a = at + hal.UserAddr(j-i)<<hal.PageShift
 		run, up, left := s.last[i:j], s.up[0], *s.up[0]&countMask
-		for k, e := range run {
-			if !owned(e) {
-				continue
-			}
+		for k := skipEmpty(run, 0); k < len(run); k = skipEmpty(run, k+1) {
+			e := run[k]
 			run[k] = 0
 			if f != nil {
 				f(at+hal.UserAddr(k)<<hal.PageShift, decode(e))
@@ -418,6 +416,21 @@ func (s *Space) reap(addr hal.UserAddr, length uint64, f func(hal.UserAddr, hal.
 			s.freeChain(s.dropLeaf(0))
 		}
 	}
+}
+
+// skipEmpty is the first of run's entries from k on that is owned, len(run) if none is. An
+// entry that is not owned is 0, and most of a sparse table is.
+func skipEmpty(run []uint64, k int) int {
+	for k < len(run) && run[k] == 0 {
+		if k+8 <= len(run) {
+			if g := (*[8]uint64)(run[k:]); g[1]|g[2]|g[3]|g[4]|g[5]|g[6]|g[7] == 0 {
+				k += 8
+				continue
+			}
+		}
+		k++
+	}
+	return k
 }
 
 // Retire implements hal.AddressSpace but for taking the space from the CPUs.
@@ -472,27 +485,29 @@ func (s *Space) Fork(child *Space, addr hal.UserAddr, length uint64, keep func(h
 
 // forkRun is Fork within one leaf table. Called with both mu held.
 func (s *Space) forkRun(child *Space, at hal.UserAddr, i, j int, keep func(hal.PFN) bool, stale *span) error {
-	from, to := s.last, (*Table)(nil)
-	for ; i < j; i++ {
-		e := atomic.LoadUint64(&from[i])
-		if owned(e) && keep(hal.PFN(e&addrMask>>hal.PageShift)) {
-			if to == nil {
-				if _, _, err := child.path(at, true); err != nil {
-					return err
-				}
-				to = child.last
-			}
-			if e&Writable != 0 {
-				// The CPU may set accessed and dirty meanwhile.
-				atomic.AndUint64(&from[i], ^uint64(Writable))
-				stale.add(at)
-			}
-			if !owned(to[i]) {
-				*child.up[0] += countOne
-			}
-			to[i] = e&^(Writable|Dirty) | Accessed
+	from, base, to := s.last[i:j], i, (*Table)(nil)
+	for k := skipEmpty(from, 0); k < len(from); k = skipEmpty(from, k+1) {
+		e := atomic.LoadUint64(&from[k])
+		if !keep(hal.PFN(e & addrMask >> hal.PageShift)) {
+			continue
 		}
-		at += hal.PageSize
+		a := at + hal.UserAddr(k)<<hal.PageShift
+		if to == nil {
+			if _, _, err := child.path(a, true); err != nil {
+				return err
+			}
+			to = child.last
+		}
+		if e&Writable != 0 {
+			// The CPU may set accessed and dirty meanwhile.
+			atomic.AndUint64(&from[k], ^uint64(Writable))
+			stale.add(a)
+		}
+		c := &to[(base+k)%entries]
+		if !owned(*c) {
+			*child.up[0] += countOne
+		}
+		*c = e&^(Writable|Dirty) | Accessed
 	}
 	return nil
 }
