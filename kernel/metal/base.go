@@ -40,6 +40,7 @@ type baseState struct {
 	ms      [core.MaxSlots]uint64
 	nextTID uint64
 	msFree  uint64 // list of free M memory, linked through the first word
+	mtop    uint32 // above the highest slot of ms that was ever used
 
 	info    uint64 // hvm_start_info
 	blk     uint64 // BootBlock

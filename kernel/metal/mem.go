@@ -306,6 +306,7 @@ func newM() *M {
 	base.msFree = load64(a)
 	memzero(a, sizeM)
 	base.ms[id] = a
+	base.mtop = max(base.mtop, id+1)
 	m := (*M)(ptr(a))
 	m.id = id
 	base.nextTID++

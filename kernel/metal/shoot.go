@@ -1,6 +1,10 @@
 package metal
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"kiln/kernel/metal/core"
+)
 
 // Requests from one CPU to others: to flush their TLBs, to let go of a page table, to
 // save vector state, to switch it on. The one that asks holds shoot.lock, publishes who
@@ -155,8 +159,8 @@ func leaveLazy(c *CPU) {
 
 // dropRoot makes every M and CPU let go of a page table that is to be freed.
 func dropRoot(c *CPU, root uint64) {
-	for i := range base.ms {
-		if a := base.ms[i]; a != 0 {
+	for i := range base.mtop {
+		if a := base.ms[i%core.MaxSlots]; a != 0 {
 			// An M that runs may be storing another root there.
 			atomic.CompareAndSwapUint64(&(*M)(ptr(a)).root, root, base.root)
 		}
