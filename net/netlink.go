@@ -131,6 +131,21 @@ func (x *netlinkSocket) Connect(c *Caller, b []byte) error {
 	return nil
 }
 
+// Deliver queues b for the program to read, as the kernel's own message (mq_notify's
+// cookie); what there is no room for is lost.
+func (x *netlinkSocket) Deliver(b []byte) {
+	x.mu.Lock()
+	ok := !x.closed && x.bytes+len(b) <= nlQueueMax
+	if ok {
+		x.rx = append(x.rx, append([]byte(nil), b...))
+		x.bytes += len(b)
+	}
+	x.mu.Unlock()
+	if ok {
+		x.q.Notify(waiter.ReadableEvents)
+	}
+}
+
 // Shutdown implements Socket.
 func (x *netlinkSocket) Shutdown(int) error { return unix.EOPNOTSUPP }
 

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/mqueue"
 	"kiln/kernel/ipc"
 	"kiln/kernel/task"
 	"kiln/loader/vdso"
@@ -19,6 +20,8 @@ type Dispatcher struct {
 
 	// IPC is System V IPC; the calls need it.
 	IPC *ipc.Namespace
+	// MQ is the POSIX message queues; the calls need it.
+	MQ *mqueue.FS
 
 	calls   [len(names)]call
 	missing [len(names)]atomic.Bool // logged

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/mqueue"
 	"kiln/fs/tmpfs"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
@@ -65,7 +66,7 @@ func newRig(t *testing.T) *rig {
 	r.ns = vfs.NewNamespace(fs, "none", 0)
 	m.OnEnter = r.enter
 	d := New()
-	d.IPC = ipc.New(r.mem, m)
+	d.IPC, d.MQ = ipc.New(r.mem, m), mqueue.New(r.mem)
 	r.k = task.NewKernel(task.Config{M: m, Mem: r.mem, Timers: timer.NewQueue(m), NS: r.ns, Syscalls: d,
 		OnInitExit: func(s uint32) { r.done <- s },
 		Log: func(_, f string, a ...any) {

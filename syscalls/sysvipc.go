@@ -8,7 +8,10 @@ import (
 	"kiln/kernel/task"
 )
 
-var ipcEntries = []Entry{
+// ipcEntries are System V's and POSIX's.
+var ipcEntries = append(sysvEntries, mqEntries...)
+
+var sysvEntries = []Entry{
 	{Nr: unix.SYS_SHMGET, Name: "shmget", Func: sysShmget, Support: Partial, Note: "SHM_HUGETLB is ENOMEM, as on a machine without huge pages"},
 	{Nr: unix.SYS_SHMAT, Name: "shmat", Func: sysShmat, Support: Full},
 	{Nr: unix.SYS_SHMDT, Name: "shmdt", Func: sysShmdt, Support: Full},

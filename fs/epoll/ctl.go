@@ -30,6 +30,9 @@ var topology struct {
 	mark uint64
 }
 
+// CanPoll marks the files that look regular and can be watched all the same (queues).
+type CanPoll interface{ CanPoll() }
+
 // Pollable says whether a file can be watched: not regular files and directories.
 func Pollable(c wait.Context, f *vfs.File) bool {
 	if f.Flags()&unix.O_PATH != 0 {
@@ -37,6 +40,9 @@ func Pollable(c wait.Context, f *vfs.File) bool {
 	}
 	if _, no := f.Ops.(NoPoll); no {
 		return false
+	}
+	if _, yes := f.Ops.(CanPoll); yes {
+		return true
 	}
 	if f.Inode() == nil && Of(f) != nil {
 		return true

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/mqueue"
 	"kiln/fs/pseudo"
 	"kiln/fs/vfs"
 	"kiln/kernel/ipc"
@@ -41,6 +42,7 @@ type Config struct {
 	Net      Net
 	NetFiles []string // names for Net.ProcFile
 	IPC      *ipc.Namespace
+	MQ       *mqueue.FS
 	// Cmdline is the kernel's command line, Release and Version uname's fields.
 	Cmdline, Release, Version string
 }

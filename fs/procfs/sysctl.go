@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/fs/anon"
+	"kiln/fs/mqueue"
 	"kiln/fs/pipe"
 	"kiln/fs/pseudo"
 	"kiln/fs/vfs"
@@ -244,7 +245,13 @@ func (f *FS) sysFS(d *pseudo.Dir) {
 		"max_user_watches": anon.InotifyWatches, "max_queued_events": anon.InotifyEvents} {
 		f.limit(d, "inotify/"+name, limit)
 	}
-	f.kept(d, "mqueue/msg_max", 1, 65536, 10)
+	if q := f.cfg.MQ; q != nil {
+		f.addNumbers(d, "mqueue/queues_max", bounded(&q.QueuesMax, -maxInt32-1, maxInt32))
+		f.addNumbers(d, "mqueue/msg_max", bounded(&q.MsgMax, 1, mqueue.HardMsgMax))
+		f.addNumbers(d, "mqueue/msgsize_max", bounded(&q.MsgSizeMax, mqueue.MinMsgSize, mqueue.HardMsgSize))
+		f.addNumbers(d, "mqueue/msg_default", bounded(&q.MsgDefault, 1, mqueue.HardMsgMax))
+		f.addNumbers(d, "mqueue/msgsize_default", bounded(&q.MsgSizeDefault, mqueue.MinMsgSize, mqueue.HardMsgSize))
+	}
 	// Linux lets watches take 4% of memory (eventpoll_init).
 	f.addNumbers(d, "epoll/max_user_watches", fixed(int64(f.k.Mem.TotalPages())*4096/25/384))
 }

@@ -402,7 +402,7 @@ func (t *FDTable) closeWhere(pick func(fd int) bool) {
 func (t *FDTable) Close(f *File) {
 	f.dropPosixLocks(t)
 	if f.Flags()&unix.O_PATH == 0 {
-		f.Ops.Flush(nil, f)
+		f.Ops.Flush(t, f)
 	}
 	f.DecRef()
 }

@@ -80,8 +80,8 @@ type FileOps interface {
 	// Timeouts are SO_RCVTIMEO and SO_SNDTIMEO: how long a read or write may block, in
 	// nanoseconds, 0 for ever.
 	Timeouts() (rcv, snd int64)
-	// Flush is called at each close of a descriptor, Release when the last is gone.
-	Flush(c wait.Context, f *File)
+	// Flush is called at each close of a descriptor in the table it was in, Release when the last is gone.
+	Flush(t *FDTable, f *File)
 	Release(f *File)
 }
 
@@ -297,7 +297,7 @@ func (BaseOps) Iterate(wait.Context, *int64, func(Dirent) bool) error {
 }
 func (BaseOps) Sync(wait.Context, bool) error                     { return unix.EINVAL }
 func (BaseOps) Allocate(wait.Context, uint32, int64, int64) error { return unix.ENODEV }
-func (BaseOps) Flush(wait.Context, *File)                         {}
+func (BaseOps) Flush(*FDTable, *File)                             {}
 func (BaseOps) Release(*File)                                     {}
 
 // Creds are who a thread acts as. Immutable once published.

@@ -15,7 +15,7 @@ import (
 func (s *System) pseudo() error {
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RELATIME
 	c := wait.Background()
-	proc := procfs.New(procfs.Config{Kernel: s.kernel, Net: s.net, IPC: s.calls.IPC, NetFiles: net.ProcNames(),
+	proc := procfs.New(procfs.Config{Kernel: s.kernel, Net: s.net, IPC: s.calls.IPC, MQ: s.calls.MQ, NetFiles: net.ProcNames(),
 		Cmdline: s.m.Boot().Cmdline, Release: syscalls.Release, Version: syscalls.Version})
 	if err := rootfs.MountAt(c, s.ns, proc, "proc", "/proc", flags); err != nil {
 		return err

@@ -23,6 +23,7 @@ import (
 	"kiln/drivers"
 	"kiln/fs/devfs"
 	"kiln/fs/devpts"
+	"kiln/fs/mqueue"
 	"kiln/fs/pipe"
 	"kiln/fs/rootfs"
 	"kiln/fs/tty"
@@ -280,7 +281,8 @@ func (s *System) start(without []string) (err error) {
 	s.vdso.Update(s.m.TimeParams())
 	s.calls = syscalls.New()
 	s.calls.VDSO = s.vdso
-	s.calls.IPC = ipc.New(s.mem, s.m)
+	s.calls.IPC, s.calls.MQ = ipc.New(s.mem, s.m), mqueue.New(s.mem)
+	s.ns.Register("mqueue", s.calls.MQ.Mountable())
 	s.calls.Without(without)
 	s.kernel = task.NewKernel(task.Config{
 		M: s.m, Mem: s.mem, Timers: s.timers, NS: s.ns, Net: s.net, Syscalls: s.calls,

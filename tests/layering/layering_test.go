@@ -68,7 +68,7 @@ var layers = []struct {
 	{"kiln/fs/vfs", 4},
 	{"kiln/fs", 5}, {"kiln/net", 5}, {"kiln/drivers", 5},
 	{"kiln/kernel/task", 6}, {"kiln/kernel/ipc", 7},
-	{"kiln/fs/procfs", 7}, {"kiln/fs/sysfs", 7}, {"kiln/fs/anon", 7},
+	{"kiln/fs/procfs", 7}, {"kiln/fs/sysfs", 7}, {"kiln/fs/anon", 7}, {"kiln/fs/mqueue", 7},
 	{"kiln/loader", 6},
 	{"kiln/syscalls", 8},
 	{"kiln/kernel/supervisor", 8},

@@ -5,4 +5,5 @@ package programs
 var IPC = []Program{
 	{"sysvsem", "conformance/c/sysvsem.c", Static, nil},
 	{"sysvmsg", "conformance/c/sysvmsg.c", Static, nil},
+	{"posixmq", "conformance/c/posixmq.c", Static, nil},
 }
