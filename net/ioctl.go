@@ -68,7 +68,7 @@ func (x *unixSocket) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32
 	case fionread:
 		x.mu.Lock()
 		n := x.rxBytes
-		if !x.stream() && len(x.rx) > 0 {
+		if x.dgram() && len(x.rx) > 0 {
 			n = x.rx[0].len()
 		}
 		listening := x.listening
@@ -87,6 +87,14 @@ func (x *unixSocket) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32
 			n = peer.rxBytes
 			peer.mu.Unlock()
 		}
+		return 0, putInt(c, sp, arg, n)
+	case unix.SIOCATMARK:
+		x.mu.Lock()
+		n := 0
+		if x.atMark() {
+			n = 1
+		}
+		x.mu.Unlock()
 		return 0, putInt(c, sp, arg, n)
 	}
 	return x.s.ioctl(c, sp, req, arg)

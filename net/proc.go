@@ -130,11 +130,14 @@ func (s *Stack) procUnix(b *bytes.Buffer) {
 			continue
 		}
 		x.mu.Lock()
-		flags, st := 0, 1
-		if x.listening {
+		flags, st, refs, ino := 0, 1, 2, x.ino
+		switch {
+		case x.listening:
 			flags = 0x10000
-		} else if x.connected {
-			st = 3
+		case x.embryo:
+			st, refs, ino = 2, 3, 0
+		case x.connected:
+			st, refs = 3, 3
 		}
 		name := ""
 		if len(x.name) > 2 {
@@ -145,7 +148,7 @@ func (s *Stack) procUnix(b *bytes.Buffer) {
 			name = " " + cpath(string(n))
 		}
 		x.mu.Unlock()
-		fmt.Fprintf(b, "0000000000000000: 00000002 00000000 %08X %04X %02X %5d%s\n", flags, x.typ, st, x.ino, name)
+		fmt.Fprintf(b, "0000000000000000: %08X 00000000 %08X %04X %02X %5d%s\n", refs, flags, x.typ, st, ino, name)
 	}
 }
 

@@ -77,6 +77,22 @@ type Ucred struct {
 	GID uint32
 }
 
+// sender is who SCM_CREDENTIALS says sent a message: real ids, where ucred, for
+// SO_PEERCRED, has effective ones.
+func (c *Caller) sender() Ucred {
+	u := Ucred{PID: c.PID}
+	if c.Creds != nil {
+		u.UID, u.GID = c.Creds.UID, c.Creds.GID
+	}
+	return u
+}
+
+// author is what a thread can tell of itself to write(2), which has no Caller.
+type author interface {
+	Creds() *vfs.Creds
+	PID() int32
+}
+
 func (c *Caller) ucred() Ucred {
 	u := Ucred{PID: c.PID}
 	if c.Creds != nil {
@@ -97,12 +113,14 @@ type RecvMsg struct {
 	Full int
 	// WantControl says that the caller has room for control messages.
 	WantControl bool
-	Control     Control
+	// Nonblock says that the caller does not wait.
+	Nonblock bool
+	Control  Control
 }
 
 // Reset makes it ready for another call.
 func (m *RecvMsg) Reset() {
-	m.Flags, m.NameLen, m.OutFlags, m.Full, m.WantControl = 0, 0, 0, 0, false
+	m.Flags, m.NameLen, m.OutFlags, m.Full, m.WantControl, m.Nonblock = 0, 0, 0, 0, false, false
 	m.Control = Control{}
 }
 
@@ -124,6 +142,8 @@ type Control struct {
 	Files    []*vfs.File
 	Creds    Ucred
 	HasCreds bool
+	// MaxFiles is the sender's RLIMIT_NOFILE, with Files.
+	MaxFiles uint64
 }
 
 // Cmsg is one control message.

@@ -17,9 +17,7 @@ type namespace struct {
 	abstract map[abstractName]*unixSocket
 	paths    map[inode]*unixSocket
 	auto     uint32
-	// inFlight counts descriptors in queued messages: bounded, since they stay
-	// open without counting against anybody's limit.
-	inFlight atomic.Int64
+	flights  flights
 }
 
 type inode struct{ dev, ino uint64 }
@@ -34,14 +32,14 @@ type abstractName struct {
 func (n *namespace) init() {
 	n.abstract = make(map[abstractName]*unixSocket)
 	n.paths = make(map[inode]*unixSocket)
+	n.flights.init()
 }
 
 const (
 	unixBuf     = 212992 // net.core.wmem_default
 	unixDgrams  = 10     // net.unix.max_dgram_qlen
 	unixMaxName = 108    // sun_path
-	maxInFlight = 4096
-	msgCost     = 256 // of a queued message beside its bytes
+	msgCost     = 256    // of a queued message beside its bytes
 )
 
 // unixSocket is an AF_UNIX socket. Data lies in the receiver's queue, so a writer
@@ -50,29 +48,33 @@ type unixSocket struct {
 	base
 	q waiter.Queue
 
-	mu        sync.Mutex
-	name      []byte // the whole sockaddr, nil if unbound
-	path      vfs.Path
-	node      inode
-	abstract  string
-	bound     bool
-	peer      *unixSocket
-	connected bool // stream, seqpacket: ever connected
-	peerName  []byte
-	peerCreds Ucred
-	creds     Ucred // at listen, for those who connect
-	made      Ucred // who made it
-	err       error
+	mu                 sync.Mutex
+	name               []byte // the whole sockaddr, nil if unbound
+	path               vfs.Path
+	node               inode
+	abstract           string
+	bound              bool
+	peer               *unixSocket
+	connected          bool // stream, seqpacket: ever connected
+	peerName           []byte
+	peerCreds          Ucred
+	creds              Ucred // at listen, for those who connect
+	groups, peerGroups []uint32
+	embryo             bool // nobody has accepted it yet
+	passSec            atomic.Bool
+	made               Ucred // who made it
+	err                error
 
-	rx       []unixMsg
-	rxBytes  int
-	rcvShut  bool // nothing more will come (shutdown here, or the peer's end)
-	sndShut  bool
-	peerGone bool
-	closed   bool
-	sndbuf   int
-	rcvbuf   int
-	blocked  map[*unixSocket]struct{} // datagram senders that wait for room here
+	rx        []unixMsg
+	rxBytes   int
+	withFiles int  // messages with descriptors in rx
+	rcvShut   bool // nothing more will come (shutdown here, or the peer's end)
+	sndShut   bool
+	peerGone  bool
+	closed    bool
+	sndbuf    int
+	rcvbuf    int
+	blocked   map[*unixSocket]struct{} // datagram senders that wait for room here
 
 	listening bool
 	backlog   int
@@ -85,6 +87,7 @@ func (s *Stack) newUnix(typ int) (*unixSocket, error) {
 	}
 	x := &unixSocket{sndbuf: unixBuf, rcvbuf: unixBuf}
 	x.base = base{s: s, domain: unix.AF_UNIX, typ: int32(typ)}
+	x.opt.peekOff.Store(-1)
 	s.register(&x.base, x)
 	return x, nil
 }
@@ -131,6 +134,7 @@ func (s *Stack) SocketPair(c *Caller, family, typ, protocol int) (Socket, Socket
 	x.peer, y.peer = y, x
 	x.connected, y.connected = true, true
 	x.peerCreds, y.peerCreds = c.ucred(), c.ucred()
+	x.peerGroups, y.peerGroups = c.groups(), c.groups()
 	return x, y, nil
 }
 
@@ -251,11 +255,12 @@ func (x *unixSocket) autobind() error {
 	return unix.ENOSPC
 }
 
-// find is the socket that a name leads to: ECONNREFUSED, and errors of the path.
+// find is the socket that a name leads to: EINVAL for none, ECONNREFUSED, and errors of
+// the path.
 func (x *unixSocket) find(c *Caller, n string) (*unixSocket, error) {
 	ns := &x.s.unix
 	if n == "" {
-		return nil, unix.ECONNREFUSED
+		return nil, unix.EINVAL
 	}
 	if n[0] == 0 {
 		ns.mu.Lock()
@@ -303,7 +308,8 @@ func (x *unixSocket) Listen(c *Caller, backlog int) error {
 		x.mu.Unlock()
 		return unix.EINVAL
 	}
-	x.listening, x.backlog, x.creds = true, backlog, c.ucred()
+	x.listening, x.backlog, x.creds, x.groups = true, backlog, c.ucred(), c.groups()
+	x.peerGroups = x.groups // its own, as SO_PEERCRED of a listener
 	x.mu.Unlock()
 	x.q.Notify(waiter.WritableEvents) // room for who waits to connect
 	return nil
@@ -332,7 +338,18 @@ func (x *unixSocket) Connect(c *Caller, b []byte) error {
 	if y.typ != x.typ {
 		return unix.EPROTOTYPE
 	}
+	if x.opt.passcred.Load() {
+		if err := x.autobind(); err != nil {
+			return err
+		}
+	}
 	if x.dgram() {
+		y.mu.Lock()
+		ok := y.takes(x)
+		y.mu.Unlock()
+		if !ok {
+			return unix.EPERM
+		}
 		x.mu.Lock()
 		x.peer, x.peerName = y, unixName(n)
 		x.mu.Unlock()
@@ -343,15 +360,13 @@ func (x *unixSocket) Connect(c *Caller, b []byte) error {
 
 func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {
 	x.mu.Lock()
+	name, wrong := x.name, error(nil)
 	switch {
 	case x.connected:
-		x.mu.Unlock()
-		return unix.EISCONN
+		wrong = unix.EISCONN
 	case x.listening:
-		x.mu.Unlock()
-		return unix.EINVAL
+		wrong = unix.EINVAL
 	}
-	name := x.name
 	x.mu.Unlock()
 	srv, err := x.s.newUnix(int(x.typ))
 	if err != nil {
@@ -374,10 +389,16 @@ func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {
 		srv.Release(nil)
 		return err
 	}
-	srv.connected, srv.peer, srv.peerName, srv.peerCreds = true, x, name, c.ucred()
+	if wrong != nil { // only now: a listener that refuses comes first
+		l.mu.Unlock()
+		srv.Release(nil)
+		return wrong
+	}
+	srv.embryo = true
+	srv.connected, srv.peer, srv.peerName, srv.peerCreds, srv.peerGroups = true, x, name, c.ucred(), c.groups()
 	srv.bound, srv.name, srv.sndbuf = false, l.name, l.sndbuf
 	srv.opt.passcred.Store(l.opt.passcred.Load())
-	lname, lcreds := l.name, l.creds
+	lname, lcreds, lgroups := l.name, l.creds, l.groups
 	l.mu.Unlock()
 
 	x.mu.Lock()
@@ -387,7 +408,7 @@ func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {
 		srv.Release(nil)
 		return unix.EISCONN
 	}
-	x.connected, x.peer, x.peerName, x.peerCreds = true, srv, lname, lcreds
+	x.connected, x.peer, x.peerName, x.peerCreds, x.peerGroups = true, srv, lname, lcreds, lgroups
 	x.mu.Unlock()
 
 	l.mu.Lock()
@@ -449,6 +470,9 @@ func (x *unixSocket) Accept(*Caller) (Socket, error) {
 	x.pending = x.pending[1:]
 	b := x.roomy()
 	x.mu.Unlock()
+	y.mu.Lock()
+	y.embryo = false
+	y.mu.Unlock()
 	wake(b)
 	return y, nil
 }
@@ -479,17 +503,23 @@ func (x *unixSocket) SockName() ([]byte, error) {
 	return x.name, nil
 }
 
-// PeerName implements Socket.
+// PeerName implements Socket: what the peer is called now.
 func (x *unixSocket) PeerName() ([]byte, error) {
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.peer == nil && !x.connected {
+	peer, name, connected := x.peer, x.peerName, x.connected
+	x.mu.Unlock()
+	if peer == nil && !connected {
 		return nil, unix.ENOTCONN
 	}
-	if x.peerName == nil {
+	if peer != nil {
+		peer.mu.Lock()
+		name = peer.name
+		peer.mu.Unlock()
+	}
+	if name == nil {
 		return unixName(""), nil
 	}
-	return x.peerName, nil
+	return name, nil
 }
 
 // Shutdown implements Socket. The other direction of a connection shuts with it.
@@ -526,6 +556,9 @@ func (x *unixSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if len(x.rx) > 0 || x.rcvShut || len(x.pending) > 0 {
 		r |= waiter.ReadableEvents
 	}
+	if mask&waiter.EventPri != 0 && x.urgent() >= 0 {
+		r |= waiter.EventPri
+	}
 	if x.rcvShut {
 		r |= waiter.EventRdHUp
 	}
@@ -542,7 +575,7 @@ func (x *unixSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 		peer.mu.Lock()
 		if x.dgram() {
 			// A full queue: its reader wakes us.
-			if writable = peer.closed || len(peer.rx) <= unixDgrams; !writable {
+			if writable = peer.closed || peer.peer == x || len(peer.rx) <= unixDgrams; !writable {
 				peer.wants(x)
 			}
 		} else {
@@ -573,8 +606,9 @@ func (x *unixSocket) Release(*vfs.File) {
 		return
 	}
 	x.closed, x.rcvShut, x.sndShut = true, true, true
-	peer, pending, queued := x.peer, x.pending, x.rx
-	x.pending, x.rx, x.rxBytes, x.peer = nil, nil, 0, nil
+	peer, pending, queued, embryo := x.peer, x.pending, x.rx, x.embryo
+	x.pending, x.rx, x.rxBytes, x.withFiles = nil, nil, 0, 0
+	x.peer = nil
 	b := x.roomy()
 	ns := &x.s.unix
 	ns.mu.Lock()
@@ -600,11 +634,20 @@ func (x *unixSocket) Release(*vfs.File) {
 	if peer != nil && !x.dgram() {
 		peer.mu.Lock()
 		peer.rcvShut, peer.sndShut, peer.peerGone = true, true, true
-		if len(queued) > 0 || len(pending) > 0 {
+		if len(queued) > 0 || len(pending) > 0 || embryo {
 			peer.err = unix.ECONNRESET // there was something it never read
 		}
 		peer.mu.Unlock()
 		peer.q.Notify(waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp | waiter.EventErr)
 	}
 	x.q.Notify(waiter.EventHUp)
+	x.s.collect()
+}
+
+// groups are the supplementary groups, for SO_PEERGROUPS.
+func (c *Caller) groups() []uint32 {
+	if c == nil || c.Creds == nil {
+		return nil
+	}
+	return c.Creds.Groups
 }

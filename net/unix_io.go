@@ -14,11 +14,16 @@ import (
 type unixMsg struct {
 	v     *buffer.View // nil: empty
 	from  []byte       // sender's address (datagrams)
-	creds Ucred
+	creds Ucred        // nobody's unless somebody asked for them
 	files []*vfs.File
-	cost  int64 // charged to the budget
-	off   int   // bytes of v already read
+	user  uint32 // who pays for the files
+	oob   bool   // the urgent byte
+	cost  int64  // charged to the budget
+	off   int    // bytes of v already read
 }
+
+// nobody are the credentials of a message that has none: no process, overflowuid.
+var nobody = Ucred{UID: 65534, GID: 65534}
 
 func (m *unixMsg) len() int {
 	if m.v == nil {
@@ -46,11 +51,16 @@ func (m *unixMsg) free(s *Stack) {
 // drop frees a message that nobody read. No lock may be held: a file in it may be a
 // socket.
 func (m *unixMsg) drop(s *Stack) {
-	s.unix.inFlight.Add(-int64(len(m.files)))
-	for _, f := range m.files {
-		f.DecRef()
+	if len(m.files) > 0 {
+		f := &s.unix.flights
+		f.mu.Lock()
+		f.count(m.files, m.user, -1)
+		f.mu.Unlock()
+		for _, x := range m.files {
+			x.DecRef()
+		}
+		m.files = nil
 	}
-	m.files = nil
 	m.free(s)
 }
 
@@ -59,26 +69,40 @@ const pieceMax = 64 << 10
 
 // Write implements vfs.FileOps.
 func (x *unixSocket) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+	if a, ok := c.(author); ok {
+		return x.send(&Caller{C: c, PID: a.PID(), Creds: a.Creds()}, src, &SendMsg{})
+	}
 	return x.send(nil, src, &SendMsg{})
 }
 
-// Send implements Socket.
+// Send implements Socket: EINVAL for control messages that are not AF_UNIX's,
+// ETOOMANYREFS, and those of the kind.
 func (x *unixSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	return x.send(c, src, m)
 }
 
 func (x *unixSocket) send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
-	if m.Flags&unix.MSG_OOB != 0 {
+	for _, o := range m.Control.Msgs {
+		if o.Level == unix.SOL_SOCKET {
+			return 0, unix.EINVAL
+		}
+	}
+	if m.Flags&unix.MSG_OOB != 0 && (!x.stream() || src.Len() == 0) {
 		return 0, unix.EOPNOTSUPP
 	}
 	peer, err := x.target(c, m)
 	if err != nil {
 		return 0, err
 	}
-	if len(m.Control.Files) > 0 && x.s.unix.inFlight.Load()+int64(len(m.Control.Files)) > maxInFlight {
-		return 0, unix.ETOOMANYREFS
+	if len(m.Control.Files) > 0 {
+		if err := x.s.unix.flights.mayFly(c, m.Control.MaxFiles); err != nil {
+			return 0, err
+		}
 	}
-	if x.stream() {
+	switch {
+	case m.Flags&unix.MSG_OOB != 0:
+		return x.sendOOB(c, peer, src, m)
+	case x.stream():
 		return x.sendStream(c, peer, src, m)
 	}
 	return x.sendMessage(c, peer, src, m)
@@ -113,6 +137,11 @@ func (x *unixSocket) target(c *Caller, m *SendMsg) (*unixSocket, error) {
 	if shut {
 		return nil, unix.EPIPE
 	}
+	if x.opt.passcred.Load() {
+		if err := x.autobind(); err != nil {
+			return nil, err
+		}
+	}
 	if len(m.Name) > 0 {
 		n, err := unixAddr(m.Name)
 		if err != nil {
@@ -133,16 +162,12 @@ func (x *unixSocket) target(c *Caller, m *SendMsg) (*unixSocket, error) {
 
 // fill copies n bytes of src into a new message, charged to the budget.
 func (x *unixSocket) fill(c *Caller, src *mm.IOSeq, n int, m *SendMsg) (unixMsg, error) {
-	msg := unixMsg{cost: int64(n) + msgCost}
+	msg := unixMsg{cost: int64(n) + msgCost + flightCost*int64(len(m.Control.Files)), creds: nobody}
 	if !x.s.cfg.Budget.Charge(msg.cost) {
 		return msg, unix.ENOBUFS
 	}
-	msg.creds = x.made
-	if c != nil {
-		msg.creds = c.ucred()
-	}
-	if m.Control.HasCreds {
-		msg.creds = m.Control.Creds
+	if c != nil && c.Creds != nil {
+		msg.user = c.Creds.UID
 	}
 	if n > 0 {
 		msg.v = buffer.NewViewSize(n)
@@ -155,6 +180,20 @@ func (x *unixSocket) fill(c *Caller, src *mm.IOSeq, n int, m *SendMsg) (unixMsg,
 		}
 	}
 	return msg, nil
+}
+
+// sign gives a message its credentials: those that were claimed, or the sender's where
+// one of the two wants to know or nobody has accepted the receiver yet (maybe_add_creds).
+// The receiver's mu is held.
+func (x *unixSocket) sign(peer *unixSocket, msg *unixMsg, c *Caller, m *SendMsg) {
+	switch {
+	case m.Control.HasCreds:
+		msg.creds = m.Control.Creds
+	case x.opt.passcred.Load() || peer.opt.passcred.Load() || peer.embryo:
+		if msg.creds = x.made; c != nil {
+			msg.creds = c.sender()
+		}
+	}
 }
 
 // sendStream queues what fits. The room is looked at before the copy, which may
@@ -179,12 +218,12 @@ func (x *unixSocket) sendStream(c *Caller, peer *unixSocket, src *mm.IOSeq, m *S
 			return 0, err
 		}
 		n := msg.len()
-		if !x.deliver(peer, &msg, m) {
+		if err := x.deliver(c, peer, &msg, m); err != nil {
 			msg.free(x.s)
 			if done > 0 {
 				return done, nil
 			}
-			return 0, unix.EPIPE
+			return 0, err
 		}
 		done += n
 	}
@@ -194,24 +233,37 @@ func (x *unixSocket) sendStream(c *Caller, peer *unixSocket, src *mm.IOSeq, m *S
 	return done, nil
 }
 
-// deliver appends to the peer's queue, with the message's files the first time;
-// false: the peer takes nothing any more.
-func (x *unixSocket) deliver(peer *unixSocket, msg *unixMsg, m *SendMsg) bool {
+// deliver appends to the peer's queue, with the message's files the first time: EPIPE
+// if the peer takes nothing any more.
+func (x *unixSocket) deliver(c *Caller, peer *unixSocket, msg *unixMsg, m *SendMsg) error {
+	files := m.Control.Files
+	if len(files) > 0 {
+		f := &x.s.unix.flights
+		f.mu.Lock()
+		defer f.mu.Unlock()
+	}
 	peer.mu.Lock()
 	if peer.closed || peer.rcvShut {
 		peer.mu.Unlock()
-		return false
+		return unix.EPIPE
 	}
-	if len(m.Control.Files) > 0 {
-		msg.files = m.Control.Files
+	x.sign(peer, msg, c, m)
+	if len(files) > 0 {
+		msg.files = files
 		m.Control.Files = nil
-		x.s.unix.inFlight.Add(int64(len(msg.files)))
+		x.s.unix.flights.count(files, msg.user, 1)
+		peer.withFiles++
+	}
+	if msg.oob {
+		if i := peer.urgent(); i >= 0 {
+			peer.rx[i].oob = false // the older one becomes an ordinary byte
+		}
 	}
 	peer.rx = append(peer.rx, *msg)
 	peer.rxBytes += msg.len()
 	peer.mu.Unlock()
 	peer.q.Notify(waiter.ReadableEvents)
-	return true
+	return nil
 }
 
 // sendMessage queues one datagram: EMSGSIZE, ECONNREFUSED, EAGAIN while the queue is
@@ -223,13 +275,16 @@ func (x *unixSocket) sendMessage(c *Caller, peer *unixSocket, src *mm.IOSeq, m *
 	}
 	peer.mu.Lock()
 	switch {
+	case x.dgram() && !peer.takes(x):
+		peer.mu.Unlock()
+		return 0, unix.EPERM
 	case peer.closed:
 		peer.mu.Unlock()
 		return 0, x.refused()
 	case peer.rcvShut:
 		peer.mu.Unlock()
 		return 0, unix.EPIPE
-	case len(peer.rx) > unixDgrams && x.dgram() && peer != x, peer.rxBytes > 0 && peer.rxBytes+size > peer.rcvbuf:
+	case peer.full(x, size):
 		peer.wants(x)
 		peer.mu.Unlock()
 		return 0, unix.EAGAIN
@@ -242,12 +297,29 @@ func (x *unixSocket) sendMessage(c *Caller, peer *unixSocket, src *mm.IOSeq, m *
 	x.mu.Lock()
 	msg.from = x.name
 	x.mu.Unlock()
-	if !x.deliver(peer, &msg, m) {
+	if err := x.deliver(c, peer, &msg, m); err != nil {
 		msg.free(x.s)
 		return 0, x.refused()
 	}
 	return size, nil
 }
+
+// takes says whether x, a datagram socket, takes messages of from: one that is connected
+// takes only its peer's (unix_may_send). mu is held.
+func (x *unixSocket) takes(from *unixSocket) bool { return x.peer == nil || x.peer == from }
+
+// full says whether a message of from has to wait: where the two are not each other's,
+// behind max_dgram_qlen others; else for the sender's buffer. mu is held.
+func (x *unixSocket) full(from *unixSocket, size int) bool {
+	if x.dgram() && x != from && x.peer != from && len(x.rx) > unixDgrams {
+		return true
+	}
+	used := x.rxBytes + len(x.rx)*skbCost
+	return used > 0 && used+size > max(x.rcvbuf, from.sndbuf)
+}
+
+// skbCost is what a small message counts against the sender's buffer beside its bytes.
+const skbCost = 768
 
 // refused forgets a datagram peer that is gone.
 func (x *unixSocket) refused() error {
@@ -271,14 +343,14 @@ func (x *unixSocket) refused() error {
 }
 
 // Read implements vfs.FileOps.
-func (x *unixSocket) Read(c wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
-	return x.recv(dst, &RecvMsg{})
+func (x *unixSocket) Read(c wait.Context, f *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+	return x.recv(dst, &RecvMsg{Nonblock: f != nil && f.Nonblocking()})
 }
 
 // Recv implements Socket.
 func (x *unixSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	if m.Flags&unix.MSG_OOB != 0 {
-		return 0, unix.EOPNOTSUPP
+		return x.recvOOB(dst, m)
 	}
 	if m.Flags&unix.MSG_ERRQUEUE != 0 {
 		return 0, unix.EAGAIN
@@ -302,6 +374,26 @@ func (x *unixSocket) recv(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	return x.recvMessage(dst, m)
 }
 
+// lockRx takes mu, and before it the lock of descriptors in flight if there are any in
+// the queue; unlockRx gives both back.
+func (x *unixSocket) lockRx() (flying bool) {
+	x.mu.Lock()
+	if x.withFiles == 0 {
+		return false
+	}
+	x.mu.Unlock()
+	x.s.unix.flights.mu.Lock()
+	x.mu.Lock()
+	return true
+}
+
+func (x *unixSocket) unlockRx(flying bool) {
+	x.mu.Unlock()
+	if flying {
+		x.s.unix.flights.mu.Unlock()
+	}
+}
+
 // empty is the answer of a queue without messages. mu is held.
 func (x *unixSocket) empty() error {
 	if x.err != nil {
@@ -316,28 +408,28 @@ func (x *unixSocket) empty() error {
 }
 
 // recvStream copies queued bytes under the lock without faulting; a page that is
-// absent is brought in without it. Bytes of different senders' credentials or on the
-// two sides of a descriptor are not joined.
+// absent is brought in without it. Bytes of different senders' credentials are not
+// joined where they are asked for, nor anything with what follows a descriptor.
 func (x *unixSocket) recvStream(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	if dst.Len() == 0 {
 		return 0, nil
 	}
-	peek := m.Flags&unix.MSG_PEEK != 0
+	t := taking{m: m, peek: m.Flags&unix.MSG_PEEK != 0}
 	done := 0
 	for {
-		x.mu.Lock()
-		if len(x.rx) == 0 && done == 0 {
+		fly := x.lockRx()
+		before := x.rxBytes
+		n, fault := x.take(dst, &t, done)
+		after, peer := x.rxBytes, x.peer
+		if n == 0 && done == 0 && !fault {
 			err := x.empty()
-			x.mu.Unlock()
+			x.unlockRx(fly)
+			t.release(x.s)
 			return 0, err
 		}
-		before := x.rxBytes
-		n, stop, fault, freed := x.take(dst, m, peek, done)
-		after, peer := x.rxBytes, x.peer
-		x.mu.Unlock()
-		for i := range freed {
-			freed[i].free(x.s)
-		}
+		x.peeked(n, t.peek)
+		x.unlockRx(fly)
+		t.release(x.s)
 		done += n
 		if peer != nil && before > after {
 			peer.mu.Lock()
@@ -347,7 +439,7 @@ func (x *unixSocket) recvStream(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 				peer.q.Notify(waiter.WritableEvents)
 			}
 		}
-		if !fault || stop {
+		if !fault || t.stop {
 			return done, nil
 		}
 		if err := dst.FaultIn(true); err != nil {
@@ -359,57 +451,115 @@ func (x *unixSocket) recvStream(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	}
 }
 
-// take copies from the front of the queue. skip bytes were copied by an earlier round
-// of a peek. mu is held.
-func (x *unixSocket) take(dst *mm.IOSeq, m *RecvMsg, peek bool, skip int) (n int, stop, fault bool, freed []unixMsg) {
-	if !peek {
-		skip = 0
+// peeked moves the offset of SO_PEEK_OFF. mu is held.
+func (x *unixSocket) peeked(n int, peek bool) {
+	off := x.opt.peekOff.Load()
+	switch {
+	case off < 0:
+	case peek:
+		x.opt.peekOff.Store(off + int32(n))
+	default:
+		x.opt.peekOff.Store(max(off-int32(n), 0))
 	}
-	i := 0
-	for i < len(x.rx) && dst.Len() > 0 {
-		msg := &x.rx[i]
-		if n+skip > 0 && len(msg.files) > 0 && (i > 0 || msg.off == 0) {
-			return n, true, false, freed
+}
+
+// taking is one receive from a stream.
+type taking struct {
+	m      *RecvMsg
+	peek   bool
+	stop   bool // nothing may be joined to what there is
+	fds    bool // descriptors came with it
+	signed bool // from has whose bytes they are
+	from   Ucred
+	freed  []unixMsg
+	unread []*vfs.File // that the caller has no room for
+}
+
+// release lets go of what was taken out of the queue. No lock may be held.
+func (t *taking) release(s *Stack) {
+	for i := range t.freed {
+		t.freed[i].drop(s)
+	}
+	t.freed = t.freed[:0]
+	(&Control{Files: t.unread}).release()
+	t.unread = nil
+}
+
+// take copies from the front of the queue. done bytes were copied by an earlier round,
+// which a peek has to skip, as it has to what SO_PEEK_OFF says. mu is held.
+func (x *unixSocket) take(dst *mm.IOSeq, t *taking, done int) (n int, fault bool) {
+	skip := 0
+	if t.peek {
+		if skip = int(x.opt.peekOff.Load()); skip < 0 {
+			skip = done
 		}
-		if skip >= msg.len() && skip > 0 {
+	}
+	for i := 0; i < len(x.rx) && dst.Len() > 0 && !t.stop; {
+		msg := &x.rx[i]
+		if msg.oob {
+			switch inline := x.opt.oobinline.Load(); {
+			case n+done > 0:
+				t.stop = true
+				return n, false
+			case t.peek && !inline:
+				i++
+				continue
+			case !t.peek && inline:
+				msg.oob = false
+			case !t.peek:
+				t.freed = append(t.freed, x.remove(i))
+				continue
+			}
+		}
+		if skip > 0 && skip >= msg.len() {
 			skip -= msg.len()
 			i++
 			continue
 		}
-		b := msg.bytes()[skip:]
-		k, err := dst.CopyOutNoFault(b)
+		if x.opt.passcred.Load() {
+			if t.signed && t.from != msg.creds {
+				t.stop = true
+				return n, false
+			}
+			t.signed, t.from = true, msg.creds
+			t.m.Control.Creds, t.m.Control.HasCreds = msg.creds, true
+		}
+		k, err := dst.CopyOutNoFault(msg.bytes()[skip:])
 		n += k
 		skip = 0
-		x.control(msg, m, peek)
-		if !peek {
+		if k > 0 {
+			t.fds = t.fds || len(msg.files) > 0
+			t.unread = append(t.unread, x.files(msg, t.m, t.peek)...)
+		}
+		if t.peek {
+			i++
+			t.stop = t.fds && err == nil
+		} else {
 			msg.off += k
 			x.rxBytes -= k
 			if msg.len() == 0 {
-				freed = append(freed, *msg)
+				t.freed = append(t.freed, *msg)
 				*msg = unixMsg{}
 				x.rx = x.rx[1:]
-				i--
+				t.stop = t.fds
 			}
 		}
 		if err == mm.ErrFault {
-			return n, false, true, freed
+			return n, true
 		}
-		i++
 	}
 	if len(x.rx) == 0 {
 		x.rx = nil
 	}
-	return n, false, false, freed
+	return n, false
 }
 
-// control hands a message's descriptors and credentials to the receive, once. mu is
-// held, so files that nobody wants are released by a goroutine.
-func (x *unixSocket) control(msg *unixMsg, m *RecvMsg, peek bool) {
-	if x.opt.passcred.Load() {
-		m.Control.Creds, m.Control.HasCreds = msg.creds, true
-	}
+// files hands a message's descriptors to the receive, once; those that there is no room
+// for come back, to be released without locks. mu and, if there are any, flights.mu are
+// held.
+func (x *unixSocket) files(msg *unixMsg, m *RecvMsg, peek bool) (unread []*vfs.File) {
 	if len(msg.files) == 0 {
-		return
+		return nil
 	}
 	if peek {
 		if m.WantControl && m.Control.Files == nil {
@@ -418,35 +568,45 @@ func (x *unixSocket) control(msg *unixMsg, m *RecvMsg, peek bool) {
 			}
 			m.Control.Files = append([]*vfs.File(nil), msg.files...)
 		}
-		return
+		return nil
 	}
-	x.s.unix.inFlight.Add(-int64(len(msg.files)))
+	x.s.unix.flights.count(msg.files, msg.user, -1)
 	files := msg.files
 	msg.files = nil
+	x.withFiles--
 	if m.WantControl {
 		m.Control.Files = append(m.Control.Files, files...)
-		return
+		return nil
 	}
 	m.OutFlags |= unix.MSG_CTRUNC
-	go (&Control{Files: files}).release()
+	return files
 }
 
 // recvMessage takes one message whole; what does not fit is cut.
 func (x *unixSocket) recvMessage(dst *mm.IOSeq, m *RecvMsg) (int, error) {
-	x.mu.Lock()
-	if len(x.rx) == 0 {
+	peek := m.Flags&unix.MSG_PEEK != 0
+	fly := x.lockRx()
+	i, skip := x.peekAt(peek)
+	if i >= len(x.rx) {
 		err := x.empty()
-		x.mu.Unlock()
+		if err == nil && x.dgram() && m.Nonblock {
+			err = unix.EAGAIN // only who waits hears of the end
+		}
+		x.unlockRx(fly)
 		return 0, err
 	}
-	peek := m.Flags&unix.MSG_PEEK != 0
-	msg := x.rx[0]
-	x.control(&msg, m, peek)
+	msg := x.rx[i]
+	if x.opt.passcred.Load() {
+		m.Control.Creds, m.Control.HasCreds = msg.creds, true
+	}
+	unread := x.files(&msg, m, peek)
 	var b map[*unixSocket]struct{}
+	size := msg.len() - skip
 	if peek {
 		if msg.v != nil {
 			msg.v = msg.v.Clone()
 		}
+		x.peeked(min(size, dst.Len()), true)
 	} else {
 		x.rx[0] = unixMsg{}
 		x.rx = x.rx[1:]
@@ -454,23 +614,22 @@ func (x *unixSocket) recvMessage(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		if len(x.rx) == 0 {
 			x.rx = nil
 		}
+		x.peeked(msg.len(), false)
 		b = x.roomy()
 	}
 	peer := x.peer
-	x.mu.Unlock()
+	x.unlockRx(fly)
+	(&Control{Files: unread}).release()
 	wake(b)
-	if !x.dgram() && peer != nil {
+	if peer != nil {
 		peer.q.Notify(waiter.WritableEvents)
 	}
-	m.Full = msg.len()
+	m.Full = size
 	m.setName(msg.from)
-	if m.Full > dst.Len() {
+	if size > dst.Len() {
 		m.OutFlags |= unix.MSG_TRUNC
 	}
-	if x.typ == unix.SOCK_SEQPACKET {
-		m.OutFlags |= unix.MSG_EOR
-	}
-	n, err := dst.CopyOut(msg.bytes())
+	n, err := dst.CopyOut(msg.bytes()[skip:])
 	if peek {
 		if msg.v != nil {
 			msg.v.Release()
@@ -482,6 +641,19 @@ func (x *unixSocket) recvMessage(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		return 0, err
 	}
 	return n, nil
+}
+
+// peekAt is the message that a receive is about, and how much of it a peek leaves out
+// (SO_PEEK_OFF). mu is held.
+func (x *unixSocket) peekAt(peek bool) (i, skip int) {
+	if skip = int(x.opt.peekOff.Load()); !peek || skip < 0 {
+		return 0, 0
+	}
+	for i < len(x.rx) && skip > 0 && skip >= x.rx[i].len() {
+		skip -= x.rx[i].len()
+		i++
+	}
+	return i, skip
 }
 
 // SetOption implements Socket.
@@ -509,7 +681,13 @@ func (x *unixSocket) SetOption(c *Caller, level, name int, v []byte) error {
 		x.mu.Lock()
 		x.rcvbuf = int(clampBuf(n, 2304, 2*unixBuf))
 		x.mu.Unlock()
-	case unix.SO_REUSEADDR, unix.SO_REUSEPORT, unix.SO_KEEPALIVE, unix.SO_BROADCAST, unix.SO_NO_CHECK:
+	case unix.SO_REUSEPORT:
+		if n != 0 {
+			return unix.EOPNOTSUPP
+		}
+	case unix.SO_REUSEADDR, unix.SO_KEEPALIVE, unix.SO_BROADCAST, unix.SO_NO_CHECK:
+	case unix.SO_PASSSEC:
+		x.passSec.Store(n != 0)
 	case unix.SO_PEEK_OFF:
 		x.opt.peekOff.Store(n)
 	default:
@@ -550,7 +728,23 @@ func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	case unix.SO_REUSEADDR, unix.SO_REUSEPORT, unix.SO_KEEPALIVE, unix.SO_BROADCAST, unix.SO_NO_CHECK:
 		return intVal(0), nil
 	case unix.SO_PEEK_OFF:
-		return intVal(-1), nil
+		return intVal(int(x.opt.peekOff.Load())), nil
+	case unix.SO_PASSSEC:
+		return boolVal(x.passSec.Load()), nil
+	case unix.SO_BINDTODEVICE:
+		return nil, nil
+	case unix.SO_PEERGROUPS:
+		if !x.connected && !x.listening {
+			return nil, unix.ENODATA
+		}
+		var b []byte
+		for _, g := range x.peerGroups {
+			b = append(b, le32(g)...)
+		}
+		if n < len(b) {
+			return b, unix.ERANGE
+		}
+		return b, nil
 	}
 	return nil, unix.ENOPROTOOPT
 }

@@ -170,8 +170,8 @@ func TestUnixRightsTravelOnce(t *testing.T) {
 	if r := other.Readiness(waiter.EventHUp); r&waiter.EventHUp == 0 {
 		t.Error("a queued descriptor outlived its socket")
 	}
-	if n := s.unix.inFlight.Load(); n != 0 {
-		t.Errorf("%d descriptors in flight", n)
+	if f := &s.unix.flights; len(f.byUser) != 0 || len(f.sockets) != 0 {
+		t.Errorf("in flight: %v, %v", f.byUser, f.sockets)
 	}
 }
 

@@ -376,6 +376,12 @@ func sysGetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.EINVAL
 	}
 	v, err := n.sock.GetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), int(room))
+	if err == unix.ERANGE && v != nil { // SO_PEERGROUPS tells how much there is
+		binary.LittleEndian.PutUint32(l, uint32(len(v)))
+		if err := t.CopyOut(hal.UserAddr(a[4]), l); err != nil {
+			return 0, err
+		}
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -67,6 +67,7 @@ func transmitMore(t *task.Thread, n *netCall, done int) (int, error) {
 func receive(t *task.Thread, n *netCall) (int, error) {
 	s, m := n.sock, &n.recv
 	nonblock := n.file.Nonblocking() || m.Flags&(unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE) != 0
+	m.Nonblock = nonblock
 	done, err := s.Recv(&n.caller, &n.seq, m)
 	if nonblock {
 		return done, err

@@ -116,6 +116,7 @@ func controlIn(t *task.Thread, h *msghdr, c *net.Control) (err error) {
 			if c.Files, err = rightsIn(t, data, c.Files); err != nil {
 				return err
 			}
+			c.MaxFiles = t.Process().Limit(task.RlimitNofile)
 		case level == unix.SOL_SOCKET && typ == unix.SCM_CREDENTIALS:
 			if len(data) != 12 {
 				return unix.EINVAL
@@ -123,6 +124,9 @@ func controlIn(t *task.Thread, h *msghdr, c *net.Control) (err error) {
 			u := net.Ucred{PID: int32(le.Uint32(data)), UID: le.Uint32(data[4:]), GID: le.Uint32(data[8:])}
 			if !mayClaim(t, u) {
 				return unix.EPERM
+			}
+			if u.PID != t.Process().PID() && t.Kernel().Process(u.PID) == nil && t.Kernel().Thread(u.PID) == nil {
+				return unix.ESRCH
 			}
 			c.Creds, c.HasCreds = u, true
 		default:

@@ -226,6 +226,9 @@ func (f *File) Writable() bool {
 // IncRef and DecRef count descriptors and calls in flight; the last DecRef releases.
 func (f *File) IncRef() { f.refs.Add(1) }
 
+// Refs is the count, for the collector of AF_UNIX.
+func (f *File) Refs() int64 { return f.refs.Load() }
+
 // tryIncRef is IncRef unless the file is dying.
 func (f *File) tryIncRef() bool {
 	for {

@@ -295,6 +295,9 @@ func (t *Thread) Kernel() *Kernel { return t.k }
 // Process is the thread group.
 func (t *Thread) Process() *Process { return t.process }
 
+// PID is the process's number.
+func (t *Thread) PID() int32 { return t.process.pid }
+
 // TID is gettid's answer.
 func (t *Thread) TID() int32 { return t.tid.Load() }
 

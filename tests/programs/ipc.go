@@ -6,4 +6,6 @@ var IPC = []Program{
 	{"sysvsem", "conformance/c/sysvsem.c", Static, nil},
 	{"sysvmsg", "conformance/c/sysvmsg.c", Static, nil},
 	{"posixmq", "conformance/c/posixmq.c", Static, nil},
+	{"unixsock", "conformance/c/unixsock.c", Static, nil},
+	{"unixrights", "conformance/c/unixrights.c", Static, nil},
 }
