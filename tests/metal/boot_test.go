@@ -17,6 +17,9 @@ var machines = map[string][]string{
 	"microvm": {"-M", "microvm", "-cpu", "max"},
 	"q35":     {"-M", "q35", "-cpu", "max"},
 	"pc":      {"-M", "pc"}, // qemu64: no XSAVE, FSGSBASE, SMEP, SMAP, RDRAND
+	// Under -icount the CPUs take turns in one thread.
+	"microvm, 2 CPUs": {"-M", "microvm", "-cpu", "max", "-smp", "2"},
+	"pc, 2 CPUs":      {"-M", "pc", "-smp", "2"},
 }
 
 // sources makes the results depend on the kernel's sources: go test caches a result until
