@@ -41,9 +41,10 @@ func detectCPU() {
 }
 
 // Layout of a CPU's pages: 0 CPU and GDT and TSS, 1 the fake g and m, 2-4 the
-// stacks of #DF, #MC, #DB and NMI (half a page each, NMI a quarter), 5-12 the base's.
+// stacks of #DF, #MC, #DB and NMI (half a page each, NMI a quarter), 5-12 the base's, 13
+// frames to be freed (dropPages).
 const (
-	cpuPages   = 13
+	cpuPages   = 14
 	cpuGDTOff  = 0x800
 	cpuTSSOff  = 0x900
 	cpuTLSOff  = 0xf00
@@ -55,6 +56,7 @@ const (
 	cpuNMITop  = 0x5000 - 16
 	cpuStackLo = 0x5000
 	cpuStackHi = 0xd000
+	cpuDropOff = 0xd000
 )
 
 // runtime.g and runtime.m of Go 1.26, as far as prologues and a dying runtime
@@ -75,7 +77,8 @@ func makeCPU(id, a uint64) *CPU {
 	c.self = a
 	c.id = uint32(id)
 	c.root = base.root
-	c.baseSP = a + cpuStackHi
+	// What the assembly calls spills its arguments above the return address.
+	c.baseSP = a + cpuStackHi - 64
 	c.baseTLS = a + cpuTLSOff
 	g := a + cpuGOff
 	c.fakeG = g

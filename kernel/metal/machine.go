@@ -291,7 +291,7 @@ func (*Machine) Interrupt(ctx *hal.Ctx) {
 	atomic.StoreUint32(&im.intr, 1)
 	if c := atomic.LoadUint32(&im.cpu); c != 0 && c <= uint32(base.ncpu) {
 		if o := (*CPU)(ptr(base.cpus[c-1])); o.self != curCPU().self {
-			baseCall(opIPI, uint64(o.apicID), vecWake, 0)
+			baseCall(opIPI, uint64(o.id), 0, 0)
 		}
 	}
 }

@@ -215,27 +215,36 @@ func touch(va, n uint64, write bool) bool {
 	return true
 }
 
-// dropped are frames that no page table names any more, but a TLB of another CPU may.
-var dropped = struct {
-	magic, n uint64
-	pa       [256]uint64
-}{magic: dataMagic}
-
-// freeDropped frees them once no CPU can reach them (I7).
-func freeDropped() {
-	d := &dropped
-	if d.n != 0 {
-		flushOthers(curCPU(), 0, 0, 0)
+// drop keeps a frame that no page table names any more, but another CPU's TLB may, until
+// freeDropped.
+func (c *CPU) drop(pa uint64) {
+	if c.ndropped == pageSize/8 {
+		c.freeDropped()
 	}
-	for i := range d.pa[:min(d.n, uint64(len(d.pa)))] {
-		freeFrame(d.pa[i])
-	}
-	d.n = 0
+	store64(c.self+cpuDropOff+8*c.ndropped, pa)
+	c.ndropped++
 }
 
-// dropPages frees the frames under [start, end) of the runtime's area.
+// freeDropped frees them once no CPU can reach them (I7). It gives up the base's lock
+// while it waits for the others.
+func (c *CPU) freeDropped() {
+	if c.ndropped == 0 {
+		return
+	}
+	base.release()
+	flushOthers(c, 0, 0, 0)
+	base.acquire()
+	for i := range c.ndropped {
+		freeFrame(load64(c.self + cpuDropOff + 8*i))
+	}
+	c.ndropped = 0
+}
+
+// dropPages frees the frames under [start, end) of the runtime's area. The lock may be
+// given up in between: the range still belongs to the caller, and nobody touches it.
 func dropPages(start, end uint64) {
 	n := 0
+	c := curCPU()
 	for va := start; va < end; {
 		e := walk(base.root, va, 1, 0, false)
 		if e == 0 {
@@ -259,18 +268,14 @@ func dropPages(start, end uint64) {
 					freeFrame(v & pteAddr)
 					continue
 				}
-				if d := &dropped; d.n == uint64(len(d.pa)) {
-					freeDropped()
-				}
-				dropped.pa[dropped.n%uint64(len(dropped.pa))] = v & pteAddr
-				dropped.n++
+				c.drop(v & pteAddr)
 			}
 		}
 	}
 	if n >= 64 {
 		flushGlobal()
 	}
-	freeDropped()
+	c.freeDropped()
 }
 
 // flushGlobal empties this CPU's TLB, global pages too (SDM 3A 4.10.4.1).

@@ -97,7 +97,7 @@ func sysMove(c *CPU, m *M, id uint64) int64 {
 	}
 	o.hereEnd = m.id + 1
 	o.resched = 1
-	sendIPI(o.apicID, vecWake)
+	c.kick(o)
 	return 0
 }
 
@@ -134,7 +134,7 @@ func kickIdle(prefer uint32) bool {
 	for range n {
 		if o := cpuByID(i); o.self != self.self && o.free() {
 			o.resched = 1
-			sendIPI(o.apicID, vecWake)
+			self.kick(o)
 			return true
 		}
 		if i++; i >= n {
@@ -142,6 +142,26 @@ func kickIdle(prefer uint32) bool {
 		}
 	}
 	return false
+}
+
+// kick makes o look at the run queue, and at what is to be delivered to its M.
+func (c *CPU) kick(o *CPU) { c.kicks |= 1 << (o.id & 63) }
+
+// settle does what was noted under the base's lock for devices.
+func (c *CPU) settle() {
+	if k := c.kicks; k != 0 {
+		c.kicks = 0
+		for i := uint64(0); k != 0; i++ {
+			if k&1 != 0 {
+				sendIPI(cpuByID(i).apicID, vecWake)
+			}
+			k >>= 1
+		}
+	}
+	if t := c.arm; t != 0 {
+		c.arm = 0
+		setTimer(t)
+	}
 }
 
 // free says that nothing runs on c and nobody has woken it.
@@ -196,5 +216,5 @@ func rearm(c *CPU, now int64) {
 		return
 	}
 	c.armedAt = next
-	setTimer(next - now)
+	c.arm = max(next-now, 1)
 }

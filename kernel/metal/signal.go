@@ -139,7 +139,7 @@ func sysTgkill(m *M, pid, tid, sig uint64) int64 {
 				ready(t, -eINTR, false)
 			case mRunning:
 				if o := (*CPU)(ptr(base.cpus[t.cpu])); o.self != curCPU().self {
-					sendIPI(o.apicID, vecWake) // leaves ring 3, or takes it at the trap's end
+					curCPU().kick(o) // leaves ring 3, or takes it at the trap's end
 				}
 			}
 		}

@@ -173,10 +173,12 @@ func sysMunmap(addr, length uint64) int64 {
 	if addr&(pageSize-1) != 0 || n == 0 || addr < base.goLo || addr+n > base.goHi || addr+n < addr {
 		return -eINVAL
 	}
+	// First the pages: as long as another CPU may have them in its TLB, nobody else may
+	// get the addresses.
+	dropPages(addr, addr+n)
 	if !regions.Remove(addr, addr+n) {
 		return -eNOMEM
 	}
-	dropPages(addr, addr+n)
 	return 0
 }
 

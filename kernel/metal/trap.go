@@ -11,8 +11,12 @@ func trap(c *CPU, m *M) {
 	if c.lazy != 0 {
 		leaveLazy(c)
 	}
-	if m.Vector == vecCall {
+	switch m.Vector {
+	case vecCall:
 		serve(c)
+		eoi()
+	case vecWake, vecTimer:
+		eoi()
 	}
 	base.acquire()
 	now := int64(0)
@@ -43,6 +47,9 @@ func trap(c *CPU, m *M) {
 		deliverPending(n)
 	}
 	base.release()
+	if c.kicks|uint64(c.arm) != 0 {
+		c.settle()
+	}
 }
 
 // interrupt latches a device's line or serves the base's own.
@@ -64,12 +71,9 @@ func interrupt(c *CPU, v uint8, now int64) {
 			c.resched = 1
 		}
 		expire(c, now)
-		eoi()
 	case vecWake:
 		c.resched = 1
-		eoi()
 	case vecCall:
-		eoi()
 	case vecSpurious:
 		counters.spurious++
 	default:
@@ -209,7 +213,7 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 	case opMapMMIO:
 		r = mapDevice(a, b, d)
 	case opIPI:
-		sendIPI(uint32(a), uint8(b))
+		c.kick(cpuByID(a))
 	case opAllocTable:
 		r = allocTable()
 	case opFreeTable:
@@ -237,6 +241,9 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 		rearm(c, nanotime()) // an M was readied: we have no frame to switch from here
 	}
 	base.release()
+	if c.kicks|uint64(c.arm) != 0 {
+		c.settle()
+	}
 	return r
 }
 

@@ -89,9 +89,14 @@ type CPU struct {
 	owner    uint64 // *ctxImpl whose vector state the registers hold, or 0
 	// here and hereEnd are 1 + the first and last M that asked to run on this CPU.
 	here, hereEnd uint32
+	// Devices are slow: what is to be told to local APICs is noted under the base's lock
+	// and done behind it (settle). kicks are CPUs to wake, arm is when the timer is to fire.
+	kicks uint64
+	arm   int64
 	// lazy says that it idles: requests to flush are kept in stale (shoot.go).
 	lazy, stale uint32
 	tscOff      int64 // to be added to its TSC for CPU 0's
+	ndropped    uint64
 	contended   uint64
 	spins       uint64
 }

@@ -1,5 +1,6 @@
 // Accept is `make accept`: the tests of tests/boot in their full counts, a case each,
-// with a line a case and a closing "N passed, N failed". It takes hours.
+// with a line a case and a closing "N passed, N failed": on machines with one CPU, then
+// two (NAME/2), then four (NAME/4). It takes hours.
 //
 // It can be interrupted and started again: a case that has passed with the same kernel,
 // pack and tests is not run again (build/accept/state.json). What failed is. -run PATTERN chooses cases,
@@ -81,7 +82,14 @@ func run(pattern string, fresh bool) (failed bool, err error) {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	passed, bad, start := 0, 0, time.Now()
-	for _, name := range names {
+	// All machines have one CPU, then two, then four.
+	var cases []string
+	for _, n := range []string{"", "/2", "/4"} {
+		for _, name := range names {
+			cases = append(cases, name+n)
+		}
+	}
+	for _, name := range cases {
 		if !re.MatchString(name) {
 			continue
 		}
@@ -190,7 +198,9 @@ func (a *accept) list() ([]string, error) {
 
 var errStopped = errors.New("stopped")
 
-func (a *accept) log(name string) string { return filepath.Join(a.dir, name+".log") }
+func (a *accept) log(name string) string {
+	return filepath.Join(a.dir, strings.ReplaceAll(name, "/", "-")+".log")
+}
 
 // one runs a case.
 func (a *accept) one(name string, stop <-chan os.Signal) (time.Duration, error) {
@@ -199,9 +209,10 @@ func (a *accept) one(name string, stop <-chan os.Signal) (time.Duration, error) 
 		return 0, err
 	}
 	defer f.Close()
-	cmd := exec.Command(a.binary, "-test.run", "^"+name+"$", "-test.v", "-test.timeout", caseLimit.String())
+	test, cpus, _ := strings.Cut(name, "/")
+	cmd := exec.Command(a.binary, "-test.run", "^"+test+"$", "-test.v", "-test.timeout", caseLimit.String())
 	cmd.Dir = filepath.Join(a.root, "tests", "boot")
-	cmd.Env = append(os.Environ(), "KILN_ACCEPT=1")
+	cmd.Env = append(os.Environ(), "KILN_ACCEPT=1", "KILN_CPUS="+cpus)
 	cmd.Stdout, cmd.Stderr = f, f
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -228,7 +239,8 @@ func (a *accept) ran(name string) error {
 	if err != nil {
 		return err
 	}
-	if strings.Contains(string(b), "--- SKIP: "+name) {
+	test, _, _ := strings.Cut(name, "/")
+	if strings.Contains(string(b), "--- SKIP: "+test) {
 		return errors.New("skipped: run it as root")
 	}
 	return nil

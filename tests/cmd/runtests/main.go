@@ -18,6 +18,12 @@ type event struct {
 	Elapsed                       float64
 }
 
+// onTwo are the boots that are made with two CPUs as well: one of each kind (ends, faults,
+// memory, signals and vector state, threads, load on the network, catalogue, reset). The
+// tests that are about several CPUs choose them themselves.
+const onTwo = "TestExitStatus|TestWhatKills|TestProgramThatEats|TestVectorState|TestThreadProgresses|TestThreadAndFork|" +
+	"TestWebServers|TestConnectionsThatDoNotRead|TestEveryWayOfLinking|TestCatalogue|TestOneBootAfterAnotherServes|TestRebootSystemCall"
+
 type tally struct{ passed, failed, skipped int }
 
 func main() {
@@ -29,6 +35,7 @@ func main() {
 	n.goTest("unit", nil, append([]string{"-timeout", "15m", "-p", "2"}, nonBoot()...)...)
 	n.goTest("race", []string{"CGO_ENABLED=1"}, append([]string{"-timeout", "15m", "-race"}, racePackages()...)...)
 	n.goTest("boots", nil, "-timeout", "40m", "-p", "1", "./tests/boot/...")
+	n.goTest("boots with 2 CPUs", []string{"KILN_CPUS=2"}, "-timeout", "20m", "-run", onTwo, "./tests/boot")
 	fmt.Printf("took %s\n", time.Since(start).Round(time.Second))
 	fmt.Printf("%d passed, %d failed, %d skipped\n", n.passed, n.failed, n.skipped)
 	if n.failed > 0 || n.passed == 0 {
