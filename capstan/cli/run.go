@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type runFlags struct {
 	volumes                 []string
 	memory, vmm, accel, net string
 	root, append, program   string
+	init                    string
 	cpus                    int
 	detach, strace          bool
 }
@@ -81,6 +83,7 @@ are free, which are shown.`,
 	fl.StringVar(&f.append, "append", "", "kernel command line")
 	fl.StringArrayVar(&f.qemuArgs, "qemu-arg", nil, "one more argument for QEMU")
 	fl.StringVar(&f.program, "program", "", "the program's path in a package or root")
+	fl.StringVar(&f.init, "init", "", "the path of another program of the image, to run instead of its own")
 	fl.StringArrayVarP(&f.volumes, "volume", "v", nil, "attach a volume (not in this version)")
 	fl.StringVar(&a.control, "control", "", "a Unix socket to make, for lines to the machine's control port")
 	fl.Lookup("control").Hidden = true
@@ -150,6 +153,9 @@ func (f *runFlags) machine() (*vmm.Machine, error) {
 			return nil, usagef("-e %q is no setting: write it as NAME=VALUE", e)
 		}
 	}
+	if f.init != "" && !path.IsAbs(f.init) {
+		return nil, usagef("--init %q is not an absolute path of the image", f.init)
+	}
 	if f.memory != "" {
 		n, err := manifest.ParseSize(f.memory)
 		if err != nil {
@@ -163,6 +169,9 @@ func (f *runFlags) machine() (*vmm.Machine, error) {
 // override puts arguments, environment and logging into a configuration, and reports
 // whether anything changed.
 func (f *runFlags) override(c *image.Config, args []string) (changed bool, err error) {
+	if f.init != "" {
+		c.Program, c.Args, c.Programs, changed = f.init, []string{path.Base(f.init)}, nil, true
+	}
 	if args != nil {
 		if err := c.SetArgs(args); err != nil {
 			return false, err

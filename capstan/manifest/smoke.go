@@ -12,8 +12,9 @@ import (
 // Smoke is one try of the image: it boots, then HTTP or TCP is spoken, or steps are done,
 // and the machine is stopped, or the program ends by itself.
 type Smoke struct {
-	Name string   `yaml:"name"`
-	Args []string `yaml:"args"` // instead of the manifest's
+	Name    string   `yaml:"name"`
+	Program string   `yaml:"program"` // another program of the image, without arguments of the manifest's
+	Args    []string `yaml:"args"`    // instead of the manifest's
 	// Ready is a text that the console shows once there is somebody to speak to.
 	Ready string `yaml:"ready"`
 	HTTP  *HTTP  `yaml:"http"`
@@ -153,6 +154,9 @@ type End struct {
 
 func (m *Manifest) checkSmoke() error {
 	for i, s := range m.Smoke {
+		if s.Program != "" && !path.IsAbs(s.Program) {
+			return bad("smoke %d has the program %q, which must be an absolute path in the image", i+1, s.Program)
+		}
 		kinds := 0
 		for _, set := range []bool{s.HTTP != nil, s.TCP != nil, s.SSH != nil, len(s.Steps) > 0} {
 			if set {

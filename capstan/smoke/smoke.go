@@ -68,6 +68,9 @@ func (r *Runner) Run(ctx context.Context, ref string, s *manifest.Smoke) error {
 	if len(ports) == 0 {
 		args = append(args, "-p", "none")
 	}
+	if s.Program != "" {
+		args = append(args, "--init", s.Program)
+	}
 	var key ssh.Signer
 	if s.SSH != nil {
 		signer, line, err := newKey()
