@@ -16,11 +16,13 @@ ab -q -n 400 -c 12 http://127.0.0.1/ >/tmp/ab &
 load=$!
 for i in 1 2; do
 	apache2 -f "$1" -k graceful
-	sleep 0.5
+	until [ "$(status ParentServerMPMGeneration)" = $((generation + i)) ]; do
+		sleep 0.1
+	done
 done
 wait $load
 grep -E '^(Complete|Failed) requests' /tmp/ab
-echo "restarted $(($(status ParentServerMPMGeneration) - generation)) times"
+echo "restarted 2 times"
 ab -v 4 -n 1 "http://127.0.0.1/cgi-bin/hello.cgi?a=b" | grep '^hello'
 apache2 -f "$1" -k graceful-stop
 wait $server

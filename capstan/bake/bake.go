@@ -313,6 +313,10 @@ func (b *builder) copyBeside(dir fs.FS, f manifest.File) error {
 // libraries adds what the program, the named libraries and every ELF file that is in
 // the root by now need, and an ld.so.cache that names them all.
 func (b *builder) libraries(program string, more []string) error {
+	program, err := b.interpreter(program)
+	if err != nil {
+		return err
+	}
 	var files []string
 	b.out.Walk(func(name string, n *tree.Node) error {
 		if n.Mode.IsRegular() && name != program && isELF(n) {

@@ -262,3 +262,30 @@ files:
 		}
 	}
 }
+
+func TestAScriptBringsItsInterpreter(t *testing.T) {
+	debtest.FakeApt(t, map[string][]byte{"shell": debtest.Package("shell", "", debtest.XZ,
+		debtest.Reg("./usr/bin/shell", string(elftest.Make(elftest.Spec{Interp: "/lib64/ld-linux-x86-64.so.2", Needed: []string{"libc.so.6"}}))))})
+	h := glibcHost(t)
+	for name, text := range map[string]string{"script": "#! /usr/bin/run -x\n", "run": "#!/usr/bin/shell", "self": "#!/usr/bin/self\n", "bare": "#!shell\n", "none": "#!/usr/bin/nosuch\n"} {
+		h.Add("/usr/bin/"+name, tree.File(0o755, []byte(text+strings.Repeat(" ", 80))))
+	}
+	bake := func(name string) (*Image, error) {
+		doc := "name: x\nprogram: /usr/bin/" + name + "\npackages: [shell]\n"
+		return FromManifest(context.Background(), parse(t, doc, nil), &Options{Host: h, Cache: t.TempDir()})
+	}
+	img, err := bake("script")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"/usr/bin/script", "/usr/bin/run", "/usr/bin/shell", "/usr/lib/x86_64-linux-gnu/libc.so.6"} {
+		if _, err := img.Root.Lstat(p); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, want := range map[string]string{"self": "too deep", "bare": "no interpreter by an absolute path", "none": "script for /usr/bin/nosuch"} {
+		if _, err := bake(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
