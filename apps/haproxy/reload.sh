@@ -12,8 +12,6 @@ for i in 1 2 3 4; do page; done | sort | uniq -c
 ab -q -n 600 -c 10 http://127.0.0.1/ >/tmp/ab &
 load=$!
 kill -USR2 $master
-sleep 1
-kill -USR2 $master
 wait $load
 grep -E '^(Complete|Failed|Non-2xx)' /tmp/ab
 kill -USR1 $master
