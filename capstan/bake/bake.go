@@ -318,9 +318,11 @@ func (b *builder) libraries(program string, more []string) error {
 		return err
 	}
 	var files []string
+	brought := map[string]bool{}
 	b.out.Walk(func(name string, n *tree.Node) error {
 		if n.Mode.IsRegular() && name != program && isELF(n) {
 			files = append(files, name)
+			brought[path.Base(name)] = true
 		}
 		return nil
 	})
@@ -328,7 +330,7 @@ func (b *builder) libraries(program string, more []string) error {
 		b.closure = elfinfo.NewClosure(tree.Union{b.out, b.source()})
 		err := b.closure.Add(program)
 		for i := 0; err == nil && i < len(files); i++ {
-			err = b.closure.Add(files[i])
+			err = b.closure.AddPlugin(files[i], func(soname string) bool { return brought[soname] })
 			var bad *elfinfo.Error
 			if errors.As(err, &bad) {
 				err = nil // an object file or another machine's code among the data

@@ -166,6 +166,26 @@ func TestAProgramOfTheHostNeedsNoPackages(t *testing.T) {
 	}
 }
 
+// As a JVM's: what it loads needs the JVM's own library, which lies where no loader looks
+// and is in memory by then. One that is nowhere is missed all the same.
+func TestAPluginFindsItsProgramsOwnLibrary(t *testing.T) {
+	h := glibcHost(t)
+	h.Add("/usr/bin/vm", tree.File(0o755, elftest.Make(elftest.Spec{Needed: []string{"libc.so.6"}})))
+	h.Add("/usr/lib/vm/server/libvm.so", tree.File(0o644, elftest.Make(elftest.Spec{})))
+	plugin := func(needed string) {
+		h.Add("/usr/lib/vm/libplugin.so", tree.File(0o644, elftest.Make(elftest.Spec{Needed: []string{needed}})))
+	}
+	m := parse(t, "name: vm\nprogram: /usr/bin/vm\nfiles: [{path: /usr/lib/vm}]\n", nil)
+	plugin("libvm.so")
+	if _, err := FromManifest(context.Background(), m, &Options{Host: h, Cache: t.TempDir()}); err != nil {
+		t.Error(err)
+	}
+	plugin("libother.so")
+	if _, err := FromManifest(context.Background(), m, &Options{Host: h, Cache: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "needs the library libother.so") {
+		t.Errorf("a plugin without its library: %v", err)
+	}
+}
+
 func TestPackagesBakeByName(t *testing.T) {
 	debtest.FakeApt(t, webPackages())
 	o := &Options{Host: glibcHost(t), Cache: t.TempDir()}

@@ -78,7 +78,12 @@ type loaded struct {
 
 // Add takes in a program or library and everything it needs. The error is an *Error,
 // a *MissingError, or one of reading.
-func (c *Closure) Add(name string) error {
+func (c *Closure) Add(name string) error { return c.AddPlugin(name, nil) }
+
+// AddPlugin is Add for a library that a program loads itself. A name that is not found
+// but present in the image is taken to be loaded by then: ld.so asks for no file under a
+// soname that is in memory already, and so a JVM's libraries find the JVM.
+func (c *Closure) AddPlugin(name string, present func(soname string) bool) error {
 	info, real, err := c.parse(name)
 	if err != nil {
 		return err
@@ -100,6 +105,10 @@ func (c *Closure) Add(name string) error {
 				continue
 			}
 			next, lib, err := c.find(l, need, musl)
+			var missing *MissingError
+			if errors.As(err, &missing) && present != nil && present(need) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
