@@ -199,14 +199,20 @@ func TestNetlinkDumps(t *testing.T) {
 		t.Errorf("%d links: %q", len(l), l)
 	}
 	found := false
+	perLink := map[byte]int{}
 	for _, a := range netlink(t, s, unix.RTM_GETADDR, unix.RTM_NEWADDR, []byte{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0}) {
 		if a[0] != unix.AF_INET {
 			t.Errorf("family %d", a[0])
 		}
+		perLink[a[4]]++
 		found = found || string(a[12:16]) == "\x0a\x00\x00\x01" && a[1] == 24 && a[4] == 2
 	}
 	if !found {
 		t.Error("10.0.0.1/24 is not in the dump")
+	}
+	// Not the limited broadcast address, to which netstack listens on every link.
+	if len(perLink) != 2 || perLink[1] != 1 || perLink[2] != 1 {
+		t.Errorf("addresses by link: %v, want one each", perLink)
 	}
 	if r := netlink(t, s, unix.RTM_GETROUTE, unix.RTM_NEWROUTE, []byte{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}); len(r) != 2 {
 		t.Errorf("%d routes", len(r))

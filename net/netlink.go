@@ -2,6 +2,7 @@ package net
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -524,9 +525,12 @@ func (s *Stack) linkState(i *iface) linkState {
 	return linkState{f, unix.ARPHRD_ETHER, i.eth.MTU(), []byte(i.eth.mac)}
 }
 
-// addresses are an interface's, in netstack's order.
+// addresses are an interface's, in netstack's order, without the limited broadcast address,
+// to which netstack listens on every interface and which Linux has on none.
 func (s *Stack) addresses(nic tcpip.NICID) []tcpip.ProtocolAddress {
-	return s.ns.AllAddresses()[nic]
+	return slices.DeleteFunc(s.ns.AllAddresses()[nic], func(a tcpip.ProtocolAddress) bool {
+		return a.AddressWithPrefix.Address == header.IPv4Broadcast
+	})
 }
 
 func scopeOf(a tcpip.Address) byte {
