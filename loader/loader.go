@@ -59,6 +59,9 @@ type Request struct {
 	// Unreachable says that Filename will be gone after exec (a close-on-exec
 	// descriptor's /dev/fd name): scripts are ENOENT.
 	Unreachable bool
+	// Settle, if set, is called with the ELF file before it is loaded, and fills in who
+	// the program runs as (the fields above): set-user-ID bits are the last file's.
+	Settle func(r *Request, f File) error
 	// Limits are the new program's; Limits.Stack also places the mmap area and
 	// bounds the arguments.
 	Limits   mm.Limits
@@ -149,6 +152,12 @@ func Load(c wait.Context, mem *mm.Memory, r Request) (*Image, error) {
 			return nil, err
 		}
 		if head[0] != '#' || head[1] != '!' {
+			if r.Settle != nil {
+				if err := r.Settle(&r, f); err != nil {
+					f.DecRef()
+					return nil, err
+				}
+			}
 			img, err := loadELF(c, mem, &r, a, f, head[:])
 			if err != nil {
 				f.DecRef()

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
 )
 
 // args are the strings of the new program, counted as Linux counts them: the file
@@ -14,6 +16,8 @@ type args struct {
 	env      []string
 	interp   string // the name that a script's interpreter gets as its argument
 	left     int64  // bytes that may still be added
+	used     int64  // bytes so far
+	stack    int64  // that the stack may grow to
 }
 
 func newArgs(r *Request) (*args, error) {
@@ -21,6 +25,8 @@ func newArgs(r *Request) (*args, error) {
 	if len(a.argv) == 0 {
 		a.argv = []string{""} // since Linux 5.18
 	}
+	a.stack = int64(max(min(r.Limits.Stack, 1<<40), hal.PageSize))
+	a.used = 8 // the null pointer at the top
 	limit := int64(max(min(argCeil, r.Limits.Stack/4), argFloor))
 	pointers := int64(len(a.argv)+len(a.env)) * 8
 	if limit <= pointers {
@@ -42,7 +48,9 @@ func newArgs(r *Request) (*args, error) {
 
 func (a *args) charge(s string) error {
 	n := int64(len(s) + 1)
-	if a.left -= n; n > maxString || a.left < 0 {
+	a.left -= n
+	a.used += n
+	if n > maxString || a.left < 0 || a.used > a.stack {
 		return unix.E2BIG
 	}
 	return nil
@@ -96,7 +104,7 @@ func parseScript(head []byte) (name, arg string, err error) {
 		return "", "", unix.ENOEXEC
 	}
 	if name == "" {
-		return "", "", unix.ENOENT // an empty path
+		return "", "", unix.EACCES // an empty path: the working directory
 	}
 	return name, arg, nil
 }
@@ -116,6 +124,7 @@ func (a *args) script(r *Request, head []byte) (File, error) {
 	}
 	argv = append(argv, a.interp)
 	a.left += int64(len(a.argv[0]) + 1)
+	a.used -= int64(len(a.argv[0]) + 1)
 	for i := len(argv) - 1; i >= 0; i-- {
 		if err := a.charge(argv[i]); err != nil {
 			return nil, err

@@ -75,6 +75,9 @@ func commit(t *task.Thread, c *vfs.Creds) {
 // (capabilities(7), "Effect of user ID changes on capabilities").
 func commitUID(t *task.Thread, c *vfs.Creds) {
 	old := t.Creds()
+	if c.UID != old.UID {
+		t.CheckNproc(c.UID)
+	}
 	if c.Securebits&secNoSetuidFixup == 0 {
 		wasRoot := old.UID == 0 || old.EUID == 0 || old.SUID == 0
 		isRoot := c.UID == 0 || c.EUID == 0 || c.SUID == 0

@@ -85,6 +85,9 @@ func sysExecveat(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 func execveat(t *task.Thread, dirfd int32, at [3]hal.UserAddr, flags uint32) (uintptr, error) {
+	if err := t.ExecOverNproc(); err != nil {
+		return 0, err
+	}
 	path, err := t.CopyInPath(at[0])
 	if err != nil {
 		return 0, err
@@ -142,6 +145,7 @@ func openProgram(t *task.Thread, p *Program, dirfd int32, flags uint32) (*vfs.Fi
 	p.Unreachable, _ = t.FDs().CloseOnExec(dirfd)
 	p.Path = "/dev/fd/" + strconv.Itoa(int(dirfd))
 	if name == "" {
+		p.ByFile = true
 		if !dir.Path.Valid() {
 			return openUnnamed(t, dir)
 		}
@@ -173,26 +177,13 @@ func openUnnamed(t *task.Thread, f *vfs.File) (*vfs.File, error) {
 
 // exec loads f and makes it the caller's program.
 func exec(t *task.Thread, p *Program, f *vfs.File) (uintptr, error) {
-	at, err := f.Ops.Attr(t)
-	if err != nil {
-		return 0, err
-	}
-	var magic [2]byte
-	q := mm.KernelIO(magic[:])
-	if n, err := f.ReadAt(t, &q, 0); err != nil {
-		return 0, err
-	} else if n < len(magic) {
-		return 0, unix.ENOEXEC
-	}
 	proc := t.Process()
-	uid, gid := setIDs(t.Creds(), f, &at, string(magic[:]) == "#!")
-	creds, secure := execCreds(t.Creds(), uid, gid)
-	p.File, p.Creds, p.Secure = f, creds, secure
+	p.File, p.Exec, p.SharesFS = f, true, t.SharesFS()
 	p.NoRandom = proc.Personality()&addrNoRandomize != 0
 	data := proc.Rlimit(unix.RLIMIT_DATA)
 	p.Limits = mm.Limits{AS: proc.Limit(task.RlimitAS), Data: data.Cur, DataMax: data.Max,
 		Stack: proc.Limit(unix.RLIMIT_STACK), MemLock: proc.Limit(task.RlimitMemlock)}
-	img, err := LoadProgram(*p)
+	img, err := LoadProgram(p)
 	var late *loader.LateError
 	if errors.As(err, &late) {
 		t.ExitGroup(uint32(unix.SIGSEGV))
@@ -208,9 +199,15 @@ func exec(t *task.Thread, p *Program, f *vfs.File) (uintptr, error) {
 	}
 	old := t.Creds()
 	t.Exec(img)
-	t.SetCreds(creds)
-	if secure || creds.EUID != old.EUID || creds.EGID != old.EGID {
+	if p.Secure {
+		t.SetPDeathSig(0) // a parent may not signal what has more privileges
+	}
+	if p.NoDump || old.EUID != old.UID || old.EGID != old.GID {
 		proc.SetDumpable(0)
 	}
+	if p.Gained {
+		proc.SetPersonality(proc.Personality() &^ perClearOnSetID)
+	}
+	commit(t, p.Creds)
 	return 0, nil
 }

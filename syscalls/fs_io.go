@@ -327,7 +327,7 @@ func sysFallocate(t *task.Thread, a *Args) (uintptr, error) {
 	if off+n < 0 {
 		return 0, unix.EFBIG
 	}
-	if a[1]&unix.FALLOC_FL_KEEP_SIZE == 0 && uint64(off+n) > t.Process().Limit(unix.RLIMIT_FSIZE) {
+	if a[1]&unix.FALLOC_FL_PUNCH_HOLE == 0 && uint64(off+n) > t.Process().Limit(unix.RLIMIT_FSIZE) {
 		signalSelf(t, unix.SIGXFSZ)
 		return 0, unix.EFBIG
 	}

@@ -215,6 +215,14 @@ func setxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
 		if !ok {
 			return 0, unix.EOPNOTSUPP
 		}
+		if name == vfs.CapsXattr {
+			if _, ok := parseCaps(v); !ok {
+				return 0, unix.EINVAL
+			}
+			if !t.Creds().Can(unix.CAP_SETFCAP) {
+				return 0, unix.EPERM
+			}
+		}
 		return 0, x.SetXattr(t, name, v, int(a[4]))
 	})
 }

@@ -14,8 +14,6 @@ var futexEntries = []Entry{
 	{Nr: unix.SYS_SET_ROBUST_LIST, Name: "set_robust_list", Func: sysSetRobustList, Support: Full},
 	{Nr: unix.SYS_GET_ROBUST_LIST, Name: "get_robust_list", Func: sysGetRobustList, Support: Full},
 	{Nr: unix.SYS_RSEQ, Name: "rseq", Func: sysRseq, Support: Full},
-	{Nr: unix.SYS_MEMBARRIER, Name: "membarrier", Func: sysMembarrier, Support: Stub,
-		Note: "only MEMBARRIER_CMD_QUERY, which says that no command is there"},
 }
 
 // Futex operations (uapi/linux/futex.h).
@@ -131,7 +129,7 @@ func sysGetRobustList(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	if o.Process() != t.Process() && !sameUser(t, o) && !t.Creds().Can(unix.CAP_SYS_PTRACE) {
+	if o.Process() != t.Process() && !sameUser(t, o.Creds()) && !t.Creds().Can(unix.CAP_SYS_PTRACE) {
 		return 0, unix.EPERM
 	}
 	if err := putU64(t, hal.UserAddr(a[2]), task.RobustHeadSize); err != nil {
@@ -144,13 +142,4 @@ func sysGetRobustList(t *task.Thread, a *Args) (uintptr, error) {
 // See rseq(2).
 func sysRseq(t *task.Thread, a *Args) (uintptr, error) {
 	return 0, t.Rseq(hal.UserAddr(a[0]), uint32(a[1]), int32(a[2]), uint32(a[3]))
-}
-
-// sysMembarrier says that no barrier command is supported; all others are EINVAL. See
-// membarrier(2).
-func sysMembarrier(_ *task.Thread, a *Args) (uintptr, error) {
-	if int32(a[0]) == 0 && uint32(a[1]) == 0 {
-		return 0, nil
-	}
-	return 0, unix.EINVAL
 }

@@ -3,6 +3,7 @@ package syscalls
 import (
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/task"
 )
@@ -59,11 +60,12 @@ func sysPrlimit64(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	p := t.Process()
 	if pid := int32(a[0]); pid != 0 && pid != t.TID() {
-		o, err := findThread(t, pid)
-		if err != nil {
-			return 0, err
+		if o := t.Kernel().Thread(pid); o != nil {
+			p = o.Process()
+		} else if p = t.Kernel().Process(pid); p == nil {
+			return 0, unix.ESRCH
 		}
-		if p = o.Process(); p != t.Process() && !sameUser(t, o) {
+		if p != t.Process() && !sameUser(t, p.Creds()) {
 			return 0, unix.EPERM
 		}
 	}
@@ -79,9 +81,9 @@ func sysPrlimit64(t *task.Thread, a *Args) (uintptr, error) {
 
 // sameUser is check_prlimit_permission: all of o's ids are the caller's real ones, or
 // CAP_SYS_RESOURCE.
-func sameUser(t, o *task.Thread) bool {
-	c, x := t.Creds(), o.Creds()
-	return c.UID == x.EUID && c.UID == x.SUID && c.UID == x.UID &&
+func sameUser(t *task.Thread, x *vfs.Creds) bool {
+	c := t.Creds()
+	return x != nil && c.UID == x.EUID && c.UID == x.SUID && c.UID == x.UID &&
 		c.GID == x.EGID && c.GID == x.SGID && c.GID == x.GID || c.Can(unix.CAP_SYS_RESOURCE)
 }
 

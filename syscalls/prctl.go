@@ -75,20 +75,91 @@ func sysPrctl(t *task.Thread, a *Args) (uintptr, error) {
 		if a[1] != 0 || rest {
 			return 0, unix.EINVAL
 		}
-		return 0, nil // there are no huge pages to disable
+		return boolInt(p.Attr(task.AttrNoTHP)), nil // there are no huge pages to disable
 	case unix.PR_SET_THP_DISABLE:
 		if rest {
 			return 0, unix.EINVAL
 		}
-	case unix.PR_MCE_KILL_GET:
-		if a[1] != 0 || rest {
+		p.SetAttr(task.AttrNoTHP, a[1] != 0)
+	case unix.PR_MCE_KILL, unix.PR_MCE_KILL_GET:
+		return prctlMCE(t, a, rest)
+	case unix.PR_GET_TID_ADDRESS:
+		return 0, putU64(t, at, uint64(t.ClearTID()))
+	case unix.PR_SET_IO_FLUSHER, unix.PR_GET_IO_FLUSHER:
+		return prctlFlusher(t, a, rest)
+	case unix.PR_SET_PTRACER:
+		// Nobody can trace anybody: what Yama's rule allows is kept nowhere.
+		if pid := int32(a[1]); pid > 0 && a[1] != unix.PR_SET_PTRACER_ANY && t.Kernel().Thread(pid) == nil {
 			return 0, unix.EINVAL
 		}
-		return unix.PR_MCE_KILL_DEFAULT, nil
+	case unix.PR_SET_SYSCALL_USER_DISPATCH:
+		if a[1] != unix.PR_SYS_DISPATCH_OFF || rest {
+			return 0, unix.EINVAL // it can only be off
+		}
+	case unix.PR_GET_SPECULATION_CTRL, unix.PR_SET_SPECULATION_CTRL:
+		return prctlSpeculation(a)
+	case unix.PR_SET_MM:
+		if !t.Creds().Can(unix.CAP_SYS_RESOURCE) {
+			return 0, unix.EPERM
+		}
+		return 0, unix.EINVAL
 	default:
 		return prctlCreds(t, a, rest)
 	}
 	return 0, nil
+}
+
+// prctlMCE keeps what a thread wants of memory errors, of which there are none here.
+func prctlMCE(t *task.Thread, a *Args, rest bool) (uintptr, error) {
+	if int32(a[0]) == unix.PR_MCE_KILL_GET {
+		if a[1] != 0 || rest {
+			return 0, unix.EINVAL
+		}
+		return uintptr(t.MCEPolicy()), nil
+	}
+	switch {
+	case a[3]|a[4] != 0:
+		return 0, unix.EINVAL
+	case a[1] == unix.PR_MCE_KILL_CLEAR && a[2] == 0:
+		t.SetMCEPolicy(unix.PR_MCE_KILL_DEFAULT)
+	case a[1] == unix.PR_MCE_KILL_SET && a[2] <= unix.PR_MCE_KILL_DEFAULT:
+		t.SetMCEPolicy(int32(a[2]))
+	default:
+		return 0, unix.EINVAL
+	}
+	return 0, nil
+}
+
+// prctlFlusher keeps whether the thread cleans memory for others: EPERM without
+// CAP_SYS_RESOURCE. It has no effect, since writing back never waits for memory.
+func prctlFlusher(t *task.Thread, a *Args, rest bool) (uintptr, error) {
+	if !t.Creds().Can(unix.CAP_SYS_RESOURCE) {
+		return 0, unix.EPERM
+	}
+	set := int32(a[0]) == unix.PR_SET_IO_FLUSHER
+	if rest || !set && a[1] != 0 || a[1] > 1 {
+		return 0, unix.EINVAL
+	}
+	if set {
+		t.SetFlusher(a[1] == 1)
+		return 0, nil
+	}
+	return boolInt(t.Flusher()), nil
+}
+
+// prctlSpeculation answers as a processor without controls does: PR_SPEC_NOT_AFFECTED is 0,
+// and nothing can be set (ENXIO); ENODEV: an unknown control.
+func prctlSpeculation(a *Args) (uintptr, error) {
+	set := int32(a[0]) == unix.PR_SET_SPECULATION_CTRL
+	switch {
+	case a[4] != 0, !set && a[2]|a[3] != 0, set && a[3]&^0xff != 0 && a[4] != 0:
+		return 0, unix.EINVAL
+	case a[1] > unix.PR_SPEC_L1D_FLUSH:
+		return 0, unix.ENODEV
+	case set:
+		return 0, unix.ENXIO
+	}
+	return unix.PR_SPEC_NOT_AFFECTED, nil
 }
 
 // setName reads comm: up to 15 bytes, cut there. EFAULT.

@@ -1,29 +1,35 @@
 package syscalls
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/hal"
 	"kiln/kernel/task"
 )
 
-var procEntries = []Entry{
+// procEntries are the calls of processes, with those about pidfds and about the memory of
+// other processes.
+var procEntries = slices.Concat(processEntries, pidfdEntries, procVMEntries)
+
+var processEntries = []Entry{
 	{Nr: unix.SYS_GETPID, Name: "getpid", Func: sysGetpid, Support: Full},
 	{Nr: unix.SYS_GETTID, Name: "gettid", Func: sysGettid, Support: Full},
 	{Nr: unix.SYS_GETPPID, Name: "getppid", Func: sysGetppid, Support: Full},
-	{Nr: unix.SYS_CLONE, Name: "clone", Func: sysClone, Support: Partial, Note: "no namespaces (EPERM), no CLONE_PIDFD (EINVAL)"},
-	{Nr: unix.SYS_CLONE3, Name: "clone3", Func: sysClone3, Support: Partial, Note: "as clone; no CLONE_INTO_CGROUP (EINVAL)"},
+	{Nr: unix.SYS_CLONE, Name: "clone", Func: sysClone, Support: Partial, Note: "no namespaces (EINVAL, without privilege EPERM)"},
+	{Nr: unix.SYS_CLONE3, Name: "clone3", Func: sysClone3, Support: Partial, Note: "as clone; there is no cgroup for CLONE_INTO_CGROUP (EBADF)"},
 	{Nr: unix.SYS_FORK, Name: "fork", Func: sysFork, Support: Full},
 	{Nr: unix.SYS_VFORK, Name: "vfork", Func: sysVfork, Support: Full},
 	{Nr: unix.SYS_EXECVE, Name: "execve", Func: sysExecve, Support: Partial,
-		Note: "ELF and #! only; file capabilities and the set-user-ID bit of a script's interpreter have no effect"},
+		Note: "ELF for x86-64 and #! only"},
 	{Nr: unix.SYS_EXECVEAT, Name: "execveat", Func: sysExecveat, Support: Partial, Note: "as execve"},
 	{Nr: unix.SYS_EXIT, Name: "exit", Func: sysExit, Support: Full},
 	{Nr: unix.SYS_EXIT_GROUP, Name: "exit_group", Func: sysExitGroup, Support: Full},
 	{Nr: unix.SYS_WAIT4, Name: "wait4", Func: sysWait4, Support: Full},
-	{Nr: unix.SYS_WAITID, Name: "waitid", Func: sysWaitid, Support: Partial, Note: "no P_PIDFD (EBADF)"},
+	{Nr: unix.SYS_WAITID, Name: "waitid", Func: sysWaitid, Support: Full},
 	{Nr: unix.SYS_SET_TID_ADDRESS, Name: "set_tid_address", Func: sysSetTidAddress, Support: Full},
-	{Nr: unix.SYS_SETPGID, Name: "setpgid", Func: sysSetpgid, Support: Partial, Note: "EACCES for a child that has called execve is not given"},
+	{Nr: unix.SYS_SETPGID, Name: "setpgid", Func: sysSetpgid, Support: Full},
 	{Nr: unix.SYS_GETPGID, Name: "getpgid", Func: sysGetpgid, Support: Full},
 	{Nr: unix.SYS_GETPGRP, Name: "getpgrp", Func: sysGetpgrp, Support: Full},
 	{Nr: unix.SYS_SETSID, Name: "setsid", Func: sysSetsid, Support: Full},
@@ -41,7 +47,11 @@ func sysGetppid(t *task.Thread, _ *Args) (uintptr, error) { return uintptr(t.Pro
 // csignal is CSIGNAL: the byte of clone's flags that is the exit signal.
 const csignal = 0xff
 
-func clone(t *task.Thread, a *task.CloneArgs) (uintptr, error) {
+// clone adds what descriptors are about: pidfd is where CLONE_PIDFD writes one.
+func clone(t *task.Thread, a *task.CloneArgs, pidfd hal.UserAddr) (uintptr, error) {
+	if a.Flags&unix.CLONE_PIDFD != 0 {
+		a.Attach = func(p *task.Process) (func(), error) { return attachPidfd(t, p, pidfd) }
+	}
 	if a.ExitSignal > task.NumSignals {
 		a.ExitSignal = 0 // Linux keeps such a number, and send_signal refuses it
 	}
@@ -50,22 +60,26 @@ func clone(t *task.Thread, a *task.CloneArgs) (uintptr, error) {
 }
 
 // sysClone starts a thread or a process (flags, stack, parent_tid, child_tid, tls). The
-// upper half of flags is ignored. EINVAL: combinations, CLONE_PIDFD; EPERM:
-// namespaces, a TLS beyond user space; EAGAIN; ENOMEM. See clone(2).
+// upper half of flags is ignored; with CLONE_PIDFD the descriptor goes where parent_tid
+// points. EINVAL: combinations; EAGAIN; EPERM and EINVAL: namespaces; EPERM: a TLS beyond
+// user space; ENOMEM; EMFILE, EFAULT: the pidfd. See clone(2).
 func sysClone(t *task.Thread, a *Args) (uintptr, error) {
+	if a[0]&unix.CLONE_PIDFD != 0 && a[0]&unix.CLONE_PARENT_SETTID != 0 {
+		return 0, unix.EINVAL
+	}
 	return clone(t, &task.CloneArgs{
 		Flags: a[0] & 0xffffffff &^ csignal, ExitSignal: int32(a[0] & csignal), SP: hal.UserAddr(a[1]),
 		ParentTID: hal.UserAddr(a[2]), ChildTID: hal.UserAddr(a[3]), TLS: hal.UserAddr(a[4]),
-	})
+	}, hal.UserAddr(a[2]))
 }
 
 // sysFork and sysVfork are clone with the flags of fork(2) and vfork(2): EAGAIN, ENOMEM.
 func sysFork(t *task.Thread, _ *Args) (uintptr, error) {
-	return clone(t, &task.CloneArgs{ExitSignal: int32(unix.SIGCHLD)})
+	return clone(t, &task.CloneArgs{ExitSignal: int32(unix.SIGCHLD)}, 0)
 }
 
 func sysVfork(t *task.Thread, _ *Args) (uintptr, error) {
-	return clone(t, &task.CloneArgs{Flags: unix.CLONE_VM | unix.CLONE_VFORK, ExitSignal: int32(unix.SIGCHLD)})
+	return clone(t, &task.CloneArgs{Flags: unix.CLONE_VM | unix.CLONE_VFORK, ExitSignal: int32(unix.SIGCHLD)}, 0)
 }
 
 // Sizes of struct clone_args (uapi/linux/sched.h).
@@ -92,11 +106,12 @@ func sysClone3(t *task.Thread, a *Args) (uintptr, error) {
 	f := func(i int) uint64 { return le.Uint64(b[i*8:]) }
 	c := task.CloneArgs{Flags: f(0), ChildTID: hal.UserAddr(f(2)), ParentTID: hal.UserAddr(f(3)),
 		ExitSignal: int32(f(4) & csignal), TLS: hal.UserAddr(f(7))}
-	setTID, setTIDSize := f(8), f(9)
+	setTID, setTIDSize, cgroup := f(8), f(9), f(10)
 	stack, stackSize := f(5), f(6)
 	switch {
 	case setTIDSize > 32, setTID == 0 && setTIDSize > 0, setTID != 0 && setTIDSize == 0,
 		f(4) > task.NumSignals,
+		c.Flags&cloneIntoCgroup != 0 && (cgroup > 1<<31-1 || a[1] < cloneArgsSize),
 		c.Flags&(unix.CLONE_DETACHED|csignal&^0x80) != 0,
 		c.Flags&(unix.CLONE_THREAD|unix.CLONE_PARENT) != 0 && c.ExitSignal != 0,
 		stack == 0 && stackSize > 0, stack != 0 && stackSize == 0,
@@ -105,25 +120,31 @@ func sysClone3(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	if setTIDSize > 0 {
 		var id [4]byte
-		if setTIDSize > 1 { // one PID namespace
-			return 0, unix.EINVAL
-		}
 		if err := t.CopyIn(id[:], hal.UserAddr(setTID)); err != nil {
 			return 0, err
 		}
+		if setTIDSize > 1 { // one PID namespace
+			return 0, unix.EINVAL
+		}
 		c.SetTID = int32(le.Uint32(id[:]))
-		if c.SetTID <= 1 || c.SetTID >= pidMax {
+		if c.SetTID < 1 || c.SetTID >= pidMax {
 			return 0, unix.EINVAL
 		}
 		if !t.Creds().Can(unix.CAP_SYS_ADMIN) && !t.Creds().Can(unix.CAP_CHECKPOINT_RESTORE) {
 			return 0, unix.EPERM
 		}
 	}
+	if c.Flags&cloneIntoCgroup != 0 {
+		return 0, unix.EBADF // no descriptor is that of a cgroup
+	}
 	if stack != 0 {
 		c.SP = hal.UserAddr(stack + stackSize)
 	}
-	return clone(t, &c)
+	return clone(t, &c, hal.UserAddr(f(1)))
 }
+
+// cloneIntoCgroup is CLONE_INTO_CGROUP (uapi/linux/sched.h).
+const cloneIntoCgroup = 0x200000000
 
 // pidMax is kernel.pid_max.
 const pidMax = 32768
@@ -170,14 +191,15 @@ func sysWait4(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 // sysWaitid waits for a child and tells by siginfo. EINVAL: options, id, type; EBADF:
-// P_PIDFD; ECHILD; EFAULT. See waitid(2).
+// P_PIDFD's descriptor; EAGAIN: it is non-blocking and there is nothing yet; ECHILD;
+// EFAULT. See waitid(2).
 func sysWaitid(t *task.Thread, a *Args) (uintptr, error) {
 	id, options := int32(a[1]), int(uint32(a[3]))
 	const states = unix.WEXITED | unix.WSTOPPED | unix.WCONTINUED
 	if options&^(unix.WNOHANG|unix.WNOWAIT|states|wNoThread|unix.WCLONE|unix.WALL) != 0 || options&states == 0 {
 		return 0, unix.EINVAL
 	}
-	w := task.WaitArgs{Options: options}
+	w, again := task.WaitArgs{Options: options}, false
 	switch int32(a[0]) {
 	case unix.P_ALL:
 		w.PID = -1
@@ -196,15 +218,26 @@ func sysWaitid(t *task.Thread, a *Args) (uintptr, error) {
 		if id < 0 {
 			return 0, unix.EINVAL
 		}
-		return 0, unix.EBADF
+		p, nonblock, err := pidfdProcess(t, id)
+		if err != nil {
+			return 0, err
+		}
+		w.Child = p
+		if nonblock && options&unix.WNOHANG == 0 {
+			w.Options |= unix.WNOHANG
+			again = true
+		}
 	default:
 		return 0, unix.EINVAL
 	}
 	r, err := t.Wait(w)
+	if again && err == nil && r.PID == 0 {
+		err = unix.EAGAIN
+	}
 	if err != nil {
 		// Linux fills the structure with zeros on errors too, but for those that restart.
 		var none [28]byte
-		if a[2] != 0 && err == unix.ECHILD && t.CopyOut(hal.UserAddr(a[2]), none[:]) != nil {
+		if a[2] != 0 && (err == unix.ECHILD || err == unix.EAGAIN) && t.CopyOut(hal.UserAddr(a[2]), none[:]) != nil {
 			return 0, unix.EFAULT
 		}
 		return 0, err
@@ -310,8 +343,12 @@ func sysArchPrctl(t *task.Thread, a *Args) (uintptr, error) {
 	return 0, unix.EINVAL
 }
 
-// addrNoRandomize is ADDR_NO_RANDOMIZE (uapi/linux/personality.h).
-const addrNoRandomize = 0x0040000
+// Flags of personality (uapi/linux/personality.h): ADDR_NO_RANDOMIZE, and those that a
+// program with more privileges does not inherit (PER_CLEAR_ON_SETID).
+const (
+	addrNoRandomize = 0x0040000
+	perClearOnSetID = 0x0400000 | addrNoRandomize | 0x0200000 | 0x0100000
+)
 
 // sysPersonality sets the execution domain unless it is 0xffffffff, and returns the old
 // one. See personality(2).

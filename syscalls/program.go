@@ -1,6 +1,8 @@
 package syscalls
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/fs/vfs"
@@ -23,11 +25,18 @@ type Program struct {
 	Path      string
 	File      *vfs.File
 	Argv, Env []string
-	// Creds are those of the new program; nil: Lookup's.
+	// Creds are those of the new program; nil: Lookup's. With Exec they are the
+	// result: what the file's mode and capabilities make of Lookup's (execCreds).
 	Creds *vfs.Creds
-	// Secure is AT_SECURE, NoRandom ADDR_NO_RANDOMIZE, Unreachable a Path that the
-	// new program cannot open (loader.Request).
-	Secure, NoRandom, Unreachable bool
+	Exec  bool
+	// SharesFS says that another process shares the caller's working directory.
+	SharesFS bool
+	// Secure (AT_SECURE), NoDump (the caller may not read the program) and Gained (it has
+	// set-id bits or more capabilities: personality flags go) are results.
+	Secure, NoDump, Gained bool
+	// NoRandom is ADDR_NO_RANDOMIZE, Unreachable a Path that the new program cannot
+	// open (loader.Request), ByFile that comm is the file's name, not Path's.
+	NoRandom, Unreachable, ByFile bool
 	Limits                        mm.Limits
 	VDSO                          *vdso.VDSO
 }
@@ -35,7 +44,7 @@ type Program struct {
 // LoadProgram makes a program ready to run: for execve and for process 1
 // (task.StartArgs.Image). The image's space has one user and its Exe one reference,
 // both the caller's. Errors are loader.Load's.
-func LoadProgram(p Program) (task.Image, error) {
+func LoadProgram(p *Program) (task.Image, error) {
 	c := p.Creds
 	if c == nil {
 		c = p.Lookup.Creds
@@ -49,11 +58,17 @@ func LoadProgram(p Program) (task.Image, error) {
 			if err != nil {
 				return nil, err
 			}
+			if !p.readable(f) {
+				p.NoDump = true
+			}
 			return p.file(f)
 		},
 		Filename: p.Path, Argv: p.Argv, Env: p.Env,
 		UID: c.UID, EUID: c.EUID, GID: c.GID, EGID: c.EGID, Secure: p.Secure,
 		NoRandom: p.NoRandom, Unreachable: p.Unreachable, Limits: p.Limits, VDSO: p.VDSO,
+	}
+	if p.Exec {
+		r.Settle = p.settle
 	}
 	if p.File != nil {
 		p.File.IncRef()
@@ -68,8 +83,12 @@ func LoadProgram(p Program) (task.Image, error) {
 	if err != nil {
 		return task.Image{}, err
 	}
+	exe, name := img.Exe.(*progFile), p.Path
+	if p.ByFile {
+		name = strings.TrimSuffix(exe.name, " (deleted)")
+	}
 	return task.Image{
-		Space: img.Space, Entry: img.Entry, SP: img.SP, Exe: img.Exe.(*progFile).f, Name: p.Path,
+		Space: img.Space, Entry: img.Entry, SP: img.SP, Exe: exe.f, Name: name,
 		ArgStart: img.Args.Start, ArgEnd: img.Args.End, EnvStart: img.Envs.Start, EnvEnd: img.Envs.End,
 		StackStart: img.StackStart, CodeStart: img.Code.Start, CodeEnd: img.Code.End, DataStart: img.Data.Start,
 		Auxv: img.Auxv,
@@ -122,56 +141,3 @@ func (p *progFile) Path() string          { return p.name }
 func (p *progFile) ID() (dev, ino uint64) { return p.dev, p.ino }
 func (p *progFile) IncRef()               { p.f.IncRef() }
 func (p *progFile) DecRef()               { p.f.DecRef() }
-
-// setIDs says what a set-user-ID or set-group-ID program of attributes at runs as
-// (execve(2)): nothing on a nosuid mount, under no_new_privs and for scripts.
-func setIDs(c *vfs.Creds, f *vfs.File, at *vfs.Attr, script bool) (uid, gid uint32) {
-	uid, gid = c.EUID, c.EGID
-	if script || c.NoNewPrivs || f.Path.Valid() && f.Path.Mount.Flags()&unix.MS_NOSUID != 0 {
-		return uid, gid
-	}
-	if at.Mode&unix.S_ISUID != 0 {
-		uid = at.UID
-	}
-	// Without group execute permission the bit means mandatory locking.
-	if at.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID|unix.S_IXGRP {
-		gid = at.GID
-	}
-	return uid, gid
-}
-
-// Securebits (uapi/linux/securebits.h).
-const (
-	secNoRoot         = 1 << 0
-	secNoSetuidFixup  = 1 << 2
-	secKeepCaps       = 1 << 4
-	secNoAmbientRaise = 1 << 6
-)
-
-// execCreds are the credentials after execve (capabilities(7), "Transformation of
-// capabilities during execve()"; file capabilities are not supported), and whether the
-// program is to distrust its environment.
-func execCreds(old *vfs.Creds, uid, gid uint32) (*vfs.Creds, bool) {
-	c := *old
-	c.EUID, c.EGID = uid, gid
-	setid := uid != old.UID && uid != old.EUID || gid != old.GID && gid != old.EGID
-	if uid != old.EUID || gid != old.EGID {
-		c.Ambient = 0
-	}
-	c.Permitted, c.Effective = c.Ambient, c.Ambient
-	if c.Securebits&secNoRoot == 0 {
-		if c.UID == 0 || c.EUID == 0 {
-			c.Permitted = c.Inheritable | c.Bounding
-			c.Effective = 0
-		}
-		if c.EUID == 0 {
-			c.Effective = c.Permitted
-		}
-	}
-	c.SUID, c.FSUID = c.EUID, c.EUID
-	c.SGID, c.FSGID = c.EGID, c.EGID
-	c.KeepCaps = false
-	c.Securebits &^= secKeepCaps
-	secure := setid || c.UID != c.EUID || c.GID != c.EGID
-	return &c, secure
-}

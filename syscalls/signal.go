@@ -203,15 +203,10 @@ func mayKill(t *task.Thread, p *task.Process, sig int32) error {
 	if p == t.Process() {
 		return nil
 	}
-	l, c := p.Leader(), t.Creds()
-	if l == nil { // a zombie, or the kernel's own process 1, which is root's
-		if p.Supervises() && c.UID != 0 && c.EUID != 0 && !c.Can(capKill) {
-			return unix.EPERM
-		}
-		return nil
-	}
-	x := l.Creds()
+	c, x := t.Creds(), p.Creds()
 	switch {
+	case x == nil:
+		return nil // on its way from its last thread to a zombie
 	case c.EUID == x.SUID, c.EUID == x.UID, c.UID == x.SUID, c.UID == x.UID, c.Can(capKill),
 		sig == int32(unix.SIGCONT) && p.SID() == t.Process().SID():
 		return nil
@@ -259,9 +254,9 @@ func sysKill(t *task.Thread, a *Args) (uintptr, error) {
 	err, ok := error(unix.ESRCH), false
 	for _, p := range to {
 		e := killOne(t, p, info)
-		if e == nil {
+		if e == nil || pid == -1 && e == unix.EPERM {
 			ok = true
-		} else if pid != -1 || e != unix.EPERM {
+		} else {
 			err = e
 		}
 	}
@@ -296,6 +291,9 @@ func killThread(t *task.Thread, tgid, tid int32, info task.SignalInfo) error {
 		return unix.EINVAL
 	}
 	o := t.Kernel().Thread(tid)
+	if p := t.Kernel().Process(tid); o == nil && p != nil && (tgid < 0 || tgid == tid) {
+		return mayKill(t, p, info.Signo) // the leader has ended, its number is taken
+	}
 	if o == nil || tgid > 0 && o.Process().PID() != tgid {
 		return unix.ESRCH
 	}

@@ -299,3 +299,19 @@ func (s *Set) paths(n *[maxNests]int, length int) bool {
 	}
 	return true
 }
+
+// Registered is the file that the set watches under descriptor number fd, the nth of them
+// where several have had that number; nil if there is none (kcmp).
+func (s *Set) Registered(fd int32, nth uint32) *vfs.File {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	for k := range s.items {
+		if k.fd == fd {
+			if nth == 0 {
+				return k.f
+			}
+			nth--
+		}
+	}
+	return nil
+}

@@ -73,6 +73,7 @@ func (fs *FS) Statfs(c wait.Context) (vfs.Statfs, error) {
 
 // Inode is one node.
 type Inode struct {
+	vfs.WriteAccess
 	fs    *FS
 	kind  uint32
 	ino   uint64
@@ -213,6 +214,12 @@ func (i *Inode) Touched(write bool) {
 	if u := i.upper.Load(); u != nil {
 		u.Touched(write)
 	}
+}
+
+// Privileged implements vfs.Privileged: what is written is the upper half.
+func (i *Inode) Privileged() bool {
+	u := i.upper.Load()
+	return u != nil && u.Privileged()
 }
 
 // OpenFile implements vfs.FileOpener.

@@ -69,9 +69,9 @@ var procFiles = []procFile{
 	{"cgroup", 0o444, constant("0::/\n"), nil},
 	{"cpuset", 0o444, constant("/\n"), nil},
 	{"io", 0o400, (*entry).io, nil},
-	{"oom_score", 0o444, constant("0\n"), nil},
+	{"oom_score", 0o444, (*entry).oomScore, nil},
 	{"oom_score_adj", 0o644, (*entry).oomScoreAdj, (*entry).setOOMScoreAdj},
-	{"oom_adj", 0o644, (*entry).oomAdj, nil},
+	{"oom_adj", 0o644, (*entry).oomAdj, (*entry).setOOMAdj},
 	{"coredump_filter", 0o644, constant("00000033\n"), ignore},
 	{"loginuid", 0o644, constant("4294967295"), ignore},
 	{"sessionid", 0o444, constant("4294967295"), nil},
@@ -143,6 +143,7 @@ func (e *entry) ino(n uint64) uint64 {
 func (e *entry) dir() *pseudo.Dir {
 	d := e.newDir(0)
 	if e.group {
+		d.Tag = e.p
 		d.SetLayout(procLayout, e.node)
 	} else {
 		d.SetLayout(threadLayout, e.node)
@@ -450,6 +451,11 @@ func (d fdDir) fdinfo(c wait.Context, fd int32, b *bytes.Buffer) error {
 				fmt.Fprintf(b, "inotify wd:%x ino:%x sdev:%x mask:%x ignored_mask:0 \n", m.ID, a.Ino, a.Dev, m.Mask.Load())
 			}
 		}
+	}
+	if x, ok := file.Ops.(interface {
+		FDInfo(c wait.Context, b *bytes.Buffer)
+	}); ok {
+		x.FDInfo(c, b)
 	}
 	return nil
 }

@@ -164,7 +164,7 @@ func (e *entry) statusMem(b *bytes.Buffer) {
 	kb("VmStk", u.Stack)
 	kb("VmExe", u.Text)
 	kb("VmLib", 0)
-	kb("VmPTE", 0)
+	kb("VmPTE", u.Tables)
 	kb("VmSwap", 0)
 	kb("HugetlbPages", 0)
 	b.WriteString("CoreDumping:\t0\nTHP_enabled:\t0\n")
@@ -245,20 +245,46 @@ func (e *entry) oomScoreAdj(b *bytes.Buffer) error {
 }
 
 func (e *entry) oomAdj(b *bytes.Buffer) error {
-	fmt.Fprintf(b, "%d\n", e.p.OOMAdj()*17/1000)
+	v := e.p.OOMAdj() * 17 / 1000
+	if e.p.OOMAdj() == 1000 {
+		v = 15
+	}
+	fmt.Fprintf(b, "%d\n", v)
 	return nil
 }
 
-// setOOMScoreAdj: EINVAL beyond ±1000, EACCES to lower it without CAP_SYS_RESOURCE.
+func (e *entry) oomScore(b *bytes.Buffer) error {
+	fmt.Fprintf(b, "%d\n", e.p.OOMScore())
+	return nil
+}
+
+// setOOMAdj is the old scale: -17 (exempt) to 15 (the most).
+func (e *entry) setOOMAdj(c wait.Context, data []byte) error {
+	v, err := strconv.ParseInt(strings.TrimSpace(string(data)), 0, 32)
+	if err != nil || v < -17 || v > 15 {
+		return unix.EINVAL
+	}
+	if v == 15 {
+		return e.adjustOOM(c, 1000)
+	}
+	return e.adjustOOM(c, int32(v*1000/17))
+}
+
+// setOOMScoreAdj: EINVAL beyond ±1000, EACCES to lower it without CAP_SYS_RESOURCE below
+// what somebody with it has set.
 func (e *entry) setOOMScoreAdj(c wait.Context, data []byte) error {
 	v, err := strconv.ParseInt(strings.TrimSpace(string(data)), 0, 32)
 	if err != nil || v < -1000 || v > 1000 {
 		return unix.EINVAL
 	}
-	if t := thread(c); t != nil && int32(v) < e.p.OOMAdj() && !t.Creds().Can(24) {
+	return e.adjustOOM(c, int32(v))
+}
+
+func (e *entry) adjustOOM(c wait.Context, v int32) error {
+	t := thread(c)
+	if !e.p.AdjustOOM(v, t == nil || t.Creds().Can(unix.CAP_SYS_RESOURCE)) {
 		return unix.EACCES
 	}
-	e.p.SetOOMAdj(int32(v))
 	return nil
 }
 

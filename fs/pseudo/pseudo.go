@@ -128,10 +128,15 @@ type Dynamic interface {
 // Dir is a directory.
 type Dir struct {
 	node
+	// Tag is the owner's: what the directory stands for.
+	Tag   any
 	names []string
 	kids  map[string]vfs.Inode
 	dyn   Dynamic
 }
+
+// Tagged gives the Tag.
+func (d *Dir) Tagged() any { return d.Tag }
 
 // NewDir makes a directory that stands nowhere yet; ino 0: a new number.
 func (fs *FS) NewDir(ino uint64) *Dir {

@@ -363,6 +363,9 @@ func (i *Inode) SetXattr(_ wait.Context, name string, value []byte, flags int) e
 		i.xattr = map[string][]byte{}
 	}
 	i.xattr[strings.Clone(name)] = append([]byte(nil), value...)
+	if name == vfs.CapsXattr {
+		i.caps.Store(true)
+	}
 	i.ctime.Store(i.fs.now())
 	return nil
 }
@@ -382,6 +385,9 @@ func (i *Inode) RemoveXattr(_ wait.Context, name string) error {
 	i.xattrLen -= n
 	i.fs.held.uncharge(int64(n))
 	delete(i.xattr, name)
+	if name == vfs.CapsXattr {
+		i.caps.Store(false)
+	}
 	i.ctime.Store(i.fs.now())
 	return nil
 }

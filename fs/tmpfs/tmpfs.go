@@ -168,6 +168,7 @@ func (fs *FS) now() int64 { return fs.Mem.M.Walltime() }
 // Inode is one node.
 type Inode struct {
 	vfs.BaseInode
+	vfs.WriteAccess
 	fs                  *FS
 	ino                 uint64
 	kind                uint32
@@ -188,6 +189,7 @@ type Inode struct {
 	target   string
 	xattr    map[string][]byte
 	xattrLen int
+	caps     atomic.Bool // xattr has vfs.CapsXattr
 
 	dir   map[string]*entry
 	order []*entry // by seq; removed ones have no inode until compacted
@@ -263,6 +265,11 @@ func (i *Inode) Touched(write bool) {
 	if a := i.atime.Load(); a <= i.mtime.Load() || a <= i.ctime.Load() {
 		i.atime.Store(i.fs.now())
 	}
+}
+
+// Privileged implements vfs.Privileged.
+func (i *Inode) Privileged() bool {
+	return i.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 || i.caps.Load()
 }
 
 // IncRef and DecRef count open files.

@@ -125,12 +125,13 @@ type File struct {
 	Path Path
 	Name string
 
-	flags atomic.Uint32 // O_ACCMODE | O_APPEND | O_NONBLOCK | …
-	refs  atomic.Int64
-	pos   filePos
-	owner atomic.Int32 // F_SETOWN
-	sig   atomic.Int32 // F_SETSIG
-	inode Inode        // of Path.Entry, with a use held; nil without a Path
+	flags  atomic.Uint32 // O_ACCMODE | O_APPEND | O_NONBLOCK | …
+	refs   atomic.Int64
+	pos    filePos
+	owner  atomic.Int32 // F_SETOWN
+	sig    atomic.Int32 // F_SETSIG
+	inode  Inode        // of Path.Entry, with a use held; nil without a Path
+	access uint8        // holdsWrite, holdsText
 
 	watchMu  sync.Mutex
 	watchers []Watcher
@@ -266,6 +267,7 @@ func (f *File) release() {
 	}
 	f.dropFileLocks()
 	f.Ops.Release(f)
+	f.dropAccess()
 	if f.inode != nil {
 		f.inode.DecRef()
 		forgotten(f.inode)

@@ -277,6 +277,7 @@ func (r *RegularOps) Lend(c wait.Context, f *File, off int64, n int) (mm.Lent, b
 
 // Write implements FileOps.
 func (r *RegularOps) Write(c wait.Context, _ *File, src *mm.IOSeq, off int64) (int, error) {
+	r.dropPrivileges(c)
 	n, err := r.I.Data().WriteAt(c, src, off)
 	if n > 0 {
 		r.I.Touched(true)
@@ -284,8 +285,51 @@ func (r *RegularOps) Write(c wait.Context, _ *File, src *mm.IOSeq, off int64) (i
 	return n, err
 }
 
+// Privileged is a regular file that knows at little cost whether it has set-user-ID or
+// set-group-ID bits or capabilities.
+type Privileged interface{ Privileged() bool }
+
+// CapsXattr is the attribute that holds a file's capabilities.
+const CapsXattr = "security.capability"
+
+// dropCaps takes a file's capabilities away.
+func dropCaps(c wait.Context, i Inode) {
+	if p, ok := i.(Privileged); !ok || !p.Privileged() {
+		return
+	}
+	if x, ok := i.(Xattrs); ok {
+		_ = x.RemoveXattr(c, CapsXattr)
+	}
+}
+
+// dropPrivileges takes them away before a write, as Linux' file_remove_privs does: the bits
+// unless the writer has CAP_FSETID, the capabilities always.
+func (r *RegularOps) dropPrivileges(c wait.Context) {
+	p, ok := r.I.(Privileged)
+	if !ok || !p.Privileged() {
+		return
+	}
+	dropCaps(c, r.I)
+	who, ok := c.(interface{ Creds() *Creds })
+	if !ok || who.Creds().Can(CapFsetid) {
+		return
+	}
+	a, err := r.I.Attr(c)
+	if err != nil {
+		return
+	}
+	mode := a.Mode &^ unix.S_ISUID
+	if mode&0o010 != 0 {
+		mode &^= unix.S_ISGID
+	}
+	if mode != a.Mode {
+		_ = r.I.SetAttr(c, SetAttr{SetMode: true, Mode: mode & 0o7777})
+	}
+}
+
 // Append implements Appender.
 func (r *RegularOps) Append(c wait.Context, _ *File, src *mm.IOSeq) (int64, int, error) {
+	r.dropPrivileges(c)
 	off, n, err := r.I.Data().Append(c, src)
 	if n > 0 {
 		r.I.Touched(true)

@@ -90,19 +90,34 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 			return nil, err
 		}
 	}
+	access := uint8(holdsNothing)
+	if p.Entry.kind == unix.S_IFREG && (flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0) {
+		if err := getWrite(i); err != nil {
+			return nil, err
+		}
+		access = holdsWrite
+	}
 	i.IncRef()
 	ops, err := openInode(l, p.Entry, flags)
 	if err != nil {
+		if access == holdsWrite {
+			putWrite(i)
+		}
 		i.DecRef()
 		return nil, err
 	}
 	f := newHeld(ops, flags, p)
+	f.access = access
 	if flags&unix.O_TRUNC != 0 && p.Entry.kind == unix.S_IFREG {
 		if err := i.SetAttr(l.C, truncateTo(i, l.C, 0)); err != nil {
 			f.DecRef()
 			return nil, err
 		}
 		f.Modified()
+		if flags&unix.O_ACCMODE == unix.O_RDONLY {
+			f.dropAccess()
+			f.access = holdsNothing
+		}
 	}
 	f.told(unix.IN_OPEN)
 	return f, nil
@@ -111,6 +126,7 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 // truncateTo is the request for a new size; set-id bits go as Linux has it.
 func truncateTo(i Inode, c wait.Context, size int64) SetAttr {
 	a := SetAttr{SetSize: true, Size: size}
+	dropCaps(c, i)
 	if cur, err := i.Attr(c); err == nil && cur.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
 		a.SetMode, a.Mode = true, cur.Mode&^unix.S_ISUID
 		if cur.Mode&0o010 != 0 {
@@ -254,6 +270,9 @@ func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*Fi
 	k.loc.Store(&location{parent: p.Entry, name: "#" + itoa(inoOf(i)), gone: true})
 	f := newAt(ops, flags, Path{p.Mount, k})
 	f.told(unix.IN_OPEN)
+	if getWrite(i) == nil { // it is new: nobody runs it
+		f.access = holdsWrite
+	}
 	i.DecRef()
 	return f, nil
 }
@@ -275,7 +294,8 @@ func itoa(n uint64) string {
 	}
 }
 
-// OpenExec opens for execve: a regular file, executable, not on a noexec mount (EACCES).
+// OpenExec opens for execve: a regular file, executable, not on a noexec mount (EACCES),
+// not open for writing (ETXTBSY). Until the description's end it cannot be written.
 func (ns *Namespace) OpenExec(l Lookup, path string) (*File, error) {
 	return ns.OpenExecAt(l, path, WalkFollow)
 }
@@ -300,11 +320,16 @@ func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) 
 	if err := ns.permission(&l, p, MayExec); err != nil {
 		return nil, err
 	}
+	if err := denyWrite(p.Entry.inode); err != nil {
+		return nil, err
+	}
 	ops, err := openInode(&l, p.Entry, unix.O_RDONLY)
 	if err != nil {
+		allowWrite(p.Entry.inode)
 		return nil, err
 	}
 	f := newAt(ops, unix.O_RDONLY, p)
+	f.access = holdsText
 	f.told(unix.IN_OPEN)
 	return f, nil
 }

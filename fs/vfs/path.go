@@ -61,6 +61,12 @@ func (x *FSContext) IncRef() { x.refs.Add(1) }
 // DecRef drops a user.
 func (x *FSContext) DecRef() { x.refs.Add(-1) }
 
+// Users is their number; Shared says that there is more than one.
+func (x *FSContext) Users() int64 { return x.refs.Load() }
+
+// Shared says whether more than one task uses it.
+func (x *FSContext) Shared() bool { return x.refs.Load() > 1 }
+
 // Umask replaces the mask and returns the old one.
 func (x *FSContext) Umask(new uint32) uint32 { return x.umask.Swap(new & 0o777) }
 

@@ -444,10 +444,14 @@ func (ns *Namespace) SetAttrAt(l Lookup, p Path, a SetAttr) error {
 	if a.SetMode && isLink(p.Entry.inode) {
 		return unix.EOPNOTSUPP
 	}
-	return p.Entry.setAttr(l.C, a)
+	err := p.Entry.setAttr(l.C, a)
+	if x, ok := p.Entry.inode.(Xattrs); ok && err == nil && (a.SetUID || a.SetGID) {
+		_ = x.RemoveXattr(l.C, CapsXattr) // a new owner's program has none
+	}
+	return err
 }
 
-// Truncate is truncate(2): EISDIR, EINVAL for what is not a regular file.
+// Truncate is truncate(2): EISDIR, EINVAL for what is not a regular file, ETXTBSY.
 func (ns *Namespace) Truncate(l Lookup, path string, size int64) error {
 	p, err := ns.Walk(l, path, WalkFollow)
 	if err != nil {
@@ -466,7 +470,12 @@ func (ns *Namespace) Truncate(l Lookup, path string, size int64) error {
 	if err := ns.permission(&l, p, MayWrite); err != nil {
 		return err
 	}
-	return p.Entry.setAttr(l.C, truncateTo(p.Entry.inode, l.C, size))
+	i := p.Entry.inode
+	if err := getWrite(i); err != nil {
+		return err
+	}
+	defer putWrite(i)
+	return p.Entry.setAttr(l.C, truncateTo(i, l.C, size))
 }
 
 // TruncateFile is ftruncate after the checks of the descriptor.

@@ -141,6 +141,7 @@ func (s *Space) adviceDrop(v *vma, a, to uint64, advice int) error {
 	default:
 		return nil
 	}
+	s.notePeak()
 	if o := v.obj; o != nil {
 		o.mu.Lock()
 		defer o.mu.Unlock()

@@ -59,13 +59,13 @@ func (s *Space) snapshot(v *vma) VMA {
 }
 
 // Usage is the sizes in /proc/self/statm, in pages.
-type Usage struct{ Total, Resident, Shared, Text, Data, Stack, Locked int64 }
+type Usage struct{ Total, Resident, Shared, Text, Data, Stack, Locked, Tables int64 }
 
 // Usage adds up. Shared and Text need a walk over the mappings.
 func (s *Space) Usage() Usage {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	u := Usage{Total: s.total, Resident: s.rss.Load(), Data: s.data, Stack: s.stack, Locked: s.locked}
+	u := Usage{Total: s.total, Resident: s.rss.Load(), Data: s.data, Stack: s.stack, Locked: s.locked, Tables: s.TablePages()}
 	for v := s.vmas.first(); v != nil; v = v.next() {
 		if v.obj == nil {
 			continue
@@ -84,3 +84,20 @@ func (s *Space) Usage() Usage {
 
 // Resident is the pages present, without a walk.
 func (s *Space) Resident() int64 { return s.rss.Load() }
+
+// notePeak is called before pages go: what is resident may be the most there was.
+func (s *Space) notePeak() {
+	for {
+		n, old := s.rss.Load(), s.peak.Load()
+		if n <= old || s.peak.CompareAndSwap(old, n) {
+			return
+		}
+	}
+}
+
+// Peak is the most pages that were resident at a time (VmHWM, ru_maxrss).
+func (s *Space) Peak() int64 { return max(s.peak.Load(), s.rss.Load()) }
+
+// TablePages estimates the page tables from below: full ones for what is resident, and one
+// of each level above. It takes no lock: the OOM killer asks.
+func (s *Space) TablePages() int64 { return s.rss.Load()/512 + 4 }

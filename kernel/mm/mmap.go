@@ -325,6 +325,7 @@ func (s *Space) cut(start, end uint64) error {
 
 // unmapRange takes the whole mappings in [start, end) away, their pages with them.
 func (s *Space) unmapRange(start, end uint64) (dead *vma) {
+	s.notePeak()
 	run := pageRun{s: s, f: s.unref, lo: start, hi: start}
 	for v := s.vmas.above(start); v != nil && v.start < end; {
 		next := v.next()
@@ -438,6 +439,7 @@ func (s *Space) trim(start, end uint64) bool {
 	if v == nil || v.obj != nil || v.end < end || (v.start == start) == (v.end == end) {
 		return false
 	}
+	s.notePeak()
 	s.account(v, -int64((end-start)>>hal.PageShift))
 	if v.start == start {
 		s.resize(v, end, v.end)

@@ -52,6 +52,7 @@ type Space struct {
 	mem *Memory
 
 	users atomic.Int32
+	peak  atomic.Int64 // the most pages resident, as far as notePeak has looked
 	owner atomic.Int32
 
 	mu     sync.RWMutex
@@ -108,6 +109,9 @@ func (s *Space) Memory() *Memory { return s.mem }
 
 // IncUsers counts one more process in the space.
 func (s *Space) IncUsers() { s.users.Add(1) }
+
+// Shared says whether more than one process is in the space.
+func (s *Space) Shared() bool { return s.users.Load() > 1 }
 
 // TryIncUsers is IncUsers unless the last process has left: for those who look at another
 // process's space (/proc).

@@ -62,7 +62,7 @@ func (s *System) load(e image.Exec) (a task.StartArgs, err error) {
 	if len(argv) == 0 {
 		argv = []string{e.Program}
 	}
-	a.Image, err = syscalls.LoadProgram(syscalls.Program{
+	a.Image, err = syscalls.LoadProgram(&syscalls.Program{
 		C: c, Mem: s.mem, NS: s.ns, Lookup: l, Path: e.Program, Argv: argv, Env: s.env(e.Env),
 		Creds: a.Creds, Limits: task.MemLimits(a.Limits), VDSO: s.vdso,
 	})

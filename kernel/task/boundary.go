@@ -82,6 +82,9 @@ func (t *Thread) exitToUser() bool {
 			t.flags.And(^fYield)
 			runtime.Gosched()
 		}
+		if f&fBarrier != 0 {
+			t.flags.And(^fBarrier)
+		}
 		if f&fPreempt != 0 {
 			t.flags.And(^fPreempt)
 			t.k.Sched.yield(t, false)
@@ -107,6 +110,10 @@ func (t *Thread) serveSignals() bool {
 			p.mu.Unlock()
 			t.notify(fKill)
 			return false
+		case p.contTell != 0:
+			p.tellCont()
+			p.mu.Unlock()
+			continue
 		case p.stopSig != 0:
 			p.stopHere(t) // unlocks
 			continue
@@ -225,12 +232,13 @@ func (t *Thread) Restart() (uintptr, error) {
 
 // startStop begins a group stop: every thread parks at its boundary.
 func (p *Process) startStop(sig int32) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.exitFlag || p.stopSig != 0 || p.pending.set.Has(int32(unix.SIGCONT)) {
+	if sig != int32(unix.SIGSTOP) && p.k.orphaned(p) {
 		return
 	}
-	if sig != int32(unix.SIGSTOP) && p.k.orphaned(p) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// A SIGCONT that came since the signal was taken wins.
+	if p.exitFlag || p.stopSig != 0 || p.pending.set.Has(int32(unix.SIGCONT)) {
 		return
 	}
 	p.stopSig = sig
@@ -243,12 +251,16 @@ func (p *Process) startStop(sig int32) {
 // Called with mu held, returns without.
 func (p *Process) stopHere(t *Thread) {
 	p.stopped++
+	t.parked = true
 	last := p.stopped == p.nthreads
 	sig := p.stopSig
 	t.flags.And(^(fStop | fEvent))
+	if last {
+		p.setStopped()
+	}
 	p.mu.Unlock()
 	if last {
-		p.k.reportStop(p, sig)
+		p.k.jobControl(p, cldStopped, sig)
 	}
 	for {
 		t.k.Sched.block(t, fEvent|fKill)
@@ -260,17 +272,34 @@ func (p *Process) stopHere(t *Thread) {
 		p.mu.Unlock()
 	}
 	p.stopped--
-	first := p.stopped == 0 && !p.exitFlag
+	t.parked = false
 	p.mu.Unlock()
-	if first {
-		p.k.reportCont(p)
-	}
 }
 
-// resume ends a group stop. Called with mu held.
-func (p *Process) resume(bool) {
+// setStopped leaves what wait is to report: every thread has stopped. Called with mu held.
+func (p *Process) setStopped() {
+	p.stopReport, p.contReport = uint32(p.stopSig)<<8|0x7f, false
+}
+
+// tellCont tells the parent of a SIGCONT that ended a stop: the first thread on its way
+// does it, since whoever sends a signal cannot (locks). Called with mu held, releases it
+// meanwhile.
+func (p *Process) tellCont() {
+	code := p.contTell
+	p.contTell = 0
+	p.mu.Unlock()
+	p.k.jobControl(p, code, int32(unix.SIGCONT))
+	p.mu.Lock()
+}
+
+// resume ends a group stop, by SIGCONT (cont) or by the end of the process. Called with mu
+// held.
+func (p *Process) resume(cont bool) {
 	if p.stopSig == 0 {
 		return
+	}
+	if cont && p.nthreads > 0 && p.stopped == p.nthreads {
+		p.stopReport, p.contReport, p.contTell = 0, true, cldContinued
 	}
 	p.stopSig = 0
 	for t := p.threads; t != nil; t = t.sibling {

@@ -14,17 +14,22 @@ type CloneArgs struct {
 	ChildTID, ParentTID, TLS, SP hal.UserAddr // SP 0: the caller's
 	ExitSignal                   int32
 	SetTID                       int32 // 0: any
+	// Attach, if set, is called with a new process before it is in any table
+	// (CLONE_PIDFD): an error ends the call; undo takes back what was done if a later
+	// step fails.
+	Attach func(p *Process) (undo func(), err error)
 }
 
 // Clone flags that this kernel honours (uapi/linux/sched.h); namespaces are EINVAL as
-// on a kernel built without them, CLONE_PIDFD is the caller's.
+// on a kernel built without them, EPERM without privilege.
 const (
 	cloneIgnored = unix.CLONE_DETACHED | unix.CLONE_UNTRACED | unix.CLONE_PTRACE | unix.CLONE_IO | unix.CLONE_SYSVSEM
 	cloneKnown   = cloneIgnored | unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_VFORK |
 		unix.CLONE_PARENT | unix.CLONE_THREAD | unix.CLONE_SETTLS | unix.CLONE_PARENT_SETTID |
-		unix.CLONE_CHILD_CLEARTID | unix.CLONE_CHILD_SETTID | cloneClearSighand
+		unix.CLONE_CHILD_CLEARTID | unix.CLONE_CHILD_SETTID | unix.CLONE_PIDFD | cloneClearSighand | cloneIntoCgroup
 	cloneNewNS        = 0x7e020080
 	cloneClearSighand = 0x100000000
+	cloneIntoCgroup   = 0x200000000 // the caller has checked that there is no such cgroup
 )
 
 // vforkWait is what a parent in vfork sleeps on.
@@ -44,6 +49,9 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 	if err := t.mayFork(); err != nil {
 		return 0, err
 	}
+	if err := t.mayUnshare(a.Flags); err != nil {
+		return 0, err
+	}
 	space, err := t.cloneSpace(a)
 	if err != nil {
 		return 0, err
@@ -54,11 +62,26 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 	}
 	n, err := t.k.newThread(p, space)
 	if err != nil {
+		if p != t.process {
+			p.hand.refs.Add(-1)
+		}
 		t.dropSpace(a, space)
 		return 0, err
 	}
 	t.copyInto(n, a)
-	if err := t.k.attach(t, n, a); err != nil {
+	undo := func() {}
+	if a.Attach != nil {
+		undo, err = a.Attach(p)
+	}
+	if err == nil {
+		if err = t.k.attach(t, n, a); err != nil {
+			undo()
+		}
+	}
+	if err != nil {
+		if p != t.process {
+			p.hand.refs.Add(-1)
+		}
 		n.discard(a)
 		t.dropSpace(a, space)
 		return 0, err
@@ -78,6 +101,7 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 	if a.Flags&unix.CLONE_VFORK != 0 {
 		v = &vforkWait{parent: t, done: make(chan struct{})}
 		n.vfork = v
+		n.inVfork.Store(a.Flags&unix.CLONE_VM != 0)
 	}
 	t.k.spawn(n)
 	if v != nil {
@@ -89,11 +113,10 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 func (a *CloneArgs) check() error {
 	f := a.Flags
 	switch {
-	case f&unix.CLONE_FS != 0 && f&(unix.CLONE_NEWNS|unix.CLONE_NEWUSER) != 0:
-		return unix.EINVAL
-	case f&cloneNewNS != 0:
-		return unix.EPERM
-	case f&^cloneKnown != 0,
+	case f&^(cloneKnown|cloneNewNS) != 0,
+		f&unix.CLONE_FS != 0 && f&(unix.CLONE_NEWNS|unix.CLONE_NEWUSER) != 0,
+		f&unix.CLONE_THREAD != 0 && f&(unix.CLONE_NEWUSER|unix.CLONE_NEWPID) != 0,
+		f&unix.CLONE_PIDFD != 0 && f&(unix.CLONE_DETACHED|unix.CLONE_THREAD) != 0,
 		f&unix.CLONE_THREAD != 0 && f&unix.CLONE_SIGHAND == 0,
 		f&unix.CLONE_SIGHAND != 0 && f&unix.CLONE_VM == 0,
 		f&cloneClearSighand != 0 && f&unix.CLONE_SIGHAND != 0,
@@ -108,13 +131,55 @@ func (a *CloneArgs) check() error {
 // mayFork checks RLIMIT_NPROC and threads-max.
 func (t *Thread) mayFork() error {
 	n, _, _ := t.k.Counts()
-	limit := t.process.Limit(RlimitNproc)
 	c := t.Creds()
 	root := c.UID == 0 || c.Effective&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
-	if uint64(n) >= limit && !root || uint64(n) >= t.k.MaxThreads() {
+	if !root && t.overNproc(c.UID, 1) || uint64(n) >= t.k.MaxThreads() {
 		return unix.EAGAIN
 	}
 	return nil
+}
+
+// overNproc says whether more more threads of a user were beyond RLIMIT_NPROC. They are
+// counted only where all threads together would be.
+func (t *Thread) overNproc(uid uint32, more uint64) bool {
+	limit, k := t.process.Limit(RlimitNproc), t.k
+	k.tree.RLock()
+	defer k.tree.RUnlock()
+	n := uint64(len(k.threads)) + more
+	if n <= limit {
+		return false
+	}
+	for _, o := range k.threads {
+		if c := o.creds.Load(); c != nil && c.UID != uid {
+			n--
+		}
+	}
+	return n > limit
+}
+
+// CheckNproc notes, at a change of the user id to uid, whether its threads are more than
+// the caller's RLIMIT_NPROC: the change goes through, and the next execve fails.
+func (t *Thread) CheckNproc(uid uint32) { t.nprocOver = uid != 0 && t.overNproc(uid, 0) }
+
+// ExecOverNproc is that failure: EAGAIN if they still are.
+func (t *Thread) ExecOverNproc() error {
+	if t.nprocOver && t.overNproc(t.Creds().UID, 0) {
+		return unix.EAGAIN
+	}
+	t.nprocOver = false
+	return nil
+}
+
+// mayUnshare is the answer to namespace flags: EPERM without CAP_SYS_ADMIN, else EINVAL as
+// on a kernel without them; a new user namespace needs no privilege.
+func (t *Thread) mayUnshare(flags uint64) error {
+	switch {
+	case flags&cloneNewNS == 0:
+		return nil
+	case flags&unix.CLONE_NEWUSER == 0 && !t.Creds().Can(unix.CAP_SYS_ADMIN):
+		return unix.EPERM
+	}
+	return unix.EINVAL
 }
 
 func (t *Thread) cloneSpace(a *CloneArgs) (*mm.Space, error) {
@@ -136,7 +201,7 @@ func (t *Thread) dropSpace(a *CloneArgs, s *mm.Space) {
 // newProcess copies what a child process inherits.
 func (t *Thread) newProcess(a *CloneArgs) *Process {
 	p := t.process
-	n := &Process{k: p.k, children: map[*Process]struct{}{}, startTime: p.k.M.Nanotime(), exitSignal: a.ExitSignal}
+	n := &Process{k: p.k, startTime: p.k.M.Nanotime(), exitSignal: a.ExitSignal}
 	n.init()
 	p.mu.Lock()
 	n.limits = p.limits
@@ -153,7 +218,11 @@ func (t *Thread) newProcess(a *CloneArgs) *Process {
 	}
 	n.dumpable.Store(p.dumpable.Load())
 	n.oomAdj.Store(p.oomAdj.Load())
+	n.oomMin.Store(p.oomMin.Load())
 	n.personality.Store(p.personality.Load())
+	n.barriers.Store(p.barriers.Load())
+	n.attrs.Store(p.attrs.Load())
+	n.user.Store(p.user.Load())
 	return n
 }
 
@@ -178,6 +247,7 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 	}
 	n.inherit(t)
 	n.timerSlack = t.timerSlack
+	n.mcePolicy, n.flusher = t.mcePolicy, t.flusher
 	if k := t.k; f&unix.CLONE_SYSVSEM != 0 && k.NewSemUndo != nil {
 		if t.semUndo == nil {
 			t.semUndo = k.NewSemUndo()
@@ -241,6 +311,9 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	if dying {
 		return wait.ErrRestartNoInt
 	}
+	if a.Flags&unix.CLONE_PARENT != 0 && own.parent == nil {
+		return unix.EINVAL // process 1: its sibling would have no parent
+	}
 	id := a.SetTID
 	switch {
 	case id == 0:
@@ -269,14 +342,12 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	}
 	p.pid = id
 	p.pgid, p.sid, p.tty = own.pgid, own.sid, own.tty
-	p.parent = own
+	p.parent, p.forker = own, t
 	if a.Flags&unix.CLONE_PARENT != 0 {
-		p.parent = own.parent
+		p.parent, p.forker = own.parent, own.forker
 		p.exitSignal = own.exitSignal
 	}
-	if p.parent != nil {
-		p.parent.children[p] = struct{}{}
-	}
+	p.parent.children.add(p)
 	if p.unit = own.unit; p.unit != nil {
 		p.unit.members++
 	}
@@ -315,6 +386,7 @@ func (t *Thread) waitVfork(v *vforkWait) {
 func (t *Thread) releaseVfork() {
 	if v := t.vfork; v != nil {
 		t.vfork = nil
+		t.inVfork.Store(false)
 		close(v.done)
 		v.parent.notify(fEvent)
 	}
@@ -355,9 +427,11 @@ func (t *Thread) Exec(img Image) {
 	}
 	t.setImage(img)
 	p.dumpable.Store(1)
+	p.barriers.Store(0)
 	k := t.k
 	k.tree.Lock()
 	p.exitSignal = int32(unix.SIGCHLD)
+	p.execed = true
 	k.tree.Unlock()
 	t.releaseVfork()
 	old.DecUsers()

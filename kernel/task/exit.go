@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 )
 
@@ -36,17 +37,15 @@ func (t *Thread) finish() {
 	if move := p.pending.set &^ t.mask; move != 0 && p.live > 1 {
 		p.retarget(t, move)
 	}
-	if t.TID() == p.pid {
-		p.leaderCode = t.exitCode
-	}
 	p.live--
 	last := p.live == 0
 	if last {
 		// From here on nobody can join: fork by a thread of p needs a live one.
 		if !p.exitFlag {
-			p.exitFlag, p.exitCode = true, p.leaderCode
+			p.exitFlag, p.exitCode = true, t.exitCode // the last one's counts
 		}
 		p.stopTimers()
+		p.hand.refs.Add(-1)
 	}
 	t.pending.flush(k, ^SigSet(0))
 	p.mu.Unlock()
@@ -81,7 +80,7 @@ func (t *Thread) finish() {
 
 // trackRSS keeps the largest resident size, for getrusage.
 func (t *Thread) trackRSS() {
-	if n := t.space.Resident(); n > t.process.maxRSS.Load() {
+	if n := t.space.Peak(); n > t.process.maxRSS.Load() {
 		t.process.maxRSS.Store(n)
 	}
 }
@@ -110,16 +109,28 @@ func (k *Kernel) threadEnded(p *Process, t *Thread) {
 		delete(k.threads, t.TID())
 	}
 	p.unlinkThread(t)
+	heir := p.threads
+	p.mu.Unlock()
+	for c := p.children.first; c != nil; c = c.siblings.next {
+		if c.forker == t {
+			c.parentDied(p)
+			c.forker = heir
+		}
+	}
+	p.mu.Lock()
 	exec := p.execing
 	stopDone := p.stopSig != 0 && p.nthreads > 0 && p.stopped == p.nthreads
 	sig := p.stopSig
+	if stopDone {
+		p.setStopped()
+	}
 	p.mu.Unlock()
 	k.tree.Unlock()
 	if exec != nil {
 		exec.notify(fEvent)
 	}
 	if stopDone {
-		k.reportStop(p, sig)
+		k.jobControl(p, cldStopped, sig)
 	}
 }
 
@@ -136,19 +147,25 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 	}
 	p.unlinkThread(t)
 	p.leader = nil
-	p.uid = t.Creds().UID
+	p.last = t.Creds()
 	p.pending.flush(k, ^SigSet(0))
 	p.status = p.exitCode
 	p.mu.Unlock()
 	p.zombie = true
 	isInit := p == k.init
 	heir := k.heir(p)
-	for c := range p.children {
-		delete(p.children, c)
-		c.parentDied()
+	for c := p.children.first; c != nil; c = p.children.first {
+		p.children.remove(c)
+		c.parentDied(p)
 		k.adopt(c, heir)
+		if c.pgid != p.pgid && c.sid == p.sid {
+			k.hangUpOrphans(c.pgid, c.sid)
+		}
 	}
 	parent := p.parent
+	if parent != nil && parent.pgid != p.pgid && parent.sid == p.sid {
+		k.hangUpOrphans(p.pgid, p.sid)
+	}
 	reap := parent == nil || k.tellParent(p, parent)
 	if reap {
 		k.reap(p)
@@ -183,15 +200,69 @@ func (k *Kernel) initEnded(status uint32) {
 	}
 }
 
-// parentDied sends the signals asked for by PR_SET_PDEATHSIG.
-func (p *Process) parentDied() {
+// parentDied sends the signals asked for by PR_SET_PDEATHSIG: the thread of parent that
+// forked p has ended. Called with tree held.
+func (p *Process) parentDied(parent *Process) {
+	uid := parent.uidLocked()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for t := p.threads; t != nil; t = t.sibling {
 		if t.pdeathsig != 0 {
-			_ = p.sendLocked(t, SignalInfo{Signo: t.pdeathsig, Code: SIKernel})
+			_ = p.sendLocked(nil, SignalInfo{Signo: t.pdeathsig, Code: SIUser, PID: parent.pid, UID: uid})
 		}
 	}
+}
+
+// hangUpOrphans is kill_orphaned_pgrp: a group that has lost the last parent who could
+// continue it, and has stopped members, gets SIGHUP and SIGCONT. Called with tree held.
+func (k *Kernel) hangUpOrphans(pgid, sid int32) {
+	stopped := false
+	for _, m := range k.procs {
+		if m.pgid != pgid || m.zombie {
+			continue
+		}
+		if up := m.parent; up != nil && up.pgid != pgid && up.sid == sid {
+			return
+		}
+		m.mu.Lock()
+		stopped = stopped || m.stopSig != 0 && m.stopped > 0 && m.stopped == m.nthreads
+		m.mu.Unlock()
+	}
+	if !stopped {
+		return
+	}
+	for _, m := range k.procs {
+		if m.pgid == pgid {
+			m.SendSignal(SignalInfo{Signo: int32(unix.SIGHUP), Code: SIKernel})
+			m.SendSignal(SignalInfo{Signo: int32(unix.SIGCONT), Code: SIKernel})
+		}
+	}
+}
+
+// creds are those of the leader or, once p is a zombie, of its last thread; nil in between.
+func (p *Process) creds() *vfs.Creds {
+	p.mu.Lock()
+	l := p.leader
+	p.mu.Unlock()
+	if l != nil {
+		return l.Creds()
+	}
+	return p.last
+}
+
+// uidLocked is the real user id that siginfo has of p. Called with tree held.
+func (p *Process) uidLocked() uint32 {
+	if c := p.creds(); c != nil {
+		return c.UID
+	}
+	return 0
+}
+
+// Creds are the process's, of a zombie those of its last thread.
+func (p *Process) Creds() *vfs.Creds {
+	p.k.tree.RLock()
+	defer p.k.tree.RUnlock()
+	return p.creds()
 }
 
 // heir is who gets p's children. Called with tree held.
@@ -209,14 +280,17 @@ func (k *Kernel) heir(p *Process) *Process {
 
 // adopt gives c to heir; a zombie that nobody will wait for goes. Called with tree held.
 func (k *Kernel) adopt(c, heir *Process) {
-	c.parent = heir
+	c.parent, c.forker = heir, nil
 	if heir == nil {
 		if c.zombie {
 			k.reap(c)
 		}
 		return
 	}
-	heir.children[c] = struct{}{}
+	heir.mu.Lock()
+	c.forker = heir.leader
+	heir.mu.Unlock()
+	heir.children.add(c)
 	c.exitSignal = int32(unix.SIGCHLD)
 	if c.zombie && k.tellParent(c, heir) {
 		k.reap(c)
@@ -233,7 +307,7 @@ func (k *Kernel) tellParent(p, parent *Process) (reap bool) {
 	info := p.childInfo()
 	info.Signo = p.exitSignal
 	if p.exitSignal == int32(unix.SIGCHLD) {
-		a := parent.hand.get(int32(unix.SIGCHLD))
+		a := parent.action(int32(unix.SIGCHLD))
 		reap = a.Handler == sigIgnore || a.Flags&SANoCldWait != 0
 		if a.Handler == sigIgnore {
 			return true
@@ -246,7 +320,7 @@ func (k *Kernel) tellParent(p, parent *Process) (reap bool) {
 // childInfo is SIGCHLD's siginfo for an ended process.
 func (p *Process) childInfo() SignalInfo {
 	u := p.Usage()
-	info := SignalInfo{Signo: int32(unix.SIGCHLD), PID: p.pid, UID: p.uid, Code: cldExited, Status: int32(p.status >> 8 & 0xff),
+	info := SignalInfo{Signo: int32(unix.SIGCHLD), PID: p.pid, UID: p.uidLocked(), Code: cldExited, Status: int32(p.status >> 8 & 0xff),
 		UTime: u.User / tickNS, STime: u.System / tickNS}
 	if sig := p.status & 0x7f; sig != 0 {
 		info.Code, info.Status = cldKilled, int32(sig)
@@ -261,48 +335,39 @@ func (k *Kernel) reap(p *Process) {
 		delete(k.procs, p.pid)
 	}
 	if p.parent != nil {
-		delete(p.parent.children, p)
+		p.parent.children.remove(p)
 	}
 }
 
-// reportStop tells the parent that p has stopped.
-func (k *Kernel) reportStop(p *Process, sig int32) {
-	k.tree.Lock()
-	p.stopReport = uint32(sig)<<8 | 0x7f
-	p.contReport = false
+// jobControl tells the parent that p has stopped (code cldStopped) or goes on. What wait
+// reports is in stopReport and contReport already.
+func (k *Kernel) jobControl(p *Process, code, status int32) {
+	k.tree.RLock()
 	parent := p.parent
-	k.tree.Unlock()
-	k.jobControl(p, parent, cldStopped, sig)
-}
-
-// reportCont tells it that p goes on.
-func (k *Kernel) reportCont(p *Process) {
-	k.tree.Lock()
-	p.stopReport = 0
-	p.contReport = true
-	parent := p.parent
-	k.tree.Unlock()
-	k.jobControl(p, parent, cldContinued, int32(unix.SIGCONT))
-}
-
-func (k *Kernel) jobControl(p, parent *Process, code, status int32) {
+	uid := p.uidLocked()
+	k.tree.RUnlock()
 	if parent == nil {
 		return
 	}
-	if a := parent.hand.get(int32(unix.SIGCHLD)); a.Handler != sigIgnore && a.Flags&SANoCldStop == 0 {
+	if a := parent.action(int32(unix.SIGCHLD)); a.Handler != sigIgnore && a.Flags&SANoCldStop == 0 {
 		u := p.Usage()
-		parent.SendSignal(SignalInfo{Signo: int32(unix.SIGCHLD), Code: code, PID: p.pid, Status: status,
+		parent.SendSignal(SignalInfo{Signo: int32(unix.SIGCHLD), Code: code, PID: p.pid, UID: uid, Status: status,
 			UTime: u.User / tickNS, STime: u.System / tickNS})
 	}
 	parent.childEvents.Notify(waiter.ReadableEvents)
 }
 
+// action is what p does on a signal.
+func (p *Process) action(sig int32) SigAction {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hand.get(sig)
+}
+
 // orphaned says that nobody in p's session could continue a stopped group (POSIX
 // 3.264), so that terminal stops are ignored.
 func (k *Kernel) orphaned(p *Process) bool {
-	if !k.tree.TryRLock() {
-		return false
-	}
+	k.tree.RLock()
 	defer k.tree.RUnlock()
 	for _, m := range k.procs {
 		if m.pgid == p.pgid && !m.zombie && m.parent != nil && m.parent.pgid != p.pgid && m.parent.sid == p.sid {
@@ -327,8 +392,11 @@ func (t *Thread) releaseFutexes() {
 
 // spaceShared says whether anyone else could look at t's memory.
 func (p *Process) spaceShared(t *Thread) bool {
-	return p.NumThreads() > 1 || t.vfork != nil
+	return p.NumThreads() > 1 || t.space.Shared()
 }
+
+// ClearTID is the address that SetClearTID set.
+func (t *Thread) ClearTID() hal.UserAddr { return t.clearTID }
 
 // SetClearTID is set_tid_address.
 func (t *Thread) SetClearTID(a hal.UserAddr) { t.clearTID = a }

@@ -147,48 +147,6 @@ func (t *Thread) fpCode(vector uint8) int32 {
 	return 0
 }
 
-// oomKill ends the process with the most memory, with a line that names it. While one
-// is dying already it does nothing.
-func (k *Kernel) oomKill(*mm.Space) {
-	var victim *Process
-	var most int64
-	k.tree.RLock()
-	for _, p := range k.procs {
-		s := p.Space()
-		if p.zombie || s == nil {
-			continue
-		}
-		p.mu.Lock()
-		dying := p.exitFlag
-		p.mu.Unlock()
-		if dying {
-			k.tree.RUnlock()
-			return
-		}
-		adj := int64(p.oomAdj.Load())
-		if adj <= oomScoreMin {
-			continue
-		}
-		if n := s.Resident() + adj*int64(k.Mem.TotalPages())/1000; victim == nil || n > most {
-			victim, most = p, n
-		}
-	}
-	k.tree.RUnlock()
-	if victim == nil {
-		return
-	}
-	st, resident := k.M.MemStats(), int64(0)
-	if s := victim.Space(); s != nil {
-		resident = s.Resident()
-	}
-	k.Log("error", "out of memory: killed process %d (%s), %d MB resident; %d of %d MB free. Give the machine more memory.",
-		victim.pid, victim.commName(), resident>>8, st.FreePages>>8, st.TotalPages>>8)
-	victim.SendSignal(SignalInfo{Signo: int32(unix.SIGKILL), Code: SIKernel})
-}
-
-// oomScoreMin in /proc/pid/oom_score_adj exempts a process.
-const oomScoreMin = -1000
-
 // reportDeath writes the one report of a program that dies of a signal in its own
 // code: what, where, with which instruction, in which mapping.
 func (t *Thread) reportDeath(info *SignalInfo) {

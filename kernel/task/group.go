@@ -4,8 +4,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SetPGID is setpgid. ESRCH: not the caller or a child; EACCES: the child has exec'ed
-// (not tracked: allowed); EPERM: session leader, other session, no such group.
+// SetPGID is setpgid. EINVAL: a thread's number; ESRCH: not the caller or a child; EACCES:
+// the child has exec'ed; EPERM: session leader, other session, no such group.
 func (t *Thread) SetPGID(pid, pgid int32) error {
 	k, own := t.k, t.process
 	if pid == 0 {
@@ -22,11 +22,15 @@ func (t *Thread) SetPGID(pid, pgid int32) error {
 	p := own
 	if pid != own.pid {
 		p = k.procs[pid]
-		if p == nil || p.parent != own {
+		switch {
+		case p == nil && k.threads[pid] != nil:
+			return unix.EINVAL
+		case p == nil || p.parent != own:
 			return unix.ESRCH
-		}
-		if p.sid != own.sid {
+		case p.sid != own.sid:
 			return unix.EPERM
+		case p.execed:
+			return unix.EACCES
 		}
 	}
 	if p.sid == p.pid {
@@ -136,13 +140,84 @@ func (t *Thread) Ignores(sig int32) bool {
 func (p *Process) SetSubreaper(on bool) { p.k.tree.Lock(); p.subreaper = on; p.k.tree.Unlock() }
 func (p *Process) Subreaper() bool      { p.k.tree.RLock(); defer p.k.tree.RUnlock(); return p.subreaper }
 
+// Ended says whether every thread of p has ended: what poll on a pidfd waits for
+// (ExitEvents). Reaped says that its parent has waited for it, too.
+func (p *Process) Ended() bool  { p.k.tree.RLock(); defer p.k.tree.RUnlock(); return p.zombie }
+func (p *Process) Reaped() bool { p.k.tree.RLock(); defer p.k.tree.RUnlock(); return p.reaped }
+
+// UnshareFiles and UnshareFS give the thread a table and a context of its own.
+func (t *Thread) UnshareFiles() {
+	if old := t.FDs(); old.Shared() {
+		t.fds.Store(old.Fork())
+		old.DecRef()
+	}
+}
+
+// UnshareFS is UnshareFiles for root, working directory and umask.
+func (t *Thread) UnshareFS() {
+	if old := t.FS(); old.Shared() {
+		t.fs.Store(old.Fork())
+		old.DecRef()
+	}
+}
+
+// UnshareSemUndo pays what the thread owes to semaphores, as its end would.
+func (t *Thread) UnshareSemUndo() { t.dropSemUndo() }
+
+// SharesFS says whether another process shares root, working directory and umask.
+func (t *Thread) SharesFS() bool {
+	fs, own := t.FS(), int64(0)
+	for _, o := range t.process.Threads() {
+		if o.FS() == fs {
+			own++
+		}
+	}
+	return fs.Users() > own
+}
+
+// SharesSignals says whether another process shares the signal handlers.
+func (t *Thread) SharesSignals() bool {
+	t.process.mu.Lock()
+	defer t.process.mu.Unlock()
+	return t.process.hand.refs.Load() > 1
+}
+
+// SameSignals says whether two threads share them (kcmp).
+func (t *Thread) SignalHand() any {
+	t.process.mu.Lock()
+	defer t.process.mu.Unlock()
+	return t.process.hand
+}
+
 // Dumpable, OOMAdj and Personality are plain attributes of a process.
 func (p *Process) Dumpable() int32         { return p.dumpable.Load() }
 func (p *Process) SetDumpable(v int32)     { p.dumpable.Store(v) }
 func (p *Process) OOMAdj() int32           { return p.oomAdj.Load() }
-func (p *Process) SetOOMAdj(v int32)       { p.oomAdj.Store(v) }
 func (p *Process) Personality() uint32     { return p.personality.Load() }
 func (p *Process) SetPersonality(v uint32) { p.personality.Store(v) }
+
+// Attributes of a process that are a bit each (prctl): kept by fork and exec.
+const (
+	AttrNoTHP = 1 << iota
+)
+
+// Attr and SetAttr read and change one.
+func (p *Process) Attr(bit uint32) bool { return p.attrs.Load()&bit != 0 }
+
+// SetAttr sets or clears a bit.
+func (p *Process) SetAttr(bit uint32, on bool) {
+	if on {
+		p.attrs.Or(bit)
+	} else {
+		p.attrs.And(^bit)
+	}
+}
+
+// MCEPolicy and Flusher are PR_MCE_KILL's and PR_SET_IO_FLUSHER's values; the thread's own.
+func (t *Thread) MCEPolicy() int32     { return 2 - t.mcePolicy }
+func (t *Thread) SetMCEPolicy(v int32) { t.mcePolicy = 2 - v }
+func (t *Thread) Flusher() bool        { return t.flusher }
+func (t *Thread) SetFlusher(on bool)   { t.flusher = on }
 
 // PDeathSig is PR_SET_PDEATHSIG's signal.
 func (t *Thread) PDeathSig() int32 {

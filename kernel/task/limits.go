@@ -1,6 +1,8 @@
 package task
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/mm"
@@ -105,4 +107,34 @@ func MemLimits(over map[int]Rlimit) mm.Limits {
 		}
 	}
 	return mm.Limits{AS: l[RlimitAS].Cur, Data: l[unix.RLIMIT_DATA].Cur, DataMax: l[unix.RLIMIT_DATA].Max, Stack: l[unix.RLIMIT_STACK].Cur, MemLock: l[RlimitMemlock].Cur}
+}
+
+// user is what is counted for a real user id.
+type user struct {
+	signals atomic.Int64 // queued, and timers that may queue one: RLIMIT_SIGPENDING
+}
+
+// maxUsers is how many ids are remembered while nothing is counted for them.
+const maxUsers = 1024
+
+// userOf gives the counts of a user id.
+func (k *Kernel) userOf(uid uint32) *user {
+	k.usersMu.Lock()
+	defer k.usersMu.Unlock()
+	u := k.users[uid]
+	if u == nil {
+		if k.users == nil {
+			k.users = map[uint32]*user{}
+		}
+		if len(k.users) >= maxUsers {
+			for id, o := range k.users {
+				if o.signals.Load() == 0 {
+					delete(k.users, id)
+				}
+			}
+		}
+		u = &user{}
+		k.users[uid] = u
+	}
+	return u
 }

@@ -28,12 +28,13 @@ type Process struct {
 
 	// Under Kernel.tree.
 	parent     *Process
-	children   map[*Process]struct{}
+	children   childList
+	siblings   childLinks // in parent.children
+	forker     *Thread    // the thread of the parent that made it, for __WNOTHREAD and death signals
 	pgid, sid  int32
 	zombie     bool
 	reaped     bool
 	status     uint32 // wait status once a zombie
-	uid        uint32 // of the last thread, once a zombie
 	exitSignal int32  // what the parent gets, 0: nothing
 	subreaper  bool
 	unit       *Unit
@@ -41,10 +42,10 @@ type Process struct {
 	// Never changed.
 	supervise   *Supervision        // of process 1 where it is the kernel's own
 	onEnd       func(status uint32) // StartArgs.Ended
-	stopReport  uint32              // status not yet waited for: stopped
-	contReport  bool
-	tty         Terminal // the controlling one
-	ttyOldGroup int32    // see TTYOldGroup
+	tty         Terminal            // the controlling one
+	ttyOldGroup int32               // see TTYOldGroup
+	execed      bool                // has called execve since its fork (setpgid's EACCES)
+	last        *vfs.Creds          // of the last thread, once a zombie
 
 	// childEvents wakes parents in wait4; procEvents wakes pidfd pollers.
 	childEvents waiter.Queue
@@ -55,7 +56,6 @@ type Process struct {
 	threads    *Thread // list through Thread.sibling
 	nthreads   int     // linked in threads
 	live       int     // of those, not ending
-	leaderCode uint32  // exit(2) of the leader: the status if nobody calls exit_group
 	exitFlag   bool    // group exit has begun
 	exitCode   uint32
 	execing    *Thread // de-thread in progress: every other thread ends
@@ -65,6 +65,9 @@ type Process struct {
 	fileSize   atomic.Uint64 // limits[RLIMIT_FSIZE].Cur, read without mu
 	stopSig    int32         // group stop in force or being entered
 	stopped    int           // threads parked for it
+	stopReport uint32        // status not yet waited for: stopped
+	contReport bool          // … or continued
+	contTell   int32         // what the parent is to be told of a SIGCONT: cldContinued, cldStopped, 0
 	itimers    [3]itimer
 	posix      posixTimers
 	cpuLimit   timer.Timer
@@ -73,7 +76,11 @@ type Process struct {
 	image       atomic.Pointer[Image]
 	dumpable    atomic.Int32
 	oomAdj      atomic.Int32
+	oomMin      atomic.Int32 // what oomAdj may be lowered to without privilege
 	personality atomic.Uint32
+	barriers    atomic.Uint32 // registered membarrier commands
+	attrs       atomic.Uint32 // Attr*
+	user        atomic.Pointer[user]
 
 	startTime                         int64 // Nanotime
 	cpuTime                           atomic.Int64
@@ -162,6 +169,37 @@ func (t *Thread) State() byte {
 		return 'Z'
 	}
 	return 'R'
+}
+
+// childLinks and childList are the children of a process in the order of their birth, as
+// wait looks at them. Under Kernel.tree.
+type childLinks struct{ prev, next *Process }
+
+type childList struct{ first, last *Process }
+
+func (l *childList) add(c *Process) {
+	c.siblings = childLinks{prev: l.last}
+	if l.last == nil {
+		l.first = c
+	} else {
+		l.last.siblings.next = c
+	}
+	l.last = c
+}
+
+func (l *childList) remove(c *Process) {
+	s := &c.siblings
+	if s.prev == nil {
+		l.first = s.next
+	} else {
+		s.prev.siblings.next = s.next
+	}
+	if s.next == nil {
+		l.last = s.prev
+	} else {
+		s.next.siblings.prev = s.prev
+	}
+	*s = childLinks{}
 }
 
 // Process finds a live or zombie process, nil if there is none.
@@ -263,7 +301,7 @@ func (k *Kernel) dropThread(t *Thread) {
 // child of none, and lets it run. EAGAIN: the kernel's budget is used up, or the unit is
 // being killed.
 func (k *Kernel) Start(a StartArgs) (*Process, error) {
-	p := &Process{k: k, children: map[*Process]struct{}{}, hand: newSigHand(),
+	p := &Process{k: k, hand: newSigHand(),
 		limits: defaultLimits(k.MaxThreads() / 2), startTime: k.M.Nanotime(), exitSignal: int32(unix.SIGCHLD), onEnd: a.Ended}
 	p.init()
 	for r, l := range a.Limits {
@@ -284,6 +322,7 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 		creds = vfs.RootCreds()
 	}
 	t.creds.Store(creds)
+	p.user.Store(k.userOf(creds.UID))
 	t.fds.Store(a.FDs)
 	t.fs.Store(a.FS)
 	if a.FDs != nil {
@@ -306,7 +345,7 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 	}
 	if k.init != nil && k.init.supervise != nil {
 		p.parent = k.init
-		k.init.children[p] = struct{}{}
+		k.init.children.add(p)
 	}
 	t.tid.Store(id)
 	k.procs[id], k.threads[id] = p, t

@@ -171,7 +171,7 @@ func TestCloneRefusesWhatLinuxRefuses(t *testing.T) {
 		}{
 			{CloneArgs{Flags: unix.CLONE_THREAD}, unix.EINVAL},
 			{CloneArgs{Flags: unix.CLONE_SIGHAND}, unix.EINVAL},
-			{CloneArgs{Flags: unix.CLONE_NEWNET}, unix.EPERM},
+			{CloneArgs{Flags: unix.CLONE_NEWNET}, unix.EINVAL},
 			{CloneArgs{Flags: unix.CLONE_VM | unix.CLONE_SETTLS, TLS: hal.UserTop}, unix.EPERM},
 			{CloneArgs{SetTID: th.TID()}, unix.EEXIST},
 		} {

@@ -26,9 +26,10 @@ const (
 	fSettle                     // a restart code or a temporary signal mask is to be settled
 	fPlace                      // the machine does not know yet where it must run
 	fWork                       // somebody has work for its goroutine
+	fBarrier                    // membarrier waits for it to pass here
 
 	// boundaryWork is what sends a thread through exitToUser.
-	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq | fSettle | fPlace | fWork
+	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq | fSettle | fPlace | fWork | fBarrier
 )
 
 // States of a thread, written under Sched.mu, read without it.

@@ -144,6 +144,7 @@ type SignalInfo struct {
 // queued is one pending signal.
 type queued struct {
 	info SignalInfo
+	user *user // whom it counts for; nil: a timer's, which has counted itself
 	next *queued
 }
 
@@ -152,6 +153,9 @@ var queuedPool = sync.Pool{New: func() any { return new(queued) }}
 // free gives a node back that is in no queue.
 func (n *queued) free(k *Kernel) {
 	k.sigQueued.Add(-1)
+	if n.user != nil {
+		n.user.signals.Add(-1)
+	}
 	*n = queued{}
 	queuedPool.Put(n)
 }
@@ -298,16 +302,20 @@ func (p *Process) sendLocked(t *Thread, info SignalInfo) error {
 func (p *Process) enqueue(q *sigQueue, info SignalInfo) error {
 	limit := p.limits[RlimitSigpending].Cur
 	must := info.Signo < firstRT && (info.Code >= 0 || info.force) || info.timer != nil
-	if n := p.k.sigQueued.Add(1); !must && uint64(n) > limit {
-		p.k.sigQueued.Add(-1)
+	u := p.user.Load()
+	if info.timer != nil {
+		u = nil
+	} else if n := u.signals.Add(1); !must && uint64(n) > limit {
+		u.signals.Add(-1)
 		if info.Signo >= firstRT && info.Code != SIUser {
 			return unix.EAGAIN
 		}
 		q.set |= Set(info.Signo)
 		return nil
 	}
+	p.k.sigQueued.Add(1)
 	n := queuedPool.Get().(*queued)
-	n.info = info
+	n.info, n.user = info, u
 	q.put(n)
 	return nil
 }
@@ -362,9 +370,9 @@ func (p *Process) actionIgnores(sig int32) bool {
 // all the same.
 func (t *Thread) savedBlocked() SigSet { return t.waitingIn }
 
-// wants says whether t would take sig now.
+// wants says whether t would take sig now; one that is stopped takes only SIGKILL.
 func (t *Thread) wants(sig int32) bool {
-	if t.exiting {
+	if t.exiting || t.parked && sig != int32(unix.SIGKILL) {
 		return false
 	}
 	return sig == int32(unix.SIGKILL) || !t.mask.Has(sig) || t.waitingIn.Has(sig)

@@ -1,6 +1,10 @@
 package task
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/vfs"
+)
 
 // Supervision is what the kernel itself does as process 1 where several programs are to
 // run: it is their parent, orphans are its children, and both are reaped as they end. It
@@ -12,8 +16,9 @@ type Supervision struct {
 
 // Supervise makes process 1 of the kernel itself, before any Start.
 func (k *Kernel) Supervise(s Supervision) *Process {
-	p := &Process{k: k, children: map[*Process]struct{}{}, hand: newSigHand(),
+	p := &Process{k: k, hand: newSigHand(), last: vfs.RootCreds(),
 		limits: defaultLimits(k.MaxThreads() / 2), startTime: k.M.Nanotime(), supervise: &s}
+	p.user.Store(k.userOf(0))
 	p.init()
 	// So tellParent lets its children go at once.
 	p.hand.actions[int32(unix.SIGCHLD)-1].Handler = sigIgnore

@@ -19,7 +19,8 @@
 // Locks, outermost first:
 //
 //	Kernel.tree           the pid table, parents, children, groups, sessions, zombies
-//	  Process.mu          threads of the process, pending signals, masks, limits, timers
+//	  Process.mu          threads of the process, pending signals, masks, limits, timers;
+//	                      never two at once
 //	    sigHand.mu        signal actions (shared by CLONE_SIGHAND)
 //	      futexBucket.mu  (two of them in order of index)
 //	        Sched.mu      tokens, run queue
@@ -82,6 +83,9 @@ type Kernel struct {
 
 	futexes   [futexBuckets]futexBucket
 	piWaiters atomic.Int32
+
+	usersMu sync.Mutex
+	users   map[uint32]*user
 
 	tree    sync.RWMutex
 	threads map[int32]*Thread
@@ -258,11 +262,16 @@ type Thread struct {
 	robust     hal.UserAddr
 	rseq       rseqState
 	exiting    bool // Process.mu
+	parked     bool // in a group stop; Process.mu
+	nprocOver  bool // a change of user ids went beyond RLIMIT_NPROC
 	exitCode   uint32
 	exitSignal int32
 	vfork      *vforkWait // what the parent in vfork waits for
+	inVfork    atomic.Bool
 	pdeathsig  int32
 	timerSlack int64
+	mcePolicy  int32   // 2 less PR_MCE_KILL's value: 0 is the default
+	flusher    bool    // PR_SET_IO_FLUSHER
 	semUndo    SemUndo // nil until it is needed
 }
 
@@ -311,8 +320,13 @@ func (t *Thread) FDs() *vfs.FDTable { return t.fds.Load() }
 func (t *Thread) FS() *vfs.FSContext { return t.fs.Load() }
 
 // Creds are who the thread acts as; SetCreds replaces them (the thread itself only).
-func (t *Thread) Creds() *vfs.Creds     { return t.creds.Load() }
-func (t *Thread) SetCreds(c *vfs.Creds) { t.creds.Store(c) }
+func (t *Thread) Creds() *vfs.Creds { return t.creds.Load() }
+
+func (t *Thread) SetCreds(c *vfs.Creds) {
+	if old := t.creds.Swap(c); old.UID != c.UID {
+		t.process.user.Store(t.k.userOf(c.UID))
+	}
+}
 
 // Name is comm: at most 15 bytes.
 func (t *Thread) Name() string { return *t.name.Load() }

@@ -128,6 +128,7 @@ type posixTimers struct {
 // still queued are counted as overruns. Fields are under Process.mu.
 type posixTimer struct {
 	p        *Process
+	user     *user // whose RLIMIT_SIGPENDING it counts for
 	id       int32
 	clock    int32
 	notify   int32 // SIGEV_*
@@ -202,6 +203,12 @@ func (t *Thread) CreateTimer(a TimerArgs) (int32, error) {
 	if len(p.posix.byID) >= maxPosixTimers {
 		return 0, unix.EAGAIN
 	}
+	u := p.user.Load() // its signal must find room whenever it is due
+	if n := u.signals.Add(1); uint64(n) > p.limits[RlimitSigpending].Cur {
+		u.signals.Add(-1)
+		return 0, unix.EAGAIN
+	}
+	pt.user = u
 	if p.posix.byID == nil {
 		p.posix.byID = map[int32]*posixTimer{}
 	}
@@ -329,6 +336,7 @@ func (p *Process) dropTimer(pt *posixTimer) {
 	p.k.Timers.Stop(&pt.timer)
 	pt.due = 0
 	p.flushTimer(pt)
+	pt.user.signals.Add(-1)
 	delete(p.posix.byID, pt.id)
 }
 

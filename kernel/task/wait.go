@@ -12,9 +12,15 @@ import (
 type WaitArgs struct {
 	// PID > 0: that child; -1: any; 0: the caller's group; < -1: group -PID.
 	PID int32
-	// Options: WNOHANG, WEXITED, WSTOPPED, WCONTINUED, WNOWAIT, __WALL, __WCLONE.
+	// Child, if set, is the one meant (P_PIDFD); PID does not count.
+	Child *Process
+	// Options: WNOHANG, WEXITED, WSTOPPED, WCONTINUED, WNOWAIT, __WALL, __WCLONE,
+	// __WNOTHREAD.
 	Options int
 }
+
+// wNoThread is __WNOTHREAD, which x/sys/unix lacks: only children of the calling thread.
+const wNoThread = 0x20000000
 
 // WaitResult is a child that changed state; PID 0 with WNOHANG: none did.
 type WaitResult struct {
@@ -38,7 +44,7 @@ func (t *Thread) Wait(a WaitArgs) (WaitResult, error) {
 	p.childEvents.EventRegister(e)
 	defer p.childEvents.EventUnregister(e)
 	for {
-		r, found, err := t.k.collect(p, a)
+		r, found, err := t.collect(&a)
 		if err != nil || found || a.Options&unix.WNOHANG != 0 {
 			return r, err
 		}
@@ -48,39 +54,56 @@ func (t *Thread) Wait(a WaitArgs) (WaitResult, error) {
 	}
 }
 
-// collect looks once for a child to report.
-func (k *Kernel) collect(p *Process, a WaitArgs) (r WaitResult, found bool, err error) {
+// collect looks once for a child to report: the oldest that has something to say.
+func (t *Thread) collect(a *WaitArgs) (r WaitResult, found bool, err error) {
+	k, p := t.k, t.process
 	k.tree.Lock()
 	defer k.tree.Unlock()
-	any := false
-	for c := range p.children {
-		if !c.matches(p, a) {
-			continue
+	c, one := p.children.first, a.PID > 0 || a.Child != nil
+	if one {
+		if c = a.Child; c == nil {
+			c = k.procs[a.PID]
 		}
-		any = true
-		if c.report(&r, a.Options) {
-			if c.zombie && a.Options&unix.WNOWAIT == 0 {
-				p.addChildUsage(&r.Usage)
-				k.reap(c)
+		if c == nil || c.parent != p || c.reaped {
+			return r, false, unix.ECHILD
+		}
+	}
+	err = unix.ECHILD
+	for ; c != nil; c = c.siblings.next {
+		if t.matches(c, a) {
+			// A zombie is nobody to wait for where only stops count.
+			if !c.zombie || a.Options&unix.WEXITED != 0 {
+				err = nil
 			}
-			return r, true, nil
+			if c.report(&r, a.Options) {
+				r.UID, r.Usage = c.uidLocked(), c.Usage()
+				if c.zombie && a.Options&unix.WNOWAIT == 0 {
+					p.addChildUsage(&r.Usage)
+					k.reap(c)
+				}
+				return r, true, nil
+			}
+		}
+		if one {
+			break
 		}
 	}
-	if !any {
-		return r, false, unix.ECHILD
-	}
-	return r, false, nil
+	return r, false, err
 }
 
 // matches says whether the caller asked for c. Called with tree held.
-func (c *Process) matches(p *Process, a WaitArgs) bool {
+func (t *Thread) matches(c *Process, a *WaitArgs) bool {
+	p := t.process
+	if a.Options&wNoThread != 0 && c.forker != t {
+		return false
+	}
 	clone := c.exitSignal != int32(unix.SIGCHLD)
 	if a.Options&unix.WALL == 0 && clone != (a.Options&unix.WCLONE != 0) {
 		return false
 	}
 	switch {
-	case a.PID > 0:
-		return c.pid == a.PID
+	case a.PID > 0, a.Child != nil:
+		return true // collect has looked it up
 	case a.PID == 0:
 		return c.pgid == p.pgid
 	case a.PID == -1:
@@ -92,6 +115,8 @@ func (c *Process) matches(p *Process, a WaitArgs) bool {
 // report fills r if c has something to say. Called with tree held.
 func (c *Process) report(r *WaitResult, options int) bool {
 	keep := options&unix.WNOWAIT != 0
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
 	case c.zombie && options&unix.WEXITED != 0:
 		r.Status = c.status
@@ -108,8 +133,7 @@ func (c *Process) report(r *WaitResult, options int) bool {
 	default:
 		return false
 	}
-	r.PID, r.UID = c.pid, c.uid
-	r.Usage = c.Usage()
+	r.PID = c.pid
 	return true
 }
 
@@ -166,7 +190,7 @@ func (p *Process) Usage() Usage {
 	}
 	u.User, u.System = cpuSplit(total, sys)
 	if s := p.Space(); s != nil {
-		u.MaxRSS = max(u.MaxRSS, s.Resident())
+		u.MaxRSS = max(u.MaxRSS, s.Peak())
 	}
 	u.ChildUser, u.ChildSystem = p.childUser.Load(), p.childSys.Load()
 	u.childMinFlt, u.childMajFlt = p.childMinFlt.Load(), p.childMajFlt.Load()
@@ -197,7 +221,7 @@ func (u *Usage) Both() *Usage {
 // Usage of one thread.
 func (t *Thread) Usage() Usage {
 	u := Usage{MinFlt: t.minFlt.Load(), MajFlt: t.majFlt.Load(), Voluntary: t.voluntary.Load(), Involuntary: t.involuntary.Load(),
-		MaxRSS: max(t.process.maxRSS.Load(), t.space.Resident())}
+		MaxRSS: max(t.process.maxRSS.Load(), t.space.Peak())}
 	u.User, u.System = cpuSplit(t.CPUTime(), t.sysTime.Load())
 	return u
 }

@@ -192,3 +192,37 @@ func TestThreadAndForkStormsAtTheEndOfMemoryEndAtAnEdge(t *testing.T) {
 		})
 	}
 }
+
+// A fork bomb meets RLIMIT_NPROC, or the end of memory or of the kernel's budget, and the
+// machine lives on.
+func TestForkBombsMeetALimitAndTheMachineLivesOn(t *testing.T) {
+	for _, m := range machines[:size(1, len(machines))] {
+		t.Run(m.name, func(t *testing.T) {
+			out, status := run(t, time.Duration(size(120, 600))*time.Second, program(t, "crowd"),
+				append([]string{"-m", map[bool]string{false: "64M", true: "128M"}[accept]}, m.flags...), "bomb", fmt.Sprint(size(1000, 10000)))
+			if status != 0 {
+				t.Errorf("status %d", status)
+			}
+			for _, who := range []string{"a user", "root"} {
+				has(t, out, who+": met the edge yes, bounded\n", who+": many were there, then 1 alive, fork works: yes\n")
+			}
+			has(t, out, "crowd over\n")
+			hasNot(t, out, "WRONG")
+			hasNot(t, out, "killed process 1 ")
+		})
+	}
+}
+
+// Memory ends among processes of many sizes: who volunteered dies first, then who has most
+// and is not exempt; the others live, and process 1 goes on.
+func TestOutOfMemoryTakesTheProcessesThatLinuxWouldChoose(t *testing.T) {
+	out, status := run(t, 2*bootLimit, program(t, "crowd"), append([]string{"-m", "128M"}, machines[0].flags...), "oom", "90")
+	if status != 0 {
+		t.Errorf("status %d", status)
+	}
+	has(t, out, "volunteer died of signal 9\n", "greedy died of signal 9\n", "small lives\n", "exempt lives\n", "middle lives\n", "fork works: yes\n", "crowd over\n")
+	hasNot(t, out, "WRONG")
+	if n := strings.Count(out, "out of memory: killed process "); n != 2 {
+		t.Errorf("%d lines name a victim", n)
+	}
+}

@@ -56,7 +56,8 @@ func Cases() []Case {
 		Case{Name: "args", Program: "args", Args: []string{"one", "", "two words"}},
 		Case{Name: "args-big", Program: "args", Args: big(300, 1000), Env: big(100, 1000, "V")},
 	)
-	for _, p := range []string{"nosys", "clock", "signals", "sigframe", "procs", "threads", "events", "memory", "rflags", "sockets", "files", "procdev", "stackdepth", "badptr", "errno", "tty", "dlopen"} {
+	for _, p := range []string{"nosys", "clock", "signals", "sigframe", "procs", "threads", "events", "memory", "rflags", "sockets", "files", "procdev", "stackdepth", "badptr", "errno", "tty", "dlopen",
+		"clone", "wait", "exec", "pidfd", "rlimits", "oom", "jobs", "setids"} {
 		cs = append(cs, Case{Name: p, Program: p})
 	}
 	for _, p := range programs.IPC {

@@ -77,6 +77,7 @@ var all = []Program{
 	{"sigframe", "programs/c/sigframe.c", Static, nil},
 	{"procs", "programs/c/procs.c", Static, nil},
 	{"stackdepth", "programs/c/stackdepth.c", Static, nil},
+	{"execs", "programs/c/execs.c", Static, nil},
 	{"unit", "programs/c/unit.c", Static, nil},
 	{"pty-musl", "conformance/c/pty.c", Musl, nil},
 }

@@ -1,0 +1,78 @@
+package vfs
+
+import (
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// WriteAccess keeps writers away from the text of running programs and programs away
+// from files that are being written (Linux' i_writecount). Embed one in a regular file's
+// inode.
+type WriteAccess struct{ n atomic.Int32 } // > 0: writers, < 0: users as a text
+
+// Writes gives the count of an inode that embeds one.
+func (w *WriteAccess) Writes() *WriteAccess { return w }
+
+// Writable is an Inode that can be written and executed.
+type Writable interface{ Writes() *WriteAccess }
+
+// add moves the count by d unless it stands on the other side of zero.
+func (w *WriteAccess) add(d int32) bool {
+	for {
+		n := w.n.Load()
+		if n*d < 0 {
+			return false
+		}
+		if w.n.CompareAndSwap(n, n+d) {
+			return true
+		}
+	}
+}
+
+// getWrite makes the caller a writer of i: ETXTBSY while it is a running program's text.
+// putWrite is its opposite.
+func getWrite(i Inode) error {
+	if w, ok := i.(Writable); ok && !w.Writes().add(1) {
+		return unix.ETXTBSY
+	}
+	return nil
+}
+
+func putWrite(i Inode) {
+	if w, ok := i.(Writable); ok {
+		w.Writes().n.Add(-1)
+	}
+}
+
+// denyWrite makes i a text: ETXTBSY while somebody has it open for writing. allowWrite
+// is its opposite.
+func denyWrite(i Inode) error {
+	if w, ok := i.(Writable); ok && !w.Writes().add(-1) {
+		return unix.ETXTBSY
+	}
+	return nil
+}
+
+func allowWrite(i Inode) {
+	if w, ok := i.(Writable); ok {
+		w.Writes().n.Add(1)
+	}
+}
+
+// What a description holds of its inode's WriteAccess until its end.
+const (
+	holdsNothing = iota
+	holdsWrite
+	holdsText
+)
+
+// dropAccess gives it back.
+func (f *File) dropAccess() {
+	switch f.access {
+	case holdsWrite:
+		putWrite(f.inode)
+	case holdsText:
+		allowWrite(f.inode)
+	}
+}

@@ -1,0 +1,96 @@
+package task
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/mm"
+)
+
+// oomScoreMin in /proc/pid/oom_score_adj exempts a process.
+const oomScoreMin = -1000
+
+// badness is Linux' oom_badness: the pages that the end of p would give back, resident ones
+// and page tables, moved by oom_score_adj in thousandths of memory. ok is false for a
+// process that is not to be chosen: it has no memory, is exempt, or lends its parent's
+// (vfork).
+func (k *Kernel) badness(p *Process) (n int64, ok bool) {
+	s := p.Space()
+	adj := int64(p.oomAdj.Load())
+	if s == nil || adj <= oomScoreMin || p.borrowsSpace() {
+		return 0, false
+	}
+	return s.Resident() + s.TablePages() + adj*(int64(k.Mem.TotalPages())/1000), true
+}
+
+// AdjustOOM sets oom_score_adj, -1000 to 1000. Who has no privilege may not go below what
+// was last set with it: false.
+func (p *Process) AdjustOOM(v int32, privileged bool) bool {
+	if privileged {
+		p.oomMin.Store(v)
+	} else if v < p.oomMin.Load() {
+		return false
+	}
+	p.oomAdj.Store(v)
+	return true
+}
+
+// borrowsSpace says whether p runs in the memory of a parent that waits for it.
+func (p *Process) borrowsSpace() bool { l := p.Leader(); return l != nil && l.inVfork.Load() }
+
+// OOMScore is /proc/pid/oom_score: 0 to 2000, where 667 is a process without memory and
+// without adjustment.
+func (p *Process) OOMScore() int64 {
+	n, ok := p.k.badness(p)
+	if !ok {
+		return 0
+	}
+	return max(0, (1000+n*1000/int64(p.k.Mem.TotalPages()))*2/3)
+}
+
+// oomKill ends the process that Linux would choose, with a line that names it, and those
+// who share its memory. Process 1 is chosen when there is nobody else. While one is dying
+// already it does nothing: that one's memory is about to come back.
+func (k *Kernel) oomKill(*mm.Space) {
+	var victim *Process
+	var most int64
+	k.tree.RLock()
+	for _, p := range k.procs {
+		if p.zombie || p.Space() == nil {
+			continue
+		}
+		if p.Dying() {
+			k.tree.RUnlock()
+			return
+		}
+		n, ok := k.badness(p)
+		if !ok || p == k.init {
+			continue
+		}
+		if victim == nil || n > most || n == most && p.pid > victim.pid {
+			victim, most = p, n
+		}
+	}
+	if victim == nil && k.init != nil && !k.init.zombie {
+		if _, ok := k.badness(k.init); ok {
+			victim = k.init
+		}
+	}
+	k.tree.RUnlock()
+	if victim == nil {
+		return
+	}
+	st, resident := k.M.MemStats(), int64(0)
+	s := victim.Space()
+	if s != nil {
+		resident = s.Resident()
+	}
+	k.Log("error", "out of memory: killed process %d (%s), %d MB resident, oom_score_adj %d; %d of %d MB free. Give the machine more memory.",
+		victim.pid, victim.commName(), resident>>8, victim.OOMAdj(), st.FreePages>>8, st.TotalPages>>8)
+	kill := SignalInfo{Signo: int32(unix.SIGKILL), Code: SIKernel}
+	victim.SendSignal(kill)
+	for _, p := range k.Processes() {
+		if p != victim && p != k.init && s != nil && p.Space() == s && p.OOMAdj() > oomScoreMin {
+			p.SendSignal(kill)
+		}
+	}
+}
