@@ -103,7 +103,8 @@ type AddressSpace interface {
 	// of the batch is installed.
 	Map(batch []Mapping) error
 	// Protect changes present pages in [addr, addr+length). ProtNone makes
-	// them inaccessible while Query and Unmap still know the frame.
+	// them inaccessible while Query and Unmap still know the frame. A CPU may fault
+	// once more for want of a permission that was added.
 	Protect(addr UserAddr, length uint64, p Prot)
 	// Unmap removes present pages in the range and calls f for each, in address
 	// order, after the range has been flushed from every TLB. f may be nil.
@@ -115,8 +116,10 @@ type AddressSpace interface {
 	// Fork gives child, a space that nobody else uses yet, the present pages of the
 	// range whose frames keep accepts, and takes the permission to write them away in
 	// both. keep runs under locks of the spaces and must not use them. ErrNoMemory:
-	// what keep accepted is in child but for the last frame.
+	// what keep accepted is in child but for the last frame. CPUs may go on writing to
+	// this space's pages until Settle, which ends one or more Forks.
 	Fork(child AddressSpace, addr UserAddr, length uint64, keep func(PFN) bool) error
+	Settle()
 	// Walk calls f for each present page of the range in address order; with
 	// clear it also clears the accessed and dirty bits it reports.
 	Walk(addr UserAddr, length uint64, clear bool, f func(addr UserAddr, pte PTE))

@@ -392,6 +392,9 @@ func (as *AddressSpace) Fork(child hal.AddressSpace, addr hal.UserAddr, length u
 	return nil
 }
 
+// Settle implements hal.AddressSpace: Fork has done it.
+func (as *AddressSpace) Settle() {}
+
 // Walk implements hal.AddressSpace; f runs without the lock.
 func (as *AddressSpace) Walk(addr hal.UserAddr, length uint64, clear bool, f func(hal.UserAddr, hal.PTE)) {
 	var out []pageSeen

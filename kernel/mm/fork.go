@@ -56,6 +56,7 @@ func (s *Space) fork() (*Space, error) {
 			err = unix.ENOMEM
 		}
 	}
+	s.HW.Settle()
 	n.rss.Store(k.pages)
 	s.mu.Unlock()
 	if err != nil {

@@ -243,6 +243,9 @@ func (as *AddressSpace) Fork(child hal.AddressSpace, addr hal.UserAddr, length u
 	return err
 }
 
+// Settle implements hal.AddressSpace.
+func (as *AddressSpace) Settle() {}
+
 // Walk implements hal.AddressSpace; f runs without the lock.
 func (as *AddressSpace) Walk(addr hal.UserAddr, length uint64, clear bool, f func(hal.UserAddr, hal.PTE)) {
 	type seen struct {

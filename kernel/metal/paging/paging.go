@@ -65,6 +65,7 @@ type Space struct {
 	lastBase hal.UserAddr
 	last     *Table
 	up       [3]*uint64
+	forked   span // lost its write permission to a child
 	tables   int  // below the root
 	retired  bool // no TLB holds anything of it
 }
@@ -268,7 +269,7 @@ func (s *Space) leafRun(a, end hal.UserAddr) (at hal.UserAddr, i, j int, ok bool
 	return end, 0, 0, false
 }
 
-// span is what has to be flushed.
+// span is what has to be flushed, added in address order.
 type span struct {
 	first, last hal.UserAddr
 	any         bool
@@ -279,6 +280,13 @@ func (p *span) add(a hal.UserAddr) {
 		p.first, p.any = a, true
 	}
 	p.last = a
+}
+
+// takesAway says whether an entry that replaces old, for the same frame, permits less: only
+// then must old leave the TLBs. For want of what is added a CPU faults and drops its
+// entry (SDM 3A 4.10.4.3).
+func takesAway(old, e uint64) bool {
+	return old&Present != 0 && (e&Present == 0 || old&^e&Writable != 0 || e&^old&NX != 0)
 }
 
 func (p *span) flush(f Flusher, tables bool) {
@@ -302,8 +310,9 @@ func (s *Space) Protect(addr hal.UserAddr, length uint64, p hal.Prot) {
 			e := &s.last[i]
 			for old := atomic.LoadUint64(e); owned(old); old = atomic.LoadUint64(e) {
 				// The CPU may set accessed and dirty meanwhile.
-				if atomic.CompareAndSwapUint64(e, old, encode(old&addrMask, p)&^Accessed|old&(Accessed|Dirty)) {
-					if old&Present != 0 {
+				n := encode(old&addrMask, p)&^Accessed | old&(Accessed|Dirty)
+				if atomic.CompareAndSwapUint64(e, old, n) {
+					if takesAway(old, n) {
 						stale.add(a)
 					}
 					break
@@ -462,29 +471,34 @@ func (s *Space) Present(addr hal.UserAddr, pages int) (mask uint64) {
 	return mask
 }
 
-// Fork is hal.AddressSpace's: pages go over table by table, and one flush ends it.
-// What is write-protected at once but flushed at the end does no harm: until then nobody
-// runs in the child.
+// Fork is hal.AddressSpace's: pages go over table by table. What is write-protected at once
+// but flushed later (Settle) does no harm: until then nobody runs in the child.
 func (s *Space) Fork(child *Space, addr hal.UserAddr, length uint64, keep func(hal.PFN) bool) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	child.mu.Lock()
 	defer child.mu.Unlock()
-	var stale span
 	for a, end := clip(addr, length); err == nil; {
 		at, i, j, ok := s.leafRun(a, end)
 		if !ok {
 			break
 		}
 		a = at + hal.UserAddr(j-i)<<hal.PageShift
-		err = s.forkRun(child, at, i, j, keep, &stale)
+		err = s.forkRun(child, at, i, j, keep)
 	}
-	stale.flush(s.f, false)
 	return err
 }
 
+// Settle implements hal.AddressSpace.
+func (s *Space) Settle() {
+	s.mu.Lock()
+	s.forked.flush(s.f, false)
+	s.forked = span{}
+	s.mu.Unlock()
+}
+
 // forkRun is Fork within one leaf table. Called with both mu held.
-func (s *Space) forkRun(child *Space, at hal.UserAddr, i, j int, keep func(hal.PFN) bool, stale *span) error {
+func (s *Space) forkRun(child *Space, at hal.UserAddr, i, j int, keep func(hal.PFN) bool) error {
 	from, base, to := s.last[i:j], i, (*Table)(nil)
 	for k := skipEmpty(from, 0); k < len(from); k = skipEmpty(from, k+1) {
 		e := atomic.LoadUint64(&from[k])
@@ -501,7 +515,7 @@ func (s *Space) forkRun(child *Space, at hal.UserAddr, i, j int, keep func(hal.P
 		if e&Writable != 0 {
 			// The CPU may set accessed and dirty meanwhile.
 			atomic.AndUint64(&from[k], ^uint64(Writable))
-			stale.add(a)
+			s.forked.add(a)
 		}
 		c := &to[(base+k)%entries]
 		if !owned(*c) {

@@ -65,6 +65,7 @@ func TestRandomOperationsAgreeWithAModel(t *testing.T) {
 		p hal.Prot
 	}
 	model := map[hal.UserAddr]page{}
+	upgrades := 0
 	r := rand.New(rand.NewSource(1))
 	bases := []hal.UserAddr{0x1000, 0x400000, 0x7ffff0000000, hal.UserTop - 0x200000, 0x1ff000}
 	for range 20000 {
@@ -93,8 +94,14 @@ func TestRandomOperationsAgreeWithAModel(t *testing.T) {
 			for i := range n {
 				pa := a + hal.UserAddr(i)<<hal.PageShift
 				if old, ok := model[pa]; ok {
-					if old.p != 0 && !fl.flushed[pa] {
+					if old.p&^p != 0 && !fl.flushed[pa] {
 						t.Fatalf("Protect left %#x in the TLB", pa)
+					}
+					if old.p&^p == 0 && old.p != 0 {
+						upgrades++
+						if n == 1 && fl.flushed[pa] {
+							t.Fatalf("Protect flushed %#x, which only got permissions", pa)
+						}
 					}
 					model[pa] = page{old.f, p}
 				}
@@ -124,6 +131,9 @@ func TestRandomOperationsAgreeWithAModel(t *testing.T) {
 				t.Fatalf("Query %#x: %+v %v, model %+v %v", a, pte, ok, want, mok)
 			}
 		}
+	}
+	if upgrades == 0 {
+		t.Error("no upgrade was tried")
 	}
 	seen := 0
 	s.Walk(0, uint64(hal.UserTop), true, func(hal.UserAddr, hal.PTE) { seen++ })
@@ -251,9 +261,17 @@ func TestForkSharesWhatIsKept(t *testing.T) {
 		hi := lo + hal.UserAddr(r.Intn(span))<<hal.PageShift
 		kept := func(f hal.PFN) bool { return f%3 != 0 }
 		clear(fl.flushed)
-		if err := s.Fork(c, lo, uint64(hi-lo), kept); err != nil {
-			t.Fatal(err)
+		mid := lo + hal.UserAddr(r.Intn(span))<<hal.PageShift
+		mid = min(mid, hi)
+		for _, part := range [][2]hal.UserAddr{{lo, mid}, {mid, hi}} {
+			if err := s.Fork(c, part[0], uint64(part[1]-part[0]), kept); err != nil {
+				t.Fatal(err)
+			}
 		}
+		if len(fl.flushed) != 0 {
+			t.Fatal("flushed before the end of the fork")
+		}
+		s.Settle()
 		for a := base; a < base+(span+64)<<hal.PageShift; a += hal.PageSize {
 			want, had := model[a]
 			shared := had && a >= lo && a < hi && kept(want.Frame)
