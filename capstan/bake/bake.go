@@ -121,7 +121,11 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 			return nil, err
 		}
 	}
-	if err := b.libraries(b.firstELF(m.Executables()), m.Libraries); err != nil {
+	programs := m.Executables()
+	if err := b.interpreters(programs[1:]); err != nil {
+		return nil, err
+	}
+	if err := b.libraries(programs[0], m.Libraries); err != nil {
 		return nil, err
 	}
 	for _, e := range m.Execs() {
@@ -156,14 +160,14 @@ func (b *builder) workDir(m *manifest.Manifest, dir string) error {
 	return nil
 }
 
-// firstELF is the first program that is no script, or the first.
-func (b *builder) firstELF(programs []string) string {
+// interpreters brings those of programs that are scripts.
+func (b *builder) interpreters(programs []string) error {
 	for _, p := range programs {
-		if _, n, _, err := tree.Resolve(b.out, p); err == nil && isELF(n) {
-			return p
+		if _, err := b.interpreter(p); err != nil {
+			return err
 		}
 	}
-	return programs[0]
+	return nil
 }
 
 // beside says whether a program is one of the manifest's own files.
@@ -183,7 +187,7 @@ func (b *builder) program(name string) error {
 		return fmt.Errorf("%s is a folder, not a program", name)
 	}
 	b.hostHas = err == nil
-	if !b.hostHas {
+	if !b.hostHas && b.set == nil {
 		ok, err := b.fetch()
 		if err != nil {
 			return fmt.Errorf("%s is not on this machine, and: %w", name, err)

@@ -309,3 +309,38 @@ func TestAScriptBringsItsInterpreter(t *testing.T) {
 		}
 	}
 }
+
+func TestSeveralProgramsComeWithTheirLibraries(t *testing.T) {
+	packages := webPackages()
+	packages["job"] = debtest.Package("job", "libc6", debtest.XZ,
+		debtest.Reg("./usr/bin/job", string(elftest.Make(elftest.Spec{Type: elf.ET_EXEC, Interp: ldso, Needed: []string{"libjob.so.1", "libc.so.6"}}))),
+		debtest.Reg("./usr/bin/check", string(elftest.Make(elftest.Spec{Type: elf.ET_EXEC}))),
+		debtest.Reg("./usr/lib/x86_64-linux-gnu/libjob.so.1", string(elftest.Make(elftest.Spec{}))))
+	packages["shell"] = debtest.Package("shell", "", debtest.XZ, debtest.Reg("./usr/bin/shell", string(elftest.Make(elftest.Spec{Type: elf.ET_EXEC}))))
+	debtest.FakeApt(t, packages)
+	o := &Options{Host: glibcHost(t), Cache: t.TempDir()}
+	doc := `name: two
+packages: [web, job, shell]
+programs:
+  - {name: job, pipeline: [{program: /usr/bin/job}, {program: /srv/script}], health: {command: [/usr/bin/check]}}
+  - {name: web, program: /usr/sbin/web, essential: true, workdir: /srv}
+files:
+  - {path: /srv/script, from: script, mode: 0755}
+`
+	img, err := FromManifest(context.Background(), parse(t, doc, fstest.MapFS{"script": {Data: []byte("#!/usr/bin/shell\n")}}), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"/usr/bin/job", "/usr/bin/check", "/usr/bin/shell", "/usr/sbin/web", "/usr/lib/x86_64-linux-gnu/libjob.so.1", "/usr/lib/x86_64-linux-gnu/libweb.so.1"} {
+		if _, err := img.Root.Lstat(p); err != nil {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+	if c := img.Config; len(c.Programs) != 2 || c.Program != "" || c.Programs[1].WorkDir != "/srv" {
+		t.Errorf("configuration %+v", c)
+	}
+	_, err = FromManifest(context.Background(), parse(t, strings.Replace(doc, "workdir: /srv", "workdir: /nowhere", 1), fstest.MapFS{"script": {}}), o)
+	if err == nil || !strings.Contains(err.Error(), "/nowhere, which is no folder") {
+		t.Errorf("a program in a folder that is not there: %v", err)
+	}
+}

@@ -51,7 +51,8 @@ type Program struct {
 	After []After `json:"after,omitempty"`
 	// Restart is one of Restarts, never if empty. MaxRestarts bounds restarts in a row, 0
 	// does not; Backoff is the time before the first, doubled for each that follows up to
-	// BackoffMax. A program that ran for BackoffMax (at least StableTime) starts anew.
+	// BackoffMax. A run of BackoffMax (at least StableTime), in which a health check
+	// succeeded if there is one, starts the count anew.
 	Restart     string   `json:"restart,omitempty"`
 	MaxRestarts int      `json:"max_restarts,omitempty"`
 	Backoff     Duration `json:"backoff,omitempty"`     // DefaultBackoff if 0

@@ -75,7 +75,7 @@ func (s *Supervisor) checked(u *unit, err error, grace bool) {
 		if !u.healthy || u.checkFails > 0 {
 			s.log("info", u, "healthy")
 		}
-		u.checkFails, u.healthy = 0, true
+		u.checkFails, u.healthy, u.worked = 0, true, true
 		s.advance()
 		return
 	case grace:

@@ -78,6 +78,7 @@ type unit struct {
 	since    time.Duration
 
 	started, healthy bool // once and for all
+	worked           bool // a health check of this run succeeded
 	unhealthy        bool // this run is being stopped for it
 	checkFails       int
 	cancel           chan struct{} // of this run's health checks
@@ -248,7 +249,7 @@ func (s *Supervisor) launch(u *unit) {
 		s.order++
 		u.order = s.order
 	}
-	u.state, u.gone, u.unhealthy, u.checkFails = up, false, false, 0
+	u.state, u.gone, u.worked, u.unhealthy, u.checkFails = up, false, false, false, 0
 	u.since = s.host.Now()
 	n := len(u.p.Stages())
 	u.left, u.status = n, make([]uint32, n)
@@ -358,7 +359,7 @@ func (s *Supervisor) settle(u *unit) {
 // restart sets u up to start again; false if it has done so often enough.
 func (s *Supervisor) restart(u *unit) bool {
 	longest := u.p.BackoffMax.Or(image.DefaultBackoffMax)
-	if s.host.Now()-u.since >= time.Duration(max(longest, image.StableTime)) {
+	if s.host.Now()-u.since >= time.Duration(max(longest, image.StableTime)) && (u.worked || u.p.Health == nil) {
 		u.restarts = 0
 	}
 	if u.p.MaxRestarts > 0 && u.restarts >= u.p.MaxRestarts {

@@ -381,6 +381,18 @@ func TestFailuresBeforeTheFirstSuccessCountOnlyAfterTheGrace(t *testing.T) {
 	})
 }
 
+func TestARunThatNeverWorkedDoesNotStartTheCountAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, image.Program{Name: "a", MaxRestarts: 2, BackoffMax: image.DefaultBackoff,
+			Health: &image.Health{TCP: 1, Grace: 2 * image.StableTime}})
+		w.check["a"] = func(int) error { return unix.ECONNREFUSED }
+		w.run()
+		if n := strings.Count(strings.Join(w.events, " "), "TERM to a"); n != 3 || w.status != uint32(unix.SIGTERM) {
+			t.Errorf("status %#x after %q", w.status, w.events)
+		}
+	})
+}
+
 func TestAPipelineEndsWithAllItsStages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stages := []image.Exec{{Program: "/bin/x"}, {Program: "/bin/y"}}

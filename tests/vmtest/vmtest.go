@@ -146,6 +146,9 @@ func (m *Machine) Console() string { return m.out.String() }
 // Ended is closed when pack has returned.
 func (m *Machine) Ended() <-chan struct{} { return m.ended }
 
+// Signal sends a signal to pack.
+func (m *Machine) Signal(sig syscall.Signal) { m.cmd.Process.Signal(sig) }
+
 // Stop asks for an orderly end and returns the exit status.
 func (m *Machine) Stop(t testing.TB, limit time.Duration) int {
 	t.Helper()

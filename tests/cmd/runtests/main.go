@@ -11,6 +11,10 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"kiln/apps"
+	"kiln/capstan/catalogue"
+	"kiln/tests/rotation"
 )
 
 type event struct {
@@ -34,7 +38,9 @@ func main() {
 	// One QEMU at a time: packages run one after another where boots are involved.
 	n.goTest("unit", nil, append([]string{"-timeout", "15m", "-p", "2"}, nonBoot()...)...)
 	n.goTest("race", []string{"CGO_ENABLED=1"}, append([]string{"-timeout", "15m", "-race"}, racePackages()...)...)
-	n.goTest("boots", nil, "-timeout", "40m", "-p", "1", "./tests/boot/...")
+	turn, _ := rotation.Turn()
+	fmt.Println(rotation.Say(catalogue.New(apps.FS).Names()))
+	n.goTest("boots", []string{fmt.Sprintf("%s=%d", rotation.Env, turn)}, "-timeout", "40m", "-p", "1", "./tests/boot/...")
 	n.goTest("boots with 2 CPUs", []string{"KILN_CPUS=2"}, "-timeout", "20m", "-run", onTwo, "./tests/boot")
 	fmt.Printf("took %s\n", time.Since(start).Round(time.Second))
 	fmt.Printf("%d passed, %d failed, %d skipped\n", n.passed, n.failed, n.skipped)
