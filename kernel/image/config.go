@@ -32,7 +32,7 @@ type Config struct {
 	GID     uint32   `json:"gid,omitempty"`
 	// Programs, instead of Program and Args, are several, supervised by the kernel; Env,
 	// WorkDir, UID, GID and Limits hold for those that do not say otherwise.
-	Programs []Program `json:"programs,omitempty"`
+	Programs Programs `json:"programs,omitempty"`
 	// Hostname is the nodename of uname.
 	Hostname string  `json:"hostname,omitempty"`
 	Network  Network `json:"network"`

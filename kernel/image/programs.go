@@ -1,6 +1,7 @@
 package image
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"path"
@@ -66,6 +67,16 @@ type Program struct {
 	StopSignal string   `json:"stop_signal,omitempty"`
 	Patience   Duration `json:"patience,omitempty"`
 }
+
+// Programs are several. Its methods keep encoding/json from learning the types of a list
+// that is not there: half a million instructions of a boot with one program.
+type Programs []Program
+
+// MarshalJSON implements json.Marshaler.
+func (p Programs) MarshalJSON() ([]byte, error) { return json.Marshal([]Program(p)) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *Programs) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, (*[]Program)(p)) }
 
 // After is a condition: Program has reached Is, one of Ises ("started" if empty).
 type After struct {
