@@ -178,7 +178,7 @@ func TestConfigHasWhatTheManifestSaysOfSeveralPrograms(t *testing.T) {
 		{Name: "web", Exec: image.Exec{Program: "/usr/bin/web", Args: []string{"web"}}, Essential: true,
 			After: []image.After{{Program: "db", Is: "healthy"}, {Program: "logs", Is: "started"}}, StopSignal: "QUIT", Patience: 60e9},
 	}
-	if !reflect.DeepEqual(c.Programs, want) {
+	if !reflect.DeepEqual([]image.Program(c.Programs), want) {
 		t.Errorf("programs\n%+v, not\n%+v", c.Programs, want)
 	}
 	if got := strings.Join(m.Executables(), " "); got != "/usr/bin/db /bin/cat /bin/sort /usr/bin/web" {
