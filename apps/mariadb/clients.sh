@@ -11,6 +11,8 @@ until sql -e "select 1" >/dev/null 2>&1; do
 done
 sql <<'SQL'
 create database bank;
+create user teller@'127.0.0.1' identified by 'secret';
+grant all on bank.* to teller@'127.0.0.1';
 use bank;
 create table account (id int primary key, amount bigint not null, key (amount)) engine=InnoDB;
 insert into account select seq, 1000 from seq_1_to_500;
@@ -35,7 +37,7 @@ end //
 SQL
 clients=
 for c in 1 2 3 4 5 6; do
-	sql bank -e "call move($c, 40)" &
+	sql --protocol=tcp --host=127.0.0.1 --user=teller --password=secret bank -e "call move($c, 40)" &
 	clients="$clients $!"
 done
 for c in $clients; do
