@@ -99,6 +99,43 @@ func TestMissingLibrariesComeFromDependencies(t *testing.T) {
 	}
 }
 
+// A library deep among the dependencies is found by its package's name, and what lies
+// nearer is not fetched to look into.
+func TestALibraryIsLookedForByItsName(t *testing.T) {
+	lib := func(name, depends, soname string) []byte {
+		return debtest.Package(name, depends, debtest.XZ, debtest.Reg("./usr/lib/"+soname, "x"))
+	}
+	debtest.FakeApt(t, map[string][]byte{
+		"db":        debtest.Package("db", "libhuge14, libkrb2", debtest.XZ, debtest.Reg("./usr/bin/db", "x")),
+		"libhuge14": lib("libhuge14", "", "libHuge-14.so.1"), "libkrb2": lib("libkrb2", "libcom-err2, libother-data", "libkrb.so.2"),
+		"libcom-err2": lib("libcom-err2", "", "libcom_err.so.2"), "libother-data": lib("libother-data", "", "libstrange.so.3"),
+	})
+	f := &Fetcher{Dir: t.TempDir()}
+	s, err := f.NewSet(context.Background(), []string{"db"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.Provide(context.Background(), &elfinfo.MissingError{Name: "libcom_err.so.2"}); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if len(s.Names()) != 2 {
+		t.Errorf("fetched more than needed: %v", s.Names())
+	}
+	// One whose package has another name is still looked for level by level.
+	if ok, err := s.Provide(context.Background(), &elfinfo.MissingError{Name: "libstrange.so.3"}); !ok || err != nil {
+		t.Error(ok, err)
+	}
+	// Without apt the cache gives the same.
+	t.Setenv("PATH", t.TempDir())
+	g := &Fetcher{Dir: f.Dir}
+	if s, err = g.NewSet(context.Background(), []string{"db"}); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.Provide(context.Background(), &elfinfo.MissingError{Name: "libcom_err.so.2"}); !ok || err != nil {
+		t.Error("without apt:", ok, err)
+	}
+}
+
 func TestUnknownPackageSaysWhatToDo(t *testing.T) {
 	debtest.FakeApt(t, nil)
 	f := &Fetcher{Dir: t.TempDir()}

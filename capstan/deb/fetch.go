@@ -132,6 +132,15 @@ func (f *Fetcher) current(ctx context.Context, name string) (string, error) {
 	return f.download(ctx, name, base)
 }
 
+// knows says whether there is such a package, without the network.
+func (f *Fetcher) knows(ctx context.Context, name string) bool {
+	if f.cached(name) != "" {
+		return true
+	}
+	_, err := f.candidate(ctx, name)
+	return err == nil
+}
+
 // update fetches package lists into the cache, from the host's sources and checked with
 // its keys, and makes apt use them from now on.
 func (f *Fetcher) update(ctx context.Context) error {
@@ -324,6 +333,14 @@ func (s *Set) add(ctx context.Context, name string) error {
 func (s *Set) Provide(ctx context.Context, missing *elfinfo.MissingError) (bool, error) {
 	soname := path.Base(missing.Name)
 	tried := map[string]bool{}
+	// Most libraries are in the package that their name makes, however deep among the
+	// dependencies: it is asked for before all those nearer are fetched to look into.
+	if name := policyName(soname); isLibrary(name) && validName.MatchString(name) && s.packages[name] == nil && s.f.knows(ctx, name) {
+		tried[name] = true
+		if err := s.add(ctx, name); err == nil && s.has(soname) {
+			return true, nil
+		}
+	}
 	for range 4 { // how far down the dependencies to look
 		var todo []string
 		for _, p := range s.packages {
@@ -369,16 +386,22 @@ func isLibrary(name string) bool {
 	return strings.HasPrefix(name, "lib") || name == "zlib1g" || name == "musl"
 }
 
-// likeness is how many first letters a package's name shares with what Debian's
-// policy 8.1 makes of a soname: libfoo.so.1 is in libfoo1, libfoo2.so.1 in libfoo2-1.
-func likeness(pkg, soname string) int {
+// policyName is what Debian's policy 8.1 makes of a soname: libfoo.so.1 is in libfoo1,
+// libfoo2.so.1 in libfoo2-1.
+func policyName(soname string) string {
 	want := strings.ToLower(soname)
 	lib, version, _ := strings.Cut(want, ".so")
 	version = strings.TrimPrefix(version, ".")
 	if n := len(lib); n > 0 && lib[n-1] >= '0' && lib[n-1] <= '9' {
 		lib += "-"
 	}
-	want = strings.ReplaceAll(lib+version, "_", "-")
+	return strings.ReplaceAll(lib+version, "_", "-")
+}
+
+// likeness is how many first letters a package's name shares with the name that a soname
+// makes.
+func likeness(pkg, soname string) int {
+	want := policyName(soname)
 	n := 0
 	for n < len(pkg) && n < len(want) && pkg[n] == want[n] {
 		n++
