@@ -389,6 +389,9 @@ func isLibrary(name string) bool {
 // policyName is what Debian's policy 8.1 makes of a soname: libfoo.so.1 is in libfoo1,
 // libfoo2.so.1 in libfoo2-1.
 func policyName(soname string) string {
+	if soname == "libz.so.1" {
+		return "zlib1g" // older than the policy
+	}
 	want := strings.ToLower(soname)
 	lib, version, _ := strings.Cut(want, ".so")
 	version = strings.TrimPrefix(version, ".")
