@@ -30,6 +30,7 @@ type runFlags struct {
 	root, append, program   string
 	init                    string
 	cpus                    int
+	cpusGiven               bool
 	detach, strace          bool
 }
 
@@ -65,6 +66,7 @@ are free, which are shown.`,
 			if cmd.ArgsLenAtDash() >= 0 {
 				rest = append([]string{}, args[1:]...)
 			}
+			f.cpusGiven = cmd.Flags().Changed("cpus")
 			status, err := a.run(cmd.Context(), args[0], rest, &f)
 			a.status = status
 			return err
@@ -73,7 +75,7 @@ are free, which are shown.`,
 	fl := c.Flags()
 	fl.StringArrayVarP(&f.ports, "port", "p", nil, "forward a TCP port, [ADDRESS:]HOST:GUEST; HOST 0 takes a free one; none forwards nothing")
 	fl.StringVarP(&f.memory, "memory", "m", "", "memory of the machine, as 64M or 1G")
-	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of virtual CPUs")
+	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of virtual CPUs, 1 to 64; default 1, or what the manifest says")
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "set an environment variable, K=V")
 	fl.StringVar(&f.vmm, "vmm", "microvm", "machine: microvm, q35 (or qemu) or pc")
 	fl.StringVar(&f.accel, "accel", "auto", "auto (KVM if it proves fast), kvm or tcg")
@@ -111,6 +113,9 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 	defer p.Close()
 	m.StopTime = time.Duration(p.Config.StopTime())
 	m.Kernel, m.Root = p.Kernel, p.Root
+	if !f.cpusGiven && p.Config.CPUs > 0 {
+		m.CPUs = p.Config.CPUs
+	}
 	if err := f.setMemory(m, p); err != nil {
 		return 0, err
 	}

@@ -103,6 +103,9 @@ func (m *Manifest) checkMachine() error {
 			return bad("memory: %w", err)
 		}
 	}
+	if m.CPUs < 0 || m.CPUs > image.MaxCPUs {
+		return bad("cpus: a machine has 1 to %d, not %d", image.MaxCPUs, m.CPUs)
+	}
 	for _, p := range m.Ports {
 		if p < 1 || p > 65535 {
 			return bad("port %d is not between 1 and 65535", p)

@@ -51,6 +51,7 @@ type Manifest struct {
 	Hostname string            `yaml:"hostname"`
 	Ports    []int             `yaml:"ports"`
 	Memory   string            `yaml:"memory"` // what pack run gives, as "256M"
+	CPUs     int               `yaml:"cpus"`   // what pack run gives; 0 is one
 	Network  struct {
 		Mode    string   `yaml:"mode"`
 		Address string   `yaml:"address"`
@@ -165,7 +166,7 @@ func (m *Manifest) Config() *image.Config {
 	c := &image.Config{
 		Version: image.ConfigVersion, Name: m.Name,
 		Env: Environment(m.Env), WorkDir: m.WorkDir, UID: m.User.UID, GID: m.User.GID, Hostname: m.Hostname,
-		AtExit: m.AtExit, LogLevel: m.LogLevel, Ports: m.Ports,
+		AtExit: m.AtExit, LogLevel: m.LogLevel, Ports: m.Ports, CPUs: m.CPUs,
 	}
 	if c.Hostname == "" {
 		c.Hostname = strings.ToLower(m.Name)

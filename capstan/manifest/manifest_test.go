@@ -22,6 +22,8 @@ func TestMistakesInAManifestAreErrors(t *testing.T) {
 		"name: a b\nprogram: /x\n":                                             "name",
 		"name: x\nprogram: bin/x\n":                                            "absolute",
 		good + "ports: [0]\n":                                                  "port 0",
+		good + "cpus: 65\n":                                                    "1 to 64",
+		good + "cpus: -1\n":                                                    "1 to 64",
 		good + "memory: much\n":                                                "64M",
 		good + "at_exit: sleep\n":                                              `at_exit "sleep" must be poweroff, reboot or halt`,
 		good + "log_level: loud\n":                                             `log_level "loud" must be error, warn, info or debug`,

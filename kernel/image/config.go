@@ -53,6 +53,9 @@ type Config struct {
 	// Memory is how many bytes pack run gives the machine when it is not told
 	// otherwise; 0 lets it choose.
 	Memory int64 `json:"memory,omitempty"`
+	// CPUs is how many CPUs pack run gives the machine when it is not told otherwise; 0
+	// is one.
+	CPUs int `json:"cpus,omitempty"`
 }
 
 // ConfigVersion is the version this tree writes.

@@ -50,6 +50,14 @@ func startCPUs() {
 		if id == self {
 			continue
 		}
+		if id > 254 && lapicMode.x2 == 0 {
+			if !cpuInfo.x2apic {
+				puts("kiln: a CPU has an APIC id above 254, but there is no x2APIC to reach it\n")
+				continue
+			}
+			wrmsr(msrAPICBase, rdmsr(msrAPICBase)|apicX2)
+			lapicMode.x2 = 1
+		}
 		if page == 0 {
 			if page = lowPage(); page == 0 {
 				puts("kiln: no memory below 640 KiB to start the other CPUs in\n")
@@ -144,7 +152,11 @@ func delay(ns int64) {
 // held by the CPU that waits for us.
 func apMain(c *CPU) {
 	loadCPU(c)
-	wrmsr(msrAPICBase, rdmsr(msrAPICBase)|1<<11)
+	mode := uint64(apicEnable)
+	if lapicMode.x2 != 0 {
+		mode |= apicX2
+	}
+	wrmsr(msrAPICBase, rdmsr(msrAPICBase)|mode)
 	enableLAPIC(c)
 	initTimer()
 	answerClock()

@@ -1,13 +1,14 @@
 package metal
 
+import "kiln/kernel/metal/core"
+
 // Local APIC registers (SDM 3A table 11-1), memory-mapped (xAPIC).
 const (
 	lapicID       = 0x20
 	lapicTPR      = 0x80
 	lapicEOI      = 0xb0
 	lapicSVR      = 0xf0
-	lapicICRLow   = 0x300
-	lapicICRHigh  = 0x310
+	lapicICRLow   = core.LAPICICRLow
 	lapicLVTTimer = 0x320
 	lapicLINT0    = 0x350
 	lapicLINT1    = 0x360
@@ -27,14 +28,42 @@ const (
 	icrBusy  = 1 << 12
 )
 
-func lapicRead(r uint64) uint32     { return load32(base.lapic + r) }
-func lapicWrite(r uint64, v uint32) { store32(base.lapic+r, v) }
-func eoi()                          { lapicWrite(lapicEOI, 0) }
+// lapicMode says that the local APICs are in x2APIC mode: where firmware left them so, or
+// where an id does not fit otherwise.
+var lapicMode = struct{ magic, x2 uint32 }{magic: dataMagic}
+
+// Bits of msrAPICBase (SDM 3A 11.12.1).
+const (
+	apicEnable = 1 << 11
+	apicX2     = 1 << 10
+)
+
+func lapicRead(r uint64) uint32 {
+	if lapicMode.x2 != 0 {
+		return uint32(rdmsr(core.LAPICMSR(uint32(r))))
+	}
+	return load32(base.lapic + r)
+}
+
+func lapicWrite(r uint64, v uint32) { lapicDo(core.LAPICReg(lapicMode.x2 != 0, uint32(r), v)) }
+
+func lapicDo(w core.LAPICWrite) {
+	if w.MSR {
+		wrmsr(w.At, w.Value)
+	} else {
+		store32(base.lapic+uint64(w.At), uint32(w.Value))
+	}
+}
+
+func eoi() { lapicWrite(lapicEOI, 0) }
 
 // mapLAPIC maps and enables the local APIC and silences the 8259s.
 func mapLAPIC() {
 	v := rdmsr(msrAPICBase)
-	wrmsr(msrAPICBase, v|1<<11)
+	wrmsr(msrAPICBase, v|apicEnable)
+	if v&apicX2 != 0 {
+		lapicMode.x2 = 1
+	}
 	if base.lapic == 0 {
 		base.lapic = mapDevice(v&pteAddr, 4096, 0)
 	}
@@ -50,7 +79,7 @@ func enableLAPIC(c *CPU) {
 	lapicWrite(lapicLINT0, 1<<16)
 	lapicWrite(lapicLINT1, 4<<8) // NMI
 	lapicWrite(lapicLVTError, 1<<16)
-	c.apicID = lapicRead(lapicID) >> 24
+	c.apicID = core.LAPICID(lapicMode.x2 != 0, lapicRead(lapicID))
 }
 
 // initTimer sets the one-shot mode: TSC-deadline where there is one.
@@ -68,8 +97,7 @@ func initTimer() {
 func setTimer(ns int64) {
 	ns = max(ns, 1000)
 	if clk.deadline {
-		d := div128(uint64(min(ns, 1e12)), 1e9) // seconds << 32
-		wrmsr(msrTSCDeadline, rdtsc()+mulShift(d, clk.hz))
+		wrmsr(msrTSCDeadline, core.TSCDeadline(rdtsc(), clk.hz, ns))
 		return
 	}
 	n := mulShift(uint64(min(ns, 1e9)), clk.lapicMult)
@@ -81,11 +109,15 @@ func sendIPI(apicID uint32, vec uint8) { command(apicID, icrFixed|uint32(vec)) }
 
 // command writes the interrupt command register once the last command has gone.
 func command(apicID, low uint32) {
-	for i := 0; i < 100000 && lapicRead(lapicICRLow)&icrBusy != 0; i++ {
+	x2 := lapicMode.x2 != 0
+	for i := 0; i < 100000 && !x2 && lapicRead(lapicICRLow)&icrBusy != 0; i++ {
 		pause()
 	}
-	lapicWrite(lapicICRHigh, apicID<<24)
-	lapicWrite(lapicICRLow, low)
+	w, n := core.LAPICCommand(x2, apicID, low)
+	lapicDo(w[0])
+	if n == 2 {
+		lapicDo(w[1])
+	}
 }
 
 // mapDevice maps physical [pa, pa+n) into the device window: uncached, or as flags

@@ -79,6 +79,7 @@ func main() {
 	b.section("memory", b.memory)
 	b.section("calls", b.calls)
 	b.section("processes", b.processes)
+	b.section("cpus", b.cpus)
 	b.section("load", b.load)
 	if !b.print() {
 		os.RemoveAll(b.dir)
