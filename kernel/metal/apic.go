@@ -30,7 +30,9 @@ const (
 
 // lapicMode says that the local APICs are in x2APIC mode: where firmware left them so, or
 // where an id does not fit otherwise.
-var lapicMode = struct{ magic, x2 uint32 }{magic: dataMagic}
+var lapicMode = lapicModeWord{magic: dataMagic}
+
+type lapicModeWord struct{ magic, x2 uint32 }
 
 // Bits of msrAPICBase (SDM 3A 11.12.1).
 const (

@@ -65,6 +65,7 @@ func enter(ctx, impl unsafe.Pointer, as *AddressSpace) uint64
 // Addresses of code, for tables.
 func pcStart() uint64
 func pcISR() uint64
+func pcCall() uint64
 func pcNMI() uint64
 func pcDB() uint64
 func pcFatal() uint64

@@ -208,6 +208,7 @@ TEXT name(SB),NOSPLIT,$0-8; \
 
 PC_OF(·pcStart, ·start)
 PC_OF(·pcISR, ·isrTable)
+PC_OF(·pcCall, ·isrCall)
 PC_OF(·pcNMI, ·isrNMI)
 PC_OF(·pcDB, ·isrDB)
 PC_OF(·pcFatal, ·isrFatal)

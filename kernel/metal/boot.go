@@ -261,6 +261,29 @@ func keepCmdline() {
 	base.cmdline, base.cmdlen = phys(pa), n
 }
 
+// cmdlineHas says whether the kernel command line has a word, before " -- ".
+func cmdlineHas(word string) bool {
+	start := uint64(0)
+	for i := uint64(0); i <= base.cmdlen; i++ {
+		if i < base.cmdlen && load8(base.cmdline+i) != ' ' {
+			continue
+		}
+		n := i - start
+		if n == 2 && load8(base.cmdline+start) == '-' && load8(base.cmdline+start+1) == '-' {
+			return false
+		}
+		same := n == uint64(len(word))
+		for j := uint64(0); same && j < n; j++ {
+			same = load8(base.cmdline+start+j) == word[j]
+		}
+		if same {
+			return true
+		}
+		start = i + 1
+	}
+	return false
+}
+
 // firstM makes M 0: the runtime's entry on a stack with argc, argv, environment
 // and auxiliary vector as Linux lays them out (GO-ON-METAL 1.2).
 func firstM(c *CPU) {

@@ -43,6 +43,9 @@ const (
 	cr4SMAP       = 1 << 21
 )
 
+// x2EOI is the MSR of lapicEOI in x2APIC mode, for the assembly.
+const x2EOI = 0x80b
+
 // RFLAGS bits. userFlags are those a program may have; sysFlagMask is cleared at
 // SYSCALL (IF, TF, DF, NT, AC, IOPL, RF).
 const (

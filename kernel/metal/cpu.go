@@ -209,6 +209,8 @@ func makeIDT() {
 			pc, ist = pcFatal(), 2
 		case 18:
 			pc, ist = pcMC(), 3
+		case vecCall:
+			pc = pcCall()
 		}
 		store64(idtAddr+v*16, pc&0xffff|selKCode<<16|ist<<32|0x8e<<40|dpl<<45|(pc>>16&0xffff)<<48)
 		store64(idtAddr+v*16+8, pc>>32)

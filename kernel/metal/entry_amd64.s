@@ -297,6 +297,86 @@ nested:
 	CALL	R8
 	JMP	·hang(SB)
 
+// isrCall is vecCall's own entry. A program goes on as soon as its CPU has flushed
+// (flushHere, in assembly): it does not notice. All else takes the common way.
+TEXT ·isrCall(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
+	TESTB	$3, 8(SP)		// CS
+	JEQ	common
+	SWAPGS
+	PUSHQ	AX			// into the M's frame, which nobody needs now
+	PUSHQ	CX
+	PUSHQ	DX
+	PUSHQ	BX
+	MOVL	CPU_id(GS), CX
+	MOVL	$1, DX
+	SHLQ	CX, DX
+	TESTQ	DX, ·shoot+shootState_want(SB)
+	JEQ	ack			// served before
+	CMPL	·shoot+shootState_kind(SB), $const_reqFlush
+	JNE	leave
+	MOVQ	·shoot+shootState_n(SB), CX
+	BTRQ	$63, CX			// flushTables
+	MOVQ	·shoot+shootState_va(SB), AX
+	MOVQ	·shoot+shootState_root(SB), BX
+	TESTQ	BX, BX
+	JEQ	few
+	CMPQ	BX, CPU_root(GS)
+	JNE	flushed
+few:
+	TESTQ	CX, CX
+	JEQ	all
+	CMPQ	CX, $32
+	JHI	all
+page:
+	INVLPG	(AX)
+	ADDQ	$const_pageSize, AX
+	DECQ	CX
+	JNE	page
+	JMP	flushed
+all:
+	TESTQ	BX, BX
+	JEQ	global
+	MOVQ	BX, CR3
+	JMP	flushed
+global:
+	MOVQ	CR4, AX
+	MOVQ	AX, CX
+	ANDQ	$~const_cr4PGE, AX
+	MOVQ	AX, CR4
+	MOVQ	CX, CR4
+flushed:
+	NOTQ	DX
+	LOCK
+	ANDQ	DX, ·shoot+shootState_want(SB)
+ack:
+	CMPL	·lapicMode+lapicModeWord_x2(SB), $0
+	JNE	x2
+	MOVQ	·base+baseState_lapic(SB), AX
+	MOVL	$0, const_lapicEOI(AX)
+	JMP	done
+x2:
+	MOVL	$const_x2EOI, CX
+	XORL	AX, AX
+	XORL	DX, DX
+	WRMSR
+done:
+	POPQ	BX
+	POPQ	DX
+	POPQ	CX
+	POPQ	AX
+	SWAPGS
+	IRETQ
+leave:
+	POPQ	BX
+	POPQ	DX
+	POPQ	CX
+	POPQ	AX
+	SWAPGS
+common:
+	BYTE	$0x6a; BYTE $0
+	BYTE	$0x6a; BYTE $const_vecCall
+	JMP	·isrCommon(SB)
+
 // isrNMI counts and returns: it uses neither GS nor a stack word of others.
 TEXT ·isrNMI(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	LOCK

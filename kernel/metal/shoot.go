@@ -127,7 +127,8 @@ func ask(c *CPU, kind uint32, root, va, n uint64) {
 	atomic.StoreUint32(&shoot.lock, 0)
 }
 
-// serve answers the request there is, if it concerns us.
+// serve answers the request there is, if it concerns us. isrCall does the same for a CPU
+// in ring 3, if it is to flush.
 func serve(c *CPU) {
 	bit := uint64(1) << (c.id & 63)
 	if atomic.LoadUint64(&shoot.want)&bit == 0 {

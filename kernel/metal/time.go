@@ -104,6 +104,9 @@ func startClock() {
 		lhz = mlhz
 	}
 	clk.setRate(hz)
+	if cmdlineHas("tsc=unstable") {
+		clk.unsync = 1 // Linux's word for a TSC that is not to be relied on
+	}
 	clk.lapicMult = div128(lhz, 1e9)
 	initTimer()
 	clk.realOffset = readRTC()*1e9 - nanotime()

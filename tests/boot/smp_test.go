@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +23,11 @@ const smpLimit = 5 * time.Minute
 // lines were printed. args get the number of CPUs.
 func smp(t *testing.T, name string, args func(cpus int) []string, want ...string) {
 	t.Helper()
+	smpFlags(t, name, nil, args, want...)
+}
+
+func smpFlags(t *testing.T, name string, more []string, args func(cpus int) []string, want ...string) {
+	t.Helper()
 	counts := []int{2}
 	if accept {
 		counts = append(counts, 4)
@@ -32,7 +38,7 @@ func smp(t *testing.T, name string, args func(cpus int) []string, want ...string
 				continue // microvm and pc have the newest and the oldest CPU
 			}
 			t.Run(fmt.Sprintf("%s/%d", m.name, n), func(t *testing.T) {
-				flags := append([]string{"-c", strconv.Itoa(n), "-m", "256M"}, m.flags...)
+				flags := slices.Concat([]string{"-c", strconv.Itoa(n), "-m", "256M"}, m.flags, more)
 				out, status := run(t, smpLimit, program(t, name), flags, args(n)...)
 				if status != 0 {
 					t.Errorf("status %d", status)
@@ -64,6 +70,15 @@ func TestForkStormsOfSeveralThreads(t *testing.T) {
 func TestNoWakeUpIsLostUnderTimersAtRandomHighRates(t *testing.T) {
 	smp(t, "ticks", func(n int) []string { return []string{strconv.Itoa(size(4, 300)), "3"} },
 		"alarms came, expirations came, sleeps ended, turns taken, bytes passed\n", "stuck 0\n")
+}
+
+func TestTimeDoesNotRunBackBetweenCPUs(t *testing.T) {
+	args := func(n int) []string { return []string{strconv.Itoa(n), strconv.Itoa(size(500, 20000))} }
+	t.Run("tsc", func(t *testing.T) { smp(t, "clocks", args, "read, back 0\n") })
+	// As where the CPUs' TSCs differ: every clock is the kernel's.
+	t.Run("unstable", func(t *testing.T) {
+		smpFlags(t, "clocks", []string{"--append", "tsc=unstable"}, args, "read, back 0\n")
+	})
 }
 
 func TestOneBootAfterAnotherWithFourCPUs(t *testing.T) {
