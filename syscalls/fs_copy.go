@@ -337,10 +337,71 @@ func (x *copier) splice(n uint64) (int, error) {
 	if _, fromPipe := pipe.Of(x.in); !fromPipe && x.inPos < 0 && x.in.Ops.Seekable() {
 		x.inPos = x.in.Pos(x.t)
 	}
-	if _, toPipe := pipe.Of(x.out); toPipe {
+	if q, toPipe := pipe.Of(x.out); toPipe {
 		x.whole = false
+		// What has been read cannot be put back: first there must be room.
+		room, err := x.t.BlockOn(x.out, writeEvents, !x.wait || x.out.Nonblocking(), hal.NoDeadline, unix.EAGAIN, q.Room)
+		if err == unix.EPIPE {
+			signalSelf(x.t, unix.SIGPIPE)
+		}
+		if err != nil {
+			return 0, err
+		}
+		n = min(n, uint64(room))
 	}
 	return x.run(n)
+}
+
+// sysTee copies from a pipe to another without taking what is there (in, out, length,
+// flags): EINVAL (flags, what is not two pipes), EBADF, EAGAIN, EPIPE, EINTR. See tee(2).
+func sysTee(t *task.Thread, a *Args) (uintptr, error) {
+	if a[3]&^spliceFlags != 0 {
+		return 0, unix.EINVAL
+	}
+	if a[2] == 0 {
+		return 0, nil
+	}
+	in, err := fileOf(t, a[0])
+	if err != nil {
+		return 0, err
+	}
+	defer in.DecRef()
+	out, err := fileOf(t, a[1])
+	if err != nil {
+		return 0, err
+	}
+	defer out.DecRef()
+	p, ok := pipe.Of(in)
+	q, ok2 := pipe.Of(out)
+	switch {
+	case !in.Readable() || !out.Writable():
+		return 0, unix.EBADF
+	case !ok || !ok2 || p == q:
+		return 0, unix.EINVAL
+	}
+	nonblock := a[3]&spliceNonblock != 0 || in.Nonblocking() || out.Nonblocking()
+	buf := copyBufs.Get().(*copyBuf)
+	defer copyBufs.Put(buf)
+	b := buf.b[:min(a[2], uint64(len(buf.b)))]
+	if _, err = t.BlockOn(in, readEvents, nonblock, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return p.Peek(b[:1]) }); err != nil {
+		return 0, err
+	}
+	room, err := t.BlockOn(out, writeEvents, nonblock, hal.NoDeadline, unix.EAGAIN, q.Room)
+	if err == nil {
+		var n int
+		if n, err = p.Peek(b[:min(room, len(b))]); err == nil && n > 0 {
+			buf.seq = mm.KernelIO(b[:n])
+			n, err = out.Write(t, &buf.seq)
+		}
+		room = n
+	}
+	if err == unix.EPIPE {
+		signalSelf(t, unix.SIGPIPE)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return uintptr(room), nil
 }
 
 // sysVmsplice is writev to a pipe or readv from one: pages are copied, never given. EBADF

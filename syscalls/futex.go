@@ -10,7 +10,8 @@ import (
 
 var futexEntries = []Entry{
 	{Nr: unix.SYS_FUTEX, Name: "futex", Func: sysFutex, Support: Partial,
-		Note: "PI locks are handed over in order, without priorities; FUTEX_WAIT_REQUEUE_PI and FUTEX_CMP_REQUEUE_PI are ENOSYS"},
+		Note: "PI locks go to the waiter of the highest real-time priority, which their owner does not inherit"},
+	{Nr: sysFutexWaitvNr, Name: "futex_waitv", Func: sysFutexWaitv, Support: Full},
 	{Nr: unix.SYS_SET_ROBUST_LIST, Name: "set_robust_list", Func: sysSetRobustList, Support: Full},
 	{Nr: unix.SYS_GET_ROBUST_LIST, Name: "get_robust_list", Func: sysGetRobustList, Support: Full},
 	{Nr: unix.SYS_RSEQ, Name: "rseq", Func: sysRseq, Support: Full},
@@ -18,21 +19,26 @@ var futexEntries = []Entry{
 
 // Futex operations (uapi/linux/futex.h).
 const (
-	futexWait        = 0
-	futexWake        = 1
-	futexRequeue     = 3
-	futexCmpRequeue  = 4
-	futexWakeOp      = 5
-	futexLockPI      = 6
-	futexUnlockPI    = 7
-	futexTrylockPI   = 8
-	futexWaitBitset  = 9
-	futexWakeBitset  = 10
-	futexPrivate     = 128
-	futexRealtime    = 256
-	futexMatchAny    = 0xffffffff
-	futexLockPI2     = 13
-	futexWaitRequeue = 11
+	futexWait         = 0
+	futexWake         = 1
+	futexRequeue      = 3
+	futexCmpRequeue   = 4
+	futexWakeOp       = 5
+	futexLockPI       = 6
+	futexUnlockPI     = 7
+	futexTrylockPI    = 8
+	futexWaitBitset   = 9
+	futexWakeBitset   = 10
+	futexPrivate      = 128
+	futexRealtime     = 256
+	futexMatchAny     = 0xffffffff
+	futexLockPI2      = 13
+	futexWaitRequeue  = 11
+	futexCmpRequeuePI = 12
+
+	sysFutexWaitvNr = 449
+	futexSize32     = 2  // FUTEX_32
+	futexvSize      = 24 // struct futex_waitv
 )
 
 // sysFutex serves (uaddr, op, val, timeout, uaddr2, val3). FUTEX_WAIT takes a relative
@@ -46,7 +52,7 @@ func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 	val, val3 := uint32(a[2]), uint32(a[5])
 	deadline := int64(hal.NoDeadline)
 	switch cmd {
-	case futexWait, futexWaitBitset, futexLockPI, futexLockPI2:
+	case futexWait, futexWaitBitset, futexLockPI, futexLockPI2, futexWaitRequeue:
 		if a[3] == 0 {
 			break
 		}
@@ -82,10 +88,50 @@ func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 		err = t.FutexLockPI(addr, shared, true, hal.NoDeadline)
 	case futexUnlockPI:
 		err = t.FutexUnlockPI(addr, shared)
+	case futexWaitRequeue:
+		err = t.FutexWaitRequeuePI(addr, addr2, shared, val, futexMatchAny, deadline)
+	case futexCmpRequeuePI:
+		n, err = t.FutexCmpRequeuePI(addr, addr2, shared, int(int32(val)), int(int32(a[3])), val3)
 	default:
 		return 0, unix.ENOSYS
 	}
 	return uintptr(n), err
+}
+
+// sysFutexWaitv waits on several words (array of struct futex_waitv, how many, flags, time,
+// clock): EINVAL (flags, number, clock), EFAULT, EINVAL (time, an element), and those of
+// task.FutexWaitv. The time is absolute. See futex2 in the kernel's documentation.
+func sysFutexWaitv(t *task.Thread, a *Args) (uintptr, error) {
+	n := uint32(a[1])
+	if uint32(a[2]) != 0 || n == 0 || n > task.MaxFutexWords || a[0] == 0 {
+		return 0, unix.EINVAL
+	}
+	deadline := int64(hal.NoDeadline)
+	if a[3] != 0 {
+		clock := int32(a[4])
+		if clock != unix.CLOCK_REALTIME && clock != unix.CLOCK_MONOTONIC {
+			return 0, unix.EINVAL
+		}
+		ns, err := getTimespec(t, hal.UserAddr(a[3]))
+		if err != nil {
+			return 0, err
+		}
+		deadline = futexDeadline(t, ns, true, clock == unix.CLOCK_REALTIME)
+	}
+	words := make([]task.FutexWord, n)
+	for i := range words {
+		b := scratch(t, futexvSize) // u64 val, uaddr; u32 flags, reserved
+		if err := t.CopyIn(b, hal.UserAddr(a[0]+uint64(i)*futexvSize)); err != nil {
+			return 0, err
+		}
+		flags := le.Uint32(b[16:])
+		if flags&^(futexSize32|futexPrivate) != 0 || le.Uint32(b[20:]) != 0 || flags&futexSize32 == 0 {
+			return 0, unix.EINVAL
+		}
+		words[i] = task.FutexWord{Addr: hal.UserAddr(le.Uint64(b[8:])), Val: uint32(le.Uint64(b)), Shared: flags&futexPrivate == 0}
+	}
+	i, err := t.FutexWaitv(words, deadline)
+	return uintptr(i), err
 }
 
 // futexDeadline turns a futex's time into Block's deadline. Wall-clock times follow the

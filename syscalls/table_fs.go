@@ -102,6 +102,7 @@ var fsEntries = []Entry{
 		Note: "RENAME_WHITEOUT is EINVAL"},
 	{Nr: unix.SYS_FCNTL, Name: "fcntl", Func: sysFcntl, Support: Partial,
 		Note: "no leases, no F_NOTIFY; F_SETOWN and F_SETSIG are kept but no SIGIO is sent; F_SEAL_WRITE does not look for writable mappings"},
+	{Nr: unix.SYS_TEE, Name: "tee", Func: sysTee, Support: Partial, Note: "the bytes are copied, a piece at a time"},
 	{Nr: unix.SYS_SPLICE, Name: "splice", Func: sysSplice, Support: Partial,
 		Note: "bytes are copied; SPLICE_F_NONBLOCK counts for the reading side"},
 	{Nr: unix.SYS_VMSPLICE, Name: "vmsplice", Func: sysVmsplice, Support: Partial,

@@ -521,6 +521,39 @@ func Of(f *vfs.File) (*Pipe, bool) {
 	return e.p, true
 }
 
+// Peek copies what is in the pipe to b and leaves it there, for tee: EAGAIN if there is
+// nothing but may be later.
+func (p *Pipe) Peek(b []byte) (n int, err error) {
+	p.mu.Lock()
+	defer p.unlock()
+	for i := 0; i < p.used && n < len(b); i++ {
+		s := &p.ring[(p.head+i)%len(p.ring)]
+		n += copy(b[n:], p.mem.Bytes(s.frame)[s.off:s.off+s.n])
+	}
+	if n == 0 && p.writers > 0 {
+		return 0, unix.EAGAIN
+	}
+	return n, nil
+}
+
+// Room is how many bytes certainly fit: EAGAIN for none, EPIPE if nobody reads.
+func (p *Pipe) Room() (int, error) {
+	p.mu.Lock()
+	defer p.unlock()
+	switch n := (len(p.ring) - p.used) * pageSize; {
+	case p.readers == 0:
+		return 0, unix.EPIPE
+	case n == 0:
+		return 0, unix.EAGAIN
+	default:
+		return n, nil
+	}
+}
+
+// mostSlots is the largest ring that Linux can allocate (KMALLOC_MAX_SIZE of 40 bytes each,
+// in powers of two).
+const mostSlots = 1 << 16
+
 // Size is F_GETPIPE_SZ: the capacity in bytes.
 func (p *Pipe) Size() int {
 	p.mu.Lock()
@@ -544,6 +577,9 @@ func (p *Pipe) SetSize(n uint64, creds *vfs.Creds) (int, error) {
 	}
 	if slots < p.used {
 		return 0, unix.EBUSY
+	}
+	if slots > mostSlots {
+		return 0, unix.ENOMEM
 	}
 	more := int64(slots-len(p.ring)) * slotCost
 	if more > 0 && !p.mem.Budget().Charge(more) {

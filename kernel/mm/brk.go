@@ -94,5 +94,6 @@ func (s *Space) FutexKey(c wait.Context, addr hal.UserAddr, shared bool) (FutexK
 	case v.shared():
 		return FutexKey{v.obj, uint64(v.off) + uint64(addr) - v.start}, nil
 	}
-	return FutexKey{s, uint64(addr)}, nil
+	// Not the word that private operations name (FUT_OFF_MMSHARED).
+	return FutexKey{s, uint64(addr) | 1}, nil
 }

@@ -14,19 +14,25 @@ import (
 
 const futexBuckets = 256
 
-// futexBucket holds the waiters whose words hash to it, in the order they came.
+// futexBucket holds the waiters whose words hash to it, in the order they came, those of
+// higher real-time priority first.
 type futexBucket struct {
 	mu         sync.Mutex
 	head, tail *futexWaiter
 }
 
-// futexWaiter is a thread in FUTEX_WAIT: part of Thread, so waiting allocates nothing.
+// futexWaiter is a thread in FUTEX_WAIT: part of Thread, so waiting allocates nothing
+// (futex_waitv makes its own).
 type futexWaiter struct {
 	t          *Thread
 	key        mm.FutexKey
 	bitset     uint32
-	pi         bool                        // waits to own the word
-	addr       hal.UserAddr                // of the word, for passOnDead
+	pi         bool // waits to own the word
+	requeue    bool // in FUTEX_WAIT_REQUEUE_PI, for pi is to be word key2
+	key2       mm.FutexKey
+	addr       hal.UserAddr                // of the word to own, for passOnDead
+	owner      atomic.Int32                // who has that word
+	prio       int32                       // of a real-time thread; the others are 0
 	bucket     atomic.Pointer[futexBucket] // nil: woken or not waiting
 	next, prev *futexWaiter
 }
@@ -38,13 +44,21 @@ func (k *Kernel) futexIndex(key mm.FutexKey) int {
 
 // link and unlink are called with the bucket's mu held.
 func (b *futexBucket) link(w *futexWaiter) {
-	w.next, w.prev = nil, b.tail
-	if b.tail == nil {
-		b.head = w
-	} else {
-		b.tail.next = w
+	after := b.tail
+	for after != nil && after.prio < w.prio {
+		after = after.prev
 	}
-	b.tail = w
+	w.prev = after
+	if after == nil {
+		w.next, b.head = b.head, w
+	} else {
+		w.next, after.next = after.next, w
+	}
+	if w.next == nil {
+		b.tail = w
+	} else {
+		w.next.prev = w
+	}
 	w.bucket.Store(b)
 }
 
@@ -69,10 +83,14 @@ func (b *futexBucket) detach(w *futexWaiter) {
 	w.next, w.prev = nil, nil
 }
 
-// wake wakes up to n waiters on key with a bit in common. Called with mu held.
-func (b *futexBucket) wake(key mm.FutexKey, n int, bitset uint32) (woken int) {
+// wake wakes up to n waiters on key with a bit in common: EINVAL at one that a wake is
+// not for (PI). Called with mu held.
+func (b *futexBucket) wake(key mm.FutexKey, n int, bitset uint32) (woken int, err error) {
 	for w := b.head; w != nil && woken < n; {
 		next := w.next
+		if w.key == key && (w.pi || w.requeue) {
+			return woken, unix.EINVAL
+		}
 		if w.key == key && w.bitset&bitset != 0 {
 			b.unlink(w)
 			w.t.notify(fEvent)
@@ -80,7 +98,7 @@ func (b *futexBucket) wake(key mm.FutexKey, n int, bitset uint32) (woken int) {
 		}
 		w = next
 	}
-	return woken
+	return woken, nil
 }
 
 func futexKey(t *Thread, addr hal.UserAddr, shared bool) (mm.FutexKey, error) {
@@ -117,7 +135,7 @@ func (t *Thread) FutexWait(addr hal.UserAddr, shared bool, val uint32, bitset ui
 			b.mu.Unlock()
 			return unix.EAGAIN
 		}
-		w.t, w.key, w.bitset = t, key, bitset
+		w.t, w.key, w.bitset, w.prio = t, key, bitset, t.futexPrio()
 		t.flags.And(^fEvent)
 		b.link(w)
 		b.mu.Unlock()
@@ -131,16 +149,15 @@ func (t *Thread) FutexWait(addr hal.UserAddr, shared bool, val uint32, bitset ui
 		if r == wait.Ready {
 			continue
 		}
-		if !t.futexCancel() {
+		if !w.cancel() {
 			return nil // woken meanwhile
 		}
 		return r.Err()
 	}
 }
 
-// futexCancel takes the thread off its queue; false if a wake was first.
-func (t *Thread) futexCancel() bool {
-	w := &t.futex
+// cancel takes a waiter off its queue; false if a wake was first.
+func (w *futexWaiter) cancel() bool {
 	for {
 		b := w.bucket.Load()
 		if b == nil {
@@ -165,17 +182,21 @@ func (t *Thread) FutexWake(addr hal.UserAddr, shared bool, n int, bitset uint32)
 	if err != nil {
 		return 0, err
 	}
-	return t.k.futexWake(key, n, bitset), nil
+	return t.k.futexWake(key, n, bitset)
 }
 
-func (k *Kernel) futexWake(key mm.FutexKey, n int, bitset uint32) int {
+func (k *Kernel) futexWake(key mm.FutexKey, n int, bitset uint32) (int, error) {
 	b := &k.futexes[k.futexIndex(key)]
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.head == nil {
-		return 0
+		return 0, nil
 	}
-	return b.wake(key, max(n, 1), bitset)
+	woken, err := b.wake(key, max(n, 1), bitset)
+	if err != nil {
+		return 0, err
+	}
+	return woken, nil
 }
 
 // lock2 locks two buckets in order of index.
@@ -231,20 +252,23 @@ func (t *Thread) FutexRequeue(addr, addr2 hal.UserAddr, shared bool, nwake, nmov
 				continue
 			}
 		}
-		n := b1.requeue(b2, k1, k2, nwake, nmove)
+		n, err := b1.requeue(b2, k1, k2, nwake, nmove)
 		unlock2(b1, b2)
-		return n, nil
+		return n, err
 	}
 }
 
-func (b *futexBucket) requeue(b2 *futexBucket, k1, k2 mm.FutexKey, nwake, nmove int) (n int) {
+func (b *futexBucket) requeue(b2 *futexBucket, k1, k2 mm.FutexKey, nwake, nmove int) (n int, err error) {
 	for w := b.head; w != nil && n < nwake+nmove; {
 		next := w.next
-		if w.key == k1 && !w.pi {
+		if w.key == k1 {
+			if w.pi || w.requeue {
+				return 0, unix.EINVAL // Linux' pairs: requeue with wait, PI with PI
+			}
 			if n < nwake {
 				b.unlink(w)
 				w.t.notify(fEvent)
-			} else {
+			} else if k1 != k2 {
 				b.detach(w)
 				w.key = k2
 				b2.link(w)
@@ -253,7 +277,7 @@ func (b *futexBucket) requeue(b2 *futexBucket, k1, k2 mm.FutexKey, nwake, nmove 
 		}
 		w = next
 	}
-	return n
+	return n, nil
 }
 
 // FutexWakeOp is FUTEX_WAKE_OP: it changes the word at addr2 by op, wakes n waiters of
@@ -276,11 +300,16 @@ func (t *Thread) FutexWakeOp(addr, addr2 hal.UserAddr, shared bool, n, n2 int, o
 		return 0, err
 	}
 	b1, b2 := t.k.lock2(t.k.futexIndex(k1), t.k.futexIndex(k2))
-	woken := b1.wake(k1, max(n, 1), ^uint32(0))
-	if hit {
-		woken += b2.wake(k2, max(n2, 1), ^uint32(0))
+	woken, err := b1.wake(k1, max(n, 1), ^uint32(0))
+	if hit && err == nil {
+		more := 0
+		more, err = b2.wake(k2, max(n2, 1), ^uint32(0))
+		woken += more
 	}
 	unlock2(b1, b2)
+	if err != nil {
+		return 0, err
+	}
 	return woken, nil
 }
 

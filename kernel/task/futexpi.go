@@ -9,11 +9,12 @@ import (
 )
 
 // PI futexes: the kernel passes the lock from owner to waiter, so it never looks free
-// while somebody waits. Threads have no priorities here, so there is none to inherit
-// and waiters are served in order. See futex(2), "Priority-inheritance futexes".
+// while somebody waits. Waiters of a higher real-time priority are served first, but the
+// owner does not inherit it. See futex(2), "Priority-inheritance futexes".
 
 // FutexLockPI takes the lock at addr: the word becomes the thread's TID. Errors:
-// EAGAIN: it is taken (try); EDEADLK: the thread has it already; ESRCH: its owner does
+// EAGAIN: it is taken (try); EDEADLK: the thread has it already, or its owner waits in a
+// chain for one that the thread has; ESRCH: its owner does
 // not exist; ETIMEDOUT; EFAULT; EINVAL: unaligned; a restart code.
 func (t *Thread) FutexLockPI(addr hal.UserAddr, shared, try bool, deadline int64) error {
 	key, err := futexKey(t, addr, shared)
@@ -24,10 +25,14 @@ func (t *Thread) FutexLockPI(addr hal.UserAddr, shared, try bool, deadline int64
 	w := &t.futex
 	for {
 		seen, owner := t.ownerOf(addr) // before the bucket: Kernel.tree is outside it
+		if !try && owner != nil && owner != t && t.deadlocks(owner) {
+			return unix.EDEADLK
+		}
 		b.mu.Lock()
 		state, err := t.lockPIOnce(addr, seen, owner)
 		if state == piMustWait && !try {
-			w.t, w.key, w.bitset, w.pi, w.addr = t, key, 0, true, addr
+			w.t, w.key, w.bitset, w.pi, w.addr, w.prio = t, key, 0, true, addr, t.futexPrio()
+			w.owner.Store(int32(seen))
 			t.flags.And(^fEvent)
 			b.link(w)
 			t.k.piWaiters.Add(1)
@@ -52,10 +57,10 @@ func (t *Thread) FutexLockPI(addr hal.UserAddr, shared, try bool, deadline int64
 			return unix.EFAULT
 		}
 	}
-	defer func() { w.pi = false; t.k.piWaiters.Add(-1) }()
+	defer w.endPI()
 	for {
 		r := t.Block(deadline, wait.Interruptible)
-		if w.bucket.Load() == nil || r != wait.Ready && !t.futexCancel() {
+		if w.bucket.Load() == nil || r != wait.Ready && !w.cancel() {
 			return nil // the lock was handed over
 		}
 		switch r {
@@ -66,6 +71,29 @@ func (t *Thread) FutexLockPI(addr hal.UserAddr, shared, try bool, deadline int64
 			return wait.ErrRestartNoInt
 		}
 	}
+}
+
+// endPI is the end of a wait for a PI word.
+func (w *futexWaiter) endPI() {
+	w.pi = false
+	w.owner.Store(0)
+	w.t.k.piWaiters.Add(-1)
+}
+
+// deadlocks says whether o, who has what t wants, waits itself for a lock whose owner
+// waits … for one that t has.
+func (t *Thread) deadlocks(o *Thread) bool {
+	const depth = 1024 // max_lock_depth
+	for range depth {
+		id := o.futex.owner.Load()
+		if id == 0 {
+			return false
+		}
+		if o = t.k.Thread(id); o == nil || o == t {
+			return o == t
+		}
+	}
+	return true
 }
 
 // Results of one look at a PI word.
@@ -137,29 +165,23 @@ func (t *Thread) FutexUnlockPI(addr hal.UserAddr, shared bool) error {
 // passOn changes the word from v to the next owner, with extra bits; free if nobody
 // waits. Called with mu held.
 func (b *futexBucket) passOn(hw hal.AddressSpace, addr hal.UserAddr, key mm.FutexKey, v, extra uint32) bool {
-	var next *futexWaiter
-	more := false
-	for w := b.head; w != nil; w = w.next {
-		if !w.pi || w.key != key {
-			continue
-		}
-		if next != nil {
-			more = true
-			break
-		}
-		next = w
+	next := b.head
+	for next != nil && (!next.pi || next.key != key) {
+		next = next.next
 	}
 	to := extra
 	if next != nil {
-		to |= uint32(next.t.TID())
-	}
-	if more {
-		to |= futexWaiters
+		to |= futexWaiters | uint32(next.t.TID()) // so that it comes back here to unlock
 	}
 	if prev, ok := hw.CAS32(addr, v, to); !ok || prev != v {
 		return false
 	}
 	if next != nil {
+		for w := next.next; w != nil; w = w.next {
+			if w.pi && w.key == key {
+				w.owner.Store(next.t.TID())
+			}
+		}
 		b.unlink(next)
 		next.t.notify(fEvent)
 	}

@@ -581,6 +581,7 @@ func (t *Thread) SetSched(f func(p *SchedParam)) {
 	old := SchedParam{e.policy, e.prio, e.nice, e.reset}
 	p := old
 	f(&p)
+	t.rtprio.Store(p.Priority)
 	if e.reset = p.ResetOnFork; p.Policy == old.Policy && p.Priority == old.Priority && p.Nice == old.Nice {
 		return
 	}
@@ -620,5 +621,6 @@ func (t *Thread) inherit(parent *Thread) {
 	default:
 		t.e.set(p.policy, 0, max(0, p.nice))
 	}
+	t.rtprio.Store(t.e.prio)
 	s.mu.Unlock()
 }

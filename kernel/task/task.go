@@ -270,9 +270,10 @@ type Thread struct {
 	inVfork    atomic.Bool
 	pdeathsig  int32
 	timerSlack int64
-	mcePolicy  int32   // 2 less PR_MCE_KILL's value: 0 is the default
-	flusher    bool    // PR_SET_IO_FLUSHER
-	semUndo    SemUndo // nil until it is needed
+	mcePolicy  int32        // 2 less PR_MCE_KILL's value: 0 is the default
+	flusher    bool         // PR_SET_IO_FLUSHER
+	semUndo    SemUndo      // nil until it is needed
+	rtprio     atomic.Int32 // of SchedParam, as futexes order waiters by it
 }
 
 // SemUndo is what threads owe to System V semaphores (kernel/ipc): clone shares it with

@@ -8,4 +8,8 @@ var IPC = []Program{
 	{"posixmq", "conformance/c/posixmq.c", Static, nil},
 	{"unixsock", "conformance/c/unixsock.c", Static, nil},
 	{"unixrights", "conformance/c/unixrights.c", Static, nil},
+	{"futexes", "conformance/c/futexes.c", Static, nil},
+	{"futexes-musl", "conformance/c/futexes.c", Musl, nil},
+	{"fifos", "conformance/c/fifos.c", Static, nil},
+	{"sysvshm", "conformance/c/sysvshm.c", Static, nil},
 }

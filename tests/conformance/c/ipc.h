@@ -35,13 +35,19 @@ __attribute__((unused)) static char state(int pid)
 	return p ? p[2] : 0;
 }
 
+/* asleep_now waits until pid sleeps. */
+__attribute__((unused)) static void asleep_now(int pid)
+{
+	for (int i = 0; i < 500 && state(pid) != 'S' && state(pid) != 'Z'; i++)
+		ms(10);
+}
+
 /* asleep waits until pid sleeps, which in these programs is in the call under test; a
  * short pause before makes sure that it has come as far. */
 __attribute__((unused)) static void asleep(int pid)
 {
 	ms(30);
-	for (int i = 0; i < 500 && state(pid) != 'S' && state(pid) != 'Z'; i++)
-		ms(10);
+	asleep_now(pid);
 	ms(20);
 }
 
