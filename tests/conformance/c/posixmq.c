@@ -273,7 +273,7 @@ static void notify(void)
 {
 	say("-- mq_notify");
 	int q, p;
-	struct sigaction sa = { .sa_sigaction = onsig, .sa_flags = SA_SIGINFO };
+	struct sigaction sa = { .sa_sigaction = onsig, .sa_flags = SA_SIGINFO | SA_RESTART };
 	sigaction(SIGUSR2, &sa, NULL);
 	MUST(q = OPEN("q", O_RDWR | O_CREAT | O_NONBLOCK, 0600, ATTR(4, 8192)));
 	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2, .sigev_value.sival_int = 42 };

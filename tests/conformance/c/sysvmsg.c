@@ -182,8 +182,8 @@ static void perms(void)
 	reap("reader", FORK({
 		struct msqid_ds d;
 		setgid(7); setuid(7);
-		R(msgget(0x99, 0));
-		R(msgget(0x99, 0004));
+		IS(msgget(0x99, 0) == id);
+		IS(msgget(0x99, 0004) == id);
 		R(msgget(0x99, 0006));
 		R(CTL(id, IPC_STAT, &d));
 		R(CTL(id, IPC_SET, 0L));

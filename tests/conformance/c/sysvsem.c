@@ -136,7 +136,7 @@ static void perms(void)
 		struct semid_ds d;
 		struct sembuf b = { 5, 1, 0 };
 		unsigned short v[2];
-		R(semget(0x77, 0, 0));
+		IS(semget(0x77, 0, 0) == id);
 		R(semget(0x77, 0, 0600));
 		R(semget(0x77, 9, 0600));
 		R(CTL(id, 0, IPC_STAT, &d));
