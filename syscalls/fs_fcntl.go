@@ -287,7 +287,7 @@ func sysFlock(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	defer f.DecRef()
-	return 0, f.Flock(t, how, a[1]&unix.LOCK_NB == 0)
+	return 0, f.Flock(t, t.Process().PID(), how, a[1]&unix.LOCK_NB == 0)
 }
 
 // sysIoctl: EBADF, ENOTTY, EFAULT. Requests about the descriptor are served here, the rest

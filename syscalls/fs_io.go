@@ -144,10 +144,20 @@ func transfer(t *task.Thread, a *Args, vec bool, op ioOp) (uintptr, error) {
 	}
 	x.free()
 	f.DecRef()
+	countIO(t, op, n)
 	if n > 0 {
 		return uintptr(n), nil
 	}
 	return 0, err
+}
+
+// countIO is /proc/PID/io's add_rchar and its kin.
+func countIO(t *task.Thread, op ioOp, n int) {
+	if op == readOp {
+		t.CountRead(n)
+	} else {
+		t.CountWrite(n)
+	}
 }
 
 // sysPread64: read's, EINVAL for a negative offset, ESPIPE. See pread(2).
@@ -225,6 +235,7 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 			n, err = f.WriteAt(t, &x.seq, off)
 		}
 	}
+	countIO(t, op, n)
 	if n > 0 {
 		return uintptr(n), nil
 	}

@@ -14,7 +14,7 @@ var miscEntries = []Entry{
 	{Nr: unix.SYS_UNAME, Name: "uname", Func: sysUname, Support: Full},
 	{Nr: unix.SYS_SETHOSTNAME, Name: "sethostname", Func: sysSethostname, Support: Full},
 	{Nr: unix.SYS_SETDOMAINNAME, Name: "setdomainname", Func: sysSetdomainname, Support: Full},
-	{Nr: unix.SYS_SYSINFO, Name: "sysinfo", Func: sysSysinfo, Support: Partial, Note: "load averages are those of this moment"},
+	{Nr: unix.SYS_SYSINFO, Name: "sysinfo", Func: sysSysinfo, Support: Full},
 	{Nr: unix.SYS_GETRANDOM, Name: "getrandom", Func: sysGetrandom, Support: Full},
 	{Nr: unix.SYS_SYSLOG, Name: "syslog", Func: sysSyslog, Support: Stub, Note: "the kernel's messages go to the console; the log reads as empty"},
 	{Nr: unix.SYS_REBOOT, Name: "reboot", Func: sysReboot, Support: Partial, Note: "no kexec or hibernation (EINVAL)"},
@@ -74,17 +74,19 @@ func sysSetdomainname(t *task.Thread, a *Args) (uintptr, error) {
 	return 0, err
 }
 
+// loadShift is SI_LOAD_SHIFT: the bits behind the point of sysinfo's load averages.
+const loadShift = 16
+
 // sysSysinfo tells up-time, load and memory in bytes: EFAULT. See sysinfo(2).
 func sysSysinfo(t *task.Thread, a *Args) (uintptr, error) {
 	k := t.Kernel()
 	ms := k.M.MemStats()
 	threads, _, _ := k.Counts()
-	running, queued, _ := k.Sched.Load()
 	var b [112]byte
 	put := func(i int, v uint64) { le.PutUint64(b[i*8:], v) }
 	put(0, uint64((k.M.Nanotime()+second-1)/second))
-	for i := range 3 {
-		put(1+i, uint64(running+queued)<<16) // fixed point, SI_LOAD_SHIFT
+	for i, v := range k.LoadAverages() {
+		put(1+i, v<<(loadShift-task.LoadShift))
 	}
 	put(4, ms.TotalPages*hal.PageSize)
 	put(5, ms.FreePages*hal.PageSize)

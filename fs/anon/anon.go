@@ -5,7 +5,9 @@
 package anon
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -81,6 +83,13 @@ type EventFD struct {
 // NewEventFD makes one; flags are O_NONBLOCK or 0.
 func NewEventFD(initial uint32, semaphore bool, flags uint32) *vfs.File {
 	return newFile(&EventFD{count: uint64(initial), sem: semaphore}, flags, "[eventfd]")
+}
+
+// FDInfo implements vfs.FDInfoer.
+func (e *EventFD) FDInfo(_ wait.Context, b *bytes.Buffer) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fmt.Fprintf(b, "eventfd-count: %16x\n", e.count)
 }
 
 // Read implements vfs.FileOps: EINVAL for less than 8 bytes, EAGAIN at zero.

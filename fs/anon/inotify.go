@@ -1,7 +1,9 @@
 package anon
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -330,6 +332,15 @@ func (n *Inotify) Watches() []*vfs.Mark {
 		l = append(l, m)
 	}
 	return l
+}
+
+// FDInfo implements vfs.FDInfoer.
+func (n *Inotify) FDInfo(c wait.Context, b *bytes.Buffer) {
+	for _, m := range n.Watches() {
+		if a, err := m.Inode.Attr(c); err == nil {
+			fmt.Fprintf(b, "inotify wd:%x ino:%x sdev:%x mask:%x ignored_mask:0 \n", m.ID, a.Ino, a.Dev, m.Mask.Load())
+		}
+	}
 }
 
 // Release implements vfs.FileOps.

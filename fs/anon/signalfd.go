@@ -1,7 +1,9 @@
 package anon
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -31,6 +33,11 @@ func NewSignalFD(t *task.Thread, set task.SigSet, flags uint32) *vfs.File {
 	s := &SignalFD{owner: t}
 	s.set.Store(uint64(set))
 	return newFile(s, flags, "[signalfd]")
+}
+
+// FDInfo implements vfs.FDInfoer.
+func (s *SignalFD) FDInfo(_ wait.Context, b *bytes.Buffer) {
+	fmt.Fprintf(b, "sigmask:\t%016x\n", s.set.Load())
 }
 
 // SetMask replaces the set; what is pending of it makes the file readable at once.

@@ -1,6 +1,8 @@
 package anon
 
 import (
+	"bytes"
+	"fmt"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +33,22 @@ type TimerFD struct {
 	absolute int64 // the time on the wall clock it stands for; 0: none
 	cancel   bool  // TFD_TIMER_CANCEL_ON_SET
 	canceled bool
+}
+
+// FDInfo implements vfs.FDInfoer.
+func (t *TimerFD) FDInfo(_ wait.Context, b *bytes.Buffer) {
+	clock := 1
+	if t.real {
+		clock = 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	left := int64(0)
+	if t.when != 0 && !t.expired {
+		left = max(t.when-t.timers.Now(), 0)
+	}
+	fmt.Fprintf(b, "clockid: %d\nticks: %d\nsettime flags: 0%o\nit_value: (%d, %d)\nit_interval: (%d, %d)\n", clock, t.ticks, 0,
+		left/1e9, left%1e9, t.interval/1e9, t.interval%1e9)
 }
 
 // wallTimers are those that a new wall-clock time moves.

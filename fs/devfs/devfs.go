@@ -110,9 +110,13 @@ type node struct {
 	i vfs.Inode
 }
 
-func (n *node) Attr(c wait.Context) (vfs.Attr, error)             { return n.i.Attr(c) }
-func (n *node) SetAttr(c wait.Context, a vfs.SetAttr) error       { return n.i.SetAttr(c, a) }
-func (n *node) Seekable() bool                                    { return true }
+func (n *node) Attr(c wait.Context) (vfs.Attr, error)       { return n.i.Attr(c) }
+func (n *node) SetAttr(c wait.Context, a vfs.SetAttr) error { return n.i.SetAttr(c, a) }
+func (n *node) Seekable() bool                              { return true }
+
+// Still implements vfs.Still.
+func (n *node) Still() {}
+
 func (n *node) Sync(wait.Context, bool) error                     { return unix.EINVAL }
 func (n *node) Object(wait.Context) (*mm.Object, error)           { return nil, unix.ENODEV }
 func (n *node) Allocate(wait.Context, uint32, int64, int64) error { return unix.ENODEV }

@@ -6,7 +6,6 @@ import (
 	"math"
 	"sort"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +13,7 @@ import (
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
+	"kiln/kernel/task"
 	"kiln/kernel/wait"
 )
 
@@ -34,7 +34,7 @@ func (f *FS) global(d *pseudo.Dir) {
 	d.Text("interrupts", f.interrupts)
 	d.Text("softirqs", func(b *bytes.Buffer) { f.cpuHeader(b, 20) })
 	d.Const("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n")
-	d.Const("devices", "Character devices:\n  1 mem\n  5 /dev/tty\n 10 misc\n136 pts\n\nBlock devices:\n")
+	d.Const("devices", "Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n128 ptm\n136 pts\n\nBlock devices:\n")
 	d.Const("diskstats", "")
 	d.Const("partitions", "major minor  #blocks  name\n\n")
 	d.Const("modules", "")
@@ -48,8 +48,19 @@ func (f *FS) global(d *pseudo.Dir) {
 	}
 	d.Mkdir("bus")
 	f.sysvipc(d.Mkdir("sysvipc"))
-	d.Mkdir("tty")
+	d.Mkdir("tty").Const("drivers", ttyDrivers)
+	d.Mkdir("tty").Const("ldiscs", "n_tty       0\n")
+	d.Mkdir("tty/driver")
 }
+
+// ttyDrivers is show_tty_driver's table: ps finds a terminal's name by its number here.
+const ttyDrivers = `/dev/tty             /dev/tty        5       0 system:/dev/tty
+/dev/console         /dev/console    5       1 system:console
+/dev/ptmx            /dev/ptmx       5       2 system
+serial               /dev/ttyS       4      64 serial
+pty_slave            /dev/pts      136 0-1048575 pty:slave
+pty_master           /dev/ptm      128 0-1048575 pty:master
+`
 
 func (f *FS) meminfo(b *bytes.Buffer) {
 	mem := f.k.Mem
@@ -135,8 +146,8 @@ func (f *FS) stat(b *bytes.Buffer) {
 	}
 	running, queued, switches := f.k.Sched.Load()
 	_, forks, _ := f.k.Counts()
-	fmt.Fprintf(b, "intr 0\nctxt %d\nbtime %d\nprocesses %d\nprocs_running %d\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n",
-		switches, (f.k.M.Walltime()-up)/1e9, forks, running+queued)
+	fmt.Fprintf(b, "%s\nctxt %d\nbtime %d\nprocesses %d\nprocs_running %d\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n",
+		f.interruptTotals(), switches, (f.k.M.Walltime()-up)/1e9, forks, running+queued)
 }
 
 func (f *FS) uptime(b *bytes.Buffer) {
@@ -146,38 +157,14 @@ func (f *FS) uptime(b *bytes.Buffer) {
 	fmt.Fprintf(b, "%d.%02d %d.%02d\n", up/1e9, up/1e7%100, idle/1e9, idle/1e7%100)
 }
 
-// loadavg keeps the averages. They move when somebody reads them, with what runs then
-// standing for the time since the last reading: an idle machine is not woken for it.
-type loadavg struct {
-	mu   sync.Mutex
-	last int64
-	avg  [3]float64
-}
-
-func (l *loadavg) read(now int64, running float64) [3]float64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	dt := float64(now-l.last) / 1e9
-	l.last = now
-	for i, span := range [3]float64{60, 300, 900} {
-		k := math.Exp(-dt / span)
-		l.avg[i] = l.avg[i]*k + running*(1-k)
-	}
-	return l.avg
-}
-
-// Loadavg is the three averages, for sysinfo(2).
-func (f *FS) Loadavg() [3]float64 {
-	running, queued, _ := f.k.Sched.Load()
-	// The reader itself runs, but only to read.
-	return f.load.read(f.k.M.Nanotime(), float64(max(running+queued-1, 0)))
-}
-
 func (f *FS) loadavg(b *bytes.Buffer) {
-	a := f.Loadavg()
+	for _, v := range f.k.LoadAverages() {
+		v += 1 << task.LoadShift / 200 // rounded to hundredths
+		fmt.Fprintf(b, "%d.%02d ", v>>task.LoadShift, v&(1<<task.LoadShift-1)*100>>task.LoadShift)
+	}
 	running, queued, _ := f.k.Sched.Load()
 	threads, _, last := f.k.Counts()
-	fmt.Fprintf(b, "%.2f %.2f %.2f %d/%d %d\n", a[0], a[1], a[2], running+queued, threads, last)
+	fmt.Fprintf(b, "%d/%d %d\n", running+queued, threads, last)
 }
 
 func (f *FS) filesystems(b *bytes.Buffer) {
@@ -217,19 +204,24 @@ func (f *FS) locks(b *bytes.Buffer) {
 	i := 0
 	vfs.Locks(func(flock bool, r vfs.RecordLock) {
 		i++
-		kind, mode := "POSIX", "READ"
-		if flock {
-			kind = "FLOCK"
-		}
-		if r.Write {
-			mode = "WRITE"
-		}
-		end := "EOF"
-		if r.End != math.MaxInt64 {
-			end = fmt.Sprint(r.End)
-		}
-		fmt.Fprintf(b, "%d: %-6s ADVISORY  %-5s %d 00:00:0 %d %s\n", i, kind, mode, r.PID, r.Start, end)
+		lockLine(b, i, flock, &r)
 	})
+}
+
+// lockLine is one of /proc/locks and of "lock:" in fdinfo (lock_get_status).
+func lockLine(b *bytes.Buffer, i int, flock bool, r *vfs.RecordLock) {
+	kind, mode := "POSIX ", "READ"
+	if flock {
+		kind = "FLOCK "
+	}
+	if r.Write {
+		mode = "WRITE"
+	}
+	end := "EOF"
+	if r.End != math.MaxInt64 {
+		end = fmt.Sprint(r.End - 1)
+	}
+	fmt.Fprintf(b, "%d: %s ADVISORY  %-5s %d %02x:%02x:%d %d %s\n", i, kind, mode, r.PID, unix.Major(r.Dev), unix.Minor(r.Dev), r.Ino, r.Start, end)
 }
 
 func (f *FS) cpuHeader(b *bytes.Buffer, indent int) {
@@ -240,7 +232,44 @@ func (f *FS) cpuHeader(b *bytes.Buffer, indent int) {
 	b.WriteByte('\n')
 }
 
-func (f *FS) interrupts(b *bytes.Buffer) { f.cpuHeader(b, 20) }
+// irqs are the machine's counts, nil where it keeps none.
+func (f *FS) irqs() []hal.IRQCount {
+	if m, ok := f.k.M.(hal.IRQCounter); ok {
+		return m.IRQCounts()
+	}
+	return nil
+}
+
+// interrupts are counted for the machine and shown at its first CPU: which one served an
+// interrupt is not kept.
+func (f *FS) interrupts(b *bytes.Buffer) {
+	f.cpuHeader(b, 20)
+	for _, q := range f.irqs() {
+		fmt.Fprintf(b, "%3d: %10d ", q.Number, q.Count)
+		for range f.k.M.CPUs() - 1 {
+			fmt.Fprintf(b, "%10d ", 0)
+		}
+		fmt.Fprintf(b, "  %s   %s\n", q.Kind, q.Name)
+	}
+}
+
+// interruptTotals is the line of /proc/stat: the sum, then one count for each number.
+func (f *FS) interruptTotals() string {
+	var sum uint64
+	var each []uint64
+	for _, q := range f.irqs() {
+		sum += q.Count
+		for len(each) <= q.Number {
+			each = append(each, 0)
+		}
+		each[q.Number] += q.Count
+	}
+	s := fmt.Sprintf("intr %d", sum)
+	for _, n := range each {
+		s += fmt.Sprintf(" %d", n)
+	}
+	return s
+}
 
 // netDir is /proc/net of a process (there is one network).
 func (f *FS) netDir(ino uint64) *pseudo.Dir {

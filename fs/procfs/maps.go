@@ -70,36 +70,24 @@ func (e *entry) maps(b *bytes.Buffer) error {
 	return nil
 }
 
-// smapsFigures are the lines below each mapping; shared and private are told apart by
-// what the mapping is.
+// smapsFigures are the lines below each mapping.
 func smapsFigures(b *bytes.Buffer, v *mm.VMA, size bool) {
-	kb := func(name string, n int64) { fmt.Fprintf(b, "%-16s%8d kB\n", name+":", n) }
-	rss := v.Resident * 4
-	anon := rss
-	if v.Object {
-		anon = 0
-	}
+	kb := func(name string, n int64) { fmt.Fprintf(b, "%-16s%8d kB\n", name+":", n/1024) }
+	rss := v.Resident * hal.PageSize
 	if size {
-		kb("Size", int64(v.End-v.Start)/1024)
-		kb("KernelPageSize", 4)
-		kb("MMUPageSize", 4)
+		kb("Size", int64(v.End-v.Start))
+		kb("KernelPageSize", hal.PageSize)
+		kb("MMUPageSize", hal.PageSize)
 	}
 	kb("Rss", rss)
-	kb("Pss", rss)
-	kb("Pss_Dirty", anon)
-	if v.Shared {
-		kb("Shared_Clean", 0)
-		kb("Shared_Dirty", rss)
-		kb("Private_Clean", 0)
-		kb("Private_Dirty", 0)
-	} else {
-		kb("Shared_Clean", 0)
-		kb("Shared_Dirty", 0)
-		kb("Private_Clean", rss-anon)
-		kb("Private_Dirty", anon)
-	}
+	kb("Pss", v.Pss)
+	kb("Pss_Dirty", v.PssDirty)
+	kb("Shared_Clean", v.SharedClean)
+	kb("Shared_Dirty", v.SharedDirty)
+	kb("Private_Clean", v.PrivateClean)
+	kb("Private_Dirty", v.PrivateDirty)
 	kb("Referenced", rss)
-	kb("Anonymous", anon)
+	kb("Anonymous", v.Anonymous*hal.PageSize)
 	for _, n := range []string{"LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss"} {
 		kb(n, 0)
 	}
@@ -145,16 +133,16 @@ func (e *entry) smapsRollup(b *bytes.Buffer) error {
 	if len(list) == 0 {
 		return nil
 	}
-	anon, file := mm.VMA{}, int64(0)
+	var sum mm.VMA
 	for i := range list {
-		anon.Resident += list[i].Resident
-		if list[i].Object {
-			file += list[i].Resident
-		}
+		v := &list[i]
+		sum.Resident, sum.Anonymous = sum.Resident+v.Resident, sum.Anonymous+v.Anonymous
+		sum.SharedClean, sum.SharedDirty = sum.SharedClean+v.SharedClean, sum.SharedDirty+v.SharedDirty
+		sum.PrivateClean, sum.PrivateDirty = sum.PrivateClean+v.PrivateClean, sum.PrivateDirty+v.PrivateDirty
+		sum.Pss, sum.PssDirty = sum.Pss+v.Pss, sum.PssDirty+v.PssDirty
 	}
 	mapLine(b, &mm.VMA{Start: list[0].Start, End: list[len(list)-1].End, Name: "[rollup]"})
-	smapsFigures(b, &anon, false)
-	_ = file
+	smapsFigures(b, &sum, false)
 	return nil
 }
 

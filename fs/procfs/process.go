@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kiln/fs/anon"
 	"kiln/fs/pseudo"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
@@ -34,7 +33,18 @@ type entry struct {
 // procDir is /proc/PID.
 func (f *FS) procDir(p *task.Process) *pseudo.Dir {
 	e := &entry{f: f, p: p, t: p.Leader(), group: true, id: p.PID()}
-	return e.dir()
+	if e.t == nil {
+		e.t = p.Corpse()
+	}
+	d := e.dir()
+	d.SetOwner(e.user)
+	d.SetGuard(func(c wait.Context) error {
+		if !f.visible(c, p, hideNoAccess) {
+			return unix.EPERM
+		}
+		return nil
+	})
+	return d
 }
 
 // threadDir is /proc/PID/task/TID.
@@ -49,41 +59,46 @@ type procFile struct {
 	perm  uint32
 	show  func(e *entry, b *bytes.Buffer) error
 	store func(e *entry, c wait.Context, data []byte) error
+	// private files are for who may trace the process; admin's need CAP_SYS_ADMIN too.
+	private, admin bool
 }
 
 var procFiles = []procFile{
-	{"status", 0o444, (*entry).status, nil},
-	{"stat", 0o444, (*entry).stat, nil},
-	{"statm", 0o444, (*entry).statm, nil},
-	{"cmdline", 0o444, (*entry).cmdline, nil},
-	{"comm", 0o644, (*entry).comm, (*entry).setComm},
-	{"environ", 0o400, (*entry).environ, nil},
-	{"auxv", 0o400, (*entry).auxv, nil},
-	{"limits", 0o444, (*entry).limits, nil},
-	{"maps", 0o444, (*entry).maps, nil},
-	{"smaps", 0o444, (*entry).smaps, nil},
-	{"smaps_rollup", 0o444, (*entry).smapsRollup, nil},
-	{"mounts", 0o444, (*entry).mounts, nil},
-	{"mountinfo", 0o444, (*entry).mountinfo, nil},
-	{"mountstats", 0o400, (*entry).mountstats, nil},
-	{"cgroup", 0o444, constant("0::/\n"), nil},
-	{"cpuset", 0o444, constant("/\n"), nil},
-	{"io", 0o400, (*entry).io, nil},
-	{"oom_score", 0o444, (*entry).oomScore, nil},
-	{"oom_score_adj", 0o644, (*entry).oomScoreAdj, (*entry).setOOMScoreAdj},
-	{"oom_adj", 0o644, (*entry).oomAdj, (*entry).setOOMAdj},
-	{"coredump_filter", 0o644, constant("00000033\n"), ignore},
-	{"loginuid", 0o644, constant("4294967295"), ignore},
-	{"sessionid", 0o444, constant("4294967295"), nil},
-	{"personality", 0o400, (*entry).personality, nil},
-	{"schedstat", 0o444, (*entry).schedstat, nil},
-	{"timerslack_ns", 0o666, (*entry).timerSlack, nil},
-	{"uid_map", 0o644, constant("         0          0 4294967295\n"), nil},
-	{"gid_map", 0o644, constant("         0          0 4294967295\n"), nil},
-	{"setgroups", 0o644, constant("allow\n"), nil},
-	{"wchan", 0o444, constant("0"), nil},
-	{"syscall", 0o400, constant("running\n"), nil},
-	{"stack", 0o400, constant(""), nil},
+	{name: "status", perm: 0o444, show: (*entry).status},
+	{name: "stat", perm: 0o444, show: (*entry).stat},
+	{name: "statm", perm: 0o444, show: (*entry).statm},
+	{name: "cmdline", perm: 0o444, show: (*entry).cmdline},
+	{name: "comm", perm: 0o644, show: (*entry).comm, store: (*entry).setComm},
+	{name: "environ", perm: 0o400, show: (*entry).environ, private: true},
+	{name: "auxv", perm: 0o400, show: (*entry).auxv, private: true},
+	{name: "limits", perm: 0o444, show: (*entry).limits},
+	{name: "maps", perm: 0o444, show: (*entry).maps, private: true},
+	{name: "smaps", perm: 0o444, show: (*entry).smaps, private: true},
+	{name: "smaps_rollup", perm: 0o444, show: (*entry).smapsRollup, private: true},
+	{name: "mounts", perm: 0o444, show: (*entry).mounts},
+	{name: "mountinfo", perm: 0o444, show: (*entry).mountinfo},
+	{name: "mountstats", perm: 0o400, show: (*entry).mountstats},
+	{name: "cgroup", perm: 0o444, show: constant("0::/\n")},
+	{name: "cpuset", perm: 0o444, show: constant("/\n")},
+	{name: "io", perm: 0o400, show: (*entry).io, private: true},
+	{name: "oom_score", perm: 0o444, show: (*entry).oomScore},
+	{name: "oom_score_adj", perm: 0o644, show: (*entry).oomScoreAdj, store: (*entry).setOOMScoreAdj},
+	{name: "oom_adj", perm: 0o644, show: (*entry).oomAdj, store: (*entry).setOOMAdj},
+	{name: "coredump_filter", perm: 0o644, show: (*entry).coreFilter, store: (*entry).setCoreFilter},
+	{name: "loginuid", perm: 0o644, show: constant("4294967295"), store: ignore},
+	{name: "sessionid", perm: 0o444, show: constant("4294967295")},
+	{name: "personality", perm: 0o400, show: (*entry).personality, private: true},
+	{name: "schedstat", perm: 0o444, show: (*entry).schedstat},
+	{name: "timerslack_ns", perm: 0o666, show: (*entry).timerSlack},
+	{name: "uid_map", perm: 0o644, show: constant("         0          0 4294967295\n")},
+	{name: "gid_map", perm: 0o644, show: constant("         0          0 4294967295\n")},
+	{name: "setgroups", perm: 0o644, show: constant("allow\n")},
+	{name: "wchan", perm: 0o444, show: (*entry).wchan},
+	{name: "syscall", perm: 0o400, show: (*entry).syscall, private: true},
+	{name: "stack", perm: 0o400, show: constant(""), private: true, admin: true},
+	{name: "sched", perm: 0o644, show: (*entry).sched, store: ignore},
+	{name: "timers", perm: 0o444, show: (*entry).timers},
+	{name: "children", perm: 0o444, show: (*entry).children},
 }
 
 func constant(s string) func(*entry, *bytes.Buffer) error {
@@ -175,10 +190,12 @@ func (e *entry) node(i int) vfs.Inode {
 		return d
 	case entFD:
 		d := e.newDir(inoFD)
+		d.SetMode(0o500)
 		d.SetDynamic(fdDir{e, false})
 		return d
 	case entFDInfo:
 		d := e.newDir(inoFDInfo)
+		d.SetGuard(e.look)
 		d.SetDynamic(fdDir{e, true})
 		return d
 	case entNet:
@@ -203,12 +220,23 @@ func (e *entry) file(i int) vfs.Inode {
 		return pf.show(e, b)
 	}, store)
 	n.SetOwner(e.owner)
+	if pf.private {
+		n.SetGuard(func(c wait.Context) error {
+			if t := thread(c); t != nil && pf.admin && !t.Creds().Can(unix.CAP_SYS_ADMIN) {
+				return unix.EACCES
+			}
+			return e.look(c)
+		})
+	}
 	return n
 }
 
 // link makes one that leads to a place or a file.
 func (e *entry) link(ino uint64, get func() (vfs.Path, *vfs.File, error)) vfs.Inode {
-	m := e.f.NewMagic(e.ino(ino), func(wait.Context) (string, error) {
+	m := e.f.NewMagic(e.ino(ino), func(c wait.Context) (string, error) {
+		if err := e.look(c); err != nil {
+			return "", err
+		}
 		p, f, err := get()
 		if err != nil {
 			return "", err
@@ -218,7 +246,12 @@ func (e *entry) link(ino uint64, get func() (vfs.Path, *vfs.File, error)) vfs.In
 			return f.Name, nil
 		}
 		return e.f.k.NS.Name(p, e.f.k.NS.Root()), nil
-	}, func(vfs.Lookup) (vfs.Path, *vfs.File, error) { return get() })
+	}, func(l vfs.Lookup) (vfs.Path, *vfs.File, error) {
+		if err := e.look(l.C); err != nil {
+			return vfs.Path{}, nil, err
+		}
+		return get()
+	})
 	m.SetOwner(e.owner)
 	return m
 }
@@ -258,7 +291,7 @@ func (e *entry) alive() bool {
 	if e.group {
 		return e.f.k.Process(e.id) == e.p
 	}
-	return e.f.k.Thread(e.id) == e.t
+	return e.f.k.Thread(e.id) == e.t || e.t == e.p.Corpse() && e.f.k.Process(e.p.PID()) == e.p
 }
 
 // someone is a live thread to ask, nil for a zombie.
@@ -287,7 +320,16 @@ func (e *entry) creds() *vfs.Creds {
 	return &vfs.Creds{}
 }
 
-func (e *entry) owner() (uid, gid uint32) { c := e.creds(); return c.EUID, c.EGID }
+// user is whose process it is; owner has its files: root those of one that may not be
+// dumped (task_dump_owner).
+func (e *entry) user() (uid, gid uint32) { c := e.creds(); return c.EUID, c.EGID }
+
+func (e *entry) owner() (uid, gid uint32) {
+	if e.p.Dumpable() != 1 {
+		return 0, 0
+	}
+	return e.user()
+}
 
 // space is the address space, kept until the function it returns is called; nil for a
 // zombie.
@@ -312,6 +354,9 @@ func (d taskDir) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
 		if t := d.f.k.Thread(tid); t != nil && t.Process() == d.p {
 			return d.f.threadDir(d.p, t), nil
 		}
+		if t := d.p.Corpse(); t != nil && tid == d.p.PID() && d.f.k.Process(tid) == d.p {
+			return d.f.threadDir(d.p, t), nil
+		}
 	}
 	return nil, unix.ENOENT
 }
@@ -319,8 +364,14 @@ func (d taskDir) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
 // Names implements pseudo.Dynamic.
 func (d taskDir) Names(_ wait.Context, pos int64, emit func(string, uint8, uint64, int64) bool) error {
 	var list []pseudo.Entry
+	ids := []int32{}
 	for _, t := range d.p.Threads() {
-		id := t.TID()
+		ids = append(ids, t.TID())
+	}
+	if len(ids) == 0 {
+		ids = append(ids, d.p.PID()) // a zombie's
+	}
+	for _, id := range ids {
 		list = append(list, pseudo.Entry{Name: strconv.Itoa(int(id)), Type: unix.DT_DIR, Ino: inoOf(id, 1024), Cookie: int64(id)})
 	}
 	pseudo.SortedNames(list, pos, emit)
@@ -351,14 +402,12 @@ func (d fdDir) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
 	if file == nil {
 		return nil, unix.ENOENT
 	}
-	flags := file.Flags()
 	r, w := file.Readable(), file.Writable()
 	file.DecRef()
 	f := d.e.f
 	if d.info {
 		return f.NewFile(0o444, inoOf(d.e.id, 3*inoFDs+uint64(fd)), func(c wait.Context, b *bytes.Buffer) error { return d.fdinfo(c, fd, b) }, nil), nil
 	}
-	_ = flags
 	perm := uint32(0)
 	if r {
 		perm |= 0o500
@@ -374,7 +423,10 @@ func (d fdDir) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
 		}
 		return nil, unix.ENOENT
 	}
-	m := f.NewMagic(inoOf(d.e.id, 2*inoFDs+uint64(fd)), func(wait.Context) (string, error) {
+	m := f.NewMagic(inoOf(d.e.id, 2*inoFDs+uint64(fd)), func(c wait.Context) (string, error) {
+		if err := d.e.look(c); err != nil {
+			return "", err
+		}
 		file, err := get()
 		if err != nil {
 			return "", err
@@ -384,7 +436,10 @@ func (d fdDir) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
 			return f.k.NS.Name(file.Path, f.k.NS.Root()), nil
 		}
 		return file.Name, nil
-	}, func(vfs.Lookup) (vfs.Path, *vfs.File, error) {
+	}, func(l vfs.Lookup) (vfs.Path, *vfs.File, error) {
+		if err := d.e.look(l.C); err != nil {
+			return vfs.Path{}, nil, err
+		}
 		file, err := get()
 		if err != nil {
 			return vfs.Path{}, nil, err
@@ -419,6 +474,9 @@ func (d fdDir) Names(_ wait.Context, pos int64, emit func(string, uint8, uint64,
 	return nil
 }
 
+// largeFile is O_LARGEFILE, which open(2) sets on Linux for 64-bit programs.
+const largeFile = 0x8000
+
 // fdinfo is seq_show of fs/proc/fd.c.
 func (d fdDir) fdinfo(c wait.Context, fd int32, b *bytes.Buffer) error {
 	tab := d.table()
@@ -437,6 +495,7 @@ func (d fdDir) fdinfo(c wait.Context, fd int32, b *bytes.Buffer) error {
 	mnt, pos, ino := 0, int64(0), uint64(0)
 	if file.Path.Valid() {
 		mnt = file.Path.Mount.ID
+		flags |= largeFile
 	}
 	if file.Ops.Seekable() {
 		pos = file.Pos(c)
@@ -445,16 +504,13 @@ func (d fdDir) fdinfo(c wait.Context, fd int32, b *bytes.Buffer) error {
 		ino = a.Ino
 	}
 	fmt.Fprintf(b, "pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n", pos, flags, mnt, ino)
-	if n, ok := file.Ops.(*anon.Inotify); ok {
-		for _, m := range n.Watches() {
-			if a, err := m.Inode.Attr(c); err == nil {
-				fmt.Fprintf(b, "inotify wd:%x ino:%x sdev:%x mask:%x ignored_mask:0 \n", m.ID, a.Ino, a.Dev, m.Mask.Load())
-			}
-		}
-	}
-	if x, ok := file.Ops.(interface {
-		FDInfo(c wait.Context, b *bytes.Buffer)
-	}); ok {
+	n := 0
+	file.Locks(func(flock bool, r vfs.RecordLock) {
+		n++
+		b.WriteString("lock:\t")
+		lockLine(b, n, flock, &r)
+	})
+	if x, ok := file.Ops.(vfs.FDInfoer); ok {
 		x.FDInfo(c, b)
 	}
 	return nil

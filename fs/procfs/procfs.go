@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +37,15 @@ type Net interface {
 	SetPortRange(lo, hi uint16) error
 }
 
+// PTYs is the count of pseudo-terminals and its bounds.
+type PTYs interface {
+	Count() int64
+	Max() int64
+	SetMax(n int64)
+	Reserve() int64
+	SetReserve(n int64)
+}
+
 // Config is what procfs shows.
 type Config struct {
 	Kernel   *task.Kernel
@@ -43,6 +53,8 @@ type Config struct {
 	NetFiles []string // names for Net.ProcFile
 	IPC      *ipc.Namespace
 	MQ       *mqueue.FS
+	// PTYs is /proc/sys/kernel/pty (*devpts.System); nil: there are none.
+	PTYs PTYs
 	// Cmdline is the kernel's command line, Release and Version uname's fields.
 	Cmdline, Release, Version string
 }
@@ -52,14 +64,15 @@ type FS struct {
 	*pseudo.FS
 	cfg  Config
 	k    *task.Kernel
-	load loadavg
 	uuid string
+	hide atomic.Pointer[hiding]
 	sys  sync.Mutex // the sysctls that are kept here
 }
 
 // New makes it.
 func New(cfg Config) *FS {
 	f := &FS{FS: pseudo.New(cfg.Kernel.Mem, "proc", pseudo.ProcMagic), cfg: cfg, k: cfg.Kernel}
+	f.hide.Store(&hiding{})
 	f.uuid = f.newUUID()
 	top := f.TopDir()
 	top.SetDynamic(pids{f})
@@ -115,12 +128,15 @@ const (
 type pids struct{ f *FS }
 
 // Lookup implements pseudo.Dynamic.
-func (d pids) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
+func (d pids) Lookup(c wait.Context, name string) (vfs.Inode, error) {
 	pid, ok := number(name)
 	if !ok {
 		return nil, unix.ENOENT
 	}
 	if p := d.f.k.Process(pid); p != nil {
+		if !d.f.visible(c, p, hideInvisible) {
+			return nil, unix.ENOENT
+		}
 		return d.f.procDir(p), nil
 	}
 	// A thread's number works too, though it is not listed.
@@ -131,9 +147,12 @@ func (d pids) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
 }
 
 // Names implements pseudo.Dynamic.
-func (d pids) Names(_ wait.Context, pos int64, emit func(string, uint8, uint64, int64) bool) error {
+func (d pids) Names(c wait.Context, pos int64, emit func(string, uint8, uint64, int64) bool) error {
 	var list []pseudo.Entry
 	for _, p := range d.f.k.Processes() {
+		if !d.f.visible(c, p, hideInvisible) {
+			continue
+		}
 		pid := p.PID()
 		list = append(list, pseudo.Entry{Name: strconv.Itoa(int(pid)), Type: unix.DT_DIR, Ino: inoOf(pid, 0), Cookie: int64(pid)})
 	}

@@ -18,8 +18,11 @@ import (
 const tick = 1e7
 
 func (e *entry) state() byte {
-	if e.group {
+	switch {
+	case e.group:
 		return e.p.State()
+	case e.t == e.p.Corpse():
+		return 'Z'
 	}
 	return e.t.State()
 }
@@ -58,13 +61,13 @@ func (e *entry) stat(b *bytes.Buffer) error {
 		img = &task.Image{}
 	}
 	var nice, policy, prio int32
-	var pending, shared, blocked, ignored, caught task.SigSet
-	cpu, threads := 0, e.p.NumThreads()
+	var pending, blocked, ignored, caught task.SigSet
+	cpu, threads := 0, e.numThreads()
 	start := e.p.StartTime()
 	if t := e.t; t != nil {
 		sp := t.SchedParam()
 		nice, policy, prio = sp.Nice, sp.Policy, sp.Priority
-		pending, shared, blocked, ignored, caught = t.SignalSets()
+		pending, _, blocked, ignored, caught = t.SignalSets()
 		cpu = max(t.CPU(), 0)
 		if !e.group {
 			start = t.StartTime()
@@ -74,7 +77,6 @@ func (e *entry) stat(b *bytes.Buffer) error {
 	if policy == unix.SCHED_FIFO || policy == unix.SCHED_RR {
 		priority = -1 - int64(prio)
 	}
-	_ = shared
 	tty, group := e.terminal()
 	fmt.Fprintf(b, "%d (%s) %c %d %d %d %d %d 4194304", e.id, e.name(), e.state(), e.p.PPID(), e.p.PGID(), e.p.SID(), tty, group)
 	fmt.Fprintf(b, " %d 0 %d 0 %d %d %d %d", u.MinFlt, u.MajFlt, u.User/tick, u.System/tick, u.ChildUser/tick, u.ChildSystem/tick)
@@ -85,6 +87,9 @@ func (e *entry) stat(b *bytes.Buffer) error {
 	fmt.Fprintf(b, " %d 0 0 %d %d %d %d 0\n", img.DataStart, img.ArgStart, img.ArgEnd, img.EnvStart, img.EnvEnd)
 	return nil
 }
+
+// numThreads counts the last thread of a zombie, as Linux does.
+func (e *entry) numThreads() int { return max(e.p.NumThreads(), 1) }
 
 // terminal is the controlling terminal's device number and foreground group; 0 and -1
 // where there is none.
@@ -158,12 +163,16 @@ func (e *entry) statusMem(b *bytes.Buffer) {
 	kb("VmHWM", peak)
 	kb("VmRSS", u.Resident)
 	kb("RssAnon", u.Resident-u.Shared)
-	kb("RssFile", u.Shared)
-	kb("RssShmem", 0)
+	kb("RssFile", u.Shared-u.Shmem)
+	kb("RssShmem", u.Shmem)
 	kb("VmData", u.Data)
 	kb("VmStk", u.Stack)
-	kb("VmExe", u.Text)
-	kb("VmLib", 0)
+	exe := u.Text
+	if img := e.p.Image(); img != nil {
+		exe = min(int64(img.CodeEnd-img.CodeStart+hal.PageMask)>>hal.PageShift, u.Text)
+	}
+	kb("VmExe", exe)
+	kb("VmLib", u.Text-exe)
 	kb("VmPTE", u.Tables)
 	kb("VmSwap", 0)
 	kb("HugetlbPages", 0)
@@ -175,8 +184,8 @@ func (e *entry) statusSignals(b *bytes.Buffer) {
 	if e.t != nil {
 		pending, shared, blocked, ignored, caught = e.t.SignalSets()
 	}
-	fmt.Fprintf(b, "Threads:\t%d\nSigQ:\t0/%d\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\t%016x\nSigIgn:\t%016x\nSigCgt:\t%016x\n",
-		e.p.NumThreads(), e.p.Limit(task.RlimitSigpending), uint64(pending), uint64(shared), uint64(blocked), uint64(ignored), uint64(caught))
+	fmt.Fprintf(b, "Threads:\t%d\nSigQ:\t%d/%d\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\t%016x\nSigIgn:\t%016x\nSigCgt:\t%016x\n",
+		e.numThreads(), e.f.k.QueuedSignals(), e.p.Limit(task.RlimitSigpending), uint64(pending), uint64(shared), uint64(blocked), uint64(ignored), uint64(caught))
 }
 
 func bit(v bool) int {
@@ -231,11 +240,6 @@ func (e *entry) limits(b *bytes.Buffer) error {
 		}
 		b.WriteByte('\n')
 	}
-	return nil
-}
-
-func (e *entry) io(b *bytes.Buffer) error {
-	b.WriteString("rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n")
 	return nil
 }
 

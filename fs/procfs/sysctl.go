@@ -113,7 +113,10 @@ func one(get func() int64, set func(n int64) error) intvar {
 	return v
 }
 
-const maxInt32 = 1<<31 - 1
+const (
+	maxInt32 = 1<<31 - 1
+	maxPTYs  = 1 << 20 // NR_UNIX98_PTY_MAX
+)
 
 // sysctl fills /proc/sys.
 func (f *FS) sysctl(d *pseudo.Dir) {
@@ -141,6 +144,23 @@ func (f *FS) sysKernel(d *pseudo.Dir) {
 	f.kept(d, "sched_rt_period_us", 1, maxInt32, 1000000)
 	f.addNumbers(d, "threads-max", one(func() int64 { return int64(k.MaxThreads()) }, nil))
 	f.addNumbers(d, "ns_last_pid", one(func() int64 { _, _, last := k.Counts(); return int64(last) }, nil))
+	if p := f.cfg.PTYs; p != nil {
+		f.addNumbers(d, "pty/max", one(p.Max, func(n int64) error {
+			if n < 0 || n > maxPTYs {
+				return unix.EINVAL
+			}
+			p.SetMax(n)
+			return nil
+		}))
+		f.addNumbers(d, "pty/reserve", one(p.Reserve, func(n int64) error {
+			if n < 0 || n > maxPTYs {
+				return unix.EINVAL
+			}
+			p.SetReserve(n)
+			return nil
+		}))
+		f.addNumbers(d, "pty/nr", one(p.Count, nil))
+	}
 	f.kept(d, "randomize_va_space", 0, 2, 2)
 	f.kept(d, "core_uses_pid", 0, 1, 0)
 	f.kept(d, "dmesg_restrict", 0, 1, 1)

@@ -133,10 +133,20 @@ type Dir struct {
 	names []string
 	kids  map[string]vfs.Inode
 	dyn   Dynamic
+	guard Guard
 }
 
 // Tagged gives the Tag.
 func (d *Dir) Tagged() any { return d.Tag }
+
+// Guard says who may look into a node: it is asked when that is opened or, for a
+// directory, searched.
+type Guard func(c wait.Context) error
+
+// SetGuard makes g decide who may look into the directory; SetMode replaces the
+// permission bits.
+func (d *Dir) SetGuard(g Guard)    { d.guard = g }
+func (d *Dir) SetMode(perm uint32) { d.mode = unix.S_IFDIR | perm }
 
 // NewDir makes a directory that stands nowhere yet; ino 0: a new number.
 func (fs *FS) NewDir(ino uint64) *Dir {
@@ -256,6 +266,11 @@ func (d *Dir) Attr(c wait.Context) (vfs.Attr, error) {
 
 // Lookup implements vfs.Inode.
 func (d *Dir) Lookup(c wait.Context, name string) (vfs.Inode, error) {
+	if d.guard != nil {
+		if err := d.guard(c); err != nil {
+			return nil, err
+		}
+	}
 	if k := d.kids[name]; k != nil {
 		return k, nil
 	}
@@ -266,7 +281,12 @@ func (d *Dir) Lookup(c wait.Context, name string) (vfs.Inode, error) {
 }
 
 // Open implements vfs.Inode.
-func (d *Dir) Open(wait.Context, uint32) (vfs.FileOps, error) {
+func (d *Dir) Open(c wait.Context, _ uint32) (vfs.FileOps, error) {
+	if d.guard != nil {
+		if err := d.guard(c); err != nil {
+			return nil, err
+		}
+	}
 	return &vfs.DirOps{I: d, List: d.list}, nil
 }
 
@@ -368,6 +388,7 @@ type File struct {
 	node
 	show  Show
 	store Store
+	guard Guard
 	// events, if set, makes the file pollable (/proc/mounts).
 	events *waiter.Queue
 }
@@ -378,8 +399,18 @@ func (fs *FS) NewFile(perm uint32, ino uint64, show Show, store Store) *File {
 	return &File{node: fs.node(unix.S_IFREG|perm, ino), show: show, store: store}
 }
 
+// SetGuard makes g decide who may open the file.
+func (f *File) SetGuard(g Guard) { f.guard = g }
+
 // Open implements vfs.Inode.
-func (f *File) Open(wait.Context, uint32) (vfs.FileOps, error) { return &opened{f: f}, nil }
+func (f *File) Open(c wait.Context, _ uint32) (vfs.FileOps, error) {
+	if f.guard != nil {
+		if err := f.guard(c); err != nil {
+			return nil, err
+		}
+	}
+	return &opened{f: f}, nil
+}
 
 // opened is one description of a file.
 type opened struct {

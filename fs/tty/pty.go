@@ -1,6 +1,8 @@
 package tty
 
 import (
+	"bytes"
+	"fmt"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -145,6 +147,11 @@ func (f *master) Release(*vfs.File) {
 	if t.host.Budget != nil {
 		t.host.Budget.Uncharge(PairCost)
 	}
+}
+
+// FDInfo implements vfs.FDInfoer.
+func (f *master) FDInfo(_ wait.Context, b *bytes.Buffer) {
+	fmt.Fprintf(b, "tty-index:\t%d\n", unix.Minor(f.p.slave.dev))
 }
 
 func (f *master) EventRegister(e *waiter.Entry) error { f.p.queue.EventRegister(e); return nil }

@@ -28,7 +28,7 @@ type Super struct {
 var lastDev atomic.Uint64
 
 // AllocDev gives an anonymous device number (major 0) for a new file system.
-func AllocDev() uint64 { return lastDev.Add(1) + 0x10 }
+func AllocDev() uint64 { return unix.Mkdev(0, uint32(lastDev.Add(1)+0x10)) }
 
 // NewSuper wraps a file system.
 func NewSuper(fs FileSystem) *Super {

@@ -132,6 +132,7 @@ type File struct {
 	sig    atomic.Int32 // F_SETSIG
 	inode  Inode        // of Path.Entry, with a use held; nil without a Path
 	access uint8        // holdsWrite, holdsText
+	still  bool         // Ops is Still
 
 	watchMu  sync.Mutex
 	watchers []Watcher

@@ -28,6 +28,10 @@ type Seeker interface {
 // sets does (noop_llseek).
 type NoSeek interface{ NoSeek() }
 
+// Still marks devices that reads and writes do not move in, though they have a position
+// (/dev/zero).
+type Still interface{ Still() }
+
 // Read is read(2) on the description: at its position, which it moves.
 func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
 	if !f.Ops.Seekable() {
@@ -39,7 +43,7 @@ func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
 	}
 	f.pos.Lock(c)
 	n, err := f.Ops.Read(c, f, dst, f.pos.off)
-	if n > 0 {
+	if n > 0 && !f.still {
 		f.pos.off += int64(n)
 	}
 	f.pos.Unlock()
@@ -60,7 +64,7 @@ func (f *File) Write(c wait.Context, src *mm.IOSeq) (int, error) {
 	}
 	f.pos.Lock(c)
 	off, n, err := f.writeAt(c, src, f.pos.off)
-	if n > 0 {
+	if n > 0 && !f.still {
 		f.pos.off = off + int64(n)
 	}
 	f.pos.Unlock()

@@ -21,6 +21,7 @@ type RecordLock struct {
 	Write      bool
 	Owner      any
 	PID        int32
+	Dev, Ino   uint64 // of the file, for those who list locks
 }
 
 // fileLocks are the locks on one inode: record locks in order of Start for each
@@ -146,9 +147,9 @@ func (f *File) SetLock(c wait.Context, r RecordLock, unlock, block bool) error {
 	return lockLoop(c, key, r.Owner, posix, block, try)
 }
 
-// Flock is flock(2): how is LOCK_SH, LOCK_EX or LOCK_UN.
-func (f *File) Flock(c wait.Context, how int, block bool) error {
-	r := RecordLock{End: 1<<63 - 1, Write: how == unix.LOCK_EX, Owner: f}
+// Flock is flock(2) by process pid: how is LOCK_SH, LOCK_EX or LOCK_UN.
+func (f *File) Flock(c wait.Context, pid int32, how int, block bool) error {
+	r := RecordLock{PID: pid, End: 1<<63 - 1, Write: how == unix.LOCK_EX, Owner: f}
 	try := func(l *fileLocks) (any, error) {
 		had := -1
 		for i := range l.flocks {
@@ -259,15 +260,38 @@ func (f *File) dropLocks(owner any) {
 }
 
 // Locks calls fn for each record lock and flock, for /proc/locks.
-func Locks(fn func(flock bool, r RecordLock)) {
+func Locks(fn func(flock bool, r RecordLock)) { listLocks(nil, fn) }
+
+// Locks lists those on f.
+func (f *File) Locks(fn func(flock bool, r RecordLock)) { listLocks(f.lockKey(), fn) }
+
+// listLocks lists the locks on a file, or all. fn runs without the table's lock.
+func listLocks(only any, fn func(flock bool, r RecordLock)) {
+	type entry struct {
+		key   any
+		flock bool
+		r     RecordLock
+	}
+	var list []entry
 	lockTable.mu.Lock()
-	defer lockTable.mu.Unlock()
-	for _, l := range lockTable.m {
+	for key, l := range lockTable.m {
+		if only != nil && key != only {
+			continue
+		}
 		for _, r := range l.records {
-			fn(false, r)
+			list = append(list, entry{key, false, r})
 		}
 		for _, r := range l.flocks {
-			fn(true, r)
+			list = append(list, entry{key, true, r})
 		}
+	}
+	lockTable.mu.Unlock()
+	for _, e := range list {
+		if i, ok := e.key.(Inode); ok {
+			if a, err := i.Attr(wait.Background()); err == nil {
+				e.r.Dev, e.r.Ino = a.Dev, a.Ino
+			}
+		}
+		fn(e.flock, e.r)
 	}
 }

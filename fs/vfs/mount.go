@@ -1,12 +1,15 @@
 package vfs
 
 import (
+	"bytes"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/kernel/wait"
 )
 
 // Mount is a mounted file system, or a part of one (bind).
@@ -46,6 +49,14 @@ type FSType struct {
 	// New makes an instance; data is the options string.
 	New   func(source, data string) (FileSystem, error)
 	NoDev bool // "nodev" in /proc/filesystems
+}
+
+// Remounter is a FileSystem whose options a remount changes.
+type Remounter interface{ Remount(options string) error }
+
+// FDInfoer is a FileOps with lines of its own in /proc/PID/fdinfo.
+type FDInfoer interface {
+	FDInfo(c wait.Context, b *bytes.Buffer)
 }
 
 // maxMounts is fs.mount-max.
@@ -157,6 +168,11 @@ func (ns *Namespace) Mount(l Lookup, source, target, fstype string, flags uint64
 	case flags&unix.MS_REMOUNT != 0:
 		if p.Entry != p.Mount.Root {
 			return unix.EINVAL
+		}
+		if r, ok := p.Mount.Super.FS.(Remounter); ok {
+			if err := r.Remount(data); err != nil {
+				return err
+			}
 		}
 		p.Mount.flags.Store(flags & mountFlags)
 		return nil

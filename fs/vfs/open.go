@@ -154,6 +154,9 @@ func newHeld(ops FileOps, flags uint32, p Path) *File {
 	f := NewFile(ops, flags&statusFlags)
 	f.Path = p
 	f.inode = p.Entry.inode
+	if p.Entry.kind == unix.S_IFCHR {
+		_, f.still = ops.(Still)
+	}
 	return f
 }
 

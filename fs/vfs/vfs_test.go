@@ -434,19 +434,19 @@ func TestFlockBelongsToTheDescription(t *testing.T) {
 		what      string
 		got, want error
 	}{
-		{"shared", a.Flock(l.C, unix.LOCK_SH, false), nil},
-		{"shared twice", b.Flock(l.C, unix.LOCK_SH, false), nil},
-		{"exclusive beside it", b.Flock(l.C, unix.LOCK_EX, false), unix.EAGAIN},
-		{"unlock", a.Flock(l.C, unix.LOCK_UN, false), nil},
-		{"exclusive", b.Flock(l.C, unix.LOCK_EX, false), nil},
-		{"shared beside it", a.Flock(l.C, unix.LOCK_SH, false), unix.EAGAIN},
+		{"shared", a.Flock(l.C, 1, unix.LOCK_SH, false), nil},
+		{"shared twice", b.Flock(l.C, 1, unix.LOCK_SH, false), nil},
+		{"exclusive beside it", b.Flock(l.C, 1, unix.LOCK_EX, false), unix.EAGAIN},
+		{"unlock", a.Flock(l.C, 1, unix.LOCK_UN, false), nil},
+		{"exclusive", b.Flock(l.C, 1, unix.LOCK_EX, false), nil},
+		{"shared beside it", a.Flock(l.C, 1, unix.LOCK_SH, false), unix.EAGAIN},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %v, want %v", c.what, c.got, c.want)
 		}
 	}
 	b.DecRef()
-	if err := a.Flock(l.C, unix.LOCK_EX, false); err != nil {
+	if err := a.Flock(l.C, 1, unix.LOCK_EX, false); err != nil {
 		t.Errorf("after the holder closed: %v", err)
 	}
 	a.DecRef()

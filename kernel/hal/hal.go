@@ -293,6 +293,17 @@ type IRQ interface {
 	Disconnect()
 }
 
+// IRQCounter is a Machine that counts interrupts, for those who look at it.
+type IRQCounter interface{ IRQCounts() []IRQCount }
+
+// IRQCount is how often a line's handler has run. Kind is what Linux's /proc/interrupts
+// calls the controller and trigger, Number the line or, for a message, the vector.
+type IRQCount struct {
+	Number     int
+	Kind, Name string
+	Count      uint64
+}
+
 // GSIFlags describe a wired interrupt (ACPI 5.2.12.5 MPS INTI flags).
 type GSIFlags uint8
 

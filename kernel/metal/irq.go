@@ -20,6 +20,7 @@ type irq struct {
 	mu      sync.Mutex
 	masked  bool
 	missed  bool // an MSI came while masked
+	count   atomic.Uint64
 }
 
 var (
@@ -49,6 +50,26 @@ func startDispatcher() {
 	}()
 }
 
+// IRQCounts implements hal.IRQCounter. The base's own (timer, wake-ups) are counted where
+// they have a handler.
+func (*Machine) IRQCounts() (out []hal.IRQCount) {
+	for v := range handlers {
+		q := handlers[v].Load()
+		if q == nil {
+			continue
+		}
+		c := hal.IRQCount{Number: int(q.gsi), Kind: "IO-APIC  edge", Name: q.name, Count: q.count.Load()}
+		switch {
+		case q.gsi < 0:
+			c.Number, c.Kind = v, "PCI-MSI  edge"
+		case q.level:
+			c.Kind = "IO-APIC  fasteoi"
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
 // Pending implements hal.Machine.
 func (*Machine) Pending() bool { return atomic.LoadUint32(&irqs.any) != 0 }
 
@@ -71,6 +92,7 @@ func (*Machine) Dispatch() {
 }
 
 func (q *irq) fire() {
+	q.count.Add(1)
 	if q.vec == 0 {
 		q.handler()
 		return

@@ -10,11 +10,16 @@ type VMA struct {
 	Offset     int64
 	Dev, Ino   uint64
 	Name       string
-	Resident   int64 // pages present, filled by Maps only if asked
 	Locked     bool
 	DontDump   bool
 	GrowsDown  bool
 	Object     bool // shows a file or shared memory
+
+	// What follows is filled by Maps only if asked: pages present, those of them that
+	// are the process's own memory, and the figures of smaps, in bytes.
+	Resident, Anonymous                                  int64
+	SharedClean, SharedDirty, PrivateClean, PrivateDirty int64
+	Pss, PssDirty                                        int64
 }
 
 // Maps lists the mappings in address order; Find gives the one at addr.
@@ -25,11 +30,56 @@ func (s *Space) Maps(resident bool) []VMA {
 	for v := s.vmas.first(); v != nil; v = v.next() {
 		e := s.snapshot(v)
 		if resident {
-			s.HW.Walk(e.Start, v.size(), false, func(hal.UserAddr, hal.PTE) { e.Resident++ })
+			s.count(v, &e)
 		}
 		out = append(out, e)
 	}
 	return out
+}
+
+// count fills in the figures of a mapping. Who shares a page of the process's own memory is
+// told by its references; a file's page counts as shared by all
+// mappings of that part of the file.
+func (s *Space) count(v *vma, e *VMA) {
+	mappers := int64(1)
+	if v.obj != nil {
+		mappers = max(v.obj.mappings(v), 1)
+	}
+	s.HW.Walk(e.Start, v.size(), false, func(_ hal.UserAddr, p hal.PTE) {
+		n, kind := mappers, s.mem.kindOf(p.Frame)
+		dirty := kind == KindAnon || kind == KindShmem
+		if kind == KindAnon {
+			e.Anonymous++
+			n = max(int64(s.mem.refsOf(p.Frame)), 1)
+		}
+		e.Resident++
+		e.Pss += hal.PageSize / n
+		if dirty {
+			e.PssDirty += hal.PageSize / n
+		}
+		switch {
+		case n > 1 && dirty:
+			e.SharedDirty += hal.PageSize
+		case n > 1:
+			e.SharedClean += hal.PageSize
+		case dirty:
+			e.PrivateDirty += hal.PageSize
+		default:
+			e.PrivateClean += hal.PageSize
+		}
+	})
+}
+
+// mappings counts those of the object that show a part of what v does.
+func (o *Object) mappings(v *vma) (n int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for m := o.maps; m != nil; m = m.onext {
+		if m.off < v.off+int64(v.size()) && v.off < m.off+int64(m.size()) {
+			n++
+		}
+	}
+	return n
 }
 
 // Find gives the mapping at addr.
@@ -58,23 +108,29 @@ func (s *Space) snapshot(v *vma) VMA {
 	return e
 }
 
-// Usage is the sizes in /proc/self/statm, in pages.
-type Usage struct{ Total, Resident, Shared, Text, Data, Stack, Locked, Tables int64 }
+// Usage is the sizes in /proc/self/statm and status, in pages: Shared is resident pages of
+// files and Shmem those of shared memory among them, Tables what the page tables take.
+type Usage struct{ Total, Resident, Shared, Shmem, Text, Data, Stack, Locked, Tables int64 }
 
-// Usage adds up. Shared and Text need a walk over the mappings.
+// Usage adds up. Shared, Shmem and Text need a walk over the mappings.
 func (s *Space) Usage() Usage {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	u := Usage{Total: s.total, Resident: s.rss.Load(), Data: s.data, Stack: s.stack, Locked: s.locked, Tables: s.TablePages()}
 	for v := s.vmas.first(); v != nil; v = v.next() {
+		if v.obj != nil && v.prot&hal.ProtExec != 0 {
+			u.Text += v.pages()
+		}
 		if v.obj == nil {
 			continue
 		}
-		if v.prot&hal.ProtExec != 0 {
-			u.Text += v.pages()
-		}
 		s.HW.Walk(hal.UserAddr(v.start), v.size(), false, func(_ hal.UserAddr, p hal.PTE) {
-			if s.mem.kindOf(p.Frame) != KindAnon {
+			switch s.mem.kindOf(p.Frame) {
+			case KindAnon:
+			case KindShmem:
+				u.Shmem++
+				u.Shared++
+			default:
 				u.Shared++
 			}
 		})

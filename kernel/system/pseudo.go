@@ -6,6 +6,7 @@ import (
 	"kiln/fs/procfs"
 	"kiln/fs/rootfs"
 	"kiln/fs/sysfs"
+	"kiln/fs/vfs"
 	"kiln/kernel/wait"
 	"kiln/net"
 	"kiln/syscalls"
@@ -15,8 +16,14 @@ import (
 func (s *System) pseudo() error {
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RELATIME
 	c := wait.Background()
-	proc := procfs.New(procfs.Config{Kernel: s.kernel, Net: s.net, IPC: s.calls.IPC, MQ: s.calls.MQ, NetFiles: net.ProcNames(),
-		Cmdline: s.m.Boot().Cmdline, Release: syscalls.Release, Version: syscalls.Version})
+	cfg := procfs.Config{Kernel: s.kernel, Net: s.net, IPC: s.calls.IPC, MQ: s.calls.MQ, NetFiles: net.ProcNames(), PTYs: s.ptys,
+		Cmdline: s.m.Boot().Cmdline, Release: syscalls.Release, Version: syscalls.Version}
+	proc := procfs.New(cfg)
+	s.kernel.SampleLoad()
+	s.ns.Register("proc", vfs.FSType{NoDev: true, New: func(_, options string) (vfs.FileSystem, error) {
+		fs := procfs.New(cfg)
+		return fs, fs.Remount(options)
+	}})
 	if err := rootfs.MountAt(c, s.ns, proc, "proc", "/proc", flags); err != nil {
 		return err
 	}

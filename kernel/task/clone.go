@@ -223,6 +223,7 @@ func (t *Thread) newProcess(a *CloneArgs) *Process {
 	n.barriers.Store(p.barriers.Load())
 	n.attrs.Store(p.attrs.Load())
 	n.user.Store(p.user.Load())
+	n.coreFilter.Store(p.coreFilter.Load())
 	return n
 }
 

@@ -66,6 +66,7 @@ func (t *Thread) finish() {
 	k.Sched.exit(t)
 	p.deadSys.Add(t.sysTime.Load())
 	p.deadMinFlt.Add(t.minFlt.Load())
+	p.io.add(&t.io)
 	p.deadMajFlt.Add(t.majFlt.Load())
 	p.deadVol.Add(t.voluntary.Load())
 	p.deadInvol.Add(t.involuntary.Load())
@@ -146,7 +147,7 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 		delete(k.threads, t.TID())
 	}
 	p.unlinkThread(t)
-	p.leader = nil
+	p.leader, p.corpse = nil, t
 	p.last = t.Creds()
 	p.pending.flush(k, ^SigSet(0))
 	p.status = p.exitCode

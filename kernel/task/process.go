@@ -53,6 +53,7 @@ type Process struct {
 
 	mu         sync.Mutex
 	leader     *Thread
+	corpse     *Thread // see Corpse
 	threads    *Thread // list through Thread.sibling
 	nthreads   int     // linked in threads
 	live       int     // of those, not ending
@@ -81,6 +82,8 @@ type Process struct {
 	barriers    atomic.Uint32 // registered membarrier commands
 	attrs       atomic.Uint32 // Attr*
 	user        atomic.Pointer[user]
+	coreFilter  atomic.Uint32
+	io          ioCounts // of ended threads and of children waited for
 
 	startTime                         int64 // Nanotime
 	cpuTime                           atomic.Int64
@@ -365,6 +368,7 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 
 func (p *Process) init() {
 	p.dumpable.Store(1)
+	p.coreFilter.Store(defaultCoreFilter)
 	for i := range p.itimers {
 		p.itimers[i].init(p, i)
 	}

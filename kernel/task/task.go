@@ -80,6 +80,7 @@ type Kernel struct {
 	bootMono  int64
 	sigQueued atomic.Int64 // queued signals, for RLIMIT_SIGPENDING
 	forks     atomic.Uint64
+	load      loadAvg
 
 	futexes   [futexBuckets]futexBucket
 	piWaiters atomic.Int32
@@ -239,6 +240,7 @@ type Thread struct {
 	startTime              int64
 	sysLeft                uint32 // calls until one is measured
 	sysRand                uint32
+	io                     ioCounts
 
 	// Signals: mask, realMask and pending are Process.mu's for writing; mask is
 	// written by the thread itself only.

@@ -79,6 +79,7 @@ func (t *Thread) collect(a *WaitArgs) (r WaitResult, found bool, err error) {
 				r.UID, r.Usage = c.uidLocked(), c.Usage()
 				if c.zombie && a.Options&unix.WNOWAIT == 0 {
 					p.addChildUsage(&r.Usage)
+					p.io.add(&c.io)
 					k.reap(c)
 				}
 				return r, true, nil
