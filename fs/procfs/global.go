@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
@@ -244,12 +245,23 @@ func (f *FS) irqs() []hal.IRQCount {
 // interrupt is not kept.
 func (f *FS) interrupts(b *bytes.Buffer) {
 	f.cpuHeader(b, 20)
-	for _, q := range f.irqs() {
-		fmt.Fprintf(b, "%3d: %10d ", q.Number, q.Count)
-		for range f.k.M.CPUs() - 1 {
-			fmt.Fprintf(b, "%10d ", 0)
+	irqs := f.irqs()
+	slices.SortStableFunc(irqs, func(x, y hal.IRQCount) int { return x.Number - y.Number })
+	for _, own := range []bool{false, true} {
+		for _, q := range irqs {
+			label, kind := fmt.Sprintf("%3d", q.Number), q.Kind+"   "
+			if own {
+				label, kind = q.Kind, ""
+			}
+			if own != (q.Number < 0) {
+				continue
+			}
+			fmt.Fprintf(b, "%s: %10d ", label, q.Count)
+			for range f.k.M.CPUs() - 1 {
+				fmt.Fprintf(b, "%10d ", 0)
+			}
+			fmt.Fprintf(b, "  %s%s\n", kind, q.Name)
 		}
-		fmt.Fprintf(b, "  %s   %s\n", q.Kind, q.Name)
 	}
 }
 
@@ -259,6 +271,9 @@ func (f *FS) interruptTotals() string {
 	var each []uint64
 	for _, q := range f.irqs() {
 		sum += q.Count
+		if q.Number < 0 {
+			continue
+		}
 		for len(each) <= q.Number {
 			each = append(each, 0)
 		}

@@ -297,7 +297,8 @@ type IRQ interface {
 type IRQCounter interface{ IRQCounts() []IRQCount }
 
 // IRQCount is how often a line's handler has run. Kind is what Linux's /proc/interrupts
-// calls the controller and trigger, Number the line or, for a message, the vector.
+// calls the controller and trigger, Number the line or, for a message, the vector; Number
+// is -1 for a CPU's own, whose Kind is its label there.
 type IRQCount struct {
 	Number     int
 	Kind, Name string

@@ -50,8 +50,7 @@ func startDispatcher() {
 	}()
 }
 
-// IRQCounts implements hal.IRQCounter. The base's own (timer, wake-ups) are counted where
-// they have a handler.
+// IRQCounts implements hal.IRQCounter.
 func (*Machine) IRQCounts() (out []hal.IRQCount) {
 	for v := range handlers {
 		q := handlers[v].Load()
@@ -60,6 +59,10 @@ func (*Machine) IRQCounts() (out []hal.IRQCount) {
 		}
 		c := hal.IRQCount{Number: int(q.gsi), Kind: "IO-APIC  edge", Name: q.name, Count: q.count.Load()}
 		switch {
+		case v == lineDeadline:
+			c = hal.IRQCount{Number: -1, Kind: "LOC", Name: "Local timer interrupts", Count: c.Count}
+		case q.vec == 0:
+			continue // no interrupt, but work that the base has noticed
 		case q.gsi < 0:
 			c.Number, c.Kind = v, "PCI-MSI  edge"
 		case q.level:
