@@ -292,8 +292,8 @@ static void signals_(void)
 		_exit(q > 0 ? 0 : 1);
 	});
 	status("between", st);
-	IS(shared[0] == getpid());
 	R(wait(&st) > 0);
+	IS(shared[0] == getpid());
 	status("sibling", st);
 }
 
@@ -302,7 +302,7 @@ static void *forker(void *p)
 {
 	long r = vfork();
 	if (!r) {
-		nap(30);
+		nap(400);
 		shared[3] = shared[4];
 		_exit(9);
 	}
@@ -329,7 +329,7 @@ static void vforks(void)
 	pid_t p = fork();
 	if (!p) {
 		if (!vfork()) {
-			nap(60);
+			nap(300);
 			shared[6] = 1;
 			_exit(0);
 		}
@@ -340,7 +340,8 @@ static void vforks(void)
 	R(waitpid(p, &st, 0) == p);
 	status("killed in vfork", st);
 	R(shared[6]);
-	nap(100);
+	for (int i = 0; i < 500 && !shared[6]; i++)
+		nap(10);
 	R(shared[6]);
 	/* fork in a threaded process copies the calling thread only. */
 	pthread_create(&t, 0, sleeper, 0);

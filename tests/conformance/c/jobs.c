@@ -78,8 +78,8 @@ static void kills(void)
 	IN_CHILD(st, { /* one of a group may be signalled: no error */
 		setpgid(0, 0);
 		pid_t q = fork();
-		if (!q) { setresuid(1000, 1000, 1000); for (;;) pause(); }
-		nap(10);
+		if (!q) { setresuid(1000, 1000, 1000); shared[30] = 1; for (;;) pause(); }
+		while (!shared[30]) nap(1);
 		pid_t q2 = fork();
 		if (!q2) { setresuid(1000, 1000, 1000); R(kill(-getpgrp(), SIGWINCH)); R(kill(0, SIGWINCH)); _exit(0); }
 		waitpid(q2, &st, 0);
