@@ -216,7 +216,7 @@ func (i *Inode) Touched(write bool) {
 	}
 }
 
-// Privileged implements vfs.Privileged: what is written is the upper half.
+// Privileged implements vfs.RegularInode: what is written is the upper half.
 func (i *Inode) Privileged() bool {
 	u := i.upper.Load()
 	return u != nil && u.Privileged()

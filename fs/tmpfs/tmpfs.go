@@ -267,7 +267,7 @@ func (i *Inode) Touched(write bool) {
 	}
 }
 
-// Privileged implements vfs.Privileged.
+// Privileged implements vfs.RegularInode.
 func (i *Inode) Privileged() bool {
 	return i.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 || i.caps.Load()
 }

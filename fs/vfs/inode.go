@@ -105,6 +105,7 @@ type Statfs struct {
 type BaseInode struct{}
 
 func (BaseInode) SetAttr(wait.Context, SetAttr) error                 { return unix.EPERM }
+func (BaseInode) Privileged() bool                                    { return false }
 func (BaseInode) IncRef()                                             {}
 func (BaseInode) DecRef()                                             {}
 func (BaseInode) Open(wait.Context, uint32) (FileOps, error)          { return nil, unix.ENXIO }

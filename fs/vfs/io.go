@@ -242,6 +242,9 @@ type RegularInode interface {
 	Data() *mm.Object
 	// Touched records an access: the file was read or written.
 	Touched(write bool)
+	// Privileged says, at little cost, whether it has set-user-ID or set-group-ID bits
+	// or capabilities, which a write takes away.
+	Privileged() bool
 }
 
 // RegularOps is the description of a regular file over its page cache: read, write and
@@ -281,7 +284,9 @@ func (r *RegularOps) Lend(c wait.Context, f *File, off int64, n int) (mm.Lent, b
 
 // Write implements FileOps.
 func (r *RegularOps) Write(c wait.Context, _ *File, src *mm.IOSeq, off int64) (int, error) {
-	r.dropPrivileges(c)
+	if r.I.Privileged() {
+		r.dropPrivileges(c)
+	}
 	n, err := r.I.Data().WriteAt(c, src, off)
 	if n > 0 {
 		r.I.Touched(true)
@@ -289,16 +294,12 @@ func (r *RegularOps) Write(c wait.Context, _ *File, src *mm.IOSeq, off int64) (i
 	return n, err
 }
 
-// Privileged is a regular file that knows at little cost whether it has set-user-ID or
-// set-group-ID bits or capabilities.
-type Privileged interface{ Privileged() bool }
-
 // CapsXattr is the attribute that holds a file's capabilities.
 const CapsXattr = "security.capability"
 
 // dropCaps takes a file's capabilities away.
 func dropCaps(c wait.Context, i Inode) {
-	if p, ok := i.(Privileged); !ok || !p.Privileged() {
+	if p, ok := i.(RegularInode); !ok || !p.Privileged() {
 		return
 	}
 	if x, ok := i.(Xattrs); ok {
@@ -309,10 +310,6 @@ func dropCaps(c wait.Context, i Inode) {
 // dropPrivileges takes them away before a write, as Linux' file_remove_privs does: the bits
 // unless the writer has CAP_FSETID, the capabilities always.
 func (r *RegularOps) dropPrivileges(c wait.Context) {
-	p, ok := r.I.(Privileged)
-	if !ok || !p.Privileged() {
-		return
-	}
 	dropCaps(c, r.I)
 	who, ok := c.(interface{ Creds() *Creds })
 	if !ok || who.Creds().Can(CapFsetid) {
@@ -333,7 +330,9 @@ func (r *RegularOps) dropPrivileges(c wait.Context) {
 
 // Append implements Appender.
 func (r *RegularOps) Append(c wait.Context, _ *File, src *mm.IOSeq) (int64, int, error) {
-	r.dropPrivileges(c)
+	if r.I.Privileged() {
+		r.dropPrivileges(c)
+	}
 	off, n, err := r.I.Data().Append(c, src)
 	if n > 0 {
 		r.I.Touched(true)
