@@ -77,6 +77,7 @@ func New(cfg Config) *FS {
 	top := f.TopDir()
 	top.SetDynamic(pids{f})
 	f.global(top)
+	f.kiln(top)
 	f.sysctl(top.Mkdir("sys"))
 	top.Add("self", f.NewLink(0, func(c wait.Context) (string, error) {
 		if t, ok := c.(*task.Thread); ok {

@@ -89,6 +89,7 @@ func (m *Machine) readBoot() {
 	b.Protocol = "pvh"
 	b.RSDP = hal.PhysAddr(base.rsdp)
 	b.Cmdline = string(unsafe.Slice((*byte)(ptr(base.cmdline)), base.cmdlen))
+	setNoise(b.Cmdline)
 	if base.imgPhys == 0 {
 		return
 	}

@@ -209,6 +209,9 @@ func rearm(c *CPU, now int64) {
 	if runq.Len() > 0 && now+sliceNS < next {
 		next = now + sliceNS
 	}
+	if noiseMean != 0 && c.noiseAt < next {
+		next = c.noiseAt
+	}
 	if next >= c.armedAt && c.armedAt > now {
 		return // fires earlier than needed, and looks again then
 	}

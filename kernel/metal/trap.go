@@ -71,6 +71,9 @@ func interrupt(c *CPU, v uint8, now int64) {
 			c.resched = 1
 		}
 		expire(c, now)
+		if noiseMean != 0 && now >= c.noiseAt {
+			c.noise(now)
+		}
 	case vecWake:
 		c.resched = 1
 	case vecCall:

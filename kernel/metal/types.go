@@ -99,6 +99,8 @@ type CPU struct {
 	ndropped    uint64
 	contended   uint64
 	spins       uint64
+	noiseAt     int64 // when its timer fires without need next (noise.go)
+	noiseState  uint64
 }
 
 // cpuFeat is what the assembly must know of the processor.

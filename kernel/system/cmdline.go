@@ -123,6 +123,7 @@ func applyKey(cfg *image.Config, kv KV) error {
 		cfg.SetEnv(strings.TrimPrefix(k, "env."), v)
 	case strings.HasPrefix(k, "program."):
 		return applyProgramKey(cfg, strings.TrimPrefix(k, "program."), v)
+	case k == "debug.timer": // the base's (kernel/metal/noise.go)
 	case k == "hostname":
 		cfg.Hostname = v
 	case k == "workdir":

@@ -79,6 +79,8 @@ var all = []Program{
 	{"stackdepth", "programs/c/stackdepth.c", Static, nil},
 	{"execs", "programs/c/execs.c", Static, nil},
 	{"unit", "programs/c/unit.c", Static, nil},
+	{"leaks", "programs/c/leaks.c", Static, nil},
+	{"soak", "programs/c/soak.c", Static, nil},
 	{"pty-musl", "conformance/c/pty.c", Musl, nil},
 }
 
@@ -119,7 +121,8 @@ func Build(name string) (string, error) {
 	out := filepath.Join(root, "build", "programs", p.Name)
 	src := filepath.Join(root, "tests", p.Source)
 	sources, _ := filepath.Glob(filepath.Join(root, "tests/conformance/c/*.h"))
-	sources = append(sources, src, filepath.Join(root, "tests/programs/c/check.h"), filepath.Join(root, "tests/programs/programs.go"))
+	headers, _ := filepath.Glob(filepath.Join(root, "tests/programs/c/*.h"))
+	sources = append(append(sources, headers...), src, filepath.Join(root, "tests/programs/programs.go"))
 	if fresh(out, sources...) {
 		return out, nil
 	}
