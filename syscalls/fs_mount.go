@@ -81,6 +81,8 @@ func xattrAllowed(t *task.Thread, i vfs.Inode, name string, write bool) error {
 	}
 	c := t.Creds()
 	switch {
+	case name == "security.", name == "trusted." && c.Can(vfs.CapSysAdmin):
+		return unix.EINVAL
 	case strings.HasPrefix(name, "security."):
 		if write && !c.Can(vfs.CapSysAdmin) {
 			return unix.EPERM

@@ -36,6 +36,9 @@ func open(t *task.Thread, dirfd, addr uint64, flags, mode uint32, resolve uint64
 	if err != nil {
 		return 0, err
 	}
+	if t.FDs().Full() {
+		return 0, unix.EMFILE
+	}
 	l, dir, err := where(t, dirfd, path)
 	if err != nil {
 		return 0, err
@@ -58,7 +61,8 @@ const openFlags = unix.O_ACCMODE | unix.O_CREAT | unix.O_EXCL | unix.O_NOCTTY | 
 	unix.O_NOFOLLOW | unix.O_NOATIME | unix.O_CLOEXEC | unix.O_PATH | unix.O_TMPFILE
 
 // sysOpenat2: open's, and EINVAL for unknown flags or a mode without O_CREAT, E2BIG for a
-// newer structure, EXDEV and ELOOP by RESOLVE_*, EAGAIN for RESOLVE_CACHED. See openat2(2).
+// newer structure, EXDEV and ELOOP by RESOLVE_*, EAGAIN for RESOLVE_CACHED where something would change; look-ups are taken
+// for cached. See openat2(2).
 func sysOpenat2(t *task.Thread, a *Args) (uintptr, error) {
 	var how [24]byte
 	if a[3] < uint64(len(how)) {
@@ -75,7 +79,7 @@ func sysOpenat2(t *task.Thread, a *Args) (uintptr, error) {
 		resolve&unix.RESOLVE_BENEATH != 0 && resolve&unix.RESOLVE_IN_ROOT != 0,
 		flags&unix.O_PATH != 0 && flags&^(unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC) != 0:
 		return 0, unix.EINVAL
-	case resolve&resolveCached != 0:
+	case resolve&resolveCached != 0 && (makes || flags&unix.O_TRUNC != 0):
 		return 0, unix.EAGAIN
 	}
 	return open(t, a[0], a[1], uint32(flags), uint32(mode), resolve)

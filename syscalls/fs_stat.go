@@ -1,6 +1,8 @@
 package syscalls
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/fs/vfs"
@@ -196,7 +198,14 @@ func sysFstatfs(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, putStatfs(t, a[1], f.Path)
 	}
 	var b [120]byte
-	le.PutUint64(b[0:], 0x09041934) // ANON_INODE_FS_MAGIC
+	magic := uint64(unix.ANON_INODE_FS_MAGIC)
+	switch {
+	case strings.HasPrefix(f.Name, "pipe:"):
+		magic = unix.PIPEFS_MAGIC
+	case strings.HasPrefix(f.Name, "socket:"):
+		magic = unix.SOCKFS_MAGIC
+	}
+	le.PutUint64(b[0:], magic)
 	le.PutUint64(b[8:], hal.PageSize)
 	le.PutUint64(b[64:], unix.NAME_MAX)
 	le.PutUint64(b[72:], hal.PageSize)
@@ -302,7 +311,7 @@ func sysFchmodat(t *task.Thread, a *Args) (uintptr, error) {
 
 // ownAttr is chown's request; -1 leaves an id alone.
 func ownAttr(uid, gid uint64) vfs.SetAttr {
-	return vfs.SetAttr{SetUID: uint32(uid) != ^uint32(0), UID: uint32(uid), SetGID: uint32(gid) != ^uint32(0), GID: uint32(gid)}
+	return vfs.SetAttr{SetUID: uint32(uid) != ^uint32(0), UID: uint32(uid), SetGID: uint32(gid) != ^uint32(0), GID: uint32(gid), KillPriv: true}
 }
 
 // sysChown and its kin: EPERM, EROFS, EINVAL for flags. See chown(2).

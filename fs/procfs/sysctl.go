@@ -259,8 +259,8 @@ func (f *FS) sysFS(d *pseudo.Dir) {
 	f.kept(d, "leases-enable", 0, 1, 1)
 	f.kept(d, "mount-max", 1, maxInt32, 100000)
 	f.kept(d, "suid_dumpable", 0, 2, 0)
-	f.kept(d, "protected_symlinks", 0, 1, 0)
-	f.kept(d, "protected_hardlinks", 0, 1, 0)
+	f.limit(d, "protected_symlinks", &vfs.ProtectedSymlinks)
+	f.limit(d, "protected_hardlinks", &vfs.ProtectedHardlinks)
 	for name, limit := range map[string]*atomic.Int64{"max_user_instances": anon.InotifyInstances,
 		"max_user_watches": anon.InotifyWatches, "max_queued_events": anon.InotifyEvents} {
 		f.limit(d, "inotify/"+name, limit)

@@ -115,7 +115,7 @@ func (i *Inode) Tmpfile(_ wait.Context, n vfs.NewNode) (vfs.Inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.nlink, k.opens, k.linkable = 0, 1, true
+	k.nlink, k.opens, k.linkable = 0, 1, !n.Nameless
 	return k, nil
 }
 
@@ -127,7 +127,6 @@ func (i *Inode) Link(_ wait.Context, name string, target vfs.Inode) error {
 	}
 	k.mu.Lock()
 	refused := k.dead || k.nlink == 0 && !k.linkable
-	k.linkable = false
 	k.mu.Unlock()
 	if refused { // unlinked for good: names do not come back (vfs_link)
 		return unix.ENOENT
@@ -135,6 +134,9 @@ func (i *Inode) Link(_ wait.Context, name string, target vfs.Inode) error {
 	if err := i.enter(name, k); err != nil {
 		return err
 	}
+	k.mu.Lock()
+	k.linkable = false
+	k.mu.Unlock()
 	k.links(1)
 	return nil
 }

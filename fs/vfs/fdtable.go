@@ -207,6 +207,15 @@ func (t *FDTable) Install(f *File, min int32, cloexec bool) (int32, error) {
 	return int32(fd), nil
 }
 
+// Full says whether the table has no room for one more descriptor: open asks before it
+// makes a file.
+func (t *FDTable) Full() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fd := t.lowest(0)
+	return fd >= t.max || fd >= maxDescriptors
+}
+
 // lowest is the first free number >= min. Called with mu held.
 func (t *FDTable) lowest(min int) int {
 	fd := max(min, t.hint)

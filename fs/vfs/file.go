@@ -102,6 +102,7 @@ type Attr struct {
 // SetAttr says which attributes to change.
 type SetAttr struct {
 	SetMode, SetUID, SetGID, SetSize, SetAtime, SetMtime bool
+	KillPriv                                             bool // set-id bits go as chown makes them go
 	Mode                                                 uint32
 	UID, GID                                             uint32
 	Size                                                 int64
@@ -215,14 +216,14 @@ func (f *File) SetFlags(mask, v uint32) {
 // Nonblocking says whether O_NONBLOCK is set.
 func (f *File) Nonblocking() bool { return f.flags.Load()&unix.O_NONBLOCK != 0 }
 
-// Readable and Writable go by the access mode; O_PATH allows neither.
+// Readable and Writable go by the access mode; O_PATH and mode 3 allow neither.
 func (f *File) Readable() bool {
-	fl := f.flags.Load()
-	return fl&unix.O_PATH == 0 && fl&unix.O_ACCMODE != unix.O_WRONLY
+	fl := f.flags.Load() & (unix.O_PATH | unix.O_ACCMODE)
+	return fl == unix.O_RDONLY || fl == unix.O_RDWR
 }
 func (f *File) Writable() bool {
-	fl := f.flags.Load()
-	return fl&unix.O_PATH == 0 && fl&unix.O_ACCMODE != unix.O_RDONLY
+	fl := f.flags.Load() & (unix.O_PATH | unix.O_ACCMODE)
+	return fl == unix.O_WRONLY || fl == unix.O_RDWR
 }
 
 // IncRef and DecRef count descriptors and calls in flight; the last DecRef releases.

@@ -43,6 +43,7 @@ type NewNode struct {
 	UID, GID uint32
 	Rdev     uint64
 	Target   string // of a symbolic link
+	Nameless bool   // of Tmpfile: it will never get a name (O_EXCL)
 }
 
 // TmpfileCreator is an Inode of a directory that can make unnamed files (O_TMPFILE).
@@ -217,11 +218,8 @@ func CheckSetAttr(cur *Attr, a *SetAttr) error {
 			a.Mode &^= unix.S_ISGID
 		}
 	}
-	if (a.SetUID || a.SetGID) && !a.SetMode && cur.Mode&unix.S_IFMT != unix.S_IFDIR {
-		m := cur.Mode &^ unix.S_ISUID
-		if m&0o010 != 0 {
-			m &^= unix.S_ISGID
-		}
+	if (a.SetUID || a.SetGID || a.KillPriv) && !a.SetMode && cur.Mode&unix.S_IFMT != unix.S_IFDIR {
+		m := withoutSetIDs(cur.Mode)
 		a.SetMode, a.Mode = m != cur.Mode, m
 	}
 	return nil

@@ -284,7 +284,7 @@ func (r *RegularOps) Lend(c wait.Context, f *File, off int64, n int) (mm.Lent, b
 
 // Write implements FileOps.
 func (r *RegularOps) Write(c wait.Context, _ *File, src *mm.IOSeq, off int64) (int, error) {
-	if r.I.Privileged() {
+	if r.I.Privileged() && src.Len() > 0 {
 		r.dropPrivileges(c)
 	}
 	n, err := r.I.Data().WriteAt(c, src, off)
@@ -319,11 +319,7 @@ func (r *RegularOps) dropPrivileges(c wait.Context) {
 	if err != nil {
 		return
 	}
-	mode := a.Mode &^ unix.S_ISUID
-	if mode&0o010 != 0 {
-		mode &^= unix.S_ISGID
-	}
-	if mode != a.Mode {
+	if mode := withoutSetIDs(a.Mode); mode != a.Mode {
 		_ = r.I.SetAttr(c, SetAttr{SetMode: true, Mode: mode & 0o7777})
 	}
 }

@@ -174,7 +174,11 @@ func (ns *Namespace) Mount(l Lookup, source, target, fstype string, flags uint64
 				return err
 			}
 		}
-		p.Mount.flags.Store(flags & mountFlags)
+		const atimes = unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME
+		if flags&(atimes|unix.MS_STRICTATIME) == 0 {
+			flags |= p.Mount.Flags() & atimes // what is not said stays
+		}
+		p.Mount.flags.Store(atimeFlags(flags) & mountFlags)
 		return nil
 	case flags&unix.MS_BIND != 0:
 		if source == "" {
@@ -212,7 +216,18 @@ func (ns *Namespace) Mount(l Lookup, source, target, fstype string, flags uint64
 	if err != nil {
 		return err
 	}
-	return ns.mountSuper(NewSuper(fs), nil, source, p, flags)
+	return ns.mountSuper(NewSuper(fs), nil, source, p, atimeFlags(flags))
+}
+
+// atimeFlags makes relatime what it is unless something else is said (do_mount).
+func atimeFlags(flags uint64) uint64 {
+	if flags&unix.MS_NOATIME == 0 {
+		flags |= unix.MS_RELATIME
+	}
+	if flags&unix.MS_STRICTATIME != 0 {
+		flags &^= unix.MS_RELATIME | unix.MS_NOATIME
+	}
+	return flags
 }
 
 // Umount is umount2: EINVAL if target is not a mount point, EBUSY if something is

@@ -109,7 +109,7 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 	f := newHeld(ops, flags, p)
 	f.access = access
 	if flags&unix.O_TRUNC != 0 && p.Entry.kind == unix.S_IFREG {
-		if err := i.SetAttr(l.C, truncateTo(i, l.C, 0)); err != nil {
+		if err := i.SetAttr(l.C, truncateTo(i, l, 0)); err != nil {
 			f.DecRef()
 			return nil, err
 		}
@@ -123,17 +123,27 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 	return f, nil
 }
 
-// truncateTo is the request for a new size; set-id bits go as Linux has it.
-func truncateTo(i Inode, c wait.Context, size int64) SetAttr {
+// truncateTo is the request for a new size; set-id bits go unless l may keep them.
+func truncateTo(i Inode, l *Lookup, size int64) SetAttr {
 	a := SetAttr{SetSize: true, Size: size}
-	dropCaps(c, i)
-	if cur, err := i.Attr(c); err == nil && cur.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
-		a.SetMode, a.Mode = true, cur.Mode&^unix.S_ISUID
-		if cur.Mode&0o010 != 0 {
-			a.Mode &^= unix.S_ISGID
-		}
+	dropCaps(l.C, i)
+	if l.Creds.Can(CapFsetid) {
+		return a
+	}
+	if cur, err := i.Attr(l.C); err == nil && cur.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
+		a.SetMode, a.Mode = true, withoutSetIDs(cur.Mode)
 	}
 	return a
+}
+
+// withoutSetIDs is a mode that lost its set-id bits; without group execution S_ISGID means
+// something else.
+func withoutSetIDs(mode uint32) uint32 {
+	mode &^= unix.S_ISUID
+	if mode&0o010 != 0 {
+		mode &^= unix.S_ISGID
+	}
+	return mode
 }
 
 func openInode(l *Lookup, d *Dentry, flags uint32) (FileOps, error) {
@@ -260,7 +270,8 @@ func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*Fi
 	if !ok {
 		return nil, unix.EOPNOTSUPP
 	}
-	i, err := d.Tmpfile(l.C, owned(&l, p.Entry.inode, NewNode{Mode: unix.S_IFREG | mode&0o7777&^l.umask()}))
+	i, err := d.Tmpfile(l.C, owned(&l, p.Entry.inode, NewNode{Mode: unix.S_IFREG | mode&0o7777&^l.umask(),
+		Nameless: flags&unix.O_EXCL != 0}))
 	if err != nil {
 		return nil, err
 	}

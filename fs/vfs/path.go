@@ -269,6 +269,11 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 			if links++; links > maxSymlinks || l.Resolve&unix.RESOLVE_NO_SYMLINKS != 0 {
 				return r, unix.ELOOP
 			}
+			if last {
+				if err := mayFollow(l, cur.Entry.inode, next.Entry.inode); err != nil {
+					return r, err
+				}
+			}
 			target, jump, file, err := ns.follow(l, next)
 			if err != nil {
 				return r, err

@@ -1,6 +1,8 @@
 package vfs
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/wait"
@@ -161,6 +163,9 @@ func (ns *Namespace) Link(from Lookup, old string, to Lookup, new string, flags 
 		if p.Mount != r.parent.Mount {
 			return unix.EXDEV
 		}
+		if err := mayLink(&to, p.Entry.inode); err != nil {
+			return err
+		}
 		d, i := r.parent.Entry, p.Entry.inode
 		d.super.modify.Lock(to.C)
 		defer d.super.modify.Unlock()
@@ -178,6 +183,49 @@ func (ns *Namespace) Link(from Lookup, old string, to Lookup, new string, flags 
 		tellName(d.inode, i, r.name, unix.IN_CREATE, 0)
 		return nil
 	})
+}
+
+// ProtectedHardlinks and ProtectedSymlinks are fs.protected_hardlinks and
+// fs.protected_symlinks, which Debian's kernel has on.
+var ProtectedHardlinks, ProtectedSymlinks atomic.Int64
+
+func init() {
+	ProtectedHardlinks.Store(1)
+	ProtectedSymlinks.Store(1)
+}
+
+// mayLink is may_linkat: EPERM for a second name of a file that is not the caller's and
+// that it might use to harm others: special, set-id, or not readable and writable to it.
+func mayLink(l *Lookup, i Inode) error {
+	if ProtectedHardlinks.Load() == 0 || l.Creds == nil {
+		return nil
+	}
+	a, err := i.Attr(l.C)
+	if err != nil || l.Creds.owns(&a) {
+		return err
+	}
+	if a.Mode&unix.S_IFMT != unix.S_IFREG || a.Mode&unix.S_ISUID != 0 || a.Mode&(unix.S_ISGID|0o010) == unix.S_ISGID|0o010 ||
+		l.Creds.Permission(&a, MayRead|MayWrite) != nil {
+		return unix.EPERM
+	}
+	return nil
+}
+
+// mayFollow is may_follow_link: EACCES for another's link in a directory where anybody may
+// put one (/tmp), unless the directory's owner did.
+func mayFollow(l *Lookup, dir, link Inode) error {
+	if ProtectedSymlinks.Load() == 0 || l.Creds == nil {
+		return nil
+	}
+	d, err := dir.Attr(l.C)
+	if err != nil || d.Mode&(unix.S_ISVTX|0o002) != unix.S_ISVTX|0o002 {
+		return err
+	}
+	a, err := link.Attr(l.C)
+	if err != nil || a.UID == l.Creds.FSUID || a.UID == d.UID {
+		return err
+	}
+	return unix.EACCES
 }
 
 // mayDelete is Linux's may_delete: EACCES, EPERM (sticky), ENOTDIR, EISDIR.
@@ -475,13 +523,13 @@ func (ns *Namespace) Truncate(l Lookup, path string, size int64) error {
 		return err
 	}
 	defer putWrite(i)
-	return p.Entry.setAttr(l.C, truncateTo(i, l.C, size))
+	return p.Entry.setAttr(l.C, truncateTo(i, &l, size))
 }
 
 // TruncateFile is ftruncate after the checks of the descriptor.
 func TruncateFile(l Lookup, f *File, size int64) error {
 	if f.inode != nil {
-		return f.Path.Entry.setAttr(l.C, truncateTo(f.inode, l.C, size))
+		return f.Path.Entry.setAttr(l.C, truncateTo(f.inode, &l, size))
 	}
 	return f.Ops.SetAttr(l.C, SetAttr{SetSize: true, Size: size})
 }

@@ -72,8 +72,8 @@ __attribute__((unused)) static void result(const char *what, long r, int e)
 
 /* R prints a call and its result; OK prints whether it did not fail (for results
  * that vary); IS prints whether a condition holds. */
-#define R(x) do { errno = 0; long r_ = (long)(x); result(#x, r_, errno); } while (0)
-#define OK(x) do { errno = 0; long r_ = (long)(x); if (r_ == -1) result(#x, r_, errno); else say("%s: ok", #x); } while (0)
+#define R(x) ({ errno = 0; long r_ = (long)(x); result(#x, r_, errno); })
+#define OK(x) ({ errno = 0; long r_ = (long)(x); if (r_ == -1) result(#x, r_, errno); else say("%s: ok", #x); })
 #define IS(x) say("%s: %s", #x, (x) ? "yes" : "NO")
 
 /*
