@@ -1,0 +1,5 @@
+//go:build race
+
+package hosted
+
+func init() { raceDetector = true }
