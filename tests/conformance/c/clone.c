@@ -329,13 +329,15 @@ static void vforks(void)
 	pid_t p = fork();
 	if (!p) {
 		if (!vfork()) {
+			shared[7] = 1;
 			nap(300);
 			shared[6] = 1;
 			_exit(0);
 		}
 		_exit(1);
 	}
-	nap(20);
+	while (!shared[7])
+		nap(1);
 	R(kill(p, SIGKILL));
 	R(waitpid(p, &st, 0) == p);
 	status("killed in vfork", st);
