@@ -388,7 +388,8 @@ func (t *Thread) releaseFutexes() {
 			_, _ = t.FutexWake(t.clearTID, true, 1, ^uint32(0))
 		}
 	}
-	t.clearTID, t.robust = 0, 0
+	t.clearTID = 0
+	t.robust.Store(0)
 }
 
 // spaceShared says whether anyone else could look at t's memory.

@@ -380,23 +380,24 @@ const (
 )
 
 // SetRobustList and RobustList are the head of the list of locks that the thread holds.
-func (t *Thread) SetRobustList(a hal.UserAddr) { t.robust = a }
-func (t *Thread) RobustList() hal.UserAddr     { return t.robust }
+func (t *Thread) SetRobustList(a hal.UserAddr) { t.robust.Store(uint64(a)) }
+func (t *Thread) RobustList() hal.UserAddr     { return hal.UserAddr(t.robust.Load()) }
 
 // walkRobust marks every lock the thread still holds as its owner's having died, and
 // wakes a waiter of each.
 func (t *Thread) walkRobust() {
-	if t.robust == 0 {
+	list := t.RobustList()
+	if list == 0 {
 		return
 	}
 	var head [RobustHeadSize]byte
-	if t.CopyIn(head[:], t.robust) != nil {
+	if t.CopyIn(head[:], list) != nil {
 		return
 	}
 	le := binary.LittleEndian
 	entry, off := le.Uint64(head[0:]), le.Uint64(head[8:])
 	pending := le.Uint64(head[16:])
-	for n := 0; n < robustLimit && hal.UserAddr(entry&^1) != t.robust; n++ {
+	for n := 0; n < robustLimit && hal.UserAddr(entry&^1) != list; n++ {
 		var next [8]byte
 		err := t.CopyIn(next[:], hal.UserAddr(entry&^1))
 		if entry&^1 != pending&^1 && !t.ownerDied(hal.UserAddr(entry&^1+off), entry&1 != 0, false) {

@@ -261,7 +261,7 @@ type Thread struct {
 	futex      futexWaiter
 	futexDead  atomic.Bool // its PI locks have been passed on
 	clearTID   hal.UserAddr
-	robust     hal.UserAddr
+	robust     atomic.Uint64 // other threads may ask (get_robust_list)
 	rseq       rseqState
 	exiting    bool // Process.mu
 	parked     bool // in a group stop; Process.mu

@@ -265,6 +265,10 @@ static void orphans(void)
 	int st;
 	char c;
 	say("-- orphans");
+	/* What the parts before this one have left behind is not to be adopted here. */
+	nap(50);
+	while (waitpid(-1, &st, WNOHANG) > 0)
+		;
 	R(prctl(PR_SET_CHILD_SUBREAPER, 1));
 	pipe(pipes);
 	pid_t p = fork();
