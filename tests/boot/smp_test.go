@@ -115,6 +115,26 @@ func TestEveryVCPUDoesItsShareOfASum(t *testing.T) {
 	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-O2", "-o", plugin, filepath.Join(root, "tests", "bench", "vcpucount.c")).CombinedOutput(); err != nil {
 		t.Fatalf("gcc: %v\n%s", err, out)
 	}
+	// A host that has other work to do gives the two vCPUs unequal time: it gets three tries.
+	for try := 1; ; try++ {
+		total, each := shares(t, plugin, log)
+		t.Logf("%s of %.0f instructions", fmt.Sprint(each), total)
+		if len(each) != 2 || total < 200e6 {
+			t.Fatalf("counted %v", each)
+		}
+		least := min(each[0], each[1]) / total
+		if least >= 0.4 {
+			return
+		}
+		if try == 3 {
+			t.Fatalf("one vCPU executed %.0f %% of the program", 100*least)
+		}
+	}
+}
+
+// shares counts what each of two vCPUs executes of a sum by two threads.
+func shares(t *testing.T, plugin, log string) (total float64, each []float64) {
+	t.Helper()
 	// Two threads that add, without the check that one makes alone.
 	out := qemu(t, "-M", "microvm", "-cpu", "max", "-m", "256", "-nodefaults", "-smp", "2", "-kernel", program(t, "parsum"),
 		"-append", "quiet -- 2 5 bare", "-plugin", plugin, "-d", "plugin", "-D", log)
@@ -124,18 +144,9 @@ func TestEveryVCPUDoesItsShareOfASum(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	total, each := 0.0, []float64{}
 	for _, m := range regexp.MustCompile(`vcpu \d+ insns (\d+)`).FindAllSubmatch(b, -1) {
 		n, _ := strconv.ParseFloat(string(m[1]), 64)
 		total, each = total+n, append(each, n)
 	}
-	t.Logf("%s of %.0f instructions", fmt.Sprint(each), total)
-	if len(each) != 2 || total < 200e6 {
-		t.Fatalf("counted %v", each)
-	}
-	for i, n := range each {
-		if n < 0.4*total {
-			t.Errorf("vCPU %d executed %.0f %% of the program", i, 100*n/total)
-		}
-	}
+	return total, each
 }
