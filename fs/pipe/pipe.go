@@ -236,11 +236,12 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 	if p.dry.Load() {
 		return 0, unix.EAGAIN
 	}
-	done := 0
+	done, full := 0, false
 	p.mu.Lock()
-	full := p.used == len(p.ring)
 	var err error
 	for dst.Len() > 0 && p.used > 0 {
+		// Each time: writers may have filled it while a fault was served.
+		full = full || p.used == len(p.ring)
 		s := &p.ring[p.head]
 		b := p.mem.Bytes(s.frame)[s.off : s.off+s.n]
 		n, fault := len(b), error(nil)

@@ -27,18 +27,37 @@ func main() {
 		fmt.Println("guest:", err)
 		return
 	}
+	dirs := directories()
 	for _, j := range jobs {
 		old, _ := filepath.Glob("/tmp/*")
 		for _, f := range old {
 			os.RemoveAll(f)
 		}
 		// A case may have changed these on its way through all calls with paths.
-		os.Chmod("/", 0o755)
-		os.Chmod("/tmp", 0o777|os.ModeSticky)
+		for _, d := range dirs {
+			syscall.Chown(d.path, int(d.st.Uid), int(d.st.Gid))
+			syscall.Chmod(d.path, d.st.Mode&0o7777)
+		}
 		out, status := run(j)
 		fmt.Printf("\n@@ %s %d %s\n", j.Name, status, base64.StdEncoding.EncodeToString(out))
 	}
 	fmt.Println("@@ end")
+}
+
+// directory is one whose owner and mode each case finds as they were.
+type directory struct {
+	path string
+	st   syscall.Stat_t
+}
+
+func directories() (l []directory) {
+	for _, p := range []string{"/", "/tmp", "/root", "/etc", "/bin", "/run"} {
+		d := directory{path: p}
+		if syscall.Stat(p, &d.st) == nil {
+			l = append(l, d)
+		}
+	}
+	return l
 }
 
 func run(j job.Job) ([]byte, int) {
