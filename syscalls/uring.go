@@ -19,7 +19,7 @@ var uringEntries = []Entry{
 	{Nr: unix.SYS_IO_URING_SETUP, Name: "io_uring_setup", Func: sysIoUringSetup, Support: Partial,
 		Note: "no 128-byte submissions or 32-byte completions (EINVAL); a submission-queue thread is always asleep and work is done where it is submitted"},
 	{Nr: unix.SYS_IO_URING_ENTER, Name: "io_uring_enter", Func: sysIoUringEnter, Support: Partial,
-		Note: "no IORING_OP_URING_CMD (EOPNOTSUPP)"},
+		Note: "no IORING_OP_URING_CMD, IORING_OP_TEE (EOPNOTSUPP)"},
 	{Nr: unix.SYS_IO_URING_REGISTER, Name: "io_uring_register", Func: sysIoUringRegister, Support: Partial,
 		Note: "no restrictions, buffer rings or worker affinity (EINVAL)"},
 }
@@ -55,7 +55,7 @@ type uringState struct {
 	ring  *uring.Ring
 	k     *task.Kernel
 	flags uint32
-	owner *task.Thread // of a ring for a single issuer, once it has submitted
+	owner atomic.Pointer[task.Thread] // of a ring for a single issuer, once it has submitted
 
 	disabled atomic.Bool
 
@@ -272,9 +272,7 @@ func sysIoUringEnter(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.EBADFD
 	}
 	if u.flags&setupSingleIssuer != 0 {
-		if u.owner == nil {
-			u.owner = t
-		} else if u.owner != t {
+		if !u.owner.CompareAndSwap(nil, t) && u.owner.Load() != t {
 			return 0, unix.EEXIST
 		}
 	}
