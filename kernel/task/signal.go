@@ -156,6 +156,9 @@ func (n *queued) free(k *Kernel) {
 	if n.user != nil {
 		n.user.signals.Add(-1)
 	}
+	if n.info.timer != nil {
+		n.info.timer.queued = false
+	}
 	*n = queued{}
 	queuedPool.Put(n)
 }
@@ -219,10 +222,28 @@ func (q *sigQueue) unlink(n, prev *queued) {
 // flush drops every signal of s.
 func (q *sigQueue) flush(k *Kernel, s SigSet) {
 	q.set &^= s
+	q.drop(k, func(i *SignalInfo) bool { return s.Has(i.Signo) })
+}
+
+// flushTimers drops the signals of POSIX timers.
+func (q *sigQueue) flushTimers(k *Kernel) {
+	q.drop(k, func(i *SignalInfo) bool {
+		if i.Code == SITimer {
+			q.set &^= Set(i.Signo)
+		}
+		return i.Code == SITimer
+	})
+	for n := q.head; n != nil; n = n.next {
+		q.set |= Set(n.info.Signo) // the same number from elsewhere
+	}
+}
+
+// drop takes the entries out that match.
+func (q *sigQueue) drop(k *Kernel, match func(*SignalInfo) bool) {
 	var prev *queued
 	for n := q.head; n != nil; {
 		next := n.next
-		if s.Has(n.info.Signo) {
+		if match(&n.info) {
 			q.unlink(n, prev)
 			n.free(k)
 		} else {
@@ -286,7 +307,7 @@ func (p *Process) sendLocked(t *Thread, info SignalInfo) error {
 	if t != nil {
 		q = &t.pending
 	}
-	if sig < firstRT && q.set.Has(sig) {
+	if sig < firstRT && q.set.Has(sig) && info.timer == nil {
 		return nil
 	}
 	if err := p.enqueue(q, info); err != nil {
@@ -304,7 +325,7 @@ func (p *Process) enqueue(q *sigQueue, info SignalInfo) error {
 	must := info.Signo < firstRT && (info.Code >= 0 || info.force) || info.timer != nil
 	u := p.user.Load()
 	if info.timer != nil {
-		u = nil
+		u, info.timer.queued = nil, true
 	} else if n := u.signals.Add(1); !must && uint64(n) > limit {
 		u.signals.Add(-1)
 		if info.Signo >= firstRT && info.Code != SIUser {
@@ -484,6 +505,9 @@ func (t *Thread) dequeue(set SigSet) (SignalInfo, bool) {
 	info := q.take(p.k, sig)
 	if info.timer != nil {
 		info.timer.delivered(&info)
+	}
+	if sig == int32(unix.SIGALRM) && q == &p.pending {
+		p.itimers[unix.ITIMER_REAL].dequeued()
 	}
 	return info, true
 }

@@ -18,6 +18,10 @@ type itimer struct {
 	timer    timer.Timer
 	due      int64 // Nanotime, or CPU time; 0: off
 	interval int64
+	// waits: the signal of a repeating ITIMER_REAL was sent, and the timer runs on
+	// when it is dequeued, as on Linux: a period of a microsecond costs no more than
+	// the program's own pace.
+	waits bool
 }
 
 var itimerSignal = [3]unix.Signal{unix.SIGALRM, unix.SIGVTALRM, unix.SIGPROF}
@@ -53,7 +57,7 @@ func (i *itimer) fired() {
 	p := i.p
 	now := i.clock()
 	p.mu.Lock()
-	if i.due == 0 {
+	if i.due == 0 || i.waits {
 		p.mu.Unlock()
 		return
 	}
@@ -62,14 +66,39 @@ func (i *itimer) fired() {
 		p.mu.Unlock()
 		return
 	}
-	if i.interval > 0 {
-		i.due += (1 + (now-i.due)/i.interval) * i.interval
-		i.arm(now)
-	} else {
+	switch {
+	case i.interval == 0:
 		i.due = 0
+	case i.which == unix.ITIMER_REAL:
+		i.waits = true
+	default:
+		forward(&i.due, i.interval, now)
+		i.arm(now)
 	}
 	_ = p.sendLocked(nil, SignalInfo{Signo: int32(itimerSignal[i.which]), Code: SIKernel})
 	p.mu.Unlock()
+}
+
+// forward moves due past now by whole intervals and says by how many.
+func forward(due *int64, interval, now int64) int64 {
+	if now < *due {
+		return 0
+	}
+	n := (now-*due)/interval + 1
+	*due += n * interval
+	return n
+}
+
+// dequeued lets a repeating ITIMER_REAL run on: SIGALRM was taken from the process's
+// queue. Called with Process.mu held.
+func (i *itimer) dequeued() {
+	if !i.waits {
+		return
+	}
+	i.waits = false
+	now := i.p.k.Timers.Now()
+	forward(&i.due, i.interval, now)
+	i.arm(now)
 }
 
 // SetITimer sets one of ITIMER_REAL, VIRTUAL, PROF (nanoseconds; value 0: off) and
@@ -80,7 +109,7 @@ func (p *Process) SetITimer(which int, value, interval int64) (left, old int64) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	left, old = i.left(now), i.interval
-	i.interval = interval
+	i.interval, i.waits = interval, false
 	if value == 0 {
 		i.due = 0
 		p.k.Timers.Stop(&i.timer)
@@ -101,7 +130,7 @@ func (p *Process) ITimer(which int) (left, interval int64) {
 }
 
 func (i *itimer) left(now int64) int64 {
-	if i.due == 0 {
+	if i.due == 0 || i.waits {
 		return 0
 	}
 	return max(i.due-now, 1000)
@@ -124,8 +153,11 @@ type posixTimers struct {
 	next int32
 }
 
-// posixTimer sends a signal each time it expires; expirations while the signal is
-// still queued are counted as overruns. Fields are under Process.mu.
+// posixTimer sends a signal when it expires. While the signal is queued the timer stands
+// still: it is armed again when the signal is dequeued, and the periods that went by are
+// counted then, so that no period, however short, costs more than the program's own
+// pace. One without a signal (SIGEV_NONE) is never armed: its state is worked out when
+// it is asked for. As posix-timers.c of Linux. Fields are under Process.mu.
 type posixTimer struct {
 	p        *Process
 	user     *user // whose RLIMIT_SIGPENDING it counts for
@@ -138,10 +170,16 @@ type posixTimer struct {
 	timer    timer.Timer
 	due      int64 // Nanotime, or CPU time
 	interval int64
-	pending  bool
-	overrun  int64 // since the queued signal
+	queued   bool  // its signal is in a queue; set by enqueue, cleared by queued.free
+	waits    bool  // it fired, and is armed again when the signal is dequeued
+	extra    int32 // firings that found the signal of an earlier setting queued
+	overrun  int64 // periods gone by since the last delivery, less the one that is told
 	last     int32 // timer_getoverrun
 }
+
+// ignoredPeriod is the shortest period, in nanoseconds, of a timer whose signal is
+// ignored: a tick of Linux at 250 Hz.
+const ignoredPeriod = 4_000_000
 
 // Clocks as timers know them (uapi/linux/time.h).
 const (
@@ -235,17 +273,24 @@ func (p *Process) posixTimer(id int32) (*posixTimer, error) {
 
 // now reads the timer's clock as its due time is kept: wall-clock timers are kept on
 // the monotonic clock.
+// Called with Process.mu held.
 func (pt *posixTimer) now() int64 {
-	switch pt.clock {
-	case clockProcessCPU, clockThreadCPU:
-		return pt.p.CPUTime()
+	if pt.onCPUTime() {
+		return pt.p.cpuTimeLocked()
 	}
 	return pt.p.k.Timers.Now()
 }
 
+func (pt *posixTimer) onCPUTime() bool {
+	return pt.clock == clockProcessCPU || pt.clock == clockThreadCPU
+}
+
 func (pt *posixTimer) arm(now int64) {
+	if pt.notify == sigevNone {
+		return
+	}
 	at := pt.due
-	if pt.clock == clockProcessCPU || pt.clock == clockThreadCPU {
+	if pt.onCPUTime() {
 		n := int64(pt.p.k.Sched.NumCPU())
 		at = pt.p.k.Timers.Now() + max((pt.due-now)/n, 1_000_000)
 	}
@@ -259,6 +304,8 @@ func (p *Process) SetTimer(id int32, absolute bool, value, interval int64) (left
 	if err != nil {
 		return 0, 0, err
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	now := pt.now()
 	if absolute && value != 0 {
 		if pt.clock == clockRealtime || pt.clock == clockTAI {
@@ -268,16 +315,14 @@ func (p *Process) SetTimer(id int32, absolute bool, value, interval int64) (left
 	} else if value != 0 {
 		value = addSat(now, value)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	left, old = pt.left(now), pt.interval
 	p.k.Timers.Stop(&pt.timer)
 	pt.due, pt.interval = value, interval
-	pt.overrun, pt.last = 0, 0
-	if pt.pending { // a queued signal of the old setting is not delivered
-		pt.pending = false
-		p.flushTimer(pt)
+	if value == 0 {
+		pt.interval = 0
 	}
+	pt.overrun, pt.last = -1, 0
+	pt.waits = false // a queued signal of the old setting is delivered all the same
 	if value != 0 {
 		pt.arm(now)
 	}
@@ -290,15 +335,17 @@ func (p *Process) Timer(id int32) (left, interval int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	now := pt.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return pt.left(now), pt.interval, nil
+	return pt.left(pt.now()), pt.interval, nil
 }
 
 func (pt *posixTimer) left(now int64) int64 {
 	if pt.due == 0 {
 		return 0
+	}
+	if pt.interval > 0 && (pt.waits || pt.notify == sigevNone) {
+		pt.overrun += forward(&pt.due, pt.interval, now)
 	}
 	if l := pt.due - now; l > 0 {
 		return l
@@ -332,95 +379,98 @@ func (p *Process) DeleteTimer(id int32) error {
 	return nil
 }
 
+// dropTimer ends a timer. A signal that it has queued is delivered all the same.
 func (p *Process) dropTimer(pt *posixTimer) {
 	p.k.Timers.Stop(&pt.timer)
 	pt.due = 0
-	p.flushTimer(pt)
+	if pt.queued {
+		p.orphanSignal(pt)
+	}
 	pt.user.signals.Add(-1)
 	delete(p.posix.byID, pt.id)
 }
 
-// flushTimer takes a timer's queued signal away.
-func (p *Process) flushTimer(pt *posixTimer) {
-	drop := func(q *sigQueue) {
-		var prev *queued
-		for n := q.head; n != nil; prev, n = n, n.next {
-			if n.info.timer != pt {
-				continue
+// orphanSignal makes a timer's queued signal one that belongs to no timer.
+func (p *Process) orphanSignal(pt *posixTimer) {
+	orphan := func(q *sigQueue) {
+		for n := q.head; n != nil; n = n.next {
+			if n.info.timer == pt {
+				n.info.timer, n.info.Overrun = nil, pt.extra
+				return
 			}
-			q.unlink(n, prev)
-			n.free(p.k)
-			q.set &^= Set(pt.signo)
-			for o := q.head; o != nil; o = o.next {
-				if o.info.Signo == pt.signo {
-					q.set |= Set(pt.signo)
-				}
-			}
-			return
 		}
 	}
-	drop(&p.pending)
+	orphan(&p.pending)
 	for t := p.threads; t != nil; t = t.sibling {
-		drop(&t.pending)
+		orphan(&t.pending)
 	}
+	pt.queued = false
 }
 
+// dropPosixTimers ends all timers and what they have queued, as exec does.
 func (p *Process) dropPosixTimers() {
 	p.mu.Lock()
 	for _, pt := range p.posix.byID {
 		p.dropTimer(pt)
 	}
 	p.posix.next = 0
+	p.pending.flushTimers(p.k)
+	for t := p.threads; t != nil; t = t.sibling {
+		t.pending.flushTimers(p.k)
+	}
 	p.mu.Unlock()
 }
 
 func (pt *posixTimer) fired() {
 	p := pt.p
-	now := pt.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if pt.due == 0 {
+	if pt.due == 0 || pt.waits {
 		return
 	}
+	now := pt.now()
 	if now < pt.due {
 		pt.arm(now)
 		return
 	}
-	extra := int64(0)
-	if pt.interval > 0 {
-		extra = (now - pt.due) / pt.interval
-		pt.due += (1 + extra) * pt.interval
-		pt.arm(now)
-	} else {
+	pt.waits = true
+	switch {
+	case pt.queued:
+		pt.extra++
+	case pt.to == nil || !pt.to.exiting:
+		_ = p.sendLocked(pt.to, SignalInfo{Signo: pt.signo, Code: SITimer, TimerID: pt.id, Value: pt.value, timer: pt})
+		pt.waits = pt.queued // not if the signal is ignored
+	}
+	switch {
+	case pt.interval == 0:
 		pt.due = 0
-	}
-	if pt.notify == sigevNone {
-		return
-	}
-	if pt.pending {
-		pt.overrun += 1 + extra
-		return
-	}
-	pt.pending, pt.overrun = true, extra
-	to := pt.to
-	if to != nil && to.exiting {
-		pt.pending = false
-		return
-	}
-	before := p.k.sigQueued.Load()
-	_ = p.sendLocked(to, SignalInfo{Signo: pt.signo, Code: SITimer, TimerID: pt.id, Value: pt.value, timer: pt})
-	if p.k.sigQueued.Load() == before { // ignored, or the number was pending already
-		pt.pending = false
+	case !pt.waits:
+		at := now
+		if pt.interval < ignoredPeriod {
+			at += ignoredPeriod
+		}
+		pt.overrun += forward(&pt.due, pt.interval, at)
+		pt.arm(now)
 	}
 }
 
-// delivered is called when the timer's signal is dequeued: overruns since it was
-// queued go with it. Called with Process.mu held.
+// delivered is called when the timer's signal is dequeued: the periods since it was
+// queued go with it, and the timer runs on. Called with Process.mu held.
 func (pt *posixTimer) delivered(info *SignalInfo) {
-	pt.pending = false
+	info.Overrun, pt.extra = pt.extra, 0
+	if !pt.waits {
+		return
+	}
+	pt.waits = false
+	if pt.interval == 0 {
+		return
+	}
+	now := pt.now()
+	pt.overrun += forward(&pt.due, pt.interval, now)
 	pt.last = int32(min(pt.overrun, math.MaxInt32))
-	pt.overrun = 0
+	pt.overrun = -1
 	info.Overrun = pt.last
+	pt.arm(now)
 }
 
 // stopTimers disarms everything of a process that ends. Called with mu held.

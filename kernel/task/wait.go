@@ -256,8 +256,14 @@ func (t *Thread) CPUTime() int64 { return t.cpuTime.Load() + t.runningFor() }
 
 // CPUTime is the whole process's, in nanoseconds.
 func (p *Process) CPUTime() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cpuTimeLocked()
+}
+
+func (p *Process) cpuTimeLocked() int64 {
 	n := p.cpuTime.Load()
-	for _, t := range p.Threads() {
+	for t := p.threads; t != nil; t = t.sibling {
 		n += t.runningFor()
 	}
 	return n
