@@ -1,8 +1,6 @@
 package syscalls
 
 import (
-	"encoding/binary"
-
 	"golang.org/x/sys/unix"
 
 	"kiln/fs/vfs"
@@ -15,6 +13,7 @@ var mmEntries = []Entry{
 	{Nr: unix.SYS_MMAP, Name: "mmap", Func: sysMmap, Support: Full},
 	{Nr: unix.SYS_MUNMAP, Name: "munmap", Func: sysMunmap, Support: Full},
 	{Nr: unix.SYS_MPROTECT, Name: "mprotect", Func: sysMprotect, Support: Full},
+	{Nr: unix.SYS_REMAP_FILE_PAGES, Name: "remap_file_pages", Func: sysRemapFilePages, Support: Full},
 	{Nr: unix.SYS_MREMAP, Name: "mremap", Func: sysMremap, Support: Full},
 	{Nr: unix.SYS_BRK, Name: "brk", Func: sysBrk, Support: Full},
 	{Nr: unix.SYS_MADVISE, Name: "madvise", Func: sysMadvise, Support: Full},
@@ -28,9 +27,6 @@ var mmEntries = []Entry{
 	{Nr: unix.SYS_PKEY_MPROTECT, Name: "pkey_mprotect", Func: sysPkeyMprotect, Support: Stub, Note: "no protection keys: only key -1"},
 	{Nr: unix.SYS_PKEY_ALLOC, Name: "pkey_alloc", Func: sysPkeyAlloc, Support: Stub, Note: "ENOSPC, as on a CPU without protection keys"},
 	{Nr: unix.SYS_PKEY_FREE, Name: "pkey_free", Func: sysPkeyFree, Support: Stub, Note: "EINVAL, as on a CPU without protection keys"},
-	{Nr: unix.SYS_GET_MEMPOLICY, Name: "get_mempolicy", Func: sysGetMempolicy, Support: Partial, Note: "one memory node: policies other than the default one are not kept"},
-	{Nr: unix.SYS_SET_MEMPOLICY, Name: "set_mempolicy", Func: sysSetMempolicy, Support: Partial, Note: "one memory node: every valid policy means the same"},
-	{Nr: unix.SYS_MBIND, Name: "mbind", Func: sysMbind, Support: Partial, Note: "one memory node: every valid policy means the same"},
 }
 
 // sysMmap maps memory. The descriptor's checks come here, everything else in
@@ -133,13 +129,42 @@ func sysMunmap(t *task.Thread, a *Args) (uintptr, error) {
 	return 0, t.Space().Munmap(hal.UserAddr(a[0]), a[1])
 }
 
-// sysMprotect changes protection: EINVAL, ENOMEM, EACCES. PROT_GROWSDOWN and
-// PROT_GROWSUP are EINVAL, as on a mapping that does not grow. See mprotect(2).
+// sysMprotect changes protection: EINVAL (both directions, not aligned), 0 for no length,
+// ENOMEM (wraps), EINVAL (unknown bits, a mapping that does not grow), ENOMEM, EACCES.
+// PROT_GROWSUP is EINVAL: no mapping grows up on x86. See mprotect(2).
 func sysMprotect(t *task.Thread, a *Args) (uintptr, error) {
-	if a[2]&^7 != 0 && a[2]&^(7|protSem) != 0 {
+	const grows = unix.PROT_GROWSDOWN | unix.PROT_GROWSUP
+	addr, n, prot := a[0], a[1], a[2]&^grows
+	switch end := addr + (n+hal.PageMask)&^hal.PageMask; {
+	case a[2]&grows == grows, addr&hal.PageMask != 0:
+		return 0, unix.EINVAL
+	case n == 0:
+		return 0, nil
+	case end <= addr:
+		return 0, unix.ENOMEM
+	case prot&^(7|protSem) != 0:
+		return 0, unix.EINVAL
+	case a[2]&unix.PROT_GROWSUP != 0:
+		if _, ok := t.Space().Find(hal.UserAddr(addr)); !ok {
+			return 0, unix.ENOMEM
+		}
 		return 0, unix.EINVAL
 	}
-	return 0, t.Space().Mprotect(hal.UserAddr(a[0]), a[1], hal.Prot(a[2]&7))
+	if a[2]&unix.PROT_GROWSDOWN != 0 {
+		return 0, t.Space().MprotectDown(hal.UserAddr(addr), n, hal.Prot(prot&7))
+	}
+	return 0, t.Space().Mprotect(hal.UserAddr(addr), n, hal.Prot(prot&7))
+}
+
+// sysRemapFilePages maps another part of a shared file over pages of its mapping (start,
+// size, 0, page of the file, flags), as Linux does since 4.0: with a mapping of its own.
+// EINVAL: a protection, no length, wraps, or not within one shared mapping. See
+// remap_file_pages(2).
+func sysRemapFilePages(t *task.Thread, a *Args) (uintptr, error) {
+	if a[2] != 0 {
+		return 0, unix.EINVAL
+	}
+	return 0, t.Space().RemapFile(hal.UserAddr(a[0]), a[1], a[3])
 }
 
 // sysMremap resizes or moves a mapping. See mremap(2).
@@ -226,119 +251,3 @@ func sysPkeyAlloc(_ *task.Thread, a *Args) (uintptr, error) {
 }
 
 func sysPkeyFree(*task.Thread, *Args) (uintptr, error) { return 0, unix.EINVAL }
-
-// Memory policies of set_mempolicy(2) and its flags.
-const (
-	mpolDefault   = 0
-	mpolPreferred = 1
-	mpolBind      = 2
-	mpolInterl    = 3
-	mpolLocal     = 4
-	mpolPrefMany  = 5
-	mpolFlags     = 1<<15 | 1<<14 | 1<<13 // static, relative, NUMA balancing
-
-	mpolFNode = 1 << 0
-	mpolFAddr = 1 << 1
-	mpolFMems = 1 << 2
-)
-
-// nodeMask reads maxnode bits: whether any of them is set, and any beyond node 0.
-func nodeMask(t *task.Thread, addr, maxnode uint64) (any, beyond bool, err error) {
-	if addr == 0 || maxnode <= 1 {
-		return false, false, nil
-	}
-	maxnode--
-	if maxnode > hal.PageSize*8 {
-		return false, false, unix.EINVAL
-	}
-	b := make([]byte, (maxnode+63)/64*8)
-	if err := t.CopyIn(b, hal.UserAddr(addr)); err != nil {
-		return false, false, err
-	}
-	for i := range maxnode {
-		if b[i/8]&(1<<(i%8)) != 0 {
-			any = true
-			beyond = beyond || i > 0
-		}
-	}
-	return any, beyond, nil
-}
-
-// checkPolicy is what Linux checks of a policy on a machine with node 0 alone.
-func checkPolicy(t *task.Thread, mode, mask, maxnode uint64) error {
-	m := uint32(mode) &^ mpolFlags
-	if m > mpolPrefMany {
-		return unix.EINVAL
-	}
-	any, beyond, err := nodeMask(t, mask, maxnode)
-	switch {
-	case err != nil:
-		return err
-	case m == mpolDefault || m == mpolLocal:
-		if any {
-			return unix.EINVAL
-		}
-	case m == mpolPreferred && !any:
-	case !any || beyond:
-		return unix.EINVAL
-	}
-	return nil
-}
-
-// sysGetMempolicy answers for the default policy on one node. See get_mempolicy(2).
-func sysGetMempolicy(t *task.Thread, a *Args) (uintptr, error) {
-	mode, mask, maxnode, addr, flags := a[0], a[1], a[2], a[3], a[4]
-	if mask != 0 && maxnode < 1 || flags&^(mpolFNode|mpolFAddr|mpolFMems) != 0 {
-		return 0, unix.EINVAL
-	}
-	if flags&mpolFMems != 0 && flags&(mpolFNode|mpolFAddr) != 0 {
-		return 0, unix.EINVAL
-	}
-	if flags&mpolFAddr != 0 {
-		if _, ok := t.Space().Find(hal.UserAddr(addr)); !ok {
-			return 0, unix.EFAULT
-		}
-	} else if addr != 0 {
-		return 0, unix.EINVAL
-	}
-	if flags&mpolFNode != 0 && flags&mpolFAddr == 0 {
-		return 0, unix.EINVAL // only with an interleave policy in force
-	}
-	if mode != 0 {
-		var b [4]byte // MPOL_DEFAULT, and node 0 for MPOL_F_NODE: both 0
-		if err := t.CopyOut(hal.UserAddr(mode), b[:]); err != nil {
-			return 0, err
-		}
-	}
-	if mask == 0 {
-		return 0, nil
-	}
-	words := (min(maxnode-1, hal.PageSize*8) + 63) / 64
-	b := make([]byte, words*8)
-	if flags&mpolFMems != 0 && words > 0 {
-		binary.LittleEndian.PutUint64(b, 1)
-	}
-	return 0, t.CopyOut(hal.UserAddr(mask), b)
-}
-
-// sysSetMempolicy checks a policy and accepts it: on one node all are alike. See
-// set_mempolicy(2).
-func sysSetMempolicy(t *task.Thread, a *Args) (uintptr, error) {
-	return 0, checkPolicy(t, a[0], a[1], a[2])
-}
-
-// sysMbind is set_mempolicy for a range. See mbind(2).
-func sysMbind(t *task.Thread, a *Args) (uintptr, error) {
-	if a[0]&hal.PageMask != 0 || a[5]&^7 != 0 {
-		return 0, unix.EINVAL
-	}
-	if err := checkPolicy(t, a[2], a[3], a[4]); err != nil {
-		return 0, err
-	}
-	if a[1] != 0 {
-		if _, ok := t.Space().Find(hal.UserAddr(a[0])); !ok {
-			return 0, unix.EFAULT
-		}
-	}
-	return 0, nil
-}

@@ -57,7 +57,7 @@ type Mask struct {
 // families are the rows of all files.
 var families = [][]Entry{
 	ttyEntries, procEntries, credEntries, futexEntries, signalEntries, timerEntries, schedEntries,
-	limitEntries, prctlEntries, seccompEntries, miscEntries, ipcEntries, mmEntries, timeEntries, fsEntries, notifyEntries, uringEntries, aioEntries, pollEntries, netEntries,
+	limitEntries, prctlEntries, seccompEntries, miscEntries, ipcEntries, mmEntries, numaEntries, timeEntries, fsEntries, notifyEntries, uringEntries, aioEntries, pollEntries, netEntries,
 }
 
 // Table lists every call of Linux on x86-64 by number: those that are served, and the

@@ -28,7 +28,7 @@ func (s *Space) Brk(c wait.Context, addr hal.UserAddr) hal.UserAddr {
 	old := s.brkV
 	dead := s.brk(uint64(addr))
 	now := s.brkV
-	lock := s.lockAll
+	lock := s.lockAll && !s.lockLazy
 	s.mu.Unlock()
 	s.bury(dead)
 	if lock && now > old {

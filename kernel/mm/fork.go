@@ -72,7 +72,7 @@ func (s *Space) forkVMA(n *Space, v *vma, keep func(hal.PFN) bool) error {
 		return unix.ENOMEM
 	}
 	w := newVMA(vma{start: v.start, end: v.end, off: v.off, obj: v.obj, back: v.back,
-		prot: v.prot, maxProt: v.maxProt, flags: v.flags &^ vmLocked})
+		prot: v.prot, maxProt: v.maxProt, flags: v.flags &^ vmLocked, policy: v.policy})
 	w.back.incRef(s)
 	if w.obj != nil {
 		w.obj.IncRef()

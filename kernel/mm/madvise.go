@@ -48,7 +48,7 @@ func knownAdvice(advice int) bool {
 		unix.MADV_DONTNEED_LOCKED, unix.MADV_FREE, unix.MADV_REMOVE, unix.MADV_DONTFORK, unix.MADV_DOFORK,
 		unix.MADV_MERGEABLE, unix.MADV_UNMERGEABLE, unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE,
 		unix.MADV_DONTDUMP, unix.MADV_DODUMP, unix.MADV_WIPEONFORK, unix.MADV_KEEPONFORK,
-		unix.MADV_COLD, unix.MADV_PAGEOUT, unix.MADV_POPULATE_READ, unix.MADV_POPULATE_WRITE:
+		unix.MADV_COLD, unix.MADV_PAGEOUT, unix.MADV_POPULATE_READ, unix.MADV_POPULATE_WRITE, unix.MADV_COLLAPSE:
 		return true
 	}
 	return false
@@ -117,8 +117,10 @@ func adviceFlags(v *vma, advice int) (set, clear vmFlags, err error) {
 			err = unix.EINVAL
 		}
 		clear = vmDontDump
+	case unix.MADV_COLLAPSE:
+		err = unix.EINVAL // nothing can be made huge
 	case unix.MADV_FREE:
-		if v.obj != nil {
+		if v.obj != nil || v.flags&vmLocked != 0 {
 			err = unix.EINVAL
 		}
 	case unix.MADV_DONTNEED, unix.MADV_COLD, unix.MADV_PAGEOUT:
@@ -224,7 +226,7 @@ func (s *Space) adviseRemove(c wait.Context, a, end uint64) error {
 		switch {
 		case v.flags&vmLocked != 0, v.obj == nil:
 			return unix.EINVAL
-		case !v.shared() || v.prot&hal.ProtWrite == 0:
+		case !v.shared() || v.maxProt&hal.ProtWrite == 0:
 			return unix.EACCES
 		}
 		return nil

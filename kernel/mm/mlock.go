@@ -17,12 +17,13 @@ func (s *Space) Mlock(c wait.Context, addr hal.UserAddr, n uint64, onFault bool)
 	s.mu.Lock()
 	var dead *vma
 	err := func() error {
-		if s.limits.MemLock == 0 {
+		limit := s.memLock(c)
+		if limit == 0 {
 			return unix.EPERM
 		}
 		if end >= a {
 			more := int64(length>>hal.PageShift) - s.lockedIn(a, end)
-			if uint64(s.locked+more) > s.limits.MemLock>>hal.PageShift {
+			if uint64(s.locked+more) > limit>>hal.PageShift {
 				return unix.ENOMEM
 			}
 		}
@@ -40,6 +41,18 @@ func (s *Space) Mlock(c wait.Context, addr hal.UserAddr, n uint64, onFault bool)
 		return unix.ENOMEM
 	}
 	return unix.EAGAIN
+}
+
+// privileged is a thread that may lock as much as it likes (CAP_IPC_LOCK).
+type privileged interface{ MayLock() bool }
+
+// memLock is how many bytes the caller may lock: RLIMIT_MEMLOCK unless it is privileged.
+// Called with the lock held.
+func (s *Space) memLock(c wait.Context) uint64 {
+	if p, ok := c.(privileged); ok && p.MayLock() {
+		return noLimit
+	}
+	return s.limits.MemLock
 }
 
 // Munlock is Mlock's opposite.
@@ -94,15 +107,16 @@ func (s *Space) setLocked(a, end uint64, on bool, dead **vma) error {
 // leaves the pages to come by themselves. EPERM: the limit is 0; ENOMEM: over it.
 func (s *Space) MlockAll(c wait.Context, current, future, onFault bool) error {
 	s.mu.Lock()
+	limit := s.memLock(c)
 	switch {
-	case s.limits.MemLock == 0:
+	case limit == 0:
 		s.mu.Unlock()
 		return unix.EPERM
-	case current && uint64(s.total) > s.limits.MemLock>>hal.PageShift:
+	case current && uint64(s.total) > limit>>hal.PageShift:
 		s.mu.Unlock()
 		return unix.ENOMEM
 	}
-	s.lockAll = future
+	s.lockAll, s.lockLazy = future, future && onFault
 	var dead *vma
 	var ranges [][2]uint64
 	if current {
@@ -125,7 +139,7 @@ func (s *Space) MlockAll(c wait.Context, current, future, onFault bool) error {
 // MunlockAll is munlockall.
 func (s *Space) MunlockAll() {
 	s.mu.Lock()
-	s.lockAll = false
+	s.lockAll, s.lockLazy = false, false
 	dead := s.lockEach(false)
 	s.mu.Unlock()
 	s.bury(dead)

@@ -34,6 +34,12 @@ type MapArgs struct {
 
 const protAll = hal.ProtRead | hal.ProtWrite | hal.ProtExec
 
+// Where MAP_HUGETLB's page size is (uapi/asm-generic/hugetlb_encode.h).
+const (
+	mapHugeShift = 26
+	mapHugeMask  = 0x3f
+)
+
 // mapKnown are the flags that MAP_SHARED_VALIDATE lets pass (Linux' LEGACY_MAP_MASK
 // and what the mm of every file system knows).
 const mapKnown = unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_FIXED | unix.MAP_ANONYMOUS |
@@ -54,6 +60,14 @@ func pageUp(n uint64) uint64 { return (n + hal.PageMask) &^ hal.PageMask }
 // descriptor, EBADF and ENODEV are the caller's.
 func (s *Space) Mmap(c wait.Context, a MapArgs) (hal.UserAddr, error) {
 	if a.Flags&unix.MAP_HUGETLB != 0 && a.Object == nil {
+		switch a.Flags >> mapHugeShift & mapHugeMask {
+		case 0, 21, 30: // the sizes that x86 has, log 2
+		default:
+			return 0, unix.EINVAL
+		}
+		if a.Len == 0 {
+			return 0, unix.EINVAL
+		}
 		return 0, unix.ENOMEM
 	}
 	if a.Len == 0 {
@@ -74,20 +88,21 @@ func (s *Space) Mmap(c wait.Context, a MapArgs) (hal.UserAddr, error) {
 		return 0, unix.EINVAL
 	}
 	s.mu.Lock()
-	addr, lock, dead, err := s.mmap(&a)
+	addr, lock, dead, err := s.mmap(c, &a)
+	lazy := s.lockLazy && a.Flags&unix.MAP_LOCKED == 0
 	s.mu.Unlock()
 	s.bury(dead)
 	if err != nil {
 		return 0, err
 	}
-	if lock || a.Flags&(unix.MAP_POPULATE|unix.MAP_NONBLOCK) == unix.MAP_POPULATE {
+	if lock && !lazy || a.Flags&(unix.MAP_POPULATE|unix.MAP_NONBLOCK) == unix.MAP_POPULATE {
 		s.populate(c, addr, addr+a.Len)
 	}
 	return hal.UserAddr(addr), nil
 }
 
 // mmap is Mmap under the lock. dead are mappings to bury, whatever the error.
-func (s *Space) mmap(a *MapArgs) (addr uint64, lock bool, dead *vma, err error) {
+func (s *Space) mmap(c wait.Context, a *MapArgs) (addr uint64, lock bool, dead *vma, err error) {
 	if s.vmas.n > maxMaps {
 		return 0, false, nil, unix.ENOMEM
 	}
@@ -100,9 +115,13 @@ func (s *Space) mmap(a *MapArgs) (addr uint64, lock bool, dead *vma, err error) 
 		}
 	}
 	pages := int64(a.Len >> hal.PageShift)
-	lock = a.Flags&unix.MAP_LOCKED != 0 || s.lockAll
-	if lock && uint64(s.locked+pages) > s.limits.MemLock>>hal.PageShift {
-		return 0, false, nil, unix.EAGAIN
+	if lock = a.Flags&unix.MAP_LOCKED != 0 || s.lockAll; lock {
+		switch limit := s.memLock(c); {
+		case limit == 0 && a.Flags&unix.MAP_LOCKED != 0:
+			return 0, false, nil, unix.EPERM
+		case uint64(s.locked+pages) > limit>>hal.PageShift:
+			return 0, false, nil, unix.EAGAIN
+		}
 	}
 	if a.Object != nil && (a.Offset < 0 || a.Offset > 1<<63-1-int64(a.Len)) {
 		return 0, false, nil, unix.EOVERFLOW
@@ -459,7 +478,7 @@ func (s *Space) populate(c wait.Context, start, end uint64) error {
 		v := s.find(a)
 		if v == nil || v.prot == 0 {
 			s.mu.RUnlock()
-			return unix.ENOMEM
+			return &FaultError{int(unix.SIGSEGV), segvAccErr, hal.UserAddr(a)}
 		}
 		if v.prot&hal.ProtWrite != 0 && !v.shared() {
 			access = hal.ProtWrite

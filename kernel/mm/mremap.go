@@ -31,6 +31,7 @@ func (s *Space) Mremap(c wait.Context, old hal.UserAddr, oldLen, newLen uint64, 
 	}
 	r := remap{s: s, old: uint64(old), oldLen: oldLen, newLen: newLen, to: uint64(newAddr), flags: flags}
 	s.mu.Lock()
+	r.lockMax = s.memLock(c)
 	at, err := r.run()
 	s.mu.Unlock()
 	s.bury(r.dead)
@@ -50,6 +51,7 @@ type remap struct {
 	flags                   int
 	dead                    *vma
 	lock                    bool
+	lockMax                 uint64 // bytes that may be locked
 }
 
 func (r *remap) bury(d *vma) {
@@ -175,7 +177,7 @@ func (r *remap) resizable() (*vma, error) {
 		return nil, unix.EINVAL
 	case v.flags&vmSpecial != 0:
 		return nil, unix.EFAULT
-	case v.flags&vmLocked != 0 && uint64(s.locked+n) > s.limits.MemLock>>hal.PageShift:
+	case v.flags&vmLocked != 0 && uint64(s.locked+n) > r.lockMax>>hal.PageShift:
 		return nil, unix.EAGAIN
 	case !s.mayExpand(n, v.prot, v.flags):
 		return nil, unix.ENOMEM
@@ -208,7 +210,7 @@ func (r *remap) move(v *vma, to uint64) error {
 		}
 	}
 	w := newVMA(vma{start: to, end: to + r.newLen, off: v.off + int64(r.old-v.start), obj: v.obj, back: v.back,
-		prot: v.prot, maxProt: v.maxProt, flags: v.flags})
+		prot: v.prot, maxProt: v.maxProt, flags: v.flags, policy: v.policy})
 	w.back.incRef(s)
 	if w.obj != nil {
 		w.obj.IncRef()

@@ -10,6 +10,16 @@ import (
 // range wraps or has a hole (what lies before the hole is changed, as in Linux), too
 // many mappings, or overcommit; EACCES: beyond what the file allows. See mprotect(2).
 func (s *Space) Mprotect(addr hal.UserAddr, n uint64, p hal.Prot) error {
+	return s.protect(addr, n, p, false)
+}
+
+// MprotectDown is Mprotect with PROT_GROWSDOWN: the change begins where the growing mapping
+// does. EINVAL: one that does not grow; ENOMEM: none in the range.
+func (s *Space) MprotectDown(addr hal.UserAddr, n uint64, p hal.Prot) error {
+	return s.protect(addr, n, p, true)
+}
+
+func (s *Space) protect(addr hal.UserAddr, n uint64, p hal.Prot, down bool) error {
 	a := uint64(addr)
 	if a&hal.PageMask != 0 {
 		return unix.EINVAL
@@ -22,6 +32,18 @@ func (s *Space) Mprotect(addr hal.UserAddr, n uint64, p hal.Prot) error {
 		return unix.ENOMEM
 	}
 	s.mu.Lock()
+	if down {
+		v := s.vmas.above(a)
+		switch {
+		case v == nil || v.start >= end:
+			s.mu.Unlock()
+			return unix.ENOMEM
+		case v.flags&vmGrowsDown == 0:
+			s.mu.Unlock()
+			return unix.EINVAL
+		}
+		a = v.start
+	}
 	dead, err := s.mprotect(a, end, p)
 	s.mu.Unlock()
 	s.bury(dead)
@@ -90,11 +112,11 @@ func (s *Space) reprotect(v *vma, p hal.Prot) error {
 	}
 	start := hal.UserAddr(v.start)
 	if p&hal.ProtWrite == 0 || v.shared() && v.obj.src == nil {
-		s.HW.Protect(start, v.size(), p)
+		s.HW.Protect(start, v.size(), tableProt(p, true))
 		return nil
 	}
 	// Pages that others share stay read-only until somebody writes.
-	s.HW.Protect(start, v.size(), p&^hal.ProtWrite)
+	s.HW.Protect(start, v.size(), tableProt(p, false))
 	var runs []hal.Mapping
 	s.HW.Walk(start, v.size(), false, func(a hal.UserAddr, pte hal.PTE) {
 		if !s.mem.writable(v, pte.Frame) {
@@ -107,7 +129,7 @@ func (s *Space) reprotect(v *vma, p hal.Prot) error {
 		}
 	})
 	for _, r := range runs {
-		s.HW.Protect(r.Addr, uint64(r.Pages)<<hal.PageShift, p)
+		s.HW.Protect(r.Addr, uint64(r.Pages)<<hal.PageShift, tableProt(p, true))
 	}
 	return nil
 }

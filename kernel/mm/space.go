@@ -62,6 +62,7 @@ type Space struct {
 	// Sizes in pages, under mu.
 	total, data, stack, locked int64
 	lockAll                    bool // mlockall(MCL_FUTURE)
+	lockLazy                   bool // with MCL_ONFAULT
 
 	mmapBase       uint64 // top-down allocation starts below it
 	brkStart, brkV uint64
@@ -289,7 +290,7 @@ func (s *Space) split(v *vma, a uint64) (*vma, error) {
 		return nil, unix.ENOMEM
 	}
 	n := newVMA(vma{start: a, end: v.end, off: v.off + int64(a-v.start), obj: v.obj, back: v.back,
-		space: s, prot: v.prot, maxProt: v.maxProt, flags: v.flags})
+		space: s, prot: v.prot, maxProt: v.maxProt, flags: v.flags, policy: v.policy})
 	n.back.incRef(s)
 	if o := v.obj; o != nil {
 		o.IncRef()

@@ -78,6 +78,7 @@ type vma struct {
 
 	prot, maxProt hal.Prot
 	flags         vmFlags
+	policy        Policy
 	prio          uint32
 
 	left, right, parent *vma
@@ -126,16 +127,25 @@ func (v *vma) lowEdge() uint64 {
 // pteProt is the protection of a page of the mapping whose frame may be written in
 // place (own) or must not.
 func (v *vma) pteProt(own bool) hal.Prot {
-	if own {
-		return v.prot
+	return tableProt(v.prot, own)
+}
+
+// tableProt is what the page table can say of a protection: what can be written or
+// executed can be read, too (SDM 3A 4.6).
+func tableProt(p hal.Prot, write bool) hal.Prot {
+	if p != 0 {
+		p |= hal.ProtRead
 	}
-	return v.prot &^ hal.ProtWrite
+	if !write {
+		p &^= hal.ProtWrite
+	}
+	return p
 }
 
 // canMerge says whether next, which begins where v ends, could be one with it.
 func (v *vma) canMerge(next *vma) bool {
 	return v.end == next.start && v.prot == next.prot && v.maxProt == next.maxProt &&
-		v.flags == next.flags && v.flags&vmSpecial == 0 && v.obj == next.obj &&
+		v.flags == next.flags && v.policy == next.policy && v.flags&vmSpecial == 0 && v.obj == next.obj &&
 		(v.obj == nil || v.off+int64(v.size()) == next.off) && v.back.like(next.back)
 }
 

@@ -248,7 +248,7 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 	}
 	n.inherit(t)
 	n.timerSlack = t.timerSlack
-	n.mcePolicy, n.flusher = t.mcePolicy, t.flusher
+	n.mcePolicy, n.flusher, n.policy = t.mcePolicy, t.flusher, t.policy
 	if k := t.k; f&unix.CLONE_SYSVSEM != 0 && k.NewSemUndo != nil {
 		if t.semUndo == nil {
 			t.semUndo = k.NewSemUndo()

@@ -2,6 +2,8 @@ package task
 
 import (
 	"golang.org/x/sys/unix"
+
+	"kiln/kernel/mm"
 )
 
 // SetPGID is setpgid. EINVAL: a thread's number; ESRCH: not the caller or a child; EACCES:
@@ -218,6 +220,13 @@ func (t *Thread) MCEPolicy() int32     { return 2 - t.mcePolicy }
 func (t *Thread) SetMCEPolicy(v int32) { t.mcePolicy = 2 - v }
 func (t *Thread) Flusher() bool        { return t.flusher }
 func (t *Thread) SetFlusher(on bool)   { t.flusher = on }
+
+// Policy and SetPolicy are the thread's own memory policy (set_mempolicy).
+func (t *Thread) Policy() mm.Policy     { return t.policy }
+func (t *Thread) SetPolicy(v mm.Policy) { t.policy = v }
+
+// MayLock says whether the thread may lock more memory than RLIMIT_MEMLOCK (CAP_IPC_LOCK).
+func (t *Thread) MayLock() bool { return t.Creds().Can(unix.CAP_IPC_LOCK) }
 
 // PDeathSig is PR_SET_PDEATHSIG's signal.
 func (t *Thread) PDeathSig() int32 {

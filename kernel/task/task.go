@@ -274,6 +274,7 @@ type Thread struct {
 	timerSlack int64
 	mcePolicy  int32        // 2 less PR_MCE_KILL's value: 0 is the default
 	flusher    bool         // PR_SET_IO_FLUSHER
+	policy     mm.Policy    // set_mempolicy's
 	semUndo    SemUndo      // nil until it is needed
 	rtprio     atomic.Int32 // of SchedParam, as futexes order waiters by it
 }
