@@ -4,6 +4,7 @@
 GO      ?= go
 BUILD   := build
 KERNEL  := $(BUILD)/kernel.elf
+PROCESS := $(BUILD)/kernel.process
 PACK    := $(BUILD)/pack
 # The kernel is an ordinary Go program linked into the upper half:
 # -2145386496 is 0xffffffff80200000 (kernel/image/layout.go, KernelVirt).
@@ -19,14 +20,19 @@ all: kernel pack
 setup:
 	@./.ci/setup
 
-kernel: $(KERNEL)
+kernel: $(KERNEL) $(PROCESS)
 pack: $(PACK)
 
-.PHONY: $(KERNEL) $(PACK)
+.PHONY: $(KERNEL) $(PROCESS) $(PACK)
 $(KERNEL):
 	@mkdir -p $(BUILD)
 	$(KBUILD) -ldflags '-s -w $(KLDFLAGS)' -o $(BUILD)/kernel.unlinked ./cmd/kernel
 	$(GO) run ./cmd/mkkernel $(BUILD)/kernel.unlinked $(KERNEL)
+
+# The same kernel as a process of the host, for pack run --vmm process.
+$(PROCESS):
+	@mkdir -p $(BUILD)
+	$(KBUILD) -ldflags '-s -w' -o $(PROCESS) ./cmd/process
 
 # The same kernel with symbols and DWARF, for profiles and debuggers.
 SYMBOLS := $(BUILD)/kernel.symbols

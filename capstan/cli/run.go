@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path"
@@ -77,7 +78,7 @@ are free, which are shown.`,
 	fl.StringVarP(&f.memory, "memory", "m", "", "memory of the machine, as 64M or 1G")
 	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of virtual CPUs, 1 to 64; default 1, or what the manifest says")
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "set an environment variable, K=V")
-	fl.StringVar(&f.vmm, "vmm", "microvm", "machine: microvm, q35 (or qemu) or pc")
+	fl.StringVar(&f.vmm, "vmm", "microvm", "machine: microvm, q35 (or qemu) or pc; or process: no machine, the kernel as a process of this host")
 	fl.StringVar(&f.accel, "accel", "auto", "auto (KVM if it proves fast), kvm or tcg")
 	fl.StringVar(&f.net, "net", "user", "network: user, none or tap:INTERFACE")
 	fl.StringVar(&f.root, "root", "auto", "where the root is: memory, disk, or auto (disk from 32 MB)")
@@ -98,7 +99,7 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 	if err != nil {
 		return 0, err
 	}
-	if _, err := vmm.FindQEMU(); err != nil {
+	if _, err := m.Find(); err != nil {
 		return 0, err
 	}
 	file, done, err := a.imageFor(ctx, ref, f.program)
@@ -112,7 +113,7 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 	}
 	defer p.Close()
 	m.StopTime = time.Duration(p.Config.StopTime())
-	m.Kernel, m.Root = p.Kernel, p.Root
+	m.Kernel, m.Root, m.Address = p.Kernel, p.Root, staticAddress(p.Config)
 	if !f.cpusGiven && p.Config.CPUs > 0 {
 		m.CPUs = p.Config.CPUs
 	}
@@ -122,7 +123,7 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 	if err := a.forwards(m, f, p.Config); err != nil {
 		return 0, err
 	}
-	if m.Accel == "auto" {
+	if m.Accel == "auto" && m.Kind != vmm.Process {
 		a.chooseAccel(ctx, m)
 	}
 	return a.boot(ctx, m)
@@ -153,6 +154,11 @@ func (f *runFlags) machine() (*vmm.Machine, error) {
 	if f.net != "user" && f.net != "none" && (!isTap || tap == "" || strings.ContainsAny(tap, ",/ ")) {
 		return nil, usagef("there is no network %q: choose --net user, none or tap:INTERFACE", f.net)
 	}
+	if m.Kind == vmm.Process {
+		if err := f.process(); err != nil {
+			return nil, err
+		}
+	}
 	for _, e := range f.env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
 			return nil, usagef("-e %q is no setting: write it as NAME=VALUE", e)
@@ -169,6 +175,33 @@ func (f *runFlags) machine() (*vmm.Machine, error) {
 		m.Memory = n
 	}
 	return m, nil
+}
+
+// process checks the flags for a kernel that is a process, and says what it has not.
+func (f *runFlags) process() error {
+	switch {
+	case f.root == "disk":
+		return usagef("--vmm process has no disks, and so no --root disk: leave it out, the root is in memory")
+	case strings.HasPrefix(f.net, "tap:"):
+		return usagef("--vmm process has no card for --net %s: choose user or none, or a machine with --vmm microvm", f.net)
+	case f.accel != "auto":
+		return usagef("--vmm process runs on the host's own processor, without --accel %s: leave it out", f.accel)
+	case len(f.qemuArgs) > 0:
+		return usagef("--vmm process has no QEMU for --qemu-arg: leave it out")
+	}
+	f.root = "memory"
+	return nil
+}
+
+// staticAddress is the IPv4 address that an image wants for itself, if any.
+func staticAddress(c *image.Config) netip.Addr {
+	if c.Network.Mode != "static" {
+		return netip.Addr{}
+	}
+	if p, err := netip.ParsePrefix(c.Network.Address); err == nil && p.Addr().Is4() {
+		return p.Addr()
+	}
+	return netip.Addr{}
 }
 
 // override puts arguments, environment and logging into a configuration, and reports

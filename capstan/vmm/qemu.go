@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -19,7 +20,7 @@ var ErrNoQEMU = errors.New("there is no " + QEMU + " in PATH to run the machine 
 
 // Machine is one QEMU to start.
 type Machine struct {
-	// Kind is "microvm" (the default), "q35" or "pc".
+	// Kind is "microvm" (the default), "q35" or "pc", or Process.
 	Kind   string
 	Accel  string // "kvm" or "tcg"
 	Memory int64  // bytes
@@ -31,6 +32,8 @@ type Machine struct {
 	// Net is "user", "none" or "tap:NAME".
 	Net      string
 	Forwards []Forward
+	// Address is the machine's, where its configuration has a static one of IPv4.
+	Address netip.Addr
 	// Control is the path of the listening socket for the port org.kiln.ctl.
 	Control string
 	Extra   []string
@@ -108,7 +111,7 @@ func (f Forward) String() string {
 }
 
 // Kinds are the machines that Kind can name.
-var Kinds = []string{"microvm", "q35", "pc"}
+var Kinds = []string{"microvm", "q35", "pc", Process}
 
 // Args are QEMU's arguments.
 func (m *Machine) Args() ([]string, error) {

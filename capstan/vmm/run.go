@@ -1,6 +1,6 @@
 // Package vmm starts machines and follows them to their end.
 //
-// A machine is one QEMU process with its console on pack's own standard input and
+// A machine is one QEMU process, or one of the kernel itself (Process), with its console on pack's own standard input and
 // output, and a virtio-console port named org.kiln.ctl on a socket. On that port the
 // kernel writes how the program ended, `exit N`, `signal N` or `panic`, a line each,
 // and pack writes `stop`, `signal N` and what else kernel/system's control knows. The port
@@ -57,7 +57,7 @@ type Streams struct {
 // first in an orderly way, the second at once. The status is the program's, 128 + the
 // signal that killed it, or PanicStatus.
 func Run(ctx context.Context, m *Machine, s Streams, stop <-chan os.Signal) (status int, err error) {
-	qemu, err := FindQEMU()
+	bin, err := m.Find()
 	if err != nil {
 		return 0, err
 	}
@@ -72,11 +72,12 @@ func Run(ctx context.Context, m *Machine, s Streams, stop <-chan os.Signal) (sta
 		return 0, fmt.Errorf("the machine's control socket cannot be made: %w", err)
 	}
 	defer l.Close()
-	args, err := m.Args()
+	args, done, err := m.command(dir)
 	if err != nil {
 		return 0, err
 	}
-	r := &runner{ctl: newControl(l), tail: &tail{}, patience: m.StopTime}
+	defer done()
+	r := &runner{name: filepath.Base(bin), ctl: newControl(l), tail: &tail{}, patience: m.StopTime}
 	if r.patience == 0 {
 		r.patience = stopTime
 	}
@@ -84,24 +85,42 @@ func Run(ctx context.Context, m *Machine, s Streams, stop <-chan os.Signal) (sta
 	if s.Control != nil {
 		go r.ctl.share(s.Control)
 	}
-	r.cmd = exec.Command(qemu, args...)
+	r.cmd = exec.Command(bin, args...)
 	if err := r.start(s); err != nil {
 		return 0, err
 	}
 	return r.follow(ctx, s, stop)
 }
 
+// Find is the program that runs a machine.
+func (m *Machine) Find() (string, error) {
+	if m.Kind == Process {
+		return FindProcess()
+	}
+	return FindQEMU()
+}
+
+// command is that program's arguments; done ends what serves it.
+func (m *Machine) command(dir string) (args []string, done func(), err error) {
+	if m.Kind == Process {
+		return m.processArgs(dir)
+	}
+	args, err = m.Args()
+	return args, func() {}, err
+}
+
 type runner struct {
+	name   string // of the program that runs the machine
 	cmd    *exec.Cmd
 	ctl    *control
 	tail   *tail
-	errs   bytes.Buffer // QEMU's own messages
+	errs   bytes.Buffer // that program's own messages
 	exited chan error
 	// patience is how long the machine may take from stop to its end.
 	patience time.Duration
 }
 
-// start starts QEMU in a session of its own, so that an interrupt typed on the terminal
+// start starts the program in a session of its own, so that an interrupt typed on the terminal
 // reaches pack alone.
 func (r *runner) start(s Streams) error {
 	out := io.Writer(s.Out)
@@ -127,7 +146,7 @@ func (r *runner) start(s Streams) error {
 		}
 	}()
 	if err := <-started; err != nil {
-		return fmt.Errorf("%s cannot be started: %w", QEMU, err)
+		return fmt.Errorf("%s cannot be started: %w", r.name, err)
 	}
 	if s.In != nil {
 		go func() {
@@ -194,7 +213,7 @@ func (r *runner) lost(s Streams, stopping bool, err error) (int, error) {
 	var ee *exec.ExitError
 	if msg := strings.TrimSpace(r.errs.String()); errors.As(err, &ee) && msg != "" {
 		if first, _, _ := strings.Cut(msg, "\n"); ee.ExitCode() == 1 && r.tail.len() == 0 {
-			return 1, fmt.Errorf("QEMU did not start the machine: %s", strings.TrimPrefix(first, QEMU+": "))
+			return 1, fmt.Errorf("%s did not start the machine: %s", r.name, strings.TrimPrefix(first, r.name+": "))
 		}
 		fmt.Fprintln(s.Err, msg)
 	}

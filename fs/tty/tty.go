@@ -164,6 +164,13 @@ func (t *TTY) Receive(b []byte) {
 	t.unlock()
 }
 
+// InputRoom is how much Receive would keep now.
+func (t *TTY) InputRoom() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maxIn - len(t.in)
+}
+
 // signalLocked notes a signal for the foreground group.
 func (t *TTY) signalLocked(sig unix.Signal) {
 	if t.pgrp > 0 {

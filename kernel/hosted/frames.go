@@ -133,7 +133,7 @@ func (m *Machine) AllocFrames(order uint, flags hal.AllocFlags) (hal.PFN, error)
 	b := m.FrameRange(firstPFN+hal.PFN(i), n)
 	if flags&hal.AllocZero != 0 {
 		clear(b)
-	} else {
+	} else if !m.cfg.KeepFreed {
 		fill(b)
 	}
 	if crossed && pressure != nil {
@@ -154,7 +154,9 @@ func fill(b []byte) {
 // FreeFrames implements hal.Machine. Freeing what is free panics.
 func (m *Machine) FreeFrames(p hal.PFN, order uint) {
 	f := &m.frames
-	fill(m.FrameRange(p, 1<<order))
+	if b := m.FrameRange(p, 1<<order); !m.cfg.KeepFreed {
+		fill(b)
+	}
 	i := int32(p - firstPFN)
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -52,6 +52,9 @@ type Config struct {
 	Root    []byte
 	// Console gets ConsoleWrite's bytes; nil means standard error.
 	Console io.Writer
+	// KeepFreed leaves what is in frames that are freed or were not asked to be zero,
+	// which tests overwrite.
+	KeepFreed bool
 	// PowerOff is called once by Machine.PowerOff; may be nil.
 	PowerOff func()
 }

@@ -31,11 +31,19 @@ import (
 //	put TAG PATH BASE64  write a file; `ran TAG ok` or `ran TAG error TEXT` is the answer
 type control struct {
 	mu   sync.Mutex
-	port *console.Port
+	port ControlPort
 	line []byte
 	stop func()
 	// serve takes every other line.
 	serve func(line string)
+}
+
+// ControlPort is what the control speaks through.
+type ControlPort interface {
+	Write(b []byte) int
+	SetReceiver(f func([]byte))
+	// Drain waits until what was written has left, for a bounded number of looks.
+	Drain(rounds int, look func()) bool
 }
 
 // maxLine bounds what is kept of a line that the host never ends.
@@ -46,6 +54,11 @@ func (c *control) attach(p *console.Port) {
 	if p.Name() != console.ControlPort {
 		return
 	}
+	c.connect(p)
+}
+
+// connect takes the first port that it is given.
+func (c *control) connect(p ControlPort) {
 	c.mu.Lock()
 	first := c.port == nil
 	if first {

@@ -49,8 +49,23 @@ type Options struct {
 	// Console, if set, is the terminal's port; else the serial port or, without one,
 	// the base's console.
 	Console tty.Port
+	// Cards are network cards, and Control the host's line, of a machine whose devices
+	// are not searched for.
+	Cards   []Card
+	Control ControlPort
 	// Without names system calls that this machine is not to have (tests).
 	Without []string
+}
+
+// Card is a network card that Start brings to life.
+type Card interface {
+	net.Device
+	Start() error
+}
+
+// input is a Console that reads as well, as long as there is room.
+type input interface {
+	SetInput(receive func([]byte), room func() int)
 }
 
 // System is one booted machine.
@@ -97,13 +112,22 @@ func New(m hal.Machine, o Options) (*System, error) {
 	if err := s.devices(o.NoDevices); err != nil {
 		return nil, err
 	}
-	if err := s.network(); err != nil {
+	if err := s.network(o.Cards); err != nil {
 		return nil, err
 	}
 	if err := s.files(o.Console); err != nil {
 		return nil, err
 	}
-	return s, s.start(o.Without)
+	if o.Control != nil {
+		s.control.connect(o.Control)
+	}
+	if err := s.start(o.Without); err != nil {
+		return s, err
+	}
+	if in, ok := o.Console.(input); ok {
+		in.SetInput(s.tty.Receive, s.tty.InputRoom)
+	}
+	return s, nil
 }
 
 // configure reads the image's document and the command line.
@@ -158,7 +182,7 @@ func (s *System) devices(none bool) (err error) {
 	return nil
 }
 
-func (s *System) network() (err error) {
+func (s *System) network(cards []Card) (err error) {
 	s.net, err = net.New(net.Config{
 		Machine: s.m, Timers: s.timers, Budget: s.mem.Budget(), RAM: s.mem.TotalPages() << hal.PageShift,
 		Log: s.log.log, Hostname: s.cfg.Hostname,
@@ -166,7 +190,10 @@ func (s *System) network() (err error) {
 	if err != nil {
 		return err
 	}
-	for i, d := range s.devs.Net {
+	for _, d := range s.devs.Net {
+		cards = append(cards, d)
+	}
+	for i, d := range cards {
 		if err := s.net.AddDevice(fmt.Sprintf("eth%d", i), d); err != nil {
 			return err
 		}
@@ -359,7 +386,7 @@ func (s *System) Shutdown(status uint32) {
 }
 
 func (s *System) say(line string) {
-	for i := 0; i < 500 && len(s.devs.Consoles) > 0 && !s.control.say(line); i++ {
+	for i := 0; !s.control.say(line) && i < 500 && len(s.devs.Consoles) > 0; i++ {
 		// The port of a program that ends at once may not have been announced yet.
 		time.Sleep(time.Millisecond)
 	}

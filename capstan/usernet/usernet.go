@@ -1,0 +1,277 @@
+// Package usernet is the network of a machine that has no network of its own: the other
+// end of its card, in user space and without privileges. Inside, the machine is
+// 10.0.2.15 and sees a gateway, 10.0.2.2, and a name server, 10.0.2.3, as QEMU's user
+// network has it. What it sends to others goes out over ordinary sockets of this
+// process; to the gateway, to this host's loopback.
+//
+//	n, err := usernet.New(conn, usernet.Machine)
+//	go n.Forward(listener, 80)
+package usernet
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// The addresses inside.
+var (
+	Machine = netip.AddrFrom4([4]byte{10, 0, 2, 15})
+	gateway = netip.AddrFrom4([4]byte{10, 0, 2, 2})
+	dns     = netip.AddrFrom4([4]byte{10, 0, 2, 3})
+)
+
+// IPWord configures the machine's card on its kernel command line.
+const IPWord = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off:10.0.2.3"
+
+// MTU is the link's.
+const MTU = 9000
+
+const (
+	nic         = 1
+	queue       = 512              // frames on their way to the machine
+	inFlight    = 256              // connections that are being made
+	dialTime    = 20 * time.Second // for a connection out or in
+	datagrams   = time.Minute      // how long the two ends of datagrams may be silent
+	datagramMax = 65535
+)
+
+// Net is one machine's network.
+type Net struct {
+	s    *stack.Stack
+	ep   *channel.Endpoint
+	conn net.Conn
+	addr tcpip.Address
+	ctx  context.Context
+	stop context.CancelFunc
+}
+
+// New serves a link, a connection that keeps the bounds of frames, until it or the Net
+// is closed. machine is the address that connections to forwarded ports go to.
+func New(conn net.Conn, machine netip.Addr) (*Net, error) {
+	n := &Net{conn: conn, addr: tcpip.AddrFrom4(machine.As4())}
+	n.ctx, n.stop = context.WithCancel(context.Background())
+	n.s = stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+	})
+	sack := tcpip.TCPSACKEnabled(true)
+	n.s.SetTransportProtocolOption(tcp.ProtocolNumber, &sack)
+	n.ep = channel.New(queue, MTU+header.EthernetMinimumSize, "\x52\x55\x0a\x00\x02\x02")
+	if err := n.s.CreateNIC(nic, ethernet.New(n.ep)); err != nil {
+		return nil, wrap(err)
+	}
+	for _, a := range []netip.Addr{gateway, dns} {
+		pa := tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: tcpip.AddrFrom4(a.As4()).WithPrefix()}
+		if err := n.s.AddProtocolAddress(nic, pa, stack.AddressProperties{}); err != nil {
+			return nil, wrap(err)
+		}
+	}
+	// Whatever the machine wants to reach is here, and answers under its own address.
+	n.s.SetPromiscuousMode(nic, true)
+	n.s.SetSpoofing(nic, true)
+	n.s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}})
+	n.s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(n.s, 0, inFlight, n.outTCP).HandlePacket)
+	n.s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(n.s, n.outUDP).HandlePacket)
+	go n.send()
+	go n.receive()
+	return n, nil
+}
+
+func wrap(err tcpip.Error) error { return fmt.Errorf("usernet: %v", err) }
+
+// Close ends all connections.
+func (n *Net) Close() {
+	n.stop()
+	n.conn.Close()
+	n.s.Close()
+}
+
+// send takes frames to the machine.
+func (n *Net) send() {
+	var frame []byte
+	for {
+		pkt := n.ep.ReadContext(n.ctx)
+		if pkt == nil {
+			return
+		}
+		frame = frame[:0]
+		for _, b := range pkt.AsSlices() {
+			frame = append(frame, b...)
+		}
+		pkt.DecRef()
+		if _, err := n.conn.Write(frame); err != nil {
+			return
+		}
+	}
+}
+
+// receive takes frames from the machine.
+func (n *Net) receive() {
+	b := make([]byte, MTU+64)
+	for {
+		k, err := n.conn.Read(b)
+		if err != nil {
+			return
+		}
+		if k < header.EthernetMinimumSize {
+			continue
+		}
+		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b[:k])})
+		n.ep.InjectInbound(header.Ethernet(b[:k]).Type(), pkt)
+		pkt.DecRef()
+	}
+}
+
+// Forward takes a listener's connections to a port of the machine, until the listener
+// is closed.
+func (n *Net) Forward(l net.Listener, port int) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			ctx, cancel := context.WithTimeout(n.ctx, dialTime)
+			defer cancel()
+			in, err := gonet.DialContextTCP(ctx, n.s, tcpip.FullAddress{NIC: nic, Addr: n.addr, Port: uint16(port)}, ipv4.ProtocolNumber)
+			if err != nil {
+				reset(c)
+				return
+			}
+			join(c, in)
+		}()
+	}
+}
+
+// reset ends a connection as one that nobody took.
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		t.SetLinger(0)
+	}
+	c.Close()
+}
+
+type halfCloser interface{ CloseWrite() error }
+
+// join copies both ways and passes the ends of the streams on.
+func join(a, b net.Conn) {
+	done := make(chan bool, 2)
+	one := func(to, from net.Conn) {
+		_, err := io.Copy(to, from)
+		if h, ok := to.(halfCloser); ok && err == nil {
+			h.CloseWrite()
+		}
+		done <- err == nil
+	}
+	go one(a, b)
+	go one(b, a)
+	if <-done {
+		<-done
+	}
+	a.Close()
+	b.Close()
+}
+
+// host is where this process finds what the machine calls addr.
+func host(addr tcpip.Address, port uint16) string {
+	a, _ := netip.AddrFromSlice(addr.AsSlice())
+	switch a {
+	case gateway:
+		a = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case dns:
+		a = resolver()
+	}
+	return netip.AddrPortFrom(a, port).String()
+}
+
+// resolver is the host's first name server.
+func resolver() netip.Addr {
+	b, _ := os.ReadFile("/etc/resolv.conf")
+	for _, line := range strings.Split(string(b), "\n") {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
+			if a, err := netip.ParseAddr(f[1]); err == nil {
+				return a
+			}
+		}
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+// outTCP serves a connection that the machine makes.
+func (n *Net) outTCP(r *tcp.ForwarderRequest) {
+	id := r.ID()
+	go func() {
+		out, err := net.DialTimeout("tcp", host(id.LocalAddress, id.LocalPort), dialTime)
+		if err != nil {
+			r.Complete(true)
+			return
+		}
+		var wq waiter.Queue
+		ep, terr := r.CreateEndpoint(&wq)
+		r.Complete(false)
+		if terr != nil {
+			out.Close()
+			return
+		}
+		join(out, gonet.NewTCPConn(&wq, ep))
+	}()
+}
+
+// outUDP serves the datagrams between one port of the machine and one of another.
+func (n *Net) outUDP(r *udp.ForwarderRequest) bool {
+	id := r.ID()
+	var wq waiter.Queue
+	ep, terr := r.CreateEndpoint(&wq)
+	if terr != nil {
+		return false
+	}
+	in := gonet.NewUDPConn(&wq, ep)
+	go func() {
+		defer in.Close()
+		out, err := net.Dial("udp", host(id.LocalAddress, id.LocalPort))
+		if err != nil {
+			return
+		}
+		defer out.Close()
+		done := make(chan bool, 2)
+		for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+			go func() { copyDatagrams(way[0], way[1]); done <- true }()
+		}
+		<-done
+	}()
+	return true
+}
+
+func copyDatagrams(to, from net.Conn) {
+	b := make([]byte, datagramMax)
+	for {
+		from.SetReadDeadline(time.Now().Add(datagrams))
+		k, err := from.Read(b)
+		if err != nil {
+			return
+		}
+		if _, err := to.Write(b[:k]); err != nil {
+			return
+		}
+	}
+}
