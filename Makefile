@@ -14,7 +14,7 @@ KBUILD   := GOOS=linux GOARCH=amd64 GOAMD64=v1 $(GO) build -trimpath
 export PATH := $(PATH):/usr/local/go/bin
 export CGO_ENABLED := 0
 
-.PHONY: all kernel kernel-symbols pgo pack run test accept bench check setup generate clean
+.PHONY: all kernel kernel-symbols pgo pack run test accept repeat bench check setup generate clean
 all: kernel pack
 
 setup:
@@ -59,6 +59,10 @@ test: setup kernel pack
 # Full counts, all catalogue entries, soaks: hours, resumable, a line a case.
 accept: setup kernel pack
 	KILN_ACCEPT=1 $(GO) run ./tests/cmd/accept
+
+# Every boot of make test 20 times on 1, 2 and 4 CPUs: many hours, resumable, a line a case.
+repeat: setup kernel pack
+	$(GO) run ./tests/cmd/accept -quick -runs 20
 
 bench: setup kernel pack
 	$(GO) run ./tests/cmd/bench

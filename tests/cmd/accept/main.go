@@ -5,6 +5,10 @@
 // It can be interrupted and started again: a case that has passed with the same kernel,
 // pack and tests is not run again (build/accept/state.json). What failed is. -run PATTERN chooses cases,
 // -fresh forgets what has passed. The output of each case is in build/accept/NAME.log.
+//
+// With -quick the counts are those of `make test`, and -runs N runs every case N times (NAME#K,
+// NAME/2#K, NAME/4#K): that is `make repeat`, for what goes wrong once in a while. Its state and output
+// are in build/repeat; the output of a run that passed is replaced by the next.
 package main
 
 import (
@@ -33,6 +37,7 @@ const caseLimit = 3 * time.Hour
 type accept struct {
 	root, dir, binary string
 	state             state
+	quick             bool
 }
 
 // state is what has passed, for the build with this key.
@@ -44,8 +49,10 @@ type state struct {
 func main() {
 	pattern := flag.String("run", "", "run only cases that match")
 	fresh := flag.Bool("fresh", false, "forget what has passed")
+	quick := flag.Bool("quick", false, "the sizes of make test")
+	runs := flag.Int("runs", 1, "how often each case runs")
 	flag.Parse()
-	failed, err := run(*pattern, *fresh)
+	failed, err := run(*pattern, *fresh, *quick, *runs)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "accept:", err)
 		os.Exit(2)
@@ -55,16 +62,19 @@ func main() {
 	}
 }
 
-func run(pattern string, fresh bool) (failed bool, err error) {
+func run(pattern string, fresh, quick bool, runs int) (failed bool, err error) {
 	re, err := regexp.Compile(pattern)
 	if err != nil {
 		return false, err
 	}
-	a := &accept{}
+	a := &accept{quick: quick}
 	if a.root, err = vmtest.Root(); err != nil {
 		return false, err
 	}
 	a.dir = filepath.Join(a.root, "build", "accept")
+	if quick {
+		a.dir = filepath.Join(a.root, "build", "repeat")
+	}
 	a.binary = filepath.Join(a.dir, "boot.test")
 	if err := os.MkdirAll(a.dir, 0o755); err != nil {
 		return false, err
@@ -82,14 +92,7 @@ func run(pattern string, fresh bool) (failed bool, err error) {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	passed, bad, start := 0, 0, time.Now()
-	// All machines have one CPU, then two, then four.
-	var cases []string
-	for _, n := range []string{"", "/2", "/4"} {
-		for _, name := range names {
-			cases = append(cases, name+n)
-		}
-	}
-	for _, name := range cases {
+	for _, name := range cases(names, runs) {
 		if !re.MatchString(name) {
 			continue
 		}
@@ -121,6 +124,22 @@ func run(pattern string, fresh bool) (failed bool, err error) {
 	return bad > 0, nil
 }
 
+// cases are all tests on machines with one CPU, then two, then four, then the next run.
+func cases(names []string, runs int) (l []string) {
+	for k := 1; k <= runs; k++ {
+		suffix := ""
+		if runs > 1 {
+			suffix = fmt.Sprintf("#%d", k)
+		}
+		for _, n := range []string{"", "/2", "/4"} {
+			for _, name := range names {
+				l = append(l, name+n+suffix)
+			}
+		}
+	}
+	return l
+}
+
 func (a *accept) build() error {
 	cmd := exec.Command("go", "test", "-c", "-trimpath", "-o", a.binary, "./tests/boot")
 	cmd.Dir = a.root
@@ -133,8 +152,8 @@ func (a *accept) build() error {
 // key stands for the kernel, pack and the tests.
 func (a *accept) key() (string, error) {
 	h := sha256.New()
-	for _, name := range []string{"build/kernel.elf", "build/pack", "build/accept/boot.test"} {
-		f, err := os.Open(filepath.Join(a.root, name))
+	for _, name := range []string{filepath.Join(a.root, "build/kernel.elf"), filepath.Join(a.root, "build/pack"), a.binary} {
+		f, err := os.Open(name)
 		if err != nil {
 			return "", fmt.Errorf("%w: run `make kernel pack`", err)
 		}
@@ -199,6 +218,7 @@ func (a *accept) list() ([]string, error) {
 var errStopped = errors.New("stopped")
 
 func (a *accept) log(name string) string {
+	name, _, _ = strings.Cut(name, "#")
 	return filepath.Join(a.dir, strings.ReplaceAll(name, "/", "-")+".log")
 }
 
@@ -209,10 +229,14 @@ func (a *accept) one(name string, stop <-chan os.Signal) (time.Duration, error) 
 		return 0, err
 	}
 	defer f.Close()
-	test, cpus, _ := strings.Cut(name, "/")
+	which, _, _ := strings.Cut(name, "#")
+	test, cpus, _ := strings.Cut(which, "/")
 	cmd := exec.Command(a.binary, "-test.run", "^"+test+"$", "-test.v", "-test.timeout", caseLimit.String())
 	cmd.Dir = filepath.Join(a.root, "tests", "boot")
-	cmd.Env = append(os.Environ(), "KILN_ACCEPT=1", "KILN_CPUS="+cpus)
+	cmd.Env = append(os.Environ(), "KILN_CPUS="+cpus)
+	if !a.quick {
+		cmd.Env = append(cmd.Env, "KILN_ACCEPT=1")
+	}
 	cmd.Stdout, cmd.Stderr = f, f
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -240,6 +264,7 @@ func (a *accept) ran(name string) error {
 		return err
 	}
 	test, _, _ := strings.Cut(name, "/")
+	test, _, _ = strings.Cut(test, "#")
 	if strings.Contains(string(b), "--- SKIP: "+test) {
 		return errors.New("skipped: run it as root")
 	}
