@@ -141,8 +141,8 @@ func (f *runFlags) machine() (*vmm.Machine, error) {
 	if m.Kind == "qemu" {
 		m.Kind = "q35"
 	}
-	if !slices.Contains(vmm.Kinds, m.Kind) {
-		return nil, usagef("there is no machine %q: choose --vmm %s", f.vmm, strings.Join(vmm.Kinds, ", "))
+	if m.Kind != vmm.Process && !slices.Contains(vmm.Kinds, m.Kind) {
+		return nil, usagef("there is no machine %q: choose --vmm %s or process", f.vmm, strings.Join(vmm.Kinds, ", "))
 	}
 	if !slices.Contains([]string{"auto", "kvm", "tcg"}, f.accel) {
 		return nil, usagef("there is no accelerator %q: choose --accel auto, kvm or tcg", f.accel)

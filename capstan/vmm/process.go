@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"kiln/capstan/usernet"
 )
@@ -58,11 +59,22 @@ func FindProcess() (string, error) {
 	return "", errors.New("there is no " + ProcessKernel + " beside pack: run `make kernel` in Kiln's source, or name the file with " + ProcessEnv)
 }
 
+// isolate gives a process user, PID, network, IPC and host name namespaces of its own: it
+// sees no process and no network of this host, and all that it starts ends with it.
+func isolate(a *syscall.SysProcAttr) {
+	a.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+	a.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
+	a.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+}
+
+// namespaces is isolate; a test has it fail.
+var namespaces = isolate
+
 // processArgs are the kernel's arguments. The network is served until the function that
 // it gives is called; dir is for its socket.
 func (m *Machine) processArgs(dir string) (args []string, done func(), err error) {
 	done = func() {}
-	args = []string{"-image", m.Kernel, "-memory", strconv.FormatInt(m.Memory, 10), "-cpus", strconv.Itoa(m.CPUs), "-control", m.Control}
+	args = []string{"-memory", strconv.FormatInt(m.Memory, 10), "-cpus", strconv.Itoa(m.CPUs), "-control", m.Control}
 	line := m.Append
 	if m.Net == "user" {
 		name := filepath.Join(dir, "net")

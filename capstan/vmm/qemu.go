@@ -110,8 +110,8 @@ func (f Forward) String() string {
 	return net.JoinHostPort(f.Addr, strconv.Itoa(f.Host))
 }
 
-// Kinds are the machines that Kind can name.
-var Kinds = []string{"microvm", "q35", "pc", Process}
+// Kinds are QEMU's machines that Kind can name.
+var Kinds = []string{"microvm", "q35", "pc"}
 
 // Args are QEMU's arguments.
 func (m *Machine) Args() ([]string, error) {

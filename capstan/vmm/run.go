@@ -77,7 +77,7 @@ func Run(ctx context.Context, m *Machine, s Streams, stop <-chan os.Signal) (sta
 		return 0, err
 	}
 	defer done()
-	r := &runner{name: filepath.Base(bin), ctl: newControl(l), tail: &tail{}, patience: m.StopTime}
+	r := &runner{name: "QEMU", ctl: newControl(l), tail: &tail{}, patience: m.StopTime}
 	if r.patience == 0 {
 		r.patience = stopTime
 	}
@@ -86,6 +86,14 @@ func Run(ctx context.Context, m *Machine, s Streams, stop <-chan os.Signal) (sta
 		go r.ctl.share(s.Control)
 	}
 	r.cmd = exec.Command(bin, args...)
+	if m.Kind == Process {
+		img, err := os.Open(m.Kernel)
+		if err != nil {
+			return 0, err
+		}
+		defer img.Close()
+		r.name, r.alone, r.cmd.ExtraFiles = ProcessKernel, true, []*os.File{img}
+	}
 	if err := r.start(s); err != nil {
 		return 0, err
 	}
@@ -111,6 +119,7 @@ func (m *Machine) command(dir string) (args []string, done func(), err error) {
 
 type runner struct {
 	name   string // of the program that runs the machine
+	alone  bool   // in namespaces of its own, if that can be
 	cmd    *exec.Cmd
 	ctl    *control
 	tail   *tail
@@ -130,23 +139,37 @@ func (r *runner) start(s Streams) error {
 	r.cmd.Stdout = io.MultiWriter(r.tail, out)
 	r.cmd.Stderr = &r.errs
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	stdin, err := r.cmd.StdinPipe()
+	if r.alone {
+		namespaces(r.cmd.SysProcAttr)
+	}
+	in, stdin, err := os.Pipe()
 	if err != nil {
 		return err
 	}
+	r.cmd.Stdin = in
 	started := make(chan error)
 	r.exited = make(chan error, 1)
 	go func() {
 		// Pdeathsig acts when the thread that started the child ends, so this one stays.
 		runtime.LockOSThread()
 		err := r.cmd.Start()
+		if err != nil && r.alone {
+			// Not everywhere may a user make namespaces: it runs without them.
+			c := *r.cmd.SysProcAttr
+			c.Cloneflags, c.UidMappings, c.GidMappings = 0, nil, nil
+			again := exec.Command(r.cmd.Path, r.cmd.Args[1:]...)
+			again.Stdin, again.Stdout, again.Stderr, again.ExtraFiles, again.SysProcAttr = in, r.cmd.Stdout, r.cmd.Stderr, r.cmd.ExtraFiles, &c
+			r.cmd = again
+			err = r.cmd.Start()
+		}
+		in.Close()
 		started <- err
 		if err == nil {
 			r.exited <- r.cmd.Wait()
 		}
 	}()
 	if err := <-started; err != nil {
-		return fmt.Errorf("%s cannot be started: %w", r.name, err)
+		return fmt.Errorf("%s cannot be started: %w", filepath.Base(r.cmd.Path), err)
 	}
 	if s.In != nil {
 		go func() {
@@ -213,7 +236,7 @@ func (r *runner) lost(s Streams, stopping bool, err error) (int, error) {
 	var ee *exec.ExitError
 	if msg := strings.TrimSpace(r.errs.String()); errors.As(err, &ee) && msg != "" {
 		if first, _, _ := strings.Cut(msg, "\n"); ee.ExitCode() == 1 && r.tail.len() == 0 {
-			return 1, fmt.Errorf("%s did not start the machine: %s", r.name, strings.TrimPrefix(first, r.name+": "))
+			return 1, fmt.Errorf("%s did not start the machine: %s", r.name, strings.TrimPrefix(first, filepath.Base(r.cmd.Path)+": "))
 		}
 		fmt.Fprintln(s.Err, msg)
 	}

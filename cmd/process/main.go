@@ -1,9 +1,10 @@
 // Command process is the kernel as an ordinary Linux process, for `pack run --vmm
 // process`: it runs an image's program over kernel/hosted, without a virtual machine.
 //
-//	kernel.process -image FILE [-memory BYTES] [-cpus N] [-append LINE] [-control SOCKET] [-net SOCKET]
+//	kernel.process [-image FILE] [-memory BYTES] [-cpus N] [-append LINE] [-control SOCKET] [-net SOCKET]
+//	kernel.process -calls
 //
-// Standard input and output are the terminal. The sockets are the starter's, as
+// Standard input and output are the terminal, descriptor 3 is the image if none is named. The sockets are the starter's, as
 // capstan/vmm makes them: a stream for the lines of kernel/system's control, and one of
 // messages for Ethernet frames.
 package main
@@ -39,16 +40,22 @@ func main() {
 }
 
 func run() error {
-	name := flag.String("image", "", "the image")
+	name := flag.String("image", "", "the image; default: what is open as descriptor 3")
 	memory := flag.Int64("memory", 128<<20, "memory in bytes")
 	cpus := flag.Int("cpus", 1, "number of CPUs")
 	line := flag.String("append", "", "kernel command line")
 	control := flag.String("control", "", "socket of the control port")
 	network := flag.String("net", "", "socket of the network card")
+	calls := flag.Bool("calls", false, "say how many system calls of the host are left to a running kernel, and end")
 	flag.Parse()
+	if *calls {
+		kernel, stub := hosted.HostCalls()
+		fmt.Printf("the kernel: %d system calls of the host; a process of the program: %d, all by the kernel's order\n", kernel, stub)
+		return nil
+	}
 	config, root, err := readImage(*name)
 	if err != nil {
-		return fmt.Errorf("%s: %w", *name, err)
+		return fmt.Errorf("image: %w", err)
 	}
 	con := process.NewConsole(fd(1), fd(0))
 	o := system.Options{NoDevices: true, Console: con}
@@ -76,6 +83,9 @@ func run() error {
 	if len(root) > 0 {
 		unix.Munmap(root) // it is in frames now
 	}
+	if err := hosted.Confine(); err != nil {
+		return err
+	}
 	s, err := system.New(m, o)
 	if err != nil {
 		system.Panic(m, s, err)
@@ -90,9 +100,11 @@ func run() error {
 
 // readImage gives an image's configuration, and its root as it is mapped here.
 func readImage(name string) (config, root []byte, err error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, nil, err
+	f := os.NewFile(3, "the image")
+	if name != "" {
+		if f, err = os.Open(name); err != nil {
+			return nil, nil, err
+		}
 	}
 	defer f.Close()
 	fi, err := f.Stat()

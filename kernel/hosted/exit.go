@@ -50,6 +50,13 @@ func (t *tracee) exit(ctx *hal.Ctx, as *AddressSpace, sig unix.Signal, gen uint6
 			return false
 		}
 		x.Vector, x.Addr, x.Error = hal.VectorPF, si.Addr, code
+	case sig == unix.SIGSYS:
+		// Called into the host's vsyscall page, whose calls the filter refuses; a machine
+		// has no such page. The host has returned for the program.
+		t.store(ctx)
+		ctx.RIP, ctx.RSP = si.Addr, ctx.RSP-8
+		ctx.Exit = hal.Exit{Kind: hal.ExitException, Vector: hal.VectorPF, Addr: si.Addr, Error: hal.PFUser | hal.PFFetch}
+		return true
 	case sig == unix.SIGBUS && si.Code == busAdrAln:
 		x.Vector = hal.VectorAC
 	case sig == unix.SIGBUS && si.Code == siKernel:

@@ -19,8 +19,13 @@
 //
 // What differs from a machine: the stub's few pages at stubBase cannot be mapped by
 // a program and can be seen by one; page-fault error codes are derived (see
-// pageFault); CPUID tells of the host's CPU; the vsyscall page is the host's; there
+// pageFault); CPUID tells of the host's CPU; there
 // are no devices, ports, or firmware; timers are as late as the host's.
+//
+// What a stub can do to the host: a filter (seccomp.go) leaves its control thread the few
+// calls that it is made for, from its own code alone, and kills it for any other. The
+// program's threads can make none: PTRACE_SYSEMU runs none for them, and they cannot write
+// to anything that the control thread or the kernel reads.
 //
 // Lock order: AddressSpace.mu < stub.mu; AddressSpace.mu < AddressSpace.tmu <
 // Machine.mu; frames.mu and ctxImpl.mu are leaves.

@@ -69,7 +69,7 @@ var _ hal.AddressSpace = (*AddressSpace)(nil)
 
 // NewAddressSpace implements hal.Machine.
 func (m *Machine) NewAddressSpace() (hal.AddressSpace, error) {
-	s, err := newStub(m.frames.file)
+	s, err := newStub(int(m.frames.file.Fd()))
 	if err != nil {
 		return nil, err
 	}
@@ -202,14 +202,8 @@ func (as *AddressSpace) sync() {
 	}
 	cmds := as.pending
 	as.pending = as.pending[:0]
-	if as.stub.run(cmds) != nil {
-		return // Enter finds its thread dead and says so
-	}
-	for _, c := range cmds {
-		if c.ret < 0 && c.ret > -4096 {
-			as.flush()
-			return
-		}
+	if r, err := as.stub.run(cmds); err == nil && r < 0 { // if it died, Enter says so
+		as.flush()
 	}
 }
 
@@ -224,8 +218,8 @@ func (as *AddressSpace) flush() {
 		}
 	}
 	cmds := flushCommands()
-	if as.stub.run(cmds) == nil && (cmds[0].ret < 0 || cmds[1].ret < 0) {
-		panic(fmt.Sprintf("hosted: the host refuses to unmap: %d, %d", cmds[0].ret, cmds[1].ret))
+	if r, err := as.stub.run(cmds); err == nil && r < 0 {
+		panic(fmt.Sprintf("hosted: the host refuses to unmap: %v", unix.Errno(-r)))
 	}
 }
 

@@ -1,0 +1,44 @@
+package vmm
+
+import (
+	"bytes"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Where a user may make no namespaces, the kernel runs in pack's.
+func TestProcessRunsWithoutNamespacesToo(t *testing.T) {
+	for _, may := range []bool{true, false} {
+		if !may {
+			namespaces = func(a *syscall.SysProcAttr) {
+				isolate(a)
+				a.UidMappings = append(a.UidMappings, a.UidMappings...) // refused: they overlap
+			}
+			defer func() { namespaces = isolate }()
+		}
+		var out bytes.Buffer
+		r := &runner{name: "test", alone: true, tail: &tail{}, cmd: exec.Command("/bin/sh", "-c", "echo $$; read x; echo got $x")}
+		if err := r.start(Streams{Out: &out, Err: &out, In: strings.NewReader("a line\n")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-r.exited; err != nil || !strings.HasSuffix(out.String(), "got a line\n") {
+			t.Errorf("namespaces %v: %v, %q", may, err, out.String())
+		}
+		if !may && strings.HasPrefix(out.String(), "1\n") {
+			t.Error("it was in a namespace")
+		}
+	}
+}
+
+func TestProcessKernelIsNamedByTheEnvironment(t *testing.T) {
+	t.Setenv(ProcessEnv, "/nowhere/kernel.process")
+	if _, err := (&Machine{Kind: Process}).Find(); err == nil || !strings.Contains(err.Error(), "/nowhere/kernel.process") {
+		t.Errorf("%v", err)
+	}
+	t.Setenv(ProcessEnv, "/bin/sh")
+	if f, err := (&Machine{Kind: Process}).Find(); err != nil || f != "/bin/sh" {
+		t.Errorf("%q, %v", f, err)
+	}
+}
