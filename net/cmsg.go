@@ -8,62 +8,117 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
+// oneTime is what control messages ask for one datagram and netstack knows for sockets
+// only.
+type oneTime struct {
+	tos, tclass int // -1: as the socket has it
+	segment     int
+}
+
 // sendControl puts a datagram's control messages in netstack's form: EINVAL for
-// unknown or short ones (ip_cmsg_send, ip6_datagram_send_ctl).
-func sendControl(c *Control, out *tcpip.SendableControlMessages) error {
+// unknown or short ones (__sock_cmsg_send, ip_cmsg_send, ip6_datagram_send_ctl).
+func (x *inetSocket) sendControl(c *Control, out *tcpip.SendableControlMessages) (oneTime, error) {
+	once := oneTime{-1, -1, int(x.opt.segment.Load())}
 	for _, m := range c.Msgs {
-		switch {
-		case m.Level == unix.SOL_SOCKET:
-			// SO_MARK, SO_TXTIME …: hints of __sock_cmsg_send.
-		case m.Level == unix.SOL_IP && m.Type == unix.IP_TTL:
-			if len(m.Data) < 4 {
-				return unix.EINVAL
-			}
-			v := int32(binary.LittleEndian.Uint32(m.Data))
-			if v < 1 || v > 255 {
-				return unix.EINVAL
-			}
-			out.HasTTL, out.TTL = true, uint8(v)
-		case m.Level == unix.SOL_IP && m.Type == unix.IP_TOS:
-			if len(m.Data) != 4 && len(m.Data) != 1 {
-				return unix.EINVAL
-			}
-		case m.Level == unix.SOL_IP && m.Type == unix.IP_PKTINFO:
-			// The source address of an unbound socket: netstack routes by the
-			// destination, which on a machine with one address is the same.
-			if len(m.Data) < 12 {
-				return unix.EINVAL
-			}
-		case m.Level == unix.SOL_IPV6 && m.Type == unix.IPV6_HOPLIMIT:
+		if err := x.sendMessage(m, out, &once); err != nil {
+			return once, err
+		}
+	}
+	return once, nil
+}
+
+func (x *inetSocket) sendMessage(m Cmsg, out *tcpip.SendableControlMessages, once *oneTime) error {
+	switch {
+	case m.Level == unix.SOL_SOCKET:
+		switch m.Type {
+		case unix.SO_MARK, unix.SO_TIMESTAMPING, unix.SO_TIMESTAMPING_NEW:
 			if len(m.Data) != 4 {
 				return unix.EINVAL
 			}
-			v := int32(binary.LittleEndian.Uint32(m.Data))
-			if v < -1 || v > 255 {
+		case soTxtime:
+			if len(m.Data) != 8 {
 				return unix.EINVAL
 			}
-			if v >= 0 {
-				out.HasHopLimit, out.HopLimit = true, uint8(v)
-			}
-		case m.Level == unix.SOL_IPV6 && m.Type == unix.IPV6_PKTINFO:
-			if len(m.Data) < 20 {
-				return unix.EINVAL
-			}
-			a := tcpip.AddrFrom16([16]byte(m.Data[:16]))
-			if header.IsV4MappedAddress(a) {
-				continue
-			}
-			out.HasIPv6PacketInfo = true
-			out.IPv6PacketInfo = tcpip.IPv6PacketInfo{NIC: tcpip.NICID(binary.LittleEndian.Uint32(m.Data[16:])), Addr: a}
-		case m.Level == unix.SOL_IPV6 && m.Type == unix.IPV6_TCLASS:
-			if len(m.Data) != 4 {
-				return unix.EINVAL
-			}
-		case m.Level == unix.SOL_UDP && m.Type == unix.UDP_SEGMENT:
-			return unix.EINVAL // no segmentation offload for datagrams
-		case m.Level == unix.SOL_IP, m.Level == unix.SOL_IPV6:
+		default:
 			return unix.EINVAL
 		}
+	case m.Level == unix.SOL_IP && m.Type == unix.IP_TTL:
+		if len(m.Data) < 4 {
+			return unix.EINVAL
+		}
+		v := int32(binary.LittleEndian.Uint32(m.Data))
+		if v < 1 || v > 255 {
+			return unix.EINVAL
+		}
+		out.HasTTL, out.TTL = true, uint8(v)
+	case m.Level == unix.SOL_IP && m.Type == unix.IP_TOS:
+		v, err := byteOrInt(m.Data)
+		if err != nil || len(m.Data) != 4 && len(m.Data) != 1 || v < 0 || v > 255 {
+			return unix.EINVAL
+		}
+		once.tos = v
+	case m.Level == unix.SOL_IP && m.Type == unix.IP_PKTINFO:
+		return x.sendPacketInfo(m.Data)
+	case m.Level == unix.SOL_IPV6 && m.Type == unix.IPV6_HOPLIMIT:
+		if len(m.Data) != 4 {
+			return unix.EINVAL
+		}
+		v := int32(binary.LittleEndian.Uint32(m.Data))
+		if v < -1 || v > 255 {
+			return unix.EINVAL
+		}
+		if v >= 0 {
+			out.HasHopLimit, out.HopLimit = true, uint8(v)
+		}
+	case m.Level == unix.SOL_IPV6 && m.Type == unix.IPV6_PKTINFO:
+		if len(m.Data) < 20 {
+			return unix.EINVAL
+		}
+		a := tcpip.AddrFrom16([16]byte(m.Data[:16]))
+		if header.IsV4MappedAddress(a) {
+			return nil
+		}
+		if n := binary.LittleEndian.Uint32(m.Data[16:]); n != 0 && !x.s.ns.HasNIC(tcpip.NICID(n)) {
+			return unix.ENODEV
+		}
+		out.HasIPv6PacketInfo = true
+		out.IPv6PacketInfo = tcpip.IPv6PacketInfo{NIC: tcpip.NICID(binary.LittleEndian.Uint32(m.Data[16:])), Addr: a}
+	case m.Level == unix.SOL_IPV6 && m.Type == unix.IPV6_TCLASS:
+		if len(m.Data) != 4 {
+			return unix.EINVAL
+		}
+		v := int32(binary.LittleEndian.Uint32(m.Data))
+		if v < -1 || v > 255 {
+			return unix.EINVAL
+		}
+		once.tclass = int(v)
+	case m.Level == unix.SOL_IPV6 && m.Type == unix.IPV6_DONTFRAG:
+		if len(m.Data) != 4 || binary.LittleEndian.Uint32(m.Data) > 1 {
+			return unix.EINVAL
+		}
+	case m.Level == unix.SOL_UDP:
+		if m.Type != udpSegment || len(m.Data) != 2 {
+			return unix.EINVAL
+		}
+		once.segment = int(binary.LittleEndian.Uint16(m.Data))
+	case m.Level == unix.SOL_IP, m.Level == unix.SOL_IPV6 && x.domain == unix.AF_INET6:
+		return unix.EINVAL
+	}
+	return nil
+}
+
+// sendPacketInfo checks IP_PKTINFO: EINVAL, ENODEV, ENETUNREACH for a source that is not
+// this machine's. netstack takes the source from the route: of several addresses, the
+// one that is asked for may not be the one that is used.
+func (x *inetSocket) sendPacketInfo(b []byte) error {
+	if len(b) != 12 {
+		return unix.EINVAL
+	}
+	if n := binary.LittleEndian.Uint32(b); n != 0 && !x.s.ns.HasNIC(tcpip.NICID(n)) {
+		return unix.ENODEV
+	}
+	if a := tcpip.AddrFrom4([4]byte(b[4:8])); !a.Unspecified() && !x.s.local(a) {
+		return unix.ENETUNREACH
 	}
 	return nil
 }
@@ -77,12 +132,17 @@ func (x *inetSocket) recvControl(in *tcpip.ReceivableControlMessages, c *Control
 		switch {
 		case x.opt.timestampNS.Load():
 			b := binary.LittleEndian.AppendUint64(nil, uint64(ns/1e9))
-			add(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, binary.LittleEndian.AppendUint64(b, uint64(ns%1e9)))
+			add(unix.SOL_SOCKET, x.opt.stampType(unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPNS_NEW), binary.LittleEndian.AppendUint64(b, uint64(ns%1e9)))
 		case x.opt.timestamp.Load():
-			add(unix.SOL_SOCKET, unix.SO_TIMESTAMP, timevalBytes(ns))
+			add(unix.SOL_SOCKET, x.opt.stampType(unix.SO_TIMESTAMP, unix.SO_TIMESTAMP_NEW), timevalBytes(ns))
 		}
 	}
-	if in.HasIPPacketInfo {
+	if in.HasIPPacketInfo && x.opt.recvpktinfo.Load() {
+		b := append(make([]byte, 10, 20), 0xff, 0xff)
+		b = append(b, v4bytes(in.PacketInfo.DestinationAddr)...)
+		add(unix.SOL_IPV6, unix.IPV6_PKTINFO, append(b, le32(uint32(in.PacketInfo.NIC))...))
+	}
+	if in.HasIPPacketInfo && x.opt.pktinfo.Load() {
 		b := le32(uint32(in.PacketInfo.NIC))
 		b = append(append(b, v4bytes(in.PacketInfo.LocalAddr)...), v4bytes(in.PacketInfo.DestinationAddr)...)
 		add(unix.SOL_IP, unix.IP_PKTINFO, b)
@@ -127,4 +187,12 @@ func v4bytes(a tcpip.Address) []byte {
 		copy(b, v[:])
 	}
 	return b
+}
+
+// stampType is the type of a timestamp's message: as the option that asked for it.
+func (o *sockOpts) stampType(old, new int32) int32 {
+	if o.stampNew.Load() {
+		return new
+	}
+	return old
 }

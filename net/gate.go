@@ -398,6 +398,9 @@ func (p *tcpProtocol) segment(ep stack.TransportEndpoint, id stack.TransportEndp
 	if n := pkt.Data().Size(); n > 0 && !p.s.rcv.segment(ep, n) {
 		return
 	}
+	if pkt, _ = p.s.filtered(ep, pkt); pkt == nil {
+		return
+	}
 	p.q.QueuePacket(ep, id, pkt)
 }
 
@@ -432,6 +435,13 @@ const truesize = 768
 // QueuePacket counts a datagram, or drops it when its socket has too many unread ones
 // or all sockets together have.
 func (p *udpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
+	pkt, shorter := p.s.filtered(ep, pkt)
+	if pkt == nil {
+		return
+	}
+	if shorter {
+		defer pkt.DecRef()
+	}
 	v, ok := p.s.rcv.udpSocks.Load(ep)
 	if !ok {
 		ep.HandlePacket(id, pkt)
@@ -440,12 +450,12 @@ func (p *udpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 	x, m := v.(*inetSocket), &p.s.rcv
 	size := int64(pkt.Data().Size())
 	held := x.unread.Load()
-	if held+size > x.ep.SocketOptions().GetReceiveBufferSize() && held > 0 || m.udp.Load()+size > m.limit {
+	if held+size > x.ep().SocketOptions().GetReceiveBufferSize() && held > 0 || m.udp.Load()+size > m.limit {
 		m.udpDropped.Add(1)
 		return
 	}
 	ep.HandlePacket(id, pkt)
-	st, ok := x.ep.Stats().(*tcpip.TransportEndpointStats)
+	st, ok := x.ep().Stats().(*tcpip.TransportEndpointStats)
 	if !ok {
 		return
 	}

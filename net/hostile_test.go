@@ -163,7 +163,7 @@ func TestNonReadingPeersDoNotHoldAllSendMemory(t *testing.T) {
 	}
 	var sum int64
 	for _, s := range srvs {
-		sum += s.(*inetSocket).ep.SocketOptions().GetSendBufferSize()
+		sum += s.(*inetSocket).ep().SocketOptions().GetSendBufferSize()
 	}
 	x.gate.recount(true)
 	if held := x.tx.est.Load(); x.tx.holders.Load() < 90 || held > 2*x.tx.limit+int64(len(srvs))*leastBuffer || held < int64(len(srvs))*leastBuffer/2 {
@@ -176,7 +176,7 @@ func TestNonReadingPeersDoNotHoldAllSendMemory(t *testing.T) {
 		s.Release(nil)
 	}
 	for _, s := range clis {
-		s.(*inetSocket).ep.Abort() // what is queued goes with a reset
+		s.(*inetSocket).ep().Abort() // what is queued goes with a reset
 	}
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		x.tx.recount(true)
@@ -251,13 +251,13 @@ func TestCostOfAConnection(t *testing.T) {
 func TestSendQueueIsCounted(t *testing.T) {
 	x, y, _, _ := twoStacks(t, testRAM, true)
 	srv, cli, _ := connected(t, x, y, in4(10, 0, 0, 1, 0))
-	cli.(*inetSocket).ep.SocketOptions().SetReceiveBufferSize(8<<10, true)
+	cli.(*inetSocket).ep().SocketOptions().SetReceiveBufferSize(8<<10, true)
 	q := mm.KernelIO(pattern(60000))
 	n, err := srv.Write(me.C, nil, &q, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ep := srv.(*inetSocket).ep.(*tcp.Endpoint)
+	ep := srv.(*inetSocket).ep().(*tcp.Endpoint)
 	eventually := func(what string, ok func(int64) bool) {
 		t.Helper()
 		for end := time.Now().Add(5 * time.Second); !ok(sendQueue(ep)); time.Sleep(5 * time.Millisecond) {

@@ -21,8 +21,10 @@ import (
 // inetSocket is an AF_INET or AF_INET6 socket over a netstack endpoint.
 type inetSocket struct {
 	base
-	ep tcpip.Endpoint
-	q  *waiter.Queue
+	// cur is netstack's endpoint: another one after a connection has ended, since
+	// netstack's cannot be used twice (renew).
+	cur atomic.Pointer[tcpip.Endpoint]
+	q   *waiter.Queue
 
 	raw    bool        // counted in flows.raw
 	fresh  atomic.Bool // counted in gate.fresh
@@ -37,7 +39,26 @@ type inetSocket struct {
 
 	mu       sync.Mutex
 	returned []*inetSocket // connections that got no descriptor, oldest first
+
+	// local is the address that bind asked for, for the next endpoint.
+	local    atomic.Pointer[tcpip.FullAddress]
+	accepted bool
+	told     atomic.Bool   // SO_ERROR said why connect failed
+	conn     atomic.Int32  // unconnected, connecting, connected
+	down     atomic.Uint32 // SHUT_RD and SHUT_WR as bits 0 and 1
+
+	sendMu sync.Mutex // corked, and options set for one datagram only
+	corked *corked
+	corks  atomic.Bool // corked is not nil
+
+	filter atomic.Pointer[filter]
+
+	sent, taken atomic.Uint64 // bytes of a stream, for TCP_INFO
 }
+
+func (x *inetSocket) ep() tcpip.Endpoint { return *x.cur.Load() }
+
+func (x *inetSocket) setEndpoint(ep tcpip.Endpoint) { x.cur.Store(&ep) }
 
 func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error) {
 	if protocol < 0 || protocol >= unix.IPPROTO_MPTCP+1 {
@@ -88,23 +109,26 @@ func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error)
 	} else if sock.cost = sockCost; !s.cfg.Budget.Charge(sock.cost) {
 		return nil, unix.ENOBUFS
 	}
+	var ep tcpip.Endpoint
 	var err tcpip.Error
 	if raw {
-		sock.ep, err = s.ns.NewRawEndpoint(tr, net, sock.q, true)
+		ep, err = s.ns.NewRawEndpoint(tr, net, sock.q, true)
 	} else {
-		sock.ep, err = s.ns.NewEndpoint(tr, net, sock.q)
+		ep, err = s.ns.NewEndpoint(tr, net, sock.q)
 	}
 	if err != nil {
 		sock.settled()
 		s.cfg.Budget.Uncharge(sock.cost)
 		return nil, errno(err)
 	}
+	sock.setEndpoint(ep)
+	sock.uid = c.ucred().UID
 	if typ != unix.SOCK_STREAM {
 		// SO_TIMESTAMP and the like are decided per message here.
-		sock.ep.SocketOptions().SetReceivePacketInfo(false)
+		sock.ep().SocketOptions().SetReceivePacketInfo(false)
 	}
 	if tr == udp.ProtocolNumber && !raw {
-		if te, ok := sock.ep.(stack.TransportEndpoint); ok {
+		if te, ok := sock.ep().(stack.TransportEndpoint); ok {
 			s.rcv.udpSocks.Store(te, sock)
 		}
 	}
@@ -124,7 +148,7 @@ func (x *inetSocket) settled() {
 
 func (x *inetSocket) isTCP() bool { return x.typ == unix.SOCK_STREAM }
 
-func (x *inetSocket) state() tcp.EndpointState { return tcp.EndpointState(x.ep.State()) }
+func (x *inetSocket) state() tcp.EndpointState { return tcp.EndpointState(x.ep().State()) }
 
 // Readiness implements waiter.Waitable: netstack's answer, made Linux's
 // (net/ipv4/tcp.c, tcp_poll).
@@ -133,7 +157,7 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if mask&waiter.EventRdHUp != 0 {
 		ask |= waiter.ReadableEvents // netstack looks for the peer's FIN only then
 	}
-	r := x.ep.Readiness(ask)
+	r := x.ep().Readiness(ask)
 	if x.isTCP() {
 		switch x.state() {
 		case tcp.StateInitial, tcp.StateBound:
@@ -142,12 +166,26 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 			r = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp
 		case tcp.StateError:
 			r = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp | waiter.EventErr
+		case tcp.StateEstablished:
+			if low := int(x.opt.rcvlowat.Load()); low > 1 && r&waiter.ReadableEvents != 0 {
+				if n, err := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil && n < low {
+					r &^= waiter.ReadableEvents
+				}
+			}
 		case tcp.StateClosing, tcp.StateLastAck:
 			r |= waiter.EventHUp
 		case tcp.StateListen:
 			if len(x.returned) > 0 { // racy on purpose: a listener's poller asks again
 				r |= waiter.ReadableEvents
 			}
+		}
+	}
+	if x.typ == unix.SOCK_DGRAM {
+		switch x.down.Load() {
+		case 1:
+			r |= waiter.ReadableEvents | waiter.EventRdHUp
+		case 3:
+			r |= waiter.ReadableEvents | waiter.EventRdHUp | waiter.EventHUp
 		}
 	}
 	if mask&(waiter.ReadableEvents|waiter.EventErr) != 0 && x.hasQueuedError() {
@@ -157,7 +195,7 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 }
 
 func (x *inetSocket) hasQueuedError() bool {
-	o := x.ep.SocketOptions()
+	o := x.ep().SocketOptions()
 	return (o.GetIPv4RecvError() || o.GetIPv6RecvError()) && o.PeekErr() != nil
 }
 
@@ -192,9 +230,15 @@ func (x *inetSocket) Bind(c *Caller, b []byte) error {
 		return unix.EACCES
 	}
 	if x.bound.Load() && x.typ != unix.SOCK_RAW {
+		if x.domain == unix.AF_INET && !a.Addr.Unspecified() && !x.s.local(a.Addr) {
+			return unix.EADDRNOTAVAIL // this is looked at first
+		}
 		return unix.EINVAL
 	}
-	if terr := x.ep.Bind(netAddr(a)); terr != nil {
+	if err := x.mayBind(a); err != nil {
+		return err
+	}
+	if terr := x.ep().Bind(netAddr(a)); terr != nil {
 		if _, local := terr.(*tcpip.ErrBadLocalAddress); local && x.opt.freebind.Load() {
 			return unix.EOPNOTSUPP
 		}
@@ -204,7 +248,33 @@ func (x *inetSocket) Bind(c *Caller, b []byte) error {
 		return errno(terr)
 	}
 	x.bound.Store(true)
+	x.local.Store(&a)
 	return nil
+}
+
+// mayBind is what Linux checks of an address before the port.
+func (x *inetSocket) mayBind(a tcpip.FullAddress) error {
+	if x.domain == unix.AF_INET6 {
+		switch {
+		case header.IsV4MappedAddress(a.Addr) && x.ep().SocketOptions().GetV6Only():
+			return unix.EINVAL
+		case header.IsV6MulticastAddress(a.Addr) && x.isTCP():
+			return unix.EINVAL
+		case header.IsV6LinkLocalUnicastAddress(a.Addr):
+			if a.NIC == 0 {
+				return unix.EINVAL
+			}
+			if !x.s.ns.HasNIC(a.NIC) {
+				return unix.ENODEV
+			}
+		}
+	} else if x.isTCP() && header.IsV4MulticastAddress(a.Addr) {
+		return unix.EADDRNOTAVAIL
+	}
+	if !x.ep().SocketOptions().GetReusePort() {
+		return nil
+	}
+	return x.mayShare(a, func(o *inetSocket) bool { return o.uid == x.uid || !o.ep().SocketOptions().GetReusePort() })
 }
 
 // Listen implements Socket.
@@ -217,13 +287,22 @@ func (x *inetSocket) Listen(_ *Caller, backlog int) error {
 		backlog = most
 	}
 	if x.state() == tcp.StateInitial {
-		if err := x.ep.Bind(tcpip.FullAddress{}); err != nil {
+		if err := x.ep().Bind(tcpip.FullAddress{}); err != nil {
 			return errno(err)
 		}
 		x.bound.Store(true)
 	}
+	if la, err := x.ep().GetLocalAddress(); err == nil && x.state() == tcp.StateBound && x.ep().SocketOptions().GetReuseAddress() {
+		// SO_REUSEADDR lets two sockets have the address, but one listen there.
+		reuse := x.ep().SocketOptions().GetReusePort()
+		if err := x.mayShare(la, func(o *inetSocket) bool {
+			return o.state() != tcp.StateListen || reuse && o.ep().SocketOptions().GetReusePort()
+		}); err != nil {
+			return err
+		}
+	}
 	// Linux takes backlog+1 connections.
-	if err := x.ep.Listen(backlog + 1); err != nil {
+	if err := x.ep().Listen(backlog + 1); err != nil {
 		return errno(err)
 	}
 	x.settled()
@@ -243,32 +322,18 @@ func (x *inetSocket) Accept(*Caller) (Socket, error) {
 		return n, nil
 	}
 	x.mu.Unlock()
-	ep, q, err := x.ep.Accept(nil)
+	ep, q, err := x.ep().Accept(nil)
 	if err != nil {
 		return nil, errno(err)
 	}
-	n := &inetSocket{ep: ep, q: q}
-	n.base = base{s: x.s, domain: x.domain, typ: x.typ, pro: x.pro}
-	n.opt.inherit(&x.opt)
+	n := &inetSocket{q: q}
+	n.setEndpoint(ep)
+	n.base = base{s: x.s, domain: x.domain, typ: x.typ, pro: x.pro, uid: x.uid}
 	n.inherit(x)
 	n.flow.Store(x.s.acks.follow(ep))
 	n.bound.Store(true)
 	x.s.register(&n.base, n)
 	return n, nil
-}
-
-// inherit copies what Linux clones from the listener and netstack does not.
-func (x *inetSocket) inherit(l *inetSocket) {
-	from, to := l.ep.SocketOptions(), x.ep.SocketOptions()
-	if from.GetKeepAlive() && !to.GetKeepAlive() {
-		to.SetKeepAlive(true)
-	}
-	if !from.GetDelayOption() && to.GetDelayOption() {
-		to.SetDelayOption(false)
-	}
-	if lg := from.GetLinger(); lg.Enabled {
-		to.SetLinger(lg)
-	}
 }
 
 // Unaccept implements Socket.
@@ -285,159 +350,9 @@ func (x *inetSocket) Unaccept(s Socket) {
 	}
 }
 
-// Connect implements Socket. See inet_stream_connect, ip4_datagram_connect.
-func (x *inetSocket) Connect(_ *Caller, b []byte) error {
-	if len(b) < 2 {
-		return unix.EINVAL
-	}
-	if familyOf(b) == unix.AF_UNSPEC {
-		return x.disconnect()
-	}
-	var a tcpip.FullAddress
-	var err error
-	if x.domain == unix.AF_INET6 && familyOf(b) == unix.AF_INET && !x.isTCP() {
-		if a, err = parseAddr(unix.AF_INET, b); err == nil && x.ep.SocketOptions().GetV6Only() {
-			err = unix.EAFNOSUPPORT
-		}
-	} else {
-		a, err = parseAddr(int(x.domain), b)
-	}
-	if err != nil {
-		return err
-	}
-	if a.Addr.Unspecified() {
-		// The any address connects to this host.
-		if a.Addr.Len() == 4 {
-			a.Addr = tcpip.AddrFrom4([4]byte{127, 0, 0, 1})
-		} else {
-			a.Addr = header.IPv6Loopback
-		}
-	}
-	if x.isTCP() && header.IsV4MulticastAddress(a.Addr) {
-		return unix.ENETUNREACH
-	}
-	terr := x.ep.Connect(a)
-	switch terr.(type) {
-	case nil:
-		x.bound.Store(true)
-		return nil
-	case *tcpip.ErrConnectStarted:
-		x.flow.Store(x.s.acks.follow(x.ep))
-		x.bound.Store(true)
-		x.settled()
-		return unix.EINPROGRESS
-	case *tcpip.ErrInvalidEndpointState:
-		if x.isTCP() && x.state() == tcp.StateListen {
-			return unix.EISCONN
-		}
-	case *tcpip.ErrBadLocalAddress:
-		return unix.EINVAL
-	case *tcpip.ErrHostUnreachable:
-		if x.s.noRoute(a.Addr) {
-			return unix.ENETUNREACH
-		}
-	}
-	return errno(terr)
-}
-
-// noRoute says that no route covers the address: Linux's ENETUNREACH.
-func (s *Stack) noRoute(a tcpip.Address) bool {
-	for _, r := range s.ns.GetRouteTable() {
-		if r.Destination.Contains(a) {
-			return false
-		}
-	}
-	return true
-}
-
-func (x *inetSocket) disconnect() error {
-	if x.isTCP() {
-		switch x.state() {
-		case tcp.StateInitial, tcp.StateBound, tcp.StateClose, tcp.StateError:
-			return nil
-		}
-		// A reset and an end: unlike on Linux the socket cannot connect again.
-		x.ep.Abort()
-		return nil
-	}
-	return errno(x.ep.Disconnect())
-}
-
-// ConnectResult implements Socket.
-func (x *inetSocket) ConnectResult() error {
-	switch st := x.state(); st {
-	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
-		return unix.EAGAIN
-	case tcp.StateError, tcp.StateClose, tcp.StateInitial, tcp.StateBound:
-		if err := x.ep.LastError(); err != nil {
-			return x.connectError(err)
-		}
-		if st == tcp.StateError || st == tcp.StateInitial {
-			return unix.ECONNREFUSED
-		}
-		return nil
-	}
-	// The first connect after success says so to netstack.
-	if ra, err := x.ep.GetRemoteAddress(); err == nil {
-		x.ep.Connect(ra)
-	}
-	return nil
-}
-
-// connectError: a connection that timed out while connecting is ETIMEDOUT, a reset
-// ECONNREFUSED.
-func (x *inetSocket) connectError(err tcpip.Error) error {
-	if _, reset := err.(*tcpip.ErrConnectionReset); reset {
-		return unix.ECONNREFUSED
-	}
-	return errno(err)
-}
-
-// Shutdown implements Socket.
-func (x *inetSocket) Shutdown(how int) error {
-	var f tcpip.ShutdownFlags
-	switch how {
-	case unix.SHUT_RD:
-		f = tcpip.ShutdownRead
-	case unix.SHUT_WR:
-		f = tcpip.ShutdownWrite
-	case unix.SHUT_RDWR:
-		f = tcpip.ShutdownRead | tcpip.ShutdownWrite
-	default:
-		return unix.EINVAL
-	}
-	if x.isTCP() {
-		switch x.state() {
-		case tcp.StateInitial, tcp.StateBound, tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
-			return unix.ENOTCONN
-		}
-	}
-	if f&tcpip.ShutdownWrite != 0 {
-		x.push()
-	}
-	err := x.ep.Shutdown(f)
-	x.q.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents | waiter.EventRdHUp)
-	return errno(err)
-}
-
-// push sends what TCP_CORK or Nagle's algorithm holds back: no more data follows, so
-// Linux sends it at once too (tcp_send_fin). netstack would keep it for 200 ms.
-func (x *inetSocket) push() {
-	if !x.isTCP() {
-		return
-	}
-	o := x.ep.SocketOptions()
-	if o.GetDelayOption() {
-		o.SetDelayOption(false)
-	}
-	if o.GetCorkOption() {
-		o.SetCorkOption(false)
-	}
-}
-
 // SockName implements Socket.
 func (x *inetSocket) SockName() ([]byte, error) {
-	a, err := x.ep.GetLocalAddress()
+	a, err := x.ep().GetLocalAddress()
 	if err != nil {
 		return nil, errno(err)
 	}
@@ -452,7 +367,7 @@ func (x *inetSocket) PeerName() ([]byte, error) {
 			return nil, unix.ENOTCONN
 		}
 	}
-	a, err := x.ep.GetRemoteAddress()
+	a, err := x.ep().GetRemoteAddress()
 	if err != nil {
 		return nil, unix.ENOTCONN
 	}
@@ -470,13 +385,15 @@ func (x *inetSocket) Release(*vfs.File) {
 	x.returned = nil
 	x.mu.Unlock()
 	for _, n := range returned {
-		n.ep.Abort()
+		n.ep().Abort()
 		n.Release(nil)
 	}
 	x.push()
-	x.ep.Close()
+	x.setFilter(nil)
+	x.dropCorked()
+	x.ep().Close()
 	if x.pro == unix.IPPROTO_UDP {
-		if te, ok := x.ep.(stack.TransportEndpoint); ok {
+		if te, ok := x.ep().(stack.TransportEndpoint); ok {
 			x.s.rcv.udpSocks.Delete(te)
 		}
 		x.s.rcv.udp.Add(-x.unread.Swap(0))

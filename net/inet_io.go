@@ -120,7 +120,7 @@ func (x *inetSocket) readStream(dst *mm.IOSeq) (int, error) {
 	var err error
 	for {
 		w.seq, w.fault = dst, false
-		res, terr := x.ep.Read(w, tcpip.ReadOptions{})
+		res, terr := x.ep().Read(w, tcpip.ReadOptions{})
 		done += res.Count
 		if terr != nil && !w.fault {
 			err = x.readError(terr)
@@ -136,10 +136,11 @@ func (x *inetSocket) readStream(dst *mm.IOSeq) (int, error) {
 	w.seq = nil
 	writerPool.Put(w)
 	if done > 0 {
+		x.taken.Add(uint64(done))
 		// Small reads never grow the window; the accounting takes the
 		// endpoint's lock once more.
 		if done >= 2048 {
-			x.ep.ModerateRecvBuf(done)
+			x.ep().ModerateRecvBuf(done)
 		}
 		return done, nil
 	}
@@ -167,19 +168,23 @@ func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
 		case tcp.StateInitial, tcp.StateBound, tcp.StateListen:
 			return 0, unix.EPIPE
 		}
+		if x.down.Load()&2 != 0 {
+			return 0, unix.EPIPE
+		}
 		return 0, nil
 	}
-	if o, share := x.ep.SocketOptions(), x.s.tx.share(); o.GetSendBufferSize() > share {
+	if o, share := x.ep().SocketOptions(), x.s.tx.share(); o.GetSendBufferSize() > share {
 		o.SetSendBufferSize(share, true)
 	}
 	r := readerPool.Get().(*seqReader)
 	r.seq, r.err = src, nil
-	n, terr := x.ep.Write(r, tcpip.WriteOptions{More: flags&unix.MSG_MORE != 0, EndOfRecord: flags&unix.MSG_EOR != 0})
+	n, terr := x.ep().Write(r, tcpip.WriteOptions{More: flags&unix.MSG_MORE != 0, EndOfRecord: flags&unix.MSG_EOR != 0})
 	fault := r.err
 	r.seq = nil
 	readerPool.Put(r)
 	if n > 0 {
 		x.s.tx.wrote(int(n))
+		x.sent.Add(uint64(n))
 		return int(n), nil
 	}
 	if fault != nil {
@@ -187,6 +192,9 @@ func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
 	}
 	if terr == nil {
 		return 0, unix.EAGAIN
+	}
+	if err := x.opt.takeError(); err != nil {
+		return 0, err
 	}
 	return 0, errno(terr)
 }
@@ -201,8 +209,10 @@ func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
 	}
 	var opts tcpip.WriteOptions
 	var to tcpip.FullAddress
+	once := oneTime{-1, -1, int(x.opt.segment.Load())}
+	more := x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM && (x.opt.cork.Load() || m != nil && m.Flags&unix.MSG_MORE != 0)
 	if m != nil {
-		if len(m.Name) > 0 {
+		if m.Name != nil {
 			a, err := x.destination(m.Name)
 			if err != nil {
 				return 0, err
@@ -210,7 +220,8 @@ func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
 			to = a
 			opts.To = &to
 		}
-		if err := sendControl(&m.Control, &opts.ControlMessages); err != nil {
+		var err error
+		if once, err = x.sendControl(&m.Control, &opts.ControlMessages); err != nil {
 			return 0, err
 		}
 	}
@@ -222,7 +233,13 @@ func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
 		}
 		return 0, err
 	}
-	n, terr := x.ep.Write(&bytesReader{buf}, opts)
+	if more || x.hasCorked() {
+		if err := x.part(buf, opts, more); err != nil {
+			return 0, err
+		}
+		return size, nil
+	}
+	n, terr := x.writeOnce(buf, opts, once)
 	if terr != nil {
 		if _, unreachable := terr.(*tcpip.ErrHostUnreachable); unreachable && opts.To != nil && x.s.noRoute(to.Addr) {
 			return 0, unix.ENETUNREACH
@@ -231,6 +248,30 @@ func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
 	}
 	x.bound.Store(true)
 	return int(n), nil
+}
+
+// writeOnce sends a datagram, or several by segments, with what is asked for it alone.
+func (x *inetSocket) writeOnce(b []byte, opts tcpip.WriteOptions, once oneTime) (int64, tcpip.Error) {
+	for _, o := range []struct {
+		opt tcpip.SockOptInt
+		v   int
+	}{{tcpip.IPv4TOSOption, once.tos}, {tcpip.IPv6TrafficClassOption, once.tclass}} {
+		if o.v < 0 {
+			continue
+		}
+		x.sendMu.Lock()
+		defer x.sendMu.Unlock()
+		old, err := x.ep().GetSockOptInt(o.opt)
+		if err == nil {
+			x.ep().SetSockOptInt(o.opt, o.v)
+			defer x.ep().SetSockOptInt(o.opt, old)
+		}
+		break
+	}
+	if once.segment > 0 && len(b) > once.segment && x.pro == unix.IPPROTO_UDP {
+		return int64(len(b)), x.sendSegments(b, once.segment, opts)
+	}
+	return x.ep().Write(&bytesReader{b}, opts)
 }
 
 // destination is the address of a datagram: an IPv6 socket may name an IPv4 one.
@@ -268,7 +309,7 @@ func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	buf, put := scratch(dst.Len())
 	defer put()
 	w := capWriter{b: buf}
-	res, terr := x.ep.Read(&w, tcpip.ReadOptions{Peek: flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m != nil})
+	res, terr := x.ep().Read(&w, tcpip.ReadOptions{Peek: flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m != nil})
 	if terr != nil {
 		return 0, x.readError(terr)
 	}
@@ -314,7 +355,7 @@ func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	}
 	n, err := x.readStream(dst)
 	if n > 0 && m.WantControl && x.opt.inq.Load() {
-		q, _ := x.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		q, _ := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
 		m.Control.Msgs = append(m.Control.Msgs, Cmsg{unix.SOL_TCP, unix.TCP_INQ, le32(uint32(q))})
 	}
 	return n, err
@@ -328,7 +369,7 @@ func (x *inetSocket) peekStream(dst *mm.IOSeq) (int, error) {
 	buf, put := scratch(dst.Len())
 	defer put()
 	w := tcpip.SliceWriter(buf)
-	res, terr := x.ep.Read(&w, tcpip.ReadOptions{Peek: true})
+	res, terr := x.ep().Read(&w, tcpip.ReadOptions{Peek: true})
 	if terr != nil {
 		return 0, x.readError(terr)
 	}
@@ -341,7 +382,7 @@ func (x *inetSocket) discardStream(dst *mm.IOSeq) (int, error) {
 	for dst.Len() > 0 {
 		buf, put := scratch(min(dst.Len(), 65536))
 		w := tcpip.SliceWriter(buf)
-		res, terr := x.ep.Read(&w, tcpip.ReadOptions{})
+		res, terr := x.ep().Read(&w, tcpip.ReadOptions{})
 		put()
 		if terr != nil {
 			if done > 0 {
@@ -360,9 +401,7 @@ func (x *inetSocket) discardStream(dst *mm.IOSeq) (int, error) {
 
 // Send implements Socket.
 func (x *inetSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
-	if len(m.Control.Files) > 0 || m.Control.HasCreds {
-		return 0, unix.EINVAL
-	}
+	m.Control.release() // SCM_RIGHTS means nothing here
 	if !x.isTCP() {
 		if m.Flags&unix.MSG_OOB != 0 {
 			return 0, unix.EOPNOTSUPP
@@ -389,11 +428,14 @@ func (x *inetSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 
 // recvError is MSG_ERRQUEUE: the next queued error with the datagram that made it.
 func (x *inetSocket) recvError(dst *mm.IOSeq, m *RecvMsg) (int, error) {
-	e := x.ep.SocketOptions().DequeueErr()
+	e := x.ep().SocketOptions().DequeueErr()
 	if e == nil {
 		return 0, unix.EAGAIN
 	}
 	defer e.Payload.Release()
+	if x.ep().SocketOptions().PeekErr() == nil {
+		x.ep().LastError() // it is told with the last of the queue
+	}
 	m.OutFlags |= unix.MSG_ERRQUEUE
 	payload := e.Payload.AsSlice()
 	if len(payload) > dst.Len() {

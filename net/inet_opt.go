@@ -11,6 +11,9 @@ import (
 
 // SetOption implements Socket.
 func (x *inetSocket) SetOption(c *Caller, level, name int, v []byte) error {
+	if level != unix.SOL_SOCKET || name != unix.SO_REUSEADDR && name != unix.SO_REUSEPORT {
+		x.opt.tuned.Store(true)
+	}
 	switch level {
 	case unix.SOL_SOCKET:
 		return x.setSocket(c, name, v)
@@ -22,16 +25,11 @@ func (x *inetSocket) SetOption(c *Caller, level, name int, v []byte) error {
 		return x.setIP(c, name, v)
 	case unix.SOL_IPV6:
 		if x.domain == unix.AF_INET6 {
-			return x.setIPv6(name, v)
+			return x.setIPv6(c, name, v)
 		}
 	case unix.SOL_UDP:
 		if x.pro == unix.IPPROTO_UDP {
-			switch name {
-			case unix.UDP_CORK:
-				if n, err := intArg(v); err != nil || n == 0 {
-					return err
-				}
-			}
+			return x.setUDP(name, v)
 		}
 	case unix.SOL_RAW:
 		if x.typ == unix.SOCK_RAW {
@@ -47,7 +45,7 @@ func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	var err error
 	switch level {
 	case unix.SOL_SOCKET:
-		b, err = x.getSocket(name)
+		b, err = x.getSocket(name, n)
 	case unix.SOL_TCP:
 		if !x.isTCP() {
 			return nil, unix.EOPNOTSUPP
@@ -61,9 +59,14 @@ func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 		}
 	case unix.SOL_IPV6:
 		if x.domain != unix.AF_INET6 {
-			return nil, unix.ENOPROTOOPT
+			return nil, unix.EOPNOTSUPP
 		}
 		b, err = x.getIPv6(name)
+	case unix.SOL_UDP:
+		if x.pro != unix.IPPROTO_UDP {
+			return nil, unix.EOPNOTSUPP
+		}
+		b = x.getUDP(name)
 	default:
 		return nil, unix.EOPNOTSUPP
 	}
@@ -74,17 +77,34 @@ func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 }
 
 func (x *inetSocket) setSocket(c *Caller, name int, v []byte) error {
-	o := x.ep.SocketOptions()
+	o := x.ep().SocketOptions()
 	switch name {
 	case unix.SO_LINGER:
 		if len(v) < 8 {
 			return unix.EINVAL
 		}
 		on, sec := int32(binary.LittleEndian.Uint32(v)), int32(binary.LittleEndian.Uint32(v[4:]))
+		if on != 0 {
+			x.opt.lingerSeconds.Store(sec)
+		}
 		o.SetLinger(tcpip.LingerOption{Enabled: on != 0, Timeout: time.Duration(uint32(sec)) * time.Second})
 		return nil
 	case unix.SO_BINDTODEVICE:
+		if o.GetBindToDevice() != 0 && !c.capable(capNetRaw) {
+			return unix.EPERM
+		}
 		return x.bindToDevice(cstring(v))
+	case unix.SO_ATTACH_FILTER:
+		return x.attachFilter(c, v)
+	case unix.SO_DETACH_FILTER:
+		if x.opt.filterLock.Load() {
+			return unix.EPERM
+		}
+		if x.filter.Load() == nil {
+			return unix.ENOENT
+		}
+		x.setFilter(nil)
+		return nil
 	}
 	err := x.setCommon(c, name, v)
 	if err != errNotHere {
@@ -109,14 +129,18 @@ func (x *inetSocket) setSocket(c *Caller, name int, v []byte) error {
 		if name == unix.SO_SNDBUFFORCE && !c.capable(capNetAdmin) {
 			return unix.EPERM
 		}
-		lo, hi := o.SendBufferLimits()
-		o.SetSendBufferSize(clampBuf(n, lo, hi), true)
+		_, hi := o.SendBufferLimits()
+		x.opt.sndBuf.Store(true)
+		o.SetSendBufferSize(clampBuf(n, minSndBuf, hi, name == unix.SO_SNDBUFFORCE), true)
 	case unix.SO_RCVBUF, unix.SO_RCVBUFFORCE:
 		if name == unix.SO_RCVBUFFORCE && !c.capable(capNetAdmin) {
 			return unix.EPERM
 		}
-		lo, hi := o.ReceiveBufferLimits()
-		o.SetReceiveBufferSize(clampBuf(n, lo, hi), true)
+		_, hi := o.ReceiveBufferLimits()
+		x.opt.rcvBuf.Store(true)
+		size := clampBuf(n, minRcvBuf, hi, name == unix.SO_RCVBUFFORCE)
+		x.opt.rcvShown.Store(int32(size))
+		o.SetReceiveBufferSize(size, true)
 	case unix.SO_BINDTOIFINDEX:
 		if n < 0 {
 			return unix.EINVAL
@@ -130,21 +154,23 @@ func (x *inetSocket) setSocket(c *Caller, name int, v []byte) error {
 
 // clampBuf is the buffer size for a requested one: doubled for bookkeeping, as Linux
 // does, within the protocol's limits.
-func clampBuf(n int32, lo, hi int64) int64 {
+func clampBuf(n int32, lo, hi int64, force bool) int64 {
 	v := int64(uint32(n)) * 2
-	if n < 0 {
-		v = hi
+	if !force {
+		v = min(v, maxSetBuf) // a negative size is a large one
+	} else if n < 0 {
+		v = 0
 	}
 	return min(max(v, lo), hi)
 }
 
 func (x *inetSocket) bindToDevice(name string) error {
 	if name == "" {
-		return errno(x.ep.SocketOptions().SetBindToDevice(0))
+		return errno(x.ep().SocketOptions().SetBindToDevice(0))
 	}
 	for _, i := range x.s.interfaces() {
 		if i.name == name {
-			return errno(x.ep.SocketOptions().SetBindToDevice(int32(i.id)))
+			return errno(x.ep().SocketOptions().SetBindToDevice(int32(i.id)))
 		}
 	}
 	return unix.ENODEV
@@ -159,22 +185,27 @@ func cstring(v []byte) string {
 	return string(v)
 }
 
-func (x *inetSocket) getSocket(name int) ([]byte, error) {
-	o := x.ep.SocketOptions()
+func (x *inetSocket) getSocket(name, room int) ([]byte, error) {
+	o := x.ep().SocketOptions()
 	if b := x.getCommon(name); b != nil {
 		return b, nil
 	}
 	switch name {
 	case unix.SO_ERROR:
-		err := x.ep.LastError()
+		if err, ok := x.opt.takeError().(unix.Errno); ok {
+			return intVal(int(err)), nil
+		}
+		if x.isTCP() && x.conn.Load() == ssConnecting && x.state() == tcp.StateError && x.told.Swap(true) {
+			return intVal(0), nil
+		}
+		err := x.ep().LastError()
 		if err == nil {
 			return intVal(0), nil
 		}
 		e, _ := errno(err).(unix.Errno)
 		return intVal(int(e)), nil
 	case unix.SO_LINGER:
-		l := o.GetLinger()
-		return append(boolVal(l.Enabled), intVal(int(l.Timeout/time.Second))...), nil
+		return append(boolVal(o.GetLinger().Enabled), intVal(int(x.opt.lingerSeconds.Load()))...), nil
 	case unix.SO_REUSEADDR:
 		return boolVal(o.GetReuseAddress()), nil
 	case unix.SO_REUSEPORT:
@@ -188,11 +219,17 @@ func (x *inetSocket) getSocket(name int) ([]byte, error) {
 	case unix.SO_SNDBUF:
 		return intVal(int(o.GetSendBufferSize())), nil
 	case unix.SO_RCVBUF:
+		if n := x.opt.rcvShown.Load(); n != 0 && n < leastBuf {
+			return intVal(int(n)), nil
+		}
 		return intVal(int(o.GetReceiveBufferSize())), nil
 	case unix.SO_ACCEPTCONN:
 		return boolVal(x.isTCP() && x.state() == tcp.StateListen), nil
 	case unix.SO_BINDTODEVICE:
 		id := o.GetBindToDevice()
+		if id != 0 && room < unix.IFNAMSIZ {
+			return nil, unix.EINVAL
+		}
 		for _, i := range x.s.interfaces() {
 			if id != 0 && int32(i.id) == id {
 				return append([]byte(i.name), 0), nil
@@ -204,7 +241,24 @@ func (x *inetSocket) getSocket(name int) ([]byte, error) {
 	case unix.SO_PEERCRED:
 		// No peer to name: pid 0, uid and gid -1.
 		return append(append(le32(0), le32(^uint32(0))...), le32(^uint32(0))...), nil
+	case unix.SO_PEERGROUPS:
+		return nil, unix.ENODATA
+	case unix.SO_PEERNAME:
+		b, err := x.PeerName()
+		if err == nil && len(b) < room {
+			err = unix.EINVAL
+		}
+		return b, err
+	case unix.SO_PEEK_OFF:
+		return nil, unix.EOPNOTSUPP
+	case unix.SO_GET_FILTER:
+		return x.getFilter(room)
+	case unix.SO_MEMINFO:
+		return x.memInfo(), nil
 	case unix.SO_COOKIE:
+		if room < 8 {
+			return nil, unix.EINVAL
+		}
 		return binary.LittleEndian.AppendUint64(nil, x.ino), nil
 	}
 	return nil, unix.ENOPROTOOPT
@@ -218,18 +272,21 @@ const (
 )
 
 func (x *inetSocket) setTCP(name int, v []byte) error {
+	if name == unix.TCP_ULP {
+		return unix.ENOENT // none is there
+	}
 	if name == unix.TCP_CONGESTION {
 		cc := tcpip.CongestionControlOption(cstring(v))
 		if len(v) == 0 {
 			return unix.EINVAL
 		}
-		return errno(x.ep.SetSockOpt(&cc))
+		return errno(x.ep().SetSockOpt(&cc))
 	}
 	n, err := intArg(v)
 	if err != nil {
 		return err
 	}
-	o := x.ep.SocketOptions()
+	o := x.ep().SocketOptions()
 	within := func(lo, hi int32) error {
 		if n < lo || n > hi {
 			return unix.EINVAL
@@ -251,57 +308,62 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 		if n != 0 && (n < 88 || n > 32767) { // TCP_MIN_MSS, MAX_TCP_WINDOW
 			return unix.EINVAL
 		}
-		return errno(x.ep.SetSockOptInt(tcpip.MaxSegOption, int(n)))
+		if x.opt.userMSS.Store(n); n == 0 {
+			return nil
+		}
+		return errno(x.ep().SetSockOptInt(tcpip.MaxSegOption, int(n)))
 	case unix.TCP_KEEPIDLE:
 		if err := within(1, maxKeepSeconds); err != nil {
 			return err
 		}
 		d := tcpip.KeepaliveIdleOption(time.Duration(n) * time.Second)
-		return errno(x.ep.SetSockOpt(&d))
+		return errno(x.ep().SetSockOpt(&d))
 	case unix.TCP_KEEPINTVL:
 		if err := within(1, maxKeepSeconds); err != nil {
 			return err
 		}
 		d := tcpip.KeepaliveIntervalOption(time.Duration(n) * time.Second)
-		return errno(x.ep.SetSockOpt(&d))
+		return errno(x.ep().SetSockOpt(&d))
 	case unix.TCP_KEEPCNT:
 		if err := within(1, maxKeepProbes); err != nil {
 			return err
 		}
-		return errno(x.ep.SetSockOptInt(tcpip.KeepaliveCountOption, int(n)))
+		return errno(x.ep().SetSockOptInt(tcpip.KeepaliveCountOption, int(n)))
 	case unix.TCP_SYNCNT:
 		if err := within(1, maxSynCount); err != nil {
 			return err
 		}
-		return errno(x.ep.SetSockOptInt(tcpip.TCPSynCountOption, int(n)))
+		return errno(x.ep().SetSockOptInt(tcpip.TCPSynCountOption, int(n)))
 	case unix.TCP_USER_TIMEOUT:
 		if n < 0 {
 			return unix.EINVAL
 		}
 		d := tcpip.TCPUserTimeoutOption(time.Duration(n) * time.Millisecond)
-		return errno(x.ep.SetSockOpt(&d))
+		return errno(x.ep().SetSockOpt(&d))
 	case unix.TCP_DEFER_ACCEPT:
-		n = max(n, 0)
+		n = synackTime(max(n, 0))
 		x.opt.deferAccept.Store(n)
 		d := tcpip.TCPDeferAcceptOption(time.Duration(n) * time.Second)
-		return errno(x.ep.SetSockOpt(&d))
+		return errno(x.ep().SetSockOpt(&d))
 	case unix.TCP_LINGER2:
-		x.opt.linger2.Store(n)
+		x.opt.linger2.Store(min(n, 0))
 		d := tcpip.TCPLingerTimeoutOption(time.Duration(n) * time.Second)
-		return errno(x.ep.SetSockOpt(&d))
+		return errno(x.ep().SetSockOpt(&d))
 	case unix.TCP_WINDOW_CLAMP:
 		if n == 0 && x.state() != tcp.StateInitial && x.state() != tcp.StateClose {
 			return unix.EINVAL
 		}
-		return errno(x.ep.SetSockOptInt(tcpip.TCPWindowClampOption, int(n)))
+		if n != 0 {
+			n = max(n, minRcvBuf/2)
+		}
+		x.opt.windowClamp.Store(n)
+		return errno(x.ep().SetSockOptInt(tcpip.TCPWindowClampOption, int(n)))
 	case unix.TCP_FASTOPEN:
 		// Data in a SYN is not taken, as on a Linux whose peers have no cookie.
 		if n < 0 || x.state() != tcp.StateInitial && x.state() != tcp.StateBound && x.state() != tcp.StateListen {
 			return unix.EINVAL
 		}
 		x.opt.fastopen.Store(n)
-	case unix.TCP_FASTOPEN_CONNECT, unix.TCP_FASTOPEN_NO_COOKIE:
-		return within(0, 1)
 	case unix.TCP_NOTSENT_LOWAT:
 		x.opt.notsentLowat.Store(n)
 	case unix.TCP_INQ:
@@ -309,18 +371,24 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 			return err
 		}
 		x.opt.inq.Store(n == 1)
-	case unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_THIN_DUPACK:
+	case unix.TCP_THIN_DUPACK:
 		return within(0, 1)
-	case unix.TCP_TX_DELAY, unix.TCP_TIMESTAMP:
-		return nil
+	case unix.TCP_REPAIR, unix.TCP_REPAIR_WINDOW, unix.TCP_REPAIR_QUEUE, unix.TCP_QUEUE_SEQ, unix.TCP_REPAIR_OPTIONS:
+		return unix.EPERM // no socket is in repair
+	case unix.TCP_TIMESTAMP:
+		return unix.EPERM
 	default:
-		return unix.ENOPROTOOPT
+		known, err := x.opt.kept.set(unix.SOL_TCP, name, n)
+		if !known {
+			return unix.ENOPROTOOPT
+		}
+		return err
 	}
 	return nil
 }
 
 func (x *inetSocket) getInt(o tcpip.SockOptInt) ([]byte, error) {
-	n, err := x.ep.GetSockOptInt(o)
+	n, err := x.ep().GetSockOptInt(o)
 	if err != nil {
 		return nil, errno(err)
 	}
@@ -328,7 +396,7 @@ func (x *inetSocket) getInt(o tcpip.SockOptInt) ([]byte, error) {
 }
 
 func (x *inetSocket) getTCP(name int) ([]byte, error) {
-	o := x.ep.SocketOptions()
+	o := x.ep().SocketOptions()
 	switch name {
 	case unix.TCP_NODELAY:
 		return boolVal(!o.GetDelayOption()), nil
@@ -339,16 +407,19 @@ func (x *inetSocket) getTCP(name int) ([]byte, error) {
 	case unix.TCP_MAXSEG:
 		b, err := x.getInt(tcpip.MaxSegOption)
 		if x.state() == tcp.StateInitial || x.state() == tcp.StateBound || x.state() == tcp.StateListen {
+			if n := x.opt.userMSS.Load(); n != 0 {
+				return intVal(int(n)), nil
+			}
 			return intVal(536), nil // TCP_MSS_DEFAULT, before there is a path
 		}
 		return b, err
 	case unix.TCP_KEEPIDLE:
 		var d tcpip.KeepaliveIdleOption
-		err := x.ep.GetSockOpt(&d)
+		err := x.ep().GetSockOpt(&d)
 		return intVal(int(time.Duration(d) / time.Second)), errno(err)
 	case unix.TCP_KEEPINTVL:
 		var d tcpip.KeepaliveIntervalOption
-		err := x.ep.GetSockOpt(&d)
+		err := x.ep().GetSockOpt(&d)
 		return intVal(int(time.Duration(d) / time.Second)), errno(err)
 	case unix.TCP_KEEPCNT:
 		return x.getInt(tcpip.KeepaliveCountOption)
@@ -356,19 +427,25 @@ func (x *inetSocket) getTCP(name int) ([]byte, error) {
 		return x.getInt(tcpip.TCPSynCountOption)
 	case unix.TCP_USER_TIMEOUT:
 		var d tcpip.TCPUserTimeoutOption
-		err := x.ep.GetSockOpt(&d)
+		err := x.ep().GetSockOpt(&d)
 		return intVal(int(time.Duration(d) / time.Millisecond)), errno(err)
 	case unix.TCP_DEFER_ACCEPT:
 		return intVal(int(x.opt.deferAccept.Load())), nil
 	case unix.TCP_LINGER2:
+		if x.opt.linger2.Load() < 0 {
+			return intVal(-1), nil
+		}
 		var d tcpip.TCPLingerTimeoutOption
-		err := x.ep.GetSockOpt(&d)
+		err := x.ep().GetSockOpt(&d)
 		return intVal(int(time.Duration(d) / time.Second)), errno(err)
 	case unix.TCP_WINDOW_CLAMP:
+		if n := x.opt.windowClamp.Load(); n != 0 || x.state() == tcp.StateInitial {
+			return intVal(int(n)), nil
+		}
 		return x.getInt(tcpip.TCPWindowClampOption)
 	case unix.TCP_CONGESTION:
 		var cc tcpip.CongestionControlOption
-		if err := x.ep.GetSockOpt(&cc); err != nil {
+		if err := x.ep().GetSockOpt(&cc); err != nil {
 			return nil, errno(err)
 		}
 		b := make([]byte, 16) // TCP_CA_NAME_MAX
@@ -380,70 +457,17 @@ func (x *inetSocket) getTCP(name int) ([]byte, error) {
 		return intVal(int(x.opt.notsentLowat.Load())), nil
 	case unix.TCP_INQ:
 		return boolVal(x.opt.inq.Load()), nil
-	case unix.TCP_FASTOPEN_CONNECT, unix.TCP_FASTOPEN_NO_COOKIE, unix.TCP_THIN_LINEAR_TIMEOUTS, unix.TCP_THIN_DUPACK,
-		unix.TCP_REPAIR, unix.TCP_SAVE_SYN:
+	case unix.TCP_THIN_DUPACK, unix.TCP_REPAIR:
 		return intVal(0), nil
+	case unix.TCP_REPAIR_QUEUE, unix.TCP_QUEUE_SEQ:
+		return nil, unix.EINVAL
+	case unix.TCP_ULP, unix.TCP_SAVED_SYN:
+		return []byte{}, nil
 	case unix.TCP_INFO:
 		return x.tcpInfo(), nil
 	}
+	if v, ok := x.opt.kept.get(unix.SOL_TCP, name); ok {
+		return intVal(int(v)), nil
+	}
 	return nil, unix.ENOPROTOOPT
-}
-
-// linuxState is netstack's TCP state in Linux's numbers (include/net/tcp_states.h).
-func linuxState(s tcp.EndpointState) byte {
-	switch s {
-	case tcp.StateEstablished:
-		return 1
-	case tcp.StateConnecting, tcp.StateSynSent:
-		return 2
-	case tcp.StateSynRecv:
-		return 3
-	case tcp.StateFinWait1:
-		return 4
-	case tcp.StateFinWait2:
-		return 5
-	case tcp.StateTimeWait:
-		return 6
-	case tcp.StateCloseWait:
-		return 8
-	case tcp.StateLastAck:
-		return 9
-	case tcp.StateListen:
-		return 10
-	case tcp.StateClosing:
-		return 11
-	}
-	return 7 // TCP_CLOSE
-}
-
-// tcpInfo is struct tcp_info as of Linux 6.1 (232 bytes); what netstack does not
-// count is zero.
-func (x *inetSocket) tcpInfo() []byte {
-	b := make([]byte, 232)
-	var i tcpip.TCPInfoOption
-	x.ep.GetSockOpt(&i)
-	le := binary.LittleEndian
-	b[0] = linuxState(x.state())
-	b[1] = byte(i.CcState)
-	mss, _ := x.ep.GetSockOptInt(tcpip.MaxSegOption)
-	le.PutUint32(b[8:], uint32(i.RTO/time.Microsecond))
-	le.PutUint32(b[12:], 40000) // ato
-	le.PutUint32(b[16:], uint32(mss))
-	le.PutUint32(b[20:], uint32(mss))
-	le.PutUint32(b[68:], uint32(i.RTT/time.Microsecond))
-	le.PutUint32(b[72:], uint32(i.RTTVar/time.Microsecond))
-	le.PutUint32(b[76:], i.SndSsthresh)
-	le.PutUint32(b[80:], i.SndCwnd)
-	le.PutUint32(b[84:], uint32(mss))
-	if st, ok := x.ep.Stats().(*tcp.Stats); ok {
-		le.PutUint32(b[136:], uint32(st.SegmentsSent.Value()))
-		le.PutUint32(b[140:], uint32(st.SegmentsReceived.Value()))
-		le.PutUint32(b[100:], uint32(st.SendErrors.Retransmits.Value()))
-	}
-	if i.ReorderSeen {
-		le.PutUint32(b[88:], 4)
-	} else {
-		le.PutUint32(b[88:], 3)
-	}
-	return b
 }

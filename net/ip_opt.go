@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
 // byteOrInt is an option that takes an int or a byte (ip_setsockopt).
@@ -19,12 +20,14 @@ func byteOrInt(v []byte) (int, error) {
 }
 
 func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
-	o := x.ep.SocketOptions()
+	o := x.ep().SocketOptions()
 	switch name {
 	case unix.IP_ADD_MEMBERSHIP, unix.IP_DROP_MEMBERSHIP:
 		return x.membership(name == unix.IP_ADD_MEMBERSHIP, v)
 	case unix.IP_MULTICAST_IF:
 		return x.multicastIf(v)
+	case mcastJoinGroup, mcastLeaveGroup:
+		return x.group(unix.AF_INET, name == mcastJoinGroup, v)
 	case unix.IP_OPTIONS:
 		if len(v) == 0 {
 			return nil
@@ -38,7 +41,12 @@ func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 	on := n != 0
 	switch name {
 	case unix.IP_TOS:
-		return errno(x.ep.SetSockOptInt(tcpip.IPv4TOSOption, n&0xff))
+		if old, err := x.ep().GetSockOptInt(tcpip.IPv4TOSOption); err != nil || old != n&0xff {
+			x.opt.priority.Store(int32(tosPriority[n>>1&0xf]))
+		}
+		return errno(x.ep().SetSockOptInt(tcpip.IPv4TOSOption, n&0xff))
+	case unix.IP_UNICAST_IF:
+		return x.unicastIf(v)
 	case unix.IP_TTL:
 		if n != -1 && (n < 1 || n > 255) {
 			return unix.EINVAL
@@ -46,7 +54,7 @@ func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 		if n == -1 {
 			n = tcpip.UseDefaultIPv4TTL
 		}
-		return errno(x.ep.SetSockOptInt(tcpip.IPv4TTLOption, n))
+		return errno(x.ep().SetSockOptInt(tcpip.IPv4TTLOption, n))
 	case unix.IP_MULTICAST_TTL:
 		if n == -1 {
 			n = 1
@@ -54,7 +62,7 @@ func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 		if n < 0 || n > 255 || x.isTCP() {
 			return unix.EINVAL
 		}
-		return errno(x.ep.SetSockOptInt(tcpip.MulticastTTLOption, n))
+		return errno(x.ep().SetSockOptInt(tcpip.MulticastTTLOption, n))
 	case unix.IP_MULTICAST_LOOP:
 		o.SetMulticastLoop(on)
 	case unix.IP_MTU_DISCOVER:
@@ -64,7 +72,8 @@ func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 	case unix.IP_RECVTTL:
 		o.SetReceiveTTL(on)
 	case unix.IP_PKTINFO:
-		o.SetReceivePacketInfo(on)
+		x.opt.pktinfo.Store(on)
+		x.hearMapped()
 	case unix.IP_RECVERR:
 		o.SetIPv4RecvError(on)
 	case unix.IP_RECVORIGDSTADDR:
@@ -81,14 +90,60 @@ func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 			return unix.EPERM
 		}
 		x.opt.transparent.Store(on)
-	case unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MINTTL, unix.IP_MULTICAST_ALL, unix.IP_RECVFRAGSIZE,
-		unix.IP_NODEFRAG, unix.IP_CHECKSUM, unix.IP_RECVOPTS, unix.IP_RETOPTS, unix.IP_PASSSEC, unix.IP_ROUTER_ALERT:
-		// Taken: netstack's behaviour is the one asked for, or there is nothing
-		// to report.
+	case unix.IP_NODEFRAG:
+		if x.typ != unix.SOCK_RAW {
+			return unix.ENOPROTOOPT
+		}
+	case unix.IP_ROUTER_ALERT:
+		return unix.EINVAL // no router is here
 	default:
-		return unix.ENOPROTOOPT
+		known, err := x.opt.kept.set(unix.SOL_IP, name, int32(n))
+		if !known {
+			return unix.ENOPROTOOPT
+		}
+		return err
 	}
 	return nil
+}
+
+// tosPriority is the SO_PRIORITY that IP_TOS brings (rt_tos2priority of net/ipv4/route.c).
+var tosPriority = [16]byte{0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4}
+
+// unicastIf is IP_UNICAST_IF and IPV6_UNICAST_IF: an interface's index in network order.
+func (x *inetSocket) unicastIf(v []byte) error {
+	if len(v) != 4 {
+		return unix.EINVAL
+	}
+	if n := binary.BigEndian.Uint32(v); n != 0 && !x.s.ns.HasNIC(tcpip.NICID(n)) {
+		return unix.EADDRNOTAVAIL
+	}
+	x.opt.unicastIf.Store(binary.LittleEndian.Uint32(v))
+	return nil
+}
+
+// MCAST_* of uapi/linux/in.h, in which struct group_req has the address at byte 8.
+const (
+	mcastJoinGroup  = 42
+	mcastLeaveGroup = 45
+	groupReqSize    = 136
+)
+
+// group serves the joins of RFC 3678 that name no source.
+func (x *inetSocket) group(family int, add bool, v []byte) error {
+	if len(v) < groupReqSize {
+		return unix.EINVAL
+	}
+	if familyOf(v[8:]) != family {
+		return unix.EINVAL
+	}
+	a, err := parseAddr(family, v[8:])
+	if err != nil {
+		return err
+	}
+	if x.isTCP() {
+		return unix.EPROTO
+	}
+	return x.join(add, tcpip.MembershipOption{MulticastAddr: a.Addr, NIC: tcpip.NICID(binary.LittleEndian.Uint32(v))})
 }
 
 // mtuDiscover maps IP_PMTUDISC_*, whose numbers netstack's are.
@@ -96,6 +151,7 @@ func (x *inetSocket) mtuDiscover(n int) error {
 	if n < unix.IP_PMTUDISC_DONT || n > unix.IP_PMTUDISC_OMIT {
 		return unix.EINVAL
 	}
+	x.opt.kept.store(unix.SOL_IP, unix.IP_MTU_DISCOVER, int32(n))
 	v := tcpip.PMTUDiscoveryWant
 	switch n {
 	case unix.IP_PMTUDISC_DONT, unix.IP_PMTUDISC_OMIT:
@@ -105,7 +161,7 @@ func (x *inetSocket) mtuDiscover(n int) error {
 	case unix.IP_PMTUDISC_PROBE, unix.IP_PMTUDISC_INTERFACE:
 		v = tcpip.PMTUDiscoveryProbe
 	}
-	if err := x.ep.SetSockOptInt(tcpip.MTUDiscoverOption, int(v)); err != nil {
+	if err := x.ep().SetSockOptInt(tcpip.MTUDiscoverOption, int(v)); err != nil {
 		if _, no := err.(*tcpip.ErrNotSupported); no {
 			return nil // netstack then never sets DF, and has no path to discover
 		}
@@ -133,21 +189,28 @@ func (x *inetSocket) join(add bool, m tcpip.MembershipOption) error {
 	var err tcpip.Error
 	if add {
 		o := tcpip.AddMembershipOption(m)
-		err = x.ep.SetSockOpt(&o)
+		err = x.ep().SetSockOpt(&o)
 	} else {
 		o := tcpip.RemoveMembershipOption(m)
-		err = x.ep.SetSockOpt(&o)
+		err = x.ep().SetSockOpt(&o)
 	}
 	if _, bad := err.(*tcpip.ErrBadLocalAddress); bad && !add {
 		return unix.EADDRNOTAVAIL
 	}
-	if _, none := err.(*tcpip.ErrHostUnreachable); none {
+	switch err.(type) {
+	case *tcpip.ErrHostUnreachable, *tcpip.ErrUnknownDevice, *tcpip.ErrUnknownNICID:
+		if !add {
+			return unix.EADDRNOTAVAIL
+		}
 		return unix.ENODEV
 	}
 	return errno(err)
 }
 
 func (x *inetSocket) multicastIf(v []byte) error {
+	if x.isTCP() {
+		return unix.EINVAL
+	}
 	var o tcpip.MulticastInterfaceOption
 	switch {
 	case len(v) >= 12:
@@ -160,16 +223,16 @@ func (x *inetSocket) multicastIf(v []byte) error {
 	default:
 		return unix.EINVAL
 	}
-	return errno(x.ep.SetSockOpt(&o))
+	return errno(x.ep().SetSockOpt(&o))
 }
 
 func (x *inetSocket) getIP(name int) ([]byte, error) {
-	o := x.ep.SocketOptions()
+	o := x.ep().SocketOptions()
 	switch name {
 	case unix.IP_TOS:
 		return x.getInt(tcpip.IPv4TOSOption)
 	case unix.IP_TTL:
-		n, err := x.ep.GetSockOptInt(tcpip.IPv4TTLOption)
+		n, err := x.ep().GetSockOptInt(tcpip.IPv4TTLOption)
 		if n == tcpip.UseDefaultIPv4TTL {
 			n = 64
 		}
@@ -179,15 +242,21 @@ func (x *inetSocket) getIP(name int) ([]byte, error) {
 	case unix.IP_MULTICAST_LOOP:
 		return boolVal(o.GetMulticastLoop()), nil
 	case unix.IP_MULTICAST_IF:
+		if x.isTCP() {
+			return intVal(0), nil
+		}
 		var m tcpip.MulticastInterfaceOption
-		if err := x.ep.GetSockOpt(&m); err != nil {
+		if err := x.ep().GetSockOpt(&m); err != nil {
 			return nil, errno(err)
 		}
 		b := make([]byte, 4)
 		copy(b, m.InterfaceAddr.AsSlice())
 		return b, nil
 	case unix.IP_MTU_DISCOVER:
-		n, err := x.ep.GetSockOptInt(tcpip.MTUDiscoverOption)
+		if v, ok := x.opt.kept.load(unix.SOL_IP, unix.IP_MTU_DISCOVER); ok {
+			return intVal(int(v)), nil
+		}
+		n, err := x.ep().GetSockOptInt(tcpip.MTUDiscoverOption)
 		if err != nil {
 			n = int(tcpip.PMTUDiscoveryWant)
 		}
@@ -198,7 +267,7 @@ func (x *inetSocket) getIP(name int) ([]byte, error) {
 	case unix.IP_RECVTTL:
 		return boolVal(o.GetReceiveTTL()), nil
 	case unix.IP_PKTINFO:
-		return boolVal(o.GetReceivePacketInfo()), nil
+		return boolVal(x.opt.pktinfo.Load()), nil
 	case unix.IP_RECVERR:
 		return boolVal(o.GetIPv4RecvError()), nil
 	case unix.IP_RECVORIGDSTADDR:
@@ -209,18 +278,28 @@ func (x *inetSocket) getIP(name int) ([]byte, error) {
 		return boolVal(x.opt.freebind.Load()), nil
 	case unix.IP_TRANSPARENT:
 		return boolVal(x.opt.transparent.Load()), nil
-	case unix.IP_OPTIONS, unix.IP_PKTOPTIONS:
+	case unix.IP_OPTIONS:
 		return []byte{}, nil
+	case unix.IP_PKTOPTIONS:
+		if !x.isTCP() {
+			return nil, unix.ENOPROTOOPT
+		}
+		return []byte{}, nil
+	case unix.IP_UNICAST_IF:
+		return le32(x.opt.unicastIf.Load()), nil
+	case unix.IP_NODEFRAG:
+		return intVal(0), nil
 	case unix.IP_MTU:
-		if _, err := x.ep.GetRemoteAddress(); err != nil {
+		if _, err := x.ep().GetRemoteAddress(); err != nil {
 			return nil, unix.ENOTCONN
 		}
-		return intVal(int(x.s.mtu())), nil
-	case unix.IP_BIND_ADDRESS_NO_PORT, unix.IP_MINTTL, unix.IP_RECVFRAGSIZE, unix.IP_NODEFRAG, unix.IP_CHECKSUM,
-		unix.IP_RECVOPTS, unix.IP_RETOPTS, unix.IP_PASSSEC:
-		return intVal(0), nil
-	case unix.IP_MULTICAST_ALL:
-		return intVal(1), nil
+		return intVal(x.pathMTU()), nil
+	}
+	if v, ok := x.opt.kept.get(unix.SOL_IP, name); ok {
+		if _, set := x.opt.kept.load(unix.SOL_IP, name); !set && name == unix.IP_MULTICAST_ALL && x.domain == unix.AF_INET6 {
+			v = 0
+		}
+		return intVal(int(v)), nil
 	}
 	return nil, unix.ENOPROTOOPT
 }
@@ -232,9 +311,13 @@ func (s *Stack) mtu() uint32 {
 	return 65536
 }
 
-func (x *inetSocket) setIPv6(name int, v []byte) error {
-	o := x.ep.SocketOptions()
+func (x *inetSocket) setIPv6(c *Caller, name int, v []byte) error {
+	o := x.ep().SocketOptions()
 	switch name {
+	case mcastJoinGroup, mcastLeaveGroup:
+		return x.group(unix.AF_INET6, name == mcastJoinGroup, v)
+	case ipv6UnicastIf:
+		return x.unicastIf(v)
 	case unix.IPV6_ADD_MEMBERSHIP, unix.IPV6_DROP_MEMBERSHIP:
 		if x.isTCP() {
 			return unix.EPROTO
@@ -260,28 +343,43 @@ func (x *inetSocket) setIPv6(name int, v []byte) error {
 		if n < -1 || n > 255 {
 			return unix.EINVAL
 		}
-		return errno(x.ep.SetSockOptInt(tcpip.IPv6HopLimitOption, n))
+		return errno(x.ep().SetSockOptInt(tcpip.IPv6HopLimitOption, n))
 	case unix.IPV6_MULTICAST_HOPS:
+		if x.isTCP() {
+			return unix.ENOPROTOOPT
+		}
 		if n < -1 || n > 255 {
 			return unix.EINVAL
 		}
 		if n == -1 {
 			n = 1
 		}
-		return errno(x.ep.SetSockOptInt(tcpip.MulticastTTLOption, n))
+		return errno(x.ep().SetSockOptInt(tcpip.MulticastTTLOption, n))
 	case unix.IPV6_MULTICAST_LOOP:
+		if n != 0 && n != 1 {
+			return unix.EINVAL
+		}
 		o.SetMulticastLoop(on)
 	case unix.IPV6_MULTICAST_IF:
-		return errno(x.ep.SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(n)}))
+		if x.isTCP() {
+			return unix.ENOPROTOOPT
+		}
+		if n != 0 && !x.s.ns.HasNIC(tcpip.NICID(n)) {
+			return unix.ENODEV
+		}
+		x.opt.kept.store(unix.SOL_IPV6, name, n32)
+		return errno(x.ep().SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(n)}))
 	case unix.IPV6_TCLASS:
 		if n < -1 || n > 255 {
 			return unix.EINVAL
 		}
-		return errno(x.ep.SetSockOptInt(tcpip.IPv6TrafficClassOption, max(n, 0)))
+		return errno(x.ep().SetSockOptInt(tcpip.IPv6TrafficClassOption, max(n, 0)))
 	case unix.IPV6_RECVTCLASS:
 		o.SetReceiveTClass(on)
 	case unix.IPV6_RECVPKTINFO:
 		o.SetIPv6ReceivePacketInfo(on)
+		x.opt.recvpktinfo.Store(on)
+		x.hearMapped()
 	case unix.IPV6_RECVHOPLIMIT:
 		o.SetReceiveHopLimit(on)
 	case unix.IPV6_RECVERR:
@@ -292,22 +390,46 @@ func (x *inetSocket) setIPv6(name int, v []byte) error {
 		return x.mtuDiscover(n)
 	case unix.IPV6_FREEBIND:
 		x.opt.freebind.Store(on)
-	case unix.IPV6_MTU, unix.IPV6_DONTFRAG, unix.IPV6_RECVFRAGSIZE, unix.IPV6_AUTOFLOWLABEL,
-		unix.IPV6_MULTICAST_ALL, unix.IPV6_RECVRTHDR, unix.IPV6_RECVHOPOPTS, unix.IPV6_RECVDSTOPTS, unix.IPV6_MINHOPCOUNT,
-		unix.IPV6_ADDR_PREFERENCES:
+	case unix.IPV6_TRANSPARENT:
+		return x.setIP(c, unix.IP_TRANSPARENT, v)
+	case unix.IPV6_MTU:
+		if n != 0 && n < header.IPv6MinimumMTU {
+			return unix.EINVAL
+		}
+	case unix.IPV6_ADDR_PREFERENCES:
+		const public, temporary, usual, home = 2, 1, 0x100, 0x400 // IPV6_PREFER_SRC_*
+		switch n & (public | temporary | usual) {
+		case 0, public, temporary, usual:
+		default:
+			return unix.EINVAL
+		}
+		if n&(public|temporary) == 0 {
+			n |= usual
+		}
+		x.opt.kept.store(unix.SOL_IPV6, name, int32(n|home))
 	default:
-		return unix.ENOPROTOOPT
+		known, err := x.opt.kept.set(unix.SOL_IPV6, name, n32)
+		if !known {
+			return unix.ENOPROTOOPT
+		}
+		return err
 	}
 	return nil
 }
 
+// hearMapped lets an IPv6 socket hear where IPv4's datagrams went, if it wants to know
+// in either way.
+func (x *inetSocket) hearMapped() {
+	x.ep().SocketOptions().SetReceivePacketInfo(x.opt.pktinfo.Load() || x.opt.recvpktinfo.Load())
+}
+
 func (x *inetSocket) getIPv6(name int) ([]byte, error) {
-	o := x.ep.SocketOptions()
+	o := x.ep().SocketOptions()
 	switch name {
 	case unix.IPV6_V6ONLY:
 		return boolVal(o.GetV6Only()), nil
 	case unix.IPV6_UNICAST_HOPS:
-		n, err := x.ep.GetSockOptInt(tcpip.IPv6HopLimitOption)
+		n, err := x.ep().GetSockOptInt(tcpip.IPv6HopLimitOption)
 		if n < 0 {
 			n = 64
 		}
@@ -332,11 +454,23 @@ func (x *inetSocket) getIPv6(name int) ([]byte, error) {
 		return x.getIP(unix.IP_MTU_DISCOVER)
 	case unix.IPV6_MTU:
 		return x.getIP(unix.IP_MTU)
+	case unix.IPV6_TRANSPARENT:
+		return boolVal(x.opt.transparent.Load()), nil
+	case ipv6UnicastIf:
+		return le32(x.opt.unicastIf.Load()), nil
+	case unix.IPV6_MULTICAST_IF:
+		n, _ := x.opt.kept.load(unix.SOL_IPV6, name)
+		return intVal(int(n)), nil
+	case unix.IPV6_ADDR_PREFERENCES:
+		if n, ok := x.opt.kept.load(unix.SOL_IPV6, name); ok {
+			return intVal(int(n)), nil
+		}
+		return intVal(0x500), nil // PUBTMP_DEFAULT, HOME
 	case unix.IPV6_FREEBIND:
 		return boolVal(x.opt.freebind.Load()), nil
-	case unix.IPV6_DONTFRAG, unix.IPV6_RECVFRAGSIZE, unix.IPV6_AUTOFLOWLABEL, unix.IPV6_MULTICAST_IF,
-		unix.IPV6_RECVRTHDR, unix.IPV6_RECVHOPOPTS, unix.IPV6_RECVDSTOPTS, unix.IPV6_MINHOPCOUNT, unix.IPV6_ADDR_PREFERENCES:
-		return intVal(0), nil
+	}
+	if v, ok := x.opt.kept.get(unix.SOL_IPV6, name); ok {
+		return intVal(int(v)), nil
 	}
 	return nil, unix.ENOPROTOOPT
 }

@@ -77,7 +77,12 @@ type Stack struct {
 	gate  gate
 	acks  acks
 	flows flowCache
-	tcp   *tcpProtocol
+	// filters are the sockets with a filter, by endpoint, and their number.
+	filters struct {
+		m sync.Map
+		n atomic.Int32
+	}
+	tcp *tcpProtocol
 	// ipStats are netstack's own counters.
 	ipStats tcpip.IPStats
 	ident   atomic.Uint64 // socket inode numbers
@@ -161,12 +166,21 @@ type entropy struct{ m hal.Machine }
 
 func (e entropy) Read(b []byte) (int, error) { e.m.Entropy(b); return len(b), nil }
 
+// SOCK_MIN_SNDBUF and SOCK_MIN_RCVBUF (include/net/sock.h), and twice net.core.wmem_max and
+// rmem_max, to which SO_SNDBUF and SO_RCVBUF are cut without FORCE.
+const (
+	minSndBuf = 4608
+	minRcvBuf = 2304
+	maxSetBuf = 2 * 212992
+	leastBuf  = 4 << 10 // netstack's own limit
+)
+
 // tune sets netstack's ranges from RAM and Linux's defaults where they are smaller.
 func (s *Stack) tune() error {
 	size := func(def, top uint64) int { return int(min(max(s.cfg.RAM/def, 64<<10), top)) }
 	sndMax, rcvMax := size(128, 4<<20), size(128, 6<<20)
-	snd := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: min(64<<10, sndMax), Max: sndMax}
-	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: min(128<<10, rcvMax), Max: rcvMax}
+	snd := tcpip.TCPSendBufferSizeRangeOption{Min: leastBuf, Default: min(64<<10, sndMax), Max: sndMax}
+	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: leastBuf, Default: min(128<<10, rcvMax), Max: rcvMax}
 	sack, reuse, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPTimeWaitReuseGlobal, tcpip.TCPModerateReceiveBufferOption(true)
 	nagle := tcpip.TCPDelayEnabled(true)
 	// No RACK: with it, one lost segment in twenty leaves netstack's sender with a
@@ -181,9 +195,9 @@ func (s *Stack) tune() error {
 	// net.core.{w,r}mem_default and _max.
 	const def = 212992
 	dgram := size(256, 4<<20)
-	err := s.ns.SetOption(tcpip.SendBufferSizeOption{Min: 4 << 10, Default: min(def, dgram), Max: max(def, dgram)})
+	err := s.ns.SetOption(tcpip.SendBufferSizeOption{Min: leastBuf, Default: min(def, dgram), Max: max(2*def, dgram)})
 	if err == nil {
-		err = s.ns.SetOption(tcpip.ReceiveBufferSizeOption{Min: 4 << 10, Default: min(def, dgram), Max: max(def, dgram)})
+		err = s.ns.SetOption(tcpip.ReceiveBufferSizeOption{Min: leastBuf, Default: min(def, dgram), Max: max(2*def, dgram)})
 	}
 	if err != nil {
 		return fmt.Errorf("net: buffer ranges: %v", err)

@@ -20,24 +20,45 @@ type sockOpts struct {
 	peekOff            atomic.Int32
 
 	passcred, timestamp, timestampNS, freebind, transparent, inq, debug,
-	dontroute, oobinline, zerocopy, rxqOvfl, recvpktinfo, nofcs, minttlSet atomic.Bool
+	dontroute, oobinline, zerocopy, rxqOvfl, recvpktinfo, nofcs atomic.Bool
 
-	deferAccept, keepIdle, keepIntvl atomic.Int32
-	fastopen, notsentLowat, linger2  atomic.Int32
-	quickack                         atomic.Int32 // 0: unset (on), 1: on, 2: off
-	incomingCPU                      atomic.Int32
+	deferAccept, fastopen, notsentLowat, linger2 atomic.Int32
+	rcvShown                                     atomic.Int32 // SO_RCVBUF as set
+	userMSS, windowClamp                         atomic.Int32
+	lingerSeconds                                atomic.Int32
+	// tuned says that an option was set that clone must copy; sndBuf and rcvBuf, that the
+	// program chose the size.
+	tuned, pktinfo, stampNew, sndBuf, rcvBuf, cork, filterLock atomic.Bool
+	segment                                                    atomic.Int32 // UDP_SEGMENT
+	unicastIf                                                  atomic.Uint32
+	pending                                                    atomic.Int32 // an errno for SO_ERROR
+	kept                                                       kept
+	quickack                                                   atomic.Int32 // 0: unset (on), 1: on, 2: off
 }
 
 // inherit is what an accepted socket takes from its listener.
 func (o *sockOpts) inherit(l *sockOpts) {
 	o.rcvTimeo.Store(l.rcvTimeo.Load())
 	o.sndTimeo.Store(l.sndTimeo.Load())
-	o.priority.Store(l.priority.Load())
 	o.mark.Store(l.mark.Load())
 	o.rcvlowat.Store(l.rcvlowat.Load())
 	o.passcred.Store(l.passcred.Load())
 	o.timestamp.Store(l.timestamp.Load())
 	o.timestampNS.Store(l.timestampNS.Load())
+	o.oobinline.Store(l.oobinline.Load())
+	o.dontroute.Store(l.dontroute.Load())
+	o.freebind.Store(l.freebind.Load())
+	o.transparent.Store(l.transparent.Load())
+	o.inq.Store(l.inq.Load())
+	o.linger2.Store(l.linger2.Load())
+	o.notsentLowat.Store(l.notsentLowat.Load())
+	o.userMSS.Store(l.userMSS.Load())
+	o.windowClamp.Store(l.windowClamp.Load())
+	o.lingerSeconds.Store(l.lingerSeconds.Load())
+	if l.tuned.Load() {
+		o.tuned.Store(true)
+		o.kept.inherit(&l.kept)
+	}
 }
 
 // intArg is an option's int: EINVAL if there are not four bytes.
@@ -55,12 +76,35 @@ func boolArg(v []byte) (bool, error) {
 
 func intVal(n int) []byte { return le32(uint32(int32(n))) }
 
+// takeError is sock_error: an error that is told once.
+func (o *sockOpts) takeError() error {
+	if o.pending.Load() != 0 {
+		if n := o.pending.Swap(0); n != 0 {
+			return unix.Errno(n)
+		}
+	}
+	return nil
+}
+
+// Defer keeps an error for the next call and SO_ERROR.
+func (b *base) Defer(err error) {
+	if n, ok := err.(unix.Errno); ok {
+		b.opt.pending.Store(int32(n))
+	}
+}
+
+// TakeError is the error that Defer kept, nil if there is none.
+func (b *base) TakeError() error { return b.opt.takeError() }
+
 func boolVal(b bool) []byte {
 	if b {
 		return intVal(1)
 	}
 	return intVal(0)
 }
+
+// alreadyOver is the time-out of negative seconds, which is read back as none.
+const alreadyOver = 1
 
 // timeval decodes struct timeval of SO_RCVTIMEO (net/core/sock.c, sock_set_timeout):
 // EDOM for microseconds out of range, zero and negative seconds are "none" and "now".
@@ -74,7 +118,7 @@ func timeval(v []byte) (int64, error) {
 		return 0, unix.EDOM
 	}
 	if sec < 0 {
-		return 1, nil // already over
+		return alreadyOver, nil
 	}
 	if sec >= math.MaxInt64/int64(time.Second)-1 {
 		return 0, nil
@@ -83,6 +127,9 @@ func timeval(v []byte) (int64, error) {
 }
 
 func timevalBytes(ns int64) []byte {
+	if ns == alreadyOver {
+		ns = 0
+	}
 	b := make([]byte, 16)
 	binary.LittleEndian.PutUint64(b, uint64(ns/1e9))
 	binary.LittleEndian.PutUint64(b[8:], uint64(ns%1e9/1000))
@@ -110,7 +157,7 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 	}
 	flag := map[int]*atomic.Bool{
 		unix.SO_PASSCRED: &o.passcred, unix.SO_OOBINLINE: &o.oobinline, unix.SO_DONTROUTE: &o.dontroute,
-		unix.SO_ZEROCOPY: &o.zerocopy, unix.SO_RXQ_OVFL: &o.rxqOvfl, unix.SO_NOFCS: &o.nofcs,
+		unix.SO_RXQ_OVFL: &o.rxqOvfl, unix.SO_NOFCS: &o.nofcs,
 	}[name]
 	n, err := intArg(v)
 	if err != nil {
@@ -120,12 +167,24 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 	case flag != nil:
 		flag.Store(n != 0)
 		return nil
+	case name == unix.SO_ZEROCOPY:
+		if n < 0 || n > 1 {
+			return unix.EINVAL
+		}
+		o.zerocopy.Store(n == 1)
 	case name == unix.SO_TIMESTAMP || name == unix.SO_TIMESTAMP_NEW:
 		o.timestamp.Store(n != 0)
 		o.timestampNS.Store(false)
+		o.stampNew.Store(name == unix.SO_TIMESTAMP_NEW)
 	case name == unix.SO_TIMESTAMPNS || name == unix.SO_TIMESTAMPNS_NEW:
 		o.timestampNS.Store(n != 0)
 		o.timestamp.Store(false)
+		o.stampNew.Store(name == unix.SO_TIMESTAMPNS_NEW)
+	case name == unix.SO_LOCK_FILTER:
+		if n == 0 && o.filterLock.Load() {
+			return unix.EPERM
+		}
+		o.filterLock.Store(n != 0)
 	case name == unix.SO_DEBUG:
 		if n != 0 && !c.capable(capNetAdmin) {
 			return unix.EACCES
@@ -146,21 +205,29 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 			n = math.MaxInt32
 		}
 		o.rcvlowat.Store(max(n, 1))
-	case name == unix.SO_INCOMING_CPU:
-		o.incomingCPU.Store(n)
-	case name == unix.SO_BUSY_POLL, name == unix.SO_MAX_PACING_RATE, name == unix.SO_PREFER_BUSY_POLL,
-		name == unix.SO_SELECT_ERR_QUEUE, name == unix.SO_TIMESTAMPING, name == unix.SO_TIMESTAMPING_NEW:
-		// Hints about timing: taken, without effect.
+	case name == unix.SO_BUSY_POLL && !c.capable(capNetAdmin) && n > 0:
+		return unix.EPERM
+	case name == soBusyPollBudget:
+		if n < 0 || n > math.MaxUint16 {
+			return unix.EINVAL
+		}
+	case name == unix.SO_MAX_PACING_RATE:
+		// A hint about timing: taken, without effect.
 	case name == unix.SO_TYPE, name == unix.SO_ERROR, name == unix.SO_PROTOCOL, name == unix.SO_DOMAIN,
 		name == unix.SO_ACCEPTCONN:
 		return unix.ENOPROTOOPT
-	case name == unix.SO_ATTACH_FILTER, name == unix.SO_ATTACH_BPF, name == unix.SO_ATTACH_REUSEPORT_CBPF,
-		name == unix.SO_ATTACH_REUSEPORT_EBPF:
-		return unix.EINVAL // no program is valid here
-	case name == unix.SO_DETACH_FILTER:
-		return unix.ENOENT
+	case name == unix.SO_ATTACH_BPF && o.filterLock.Load():
+		return unix.EPERM
+	case name == unix.SO_ATTACH_BPF, name == unix.SO_ATTACH_REUSEPORT_EBPF:
+		return unix.EBADF // no descriptor is a program's
+	case name == unix.SO_ATTACH_REUSEPORT_CBPF:
+		return unix.ENOPROTOOPT
 	default:
-		return errNotHere
+		known, err := o.kept.set(unix.SOL_SOCKET, name, n)
+		if !known {
+			return errNotHere
+		}
+		return err
 	}
 	return nil
 }
@@ -182,9 +249,9 @@ func (b *base) getCommon(name int) []byte {
 	case unix.SO_PASSCRED:
 		return boolVal(o.passcred.Load())
 	case unix.SO_TIMESTAMP, unix.SO_TIMESTAMP_NEW:
-		return boolVal(o.timestamp.Load())
+		return boolVal(o.timestamp.Load() && o.stampNew.Load() == (name == unix.SO_TIMESTAMP_NEW))
 	case unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPNS_NEW:
-		return boolVal(o.timestampNS.Load())
+		return boolVal(o.timestampNS.Load() && o.stampNew.Load() == (name == unix.SO_TIMESTAMPNS_NEW))
 	case unix.SO_OOBINLINE:
 		return boolVal(o.oobinline.Load())
 	case unix.SO_DONTROUTE:
@@ -205,10 +272,15 @@ func (b *base) getCommon(name int) []byte {
 		return intVal(max(int(o.rcvlowat.Load()), 1))
 	case unix.SO_SNDLOWAT:
 		return intVal(1)
-	case unix.SO_INCOMING_CPU:
-		return intVal(int(o.incomingCPU.Load()))
-	case unix.SO_INCOMING_NAPI_ID, unix.SO_BUSY_POLL, unix.SO_SELECT_ERR_QUEUE, unix.SO_TIMESTAMPING, unix.SO_LOCK_FILTER:
+	case unix.SO_INCOMING_NAPI_ID:
 		return intVal(0)
+	case unix.SO_LOCK_FILTER:
+		return boolVal(o.filterLock.Load())
+	case soTxtime:
+		return make([]byte, 8) // struct sock_txtime
+	}
+	if v, ok := o.kept.get(unix.SOL_SOCKET, name); ok {
+		return intVal(int(v))
 	}
 	return nil
 }

@@ -40,12 +40,12 @@ func (s *Stack) ProbeHTTP(addr netip.AddrPort, path string, done <-chan struct{}
 	defer x.Release(nil)
 	req := fmt.Sprintf("GET %s HTTP/1.0\r\nHost: %s\r\nUser-Agent: kiln\r\nAccept: */*\r\n\r\n", path, addr)
 	// A new connection's send buffer has room for it.
-	if _, terr := x.ep.Write(bytes.NewReader([]byte(req)), tcpip.WriteOptions{}); terr != nil {
+	if _, terr := x.ep().Write(bytes.NewReader([]byte(req)), tcpip.WriteOptions{}); terr != nil {
 		return 0, errno(terr)
 	}
 	var head bytes.Buffer
 	for {
-		_, terr := x.ep.Read(&head, tcpip.ReadOptions{})
+		_, terr := x.ep().Read(&head, tcpip.ReadOptions{})
 		if line, _, ok := strings.Cut(head.String(), "\n"); ok {
 			return statusOf(line)
 		}
@@ -94,7 +94,7 @@ func (s *Stack) dial(addr netip.AddrPort, done <-chan struct{}) (*inetSocket, er
 	err = x.Connect(nil, to)
 	if err == unix.EINPROGRESS {
 		if err = x.await(waiter.WritableEvents|waiter.EventErr, done); err == nil {
-			err = errno(x.ep.LastError())
+			err = errno(x.ep().LastError())
 		}
 	}
 	if err != nil {
@@ -109,7 +109,7 @@ func (x *inetSocket) await(events waiter.EventMask, done <-chan struct{}) error 
 	e, ready := waiter.NewChannelEntry(events | waiter.EventHUp | waiter.EventErr)
 	x.q.EventRegister(&e)
 	defer x.q.EventUnregister(&e)
-	for x.ep.Readiness(events|waiter.EventHUp|waiter.EventErr) == 0 {
+	for x.ep().Readiness(events|waiter.EventHUp|waiter.EventErr) == 0 {
 		select {
 		case <-ready:
 		case <-done:

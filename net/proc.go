@@ -102,15 +102,15 @@ func (s *Stack) procInet(b *bytes.Buffer, family, typ int) {
 				continue
 			}
 		}
-		l, _ := x.ep.GetLocalAddress()
-		r, err := x.ep.GetRemoteAddress()
+		l, _ := x.ep().GetLocalAddress()
+		r, err := x.ep().GetRemoteAddress()
 		if err == nil && !x.isTCP() {
 			st = 1
 		}
 		if !x.isTCP() && l.Port == 0 {
 			continue
 		}
-		rx, _ := x.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		rx, _ := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
 		fmt.Fprintf(b, "%4d: %s %s %02X %08X:%08X 00:00000000 00000000 %5d        0 %d 1 0000000000000000", n,
 			procAddr(family, l), procAddr(family, r), st, 0, rx, 0, x.ino)
 		if x.isTCP() {

@@ -45,6 +45,10 @@ type Socket interface {
 	// Send returns a short count only for streams.
 	Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error)
 
+	// Defer keeps an error for the next call (recvmmsg) or SO_ERROR; TakeError takes it.
+	Defer(err error)
+	TakeError() error
+
 	// Timeouts are SO_RCVTIMEO and SO_SNDTIMEO in nanoseconds, 0 for none.
 	Timeouts() (rcv, snd int64)
 }
@@ -166,6 +170,7 @@ type base struct {
 	s                *Stack
 	domain, typ, pro int32
 	ino              uint64
+	uid              uint32 // the effective one of who made it
 	opt              sockOpts
 }
 
@@ -229,6 +234,10 @@ func (s *Stack) Socket(c *Caller, family, typ, protocol int) (Socket, error) {
 		return s.unixSocket(c, typ, protocol)
 	case unix.AF_NETLINK:
 		return s.netlinkSocket(c, typ, protocol)
+	case unix.AF_PACKET:
+		if !c.capable(capNetRaw) {
+			return nil, unix.EPERM
+		}
 	}
 	return nil, unix.EAFNOSUPPORT
 }

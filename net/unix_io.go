@@ -675,11 +675,11 @@ func (x *unixSocket) SetOption(c *Caller, level, name int, v []byte) error {
 	switch name {
 	case unix.SO_SNDBUF, unix.SO_SNDBUFFORCE:
 		x.mu.Lock()
-		x.sndbuf = int(clampBuf(n, 4608, 2*unixBuf))
+		x.sndbuf = int(clampBuf(n, 4608, 2*unixBuf, name == unix.SO_SNDBUFFORCE || name == unix.SO_RCVBUFFORCE))
 		x.mu.Unlock()
 	case unix.SO_RCVBUF, unix.SO_RCVBUFFORCE:
 		x.mu.Lock()
-		x.rcvbuf = int(clampBuf(n, 2304, 2*unixBuf))
+		x.rcvbuf = int(clampBuf(n, 2304, 2*unixBuf, name == unix.SO_SNDBUFFORCE || name == unix.SO_RCVBUFFORCE))
 		x.mu.Unlock()
 	case unix.SO_REUSEPORT:
 		if n != 0 {

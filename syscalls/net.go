@@ -168,6 +168,9 @@ func sysSocketpair(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	n := newNetCall(t)
 	defer n.free()
+	if err := t.CopyOut(hal.UserAddr(a[3]), make([]byte, 8)); err != nil {
+		return 0, err // before anything is made
+	}
 	s1, s2, err := st.SocketPair(&n.caller, int(int32(a[0])), typ, int(int32(a[2])))
 	if err != nil {
 		return 0, err
@@ -230,9 +233,6 @@ func sysAccept(t *task.Thread, a *Args) (uintptr, error) { return accept(t, a, 0
 // sysAccept4 takes a connection: EINVAL (flags, not listening), EOPNOTSUPP, EAGAIN,
 // EMFILE (the connection stays queued), EFAULT. See accept4(2).
 func sysAccept4(t *task.Thread, a *Args) (uintptr, error) {
-	if uint32(a[3])&^(unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK) != 0 {
-		return 0, unix.EINVAL
-	}
 	return accept(t, a, uint32(a[3]))
 }
 
@@ -242,6 +242,9 @@ func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 		return 0, err
 	}
 	defer n.free()
+	if flags&^(unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK) != 0 {
+		return 0, unix.EINVAL
+	}
 	s := n.sock
 	c, err := s.Accept(&n.caller)
 	if err == unix.EAGAIN && !n.file.Nonblocking() {
@@ -306,7 +309,7 @@ func sysConnect(t *task.Thread, a *Args) (uintptr, error) {
 			func() (int, error) { return 0, s.Connect(&n.caller, addr) })
 	}
 	if err == unix.EINPROGRESS || err == unix.EALREADY {
-		_, err = t.BlockOn(s, events, false, deadline, unix.EINPROGRESS,
+		_, err = t.BlockOn(s, events, false, deadline, err,
 			func() (int, error) { return 0, s.ConnectResult() })
 	}
 	return 0, err
@@ -372,10 +375,13 @@ func sysGetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	room := int32(binary.LittleEndian.Uint32(l))
-	if room < 0 {
+	v, err := n.sock.GetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), max(int(room), 0))
+	if room < 0 && err != unix.EOPNOTSUPP {
 		return 0, unix.EINVAL
 	}
-	v, err := n.sock.GetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), int(room))
+	if k, ok := err.(net.Instructions); ok {
+		return 0, instructionsOut(t, a, v, k)
+	}
 	if err == unix.ERANGE && v != nil { // SO_PEERGROUPS tells how much there is
 		binary.LittleEndian.PutUint32(l, uint32(len(v)))
 		if err := t.CopyOut(hal.UserAddr(a[4]), l); err != nil {
@@ -391,6 +397,16 @@ func sysGetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	binary.LittleEndian.PutUint32(l, uint32(len(v)))
 	return 0, t.CopyOut(hal.UserAddr(a[4]), l)
+}
+
+// instructionsOut answers SO_GET_FILTER, whose length is of instructions.
+func instructionsOut(t *task.Thread, a *Args, v []byte, n net.Instructions) error {
+	if err := t.CopyOut(hal.UserAddr(a[3]), v); err != nil {
+		return err
+	}
+	var l [4]byte
+	binary.LittleEndian.PutUint32(l[:], uint32(n))
+	return t.CopyOut(hal.UserAddr(a[4]), l[:])
 }
 
 // sysShutdown: EINVAL, ENOTCONN. See shutdown(2).

@@ -103,7 +103,9 @@ func sysSendto(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	n.send.Flags = int(int32(a[3]))
 	if a[4] != 0 {
-		n.send.Name, err = sockaddrIn(t, &n.name, a[4], a[5])
+		if n.send.Name, err = sockaddrIn(t, &n.name, a[4], a[5]); err == nil && n.send.Name == nil {
+			n.send.Name = n.name[:0] // a name of no length is one
+		}
 		n.paths(t)
 	}
 	var done int
@@ -199,7 +201,7 @@ func recvmsg(t *task.Thread, n *netCall, at uint64, flags int) (int, error) {
 	if err := n.ranges(t, &h); err != nil {
 		return 0, err
 	}
-	n.recv = net.RecvMsg{Flags: flags &^ unix.MSG_CMSG_CLOEXEC, WantControl: h.controlLen > 0}
+	n.recv = net.RecvMsg{Flags: flags &^ unix.MSG_CMSG_CLOEXEC, WantControl: h.controlLen > 0 || n.sock.Domain() != unix.AF_UNIX}
 	done, err := receive(t, n)
 	if err != nil {
 		return 0, err
@@ -282,8 +284,31 @@ func sysRecvmmsg(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	defer n.free()
+	if err := n.sock.TakeError(); err != nil {
+		return 0, err
+	}
+	done, err := receiveMany(t, n, a, deadline)
+	if done == 0 && err != nil {
+		return 0, err
+	}
+	if err != nil && err != unix.EAGAIN {
+		n.sock.Defer(err)
+	}
+	if deadline != hal.NoDeadline && done > 0 {
+		left := max(deadline-t.Kernel().Timers.Now(), 0)
+		var ts [16]byte
+		binary.LittleEndian.PutUint64(ts[:], uint64(left/1e9))
+		binary.LittleEndian.PutUint64(ts[8:], uint64(left%1e9))
+		if err := t.CopyOut(hal.UserAddr(a[4]), ts[:]); err != nil {
+			return 0, err
+		}
+	}
+	return uintptr(done), nil
+}
+
+func receiveMany(t *task.Thread, n *netCall, a *Args, deadline int64) (int, error) {
 	flags := int(int32(a[3]))
-	vlen := min(uint32(a[2]), maxIOV)
+	vlen := int(min(uint32(a[2]), maxIOV))
 	for i := range vlen {
 		at := a[1] + uint64(i)*mmsghdrSize
 		done, err := recvmsg(t, n, at, flags&^unix.MSG_WAITFORONE)
@@ -293,17 +318,14 @@ func sysRecvmmsg(t *task.Thread, a *Args) (uintptr, error) {
 			err = t.CopyOut(hal.UserAddr(at+msghdrSize), b[:])
 		}
 		if err != nil {
-			if i > 0 {
-				return uintptr(i), nil
-			}
-			return 0, err
+			return i, err
 		}
 		if flags&unix.MSG_WAITFORONE != 0 {
 			flags |= unix.MSG_DONTWAIT
 		}
 		if t.Kernel().Timers.Now() >= deadline {
-			return uintptr(i + 1), nil
+			return i + 1, nil
 		}
 	}
-	return uintptr(vlen), nil
+	return vlen, nil
 }

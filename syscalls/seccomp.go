@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/bpf"
 
+	"kiln/kernel/cbpf"
 	"kiln/kernel/hal"
 	"kiln/kernel/task"
 )
@@ -174,19 +175,12 @@ func readFilter(t *task.Thread, at uint64) (bpf.Program, error) {
 	if c := t.Creds(); !c.NoNewPrivs && !c.Can(unix.CAP_SYS_ADMIN) {
 		return bpf.Program{}, unix.EACCES
 	}
-	raw := make([]byte, 8*n)
+	raw := make([]byte, cbpf.Size*n)
 	if err := t.CopyIn(raw, hal.UserAddr(binary.LittleEndian.Uint64(head[8:]))); err != nil {
 		return bpf.Program{}, err
 	}
-	insns := make([]bpf.Instruction, n)
-	for i := range insns {
-		b := raw[8*i:]
-		insns[i] = bpf.RawInstruction(binary.LittleEndian.Uint16(b), b[2], b[3], binary.LittleEndian.Uint32(b[4:]))
-	}
-	if !readsWhatItWrote(insns) {
-		return bpf.Program{}, unix.EINVAL
-	}
-	if !restrict(insns) {
+	insns, ok := cbpf.Parse(raw)
+	if !ok || !restrict(insns) {
 		return bpf.Program{}, unix.EINVAL
 	}
 	// Not optimised: a hostile program could make that long.
@@ -212,12 +206,8 @@ func restrict(insns []bpf.Instruction) bool {
 			if in.K >= secDataSize || in.K&3 != 0 {
 				return false
 			}
-		case bpf.Misc | bpf.Tax:
-			// Errata: the pinned gVisor's bpf executes TAX as TXA and TXA as TAX. To go with
-			// the version that does not (the recorded case seccomp tells).
-			in.OpCode = bpf.Misc | bpf.Txa
-		case bpf.Misc | bpf.Txa:
-			in.OpCode = bpf.Misc | bpf.Tax
+		case bpf.Misc | bpf.Tax, bpf.Misc | bpf.Txa:
+			cbpf.Straighten(in)
 		case bpf.Ld | bpf.W | bpf.Len:
 			*in = bpf.Stmt(bpf.Ld|bpf.Imm, secDataSize)
 		case bpf.Ldx | bpf.W | bpf.Len:
@@ -234,42 +224,6 @@ func restrict(insns []bpf.Instruction) bool {
 			bpf.Jmp | bpf.Jgt | bpf.K, bpf.Jmp | bpf.Jgt | bpf.X, bpf.Jmp | bpf.Jset | bpf.K, bpf.Jmp | bpf.Jset | bpf.X:
 		default:
 			return false
-		}
-	}
-	return true
-}
-
-// readsWhatItWrote says whether no word of the scratch memory is read on a path on which
-// it was not written (check_load_and_stores of net/core/filter.c). Jumps go forward only.
-func readsWhatItWrote(insns []bpf.Instruction) bool {
-	at := make([]uint16, len(insns)) // the words written on every path to it
-	for i := range at {
-		at[i] = 0xffff
-	}
-	written := uint16(0)
-	join := func(to int) {
-		if to < len(at) {
-			at[to] &= written
-		}
-	}
-	for i, in := range insns {
-		written &= at[i]
-		switch in.OpCode {
-		case bpf.St, bpf.Stx:
-			written |= 1 << (in.K & 15)
-		case bpf.Ld | bpf.Mem, bpf.Ldx | bpf.Mem:
-			if written&(1<<(in.K&15)) == 0 {
-				return false
-			}
-		case bpf.Jmp | bpf.Ja:
-			join(i + 1 + int(min(in.K, uint32(len(at)))))
-			written = 0xffff
-		default:
-			if in.OpCode&7 == bpf.Jmp {
-				join(i + 1 + int(in.JumpIfTrue))
-				join(i + 1 + int(in.JumpIfFalse))
-				written = 0xffff
-			}
 		}
 	}
 	return true

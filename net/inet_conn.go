@@ -1,0 +1,386 @@
+package net
+
+import (
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// Linux's socket states (SS_*), for TCP: what connect(2) has been told.
+const (
+	ssUnconnected = iota
+	ssConnecting  // the result has not been told yet
+	ssConnected   // also after the end of the connection
+)
+
+// Connect implements Socket. See inet_stream_connect, ip4_datagram_connect.
+func (x *inetSocket) Connect(_ *Caller, b []byte) error {
+	if len(b) < 2 {
+		return unix.EINVAL
+	}
+	if familyOf(b) == unix.AF_UNSPEC {
+		return x.disconnect()
+	}
+	if x.isTCP() {
+		if done, err := x.connectAgain(); done {
+			return err
+		}
+	}
+	a, err := x.remote(b)
+	if err != nil {
+		return err
+	}
+	if err := x.mayReach(a.Addr); err != nil {
+		return err
+	}
+	terr := x.ep().Connect(a)
+	switch terr.(type) {
+	case nil:
+		x.bound.Store(true)
+		return nil
+	case *tcpip.ErrConnectStarted:
+		x.opt.takeError()
+		x.conn.Store(ssConnecting)
+		x.flow.Store(x.s.acks.follow(x.ep()))
+		x.bound.Store(true)
+		x.settled()
+		return unix.EINPROGRESS
+	case *tcpip.ErrBadLocalAddress:
+		return unix.EINVAL
+	case *tcpip.ErrHostUnreachable:
+		if x.s.noRoute(a.Addr) {
+			return unix.ENETUNREACH
+		}
+	}
+	return errno(terr)
+}
+
+// remote is the address that connect names; the any address is this host.
+func (x *inetSocket) remote(b []byte) (a tcpip.FullAddress, err error) {
+	if x.domain == unix.AF_INET6 && familyOf(b) == unix.AF_INET && !x.isTCP() {
+		if a, err = parseAddr(unix.AF_INET, b); err == nil && x.ep().SocketOptions().GetV6Only() {
+			err = unix.EAFNOSUPPORT
+		}
+	} else {
+		a, err = parseAddr(int(x.domain), b)
+	}
+	if err == nil && a.Addr.Unspecified() {
+		if a.Addr.Len() == 4 {
+			a.Addr = tcpip.AddrFrom4([4]byte{127, 0, 0, 1})
+		} else {
+			a.Addr = header.IPv6Loopback
+		}
+	}
+	return a, err
+}
+
+// mayReach refuses what connect does before there is a packet: TCP to many hosts, UDP to
+// all without SO_BROADCAST.
+func (x *inetSocket) mayReach(a tcpip.Address) error {
+	broadcast := a == header.IPv4Broadcast || a.Len() == 4 && x.s.subnetBroadcast(a)
+	switch {
+	case x.isTCP() && (broadcast || header.IsV4MulticastAddress(a)):
+		return unix.ENETUNREACH
+	case !x.isTCP() && broadcast && !x.ep().SocketOptions().GetBroadcast():
+		return unix.EACCES
+	}
+	return nil
+}
+
+// subnetBroadcast says whether an address is the broadcast address of an interface's net.
+func (s *Stack) subnetBroadcast(a tcpip.Address) bool {
+	for _, i := range s.interfaces() {
+		if s.ns.IsSubnetBroadcast(i.id, ipv4.ProtocolNumber, a) {
+			return true
+		}
+	}
+	return false
+}
+
+// connectAgain is connect on a TCP socket that listens, is connecting or has been
+// connected; false: it may connect.
+func (x *inetSocket) connectAgain() (bool, error) {
+	st := x.state()
+	switch x.conn.Load() {
+	case ssConnected:
+		return true, unix.EISCONN
+	case ssConnecting:
+		switch st {
+		case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+			return true, unix.EALREADY
+		case tcp.StateError, tcp.StateInitial, tcp.StateBound:
+			return true, x.connectFailed()
+		}
+		x.connectDone()
+		return true, nil
+	}
+	switch st {
+	case tcp.StateListen:
+		return true, unix.EISCONN
+	case tcp.StateError, tcp.StateClose, tcp.StateTimeWait:
+		if err := x.renew(); err != nil {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// connectDone says to netstack that the program knows of its connection.
+func (x *inetSocket) connectDone() {
+	if ra, err := x.ep().GetRemoteAddress(); err == nil {
+		x.ep().Connect(ra)
+	}
+	x.conn.Store(ssConnected)
+}
+
+// connectFailed takes the error and makes the socket as before; ECONNABORTED when
+// somebody else had the error (SO_ERROR).
+func (x *inetSocket) connectFailed() error {
+	err := error(unix.ECONNABORTED)
+	if terr := x.ep().LastError(); terr != nil && !x.told.Load() {
+		// A connection that timed out is ETIMEDOUT, a reset one ECONNREFUSED.
+		if err = errno(terr); err == unix.ECONNRESET {
+			err = unix.ECONNREFUSED
+		}
+	}
+	x.conn.Store(ssUnconnected)
+	x.renew()
+	return err
+}
+
+// noRoute says that no route covers the address: Linux's ENETUNREACH.
+func (s *Stack) noRoute(a tcpip.Address) bool {
+	for _, r := range s.ns.GetRouteTable() {
+		if r.Destination.Contains(a) {
+			return false
+		}
+	}
+	return true
+}
+
+// disconnect is connect to AF_UNSPEC (tcp_disconnect, __udp_disconnect).
+func (x *inetSocket) disconnect() error {
+	if !x.isTCP() {
+		err := errno(x.ep().Disconnect())
+		if err == nil && x.local.Load() == nil {
+			// The port was connect's choice and goes with the connection.
+			x.bound.Store(false)
+		}
+		return err
+	}
+	switch x.state() {
+	case tcp.StateInitial, tcp.StateBound:
+		return nil
+	}
+	x.conn.Store(ssUnconnected)
+	reset := false
+	switch x.state() { // tcp_need_reset
+	case tcp.StateEstablished, tcp.StateCloseWait, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateSynRecv, tcp.StateSynSent:
+		reset = true
+	}
+	err := x.renew()
+	if err == nil && reset {
+		x.Defer(unix.ECONNRESET)
+	}
+	return err
+}
+
+// renew gives a TCP socket an endpoint that has never been connected, with the options
+// and the bound address of the old one, which is reset.
+func (x *inetSocket) renew() error {
+	if x.closed.Load() {
+		return unix.EBADF
+	}
+	if x.fresh.CompareAndSwap(false, true) {
+		if !x.s.gate.admit() {
+			x.fresh.Store(false)
+			return unix.ENOBUFS
+		}
+		x.s.gate.fresh.Add(1)
+	}
+	net := tcpip.NetworkProtocolNumber(ipv4.ProtocolNumber)
+	if x.domain == unix.AF_INET6 {
+		net = ipv6.ProtocolNumber
+	}
+	ep, terr := x.s.ns.NewEndpoint(tcp.ProtocolNumber, net, x.q)
+	if terr != nil {
+		return errno(terr)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	old := x.ep()
+	ep.SocketOptions().SetV6Only(old.SocketOptions().GetV6Only())
+	if dev := old.SocketOptions().GetBindToDevice(); dev != 0 {
+		ep.SocketOptions().SetBindToDevice(dev)
+	}
+	x.clone(old, ep)
+	old.Abort()
+	old.Close()
+	x.flow.Store(nil)
+	x.bound.Store(false)
+	x.down.Store(0)
+	x.told.Store(false)
+	if a := x.local.Load(); a != nil {
+		if ep.Bind(netAddr(*a)) == nil {
+			x.bound.Store(true)
+		}
+	}
+	x.setEndpoint(ep)
+	x.q.Notify(waiter.EventHUp | waiter.WritableEvents)
+	return nil
+}
+
+// clone copies the options that a connection has from its listener on Linux (sk_clone),
+// and a socket keeps when it is used again.
+func (x *inetSocket) clone(old, ep tcpip.Endpoint) {
+	from, to := old.SocketOptions(), ep.SocketOptions()
+	to.SetReuseAddress(from.GetReuseAddress())
+	if from.GetReusePort() {
+		to.SetReusePort(true)
+	}
+	if !x.opt.tuned.Load() {
+		return
+	}
+	to.SetKeepAlive(from.GetKeepAlive())
+	to.SetDelayOption(from.GetDelayOption())
+	to.SetCorkOption(from.GetCorkOption())
+	to.SetQuickAck(from.GetQuickAck())
+	to.SetLinger(from.GetLinger())
+	to.SetMark(from.GetMark())
+	to.SetReceiveTOS(from.GetReceiveTOS())
+	to.SetReceiveTTL(from.GetReceiveTTL())
+	to.SetIPv4RecvError(from.GetIPv4RecvError())
+	to.SetIPv6RecvError(from.GetIPv6RecvError())
+	if x.opt.sndBuf.Load() {
+		to.SetSendBufferSize(from.GetSendBufferSize(), true)
+	}
+	if x.opt.rcvBuf.Load() {
+		to.SetReceiveBufferSize(from.GetReceiveBufferSize(), true)
+	}
+	for _, o := range []tcpip.SockOptInt{tcpip.IPv4TOSOption, tcpip.IPv4TTLOption, tcpip.IPv6HopLimitOption,
+		tcpip.KeepaliveCountOption, tcpip.TCPSynCountOption, tcpip.MTUDiscoverOption} {
+		if v, err := old.GetSockOptInt(o); err == nil {
+			ep.SetSockOptInt(o, v)
+		}
+	}
+	var idle tcpip.KeepaliveIdleOption
+	var interval tcpip.KeepaliveIntervalOption
+	var user tcpip.TCPUserTimeoutOption
+	var deferred tcpip.TCPDeferAcceptOption
+	var linger tcpip.TCPLingerTimeoutOption
+	var cc tcpip.CongestionControlOption
+	for _, o := range []interface {
+		tcpip.GettableSocketOption
+		tcpip.SettableSocketOption
+	}{&idle, &interval, &user, &deferred, &linger, &cc} {
+		if old.GetSockOpt(o) == nil {
+			ep.SetSockOpt(o)
+		}
+	}
+	if n := x.opt.userMSS.Load(); n != 0 {
+		ep.SetSockOptInt(tcpip.MaxSegOption, int(n))
+	}
+	if n := x.opt.windowClamp.Load(); n != 0 {
+		ep.SetSockOptInt(tcpip.TCPWindowClampOption, int(n))
+	}
+}
+
+// ConnectResult implements Socket.
+func (x *inetSocket) ConnectResult() error {
+	switch st := x.state(); st {
+	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+		return unix.EAGAIN
+	case tcp.StateError, tcp.StateClose, tcp.StateInitial, tcp.StateBound:
+		if x.conn.Load() == ssConnecting {
+			return x.connectFailed()
+		}
+		return nil
+	}
+	x.connectDone()
+	return nil
+}
+
+// Shutdown implements Socket.
+func (x *inetSocket) Shutdown(how int) error {
+	var f tcpip.ShutdownFlags
+	switch how {
+	case unix.SHUT_RD:
+		f = tcpip.ShutdownRead
+	case unix.SHUT_WR:
+		f = tcpip.ShutdownWrite
+	case unix.SHUT_RDWR:
+		f = tcpip.ShutdownRead | tcpip.ShutdownWrite
+	default:
+		return unix.EINVAL
+	}
+	if x.isTCP() {
+		switch x.state() {
+		case tcp.StateInitial, tcp.StateBound, tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+			return unix.ENOTCONN
+		case tcp.StateListen:
+			if f&tcpip.ShutdownRead == 0 {
+				return nil
+			}
+			// It listens no more, and those who wait in accept hear of it.
+			err := x.renew()
+			x.q.Notify(waiter.EventHUp | waiter.ReadableEvents)
+			return err
+		}
+	}
+	if f&tcpip.ShutdownWrite != 0 {
+		x.push()
+	}
+	err := x.ep().Shutdown(f)
+	x.down.Or(uint32(how) + 1)
+	x.q.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents | waiter.EventRdHUp)
+	return errno(err)
+}
+
+// push sends what TCP_CORK or Nagle's algorithm holds back: no more data follows, so
+// Linux sends it at once too (tcp_send_fin). netstack would keep it for 200 ms.
+func (x *inetSocket) push() {
+	if !x.isTCP() {
+		return
+	}
+	o := x.ep().SocketOptions()
+	if o.GetDelayOption() {
+		o.SetDelayOption(false)
+	}
+	if o.GetCorkOption() {
+		o.SetCorkOption(false)
+	}
+}
+
+// inherit is what an accepted connection has from its listener.
+func (x *inetSocket) inherit(l *inetSocket) {
+	x.opt.inherit(&l.opt)
+	x.accepted = true
+	x.conn.Store(ssConnected)
+	l.clone(l.ep(), x.ep())
+}
+
+// overlaps says whether two bound addresses take the same packets.
+func overlaps(a, b tcpip.FullAddress) bool {
+	return a.Port == b.Port && (a.Addr.BitLen() == 0 || b.Addr.BitLen() == 0 || a.Addr.Unspecified() || b.Addr.Unspecified() || a.Addr == b.Addr)
+}
+
+// mayShare refuses a bind beside a socket of the same protocol for which f says no.
+func (x *inetSocket) mayShare(a tcpip.FullAddress, f func(o *inetSocket) bool) error {
+	if a.Port == 0 {
+		return nil
+	}
+	for _, s := range x.s.list.all() {
+		o, ok := s.(*inetSocket)
+		if !ok || o == x || o.pro != x.pro || o.typ != x.typ || o.domain != x.domain || !o.bound.Load() {
+			continue
+		}
+		if la, err := o.ep().GetLocalAddress(); err == nil && overlaps(a, la) && !f(o) {
+			return unix.EADDRINUSE
+		}
+	}
+	return nil
+}

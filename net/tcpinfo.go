@@ -1,0 +1,172 @@
+package net
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// linuxState is netstack's TCP state in Linux's numbers (include/net/tcp_states.h).
+func linuxState(s tcp.EndpointState) byte {
+	switch s {
+	case tcp.StateEstablished:
+		return 1
+	case tcp.StateConnecting, tcp.StateSynSent:
+		return 2
+	case tcp.StateSynRecv:
+		return 3
+	case tcp.StateFinWait1:
+		return 4
+	case tcp.StateFinWait2:
+		return 5
+	case tcp.StateTimeWait:
+		return 6
+	case tcp.StateCloseWait:
+		return 8
+	case tcp.StateLastAck:
+		return 9
+	case tcp.StateListen:
+		return 10
+	case tcp.StateClosing:
+		return 11
+	}
+	return 7 // TCP_CLOSE
+}
+
+// tcpInfo is struct tcp_info as of Linux 6.1 (232 bytes). What netstack does not count is
+// zero: tcpi_retrans, lost, sacked, reordering, busy times, tcpi_last_*.
+func (x *inetSocket) tcpInfo() []byte {
+	b := make([]byte, 232)
+	le := binary.LittleEndian
+	st := x.state()
+	if b[0] = linuxState(st); st == tcp.StateTimeWait {
+		b[0] = 7 // on Linux a small socket of its own is in TIME_WAIT
+	}
+	le.PutUint32(b[88:], 3) // reordering
+	switch st {
+	case tcp.StateInitial, tcp.StateBound, tcp.StateListen, tcp.StateError, tcp.StateClose:
+		le.PutUint32(b[8:], uint32(time.Second/time.Microsecond))
+		le.PutUint32(b[16:], 536) // TCP_MSS_DEFAULT
+		le.PutUint32(b[72:], 250000)
+		le.PutUint32(b[76:], math.MaxInt32)
+		le.PutUint32(b[80:], 10) // TCP_INIT_CWND
+		return b
+	}
+	var i tcpip.TCPInfoOption
+	x.ep().GetSockOpt(&i)
+	b[1] = byte(i.CcState)
+	const timestamps, sack, wscale = 1, 2, 4
+	b[5] = timestamps | sack | wscale // what netstack offers, and every peer of today takes
+	mss, _ := x.ep().GetSockOptInt(tcpip.MaxSegOption)
+	mtu := x.pathMTU()
+	adv := mtu - header.IPv4MinimumSize - header.TCPMinimumSize
+	if x.domain == unix.AF_INET6 {
+		adv = mtu - header.IPv6MinimumSize - header.TCPMinimumSize
+	}
+	if mss <= 536 && adv > 536 {
+		mss = adv // netstack answers the program's own limit
+	}
+	le.PutUint32(b[8:], uint32(i.RTO/time.Microsecond))
+	le.PutUint32(b[12:], 40000) // ato
+	le.PutUint32(b[16:], uint32(mss))
+	le.PutUint32(b[20:], uint32(mss))
+	le.PutUint32(b[60:], uint32(mtu))
+	le.PutUint32(b[64:], uint32(x.ep().SocketOptions().GetReceiveBufferSize()/2)) // rcv_ssthresh
+	le.PutUint32(b[68:], uint32(max(i.RTT/time.Microsecond, 1)))
+	le.PutUint32(b[72:], uint32(max(i.RTTVar/time.Microsecond, 1)))
+	le.PutUint32(b[76:], min(i.SndSsthresh, math.MaxInt32))
+	le.PutUint32(b[80:], i.SndCwnd)
+	le.PutUint32(b[84:], uint32(adv))
+	if i.ReorderSeen {
+		le.PutUint32(b[88:], 4)
+	}
+	le.PutUint32(b[96:], uint32(x.ep().SocketOptions().GetReceiveBufferSize()/2)) // rcv_space
+	queued := uint64(0)
+	if e, ok := x.ep().(*tcp.Endpoint); ok {
+		queued = uint64(sendQueue(e))
+	}
+	unread, _ := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	sent, got := x.sent.Load(), x.taken.Load()+uint64(max(unread, 0))
+	acked := sent - min(queued, sent)
+	syn := uint64(1) // the SYN is acknowledged, too, on the side that sent it first
+	if x.accepted {
+		syn = 0
+	}
+	le.PutUint64(b[120:], acked+syn)
+	le.PutUint64(b[128:], got)
+	if st, ok := x.ep().Stats().(*tcp.Stats); ok {
+		out, in := st.SegmentsSent.Value(), st.SegmentsReceived.Value()
+		le.PutUint32(b[100:], uint32(st.SendErrors.Retransmits.Value()))
+		le.PutUint32(b[136:], uint32(out))
+		le.PutUint32(b[140:], uint32(in))
+		// Segments with data are not counted apart: at most all, at least as many as
+		// the bytes fill.
+		le.PutUint32(b[152:], uint32(min(in, fills(got, uint64(mss)))))
+		le.PutUint32(b[156:], uint32(min(out, fills(sent, uint64(mss)))))
+	}
+	le.PutUint64(b[200:], sent)
+	le.PutUint32(b[228:], uint32(x.ep().SocketOptions().GetSendBufferSize())) // snd_wnd, at most
+	return b
+}
+
+func fills(n, mss uint64) uint64 { return (n + mss - 1) / max(mss, 1) }
+
+// pathMTU is the MTU of the interface towards the peer, as Linux gives it.
+func (x *inetSocket) pathMTU() int {
+	ra, err := x.ep().GetRemoteAddress()
+	if err != nil {
+		return int(x.s.mtu())
+	}
+	return x.s.mtuTo(ra.Addr)
+}
+
+// mtuTo is the MTU on the way to an address; IPv4's packets end at 65535 bytes.
+func (s *Stack) mtuTo(a tcpip.Address) int {
+	mtu := int(s.mtu())
+	if s.local(a) {
+		mtu = 65536
+	}
+	if a.Len() == header.IPv4AddressSize {
+		mtu = min(mtu, 65535)
+	}
+	return mtu
+}
+
+// local says whether an address is this machine's.
+func (s *Stack) local(a tcpip.Address) bool {
+	return a == header.IPv6Loopback || a.Len() == 4 && header.IsV4LoopbackAddress(a) || s.ns.CheckLocalAddress(0, protoOf(a), a) != 0
+}
+
+// synackTime rounds TCP_DEFER_ACCEPT to what so many SYN-ACKs take (secs_to_retrans,
+// retrans_to_secs): 1, 3, 7, … seconds.
+func synackTime(sec int32) int32 {
+	if sec == 0 {
+		return 0
+	}
+	period, timeout := int32(1), int32(1)
+	for sec > period {
+		timeout = min(timeout*2, 120) // TCP_RTO_MAX
+		period += timeout
+	}
+	return period
+}
+
+// memInfo is SO_MEMINFO: struct of SK_MEMINFO_VARS words.
+func (x *inetSocket) memInfo() []byte {
+	o := x.ep().SocketOptions()
+	rx, _ := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	b := make([]byte, 36)
+	le := binary.LittleEndian
+	le.PutUint32(b[0:], uint32(rx))
+	le.PutUint32(b[4:], uint32(o.GetReceiveBufferSize()))
+	if e, ok := x.ep().(*tcp.Endpoint); ok {
+		le.PutUint32(b[8:], uint32(sendQueue(e)))
+	}
+	le.PutUint32(b[12:], uint32(o.GetSendBufferSize()))
+	return b
+}

@@ -1,0 +1,339 @@
+/* Control messages of AF_INET and AF_INET6 sockets. */
+#include "sock.h"
+#include <linux/errqueue.h>
+
+static char cb[512];
+
+static const char *cname(int level, int type)
+{
+	static char t[40];
+	if (level == SOL_SOCKET)
+		return type == SO_TIMESTAMP ? "SO_TIMESTAMP" : type == SO_TIMESTAMPNS ? "SO_TIMESTAMPNS" : type == SO_TIMESTAMPING ? "SO_TIMESTAMPING" :
+			type == SO_RXQ_OVFL ? "SO_RXQ_OVFL" : type == SO_MARK ? "SO_MARK" : (sprintf(t, "socket %d", type), t);
+	if (level == SOL_IP)
+		return type == IP_PKTINFO ? "IP_PKTINFO" : type == IP_TTL ? "IP_TTL" : type == IP_TOS ? "IP_TOS" : type == IP_RECVERR ? "IP_RECVERR" :
+			type == IP_ORIGDSTADDR ? "IP_ORIGDSTADDR" : (sprintf(t, "ip %d", type), t);
+	if (level == SOL_IPV6)
+		return type == IPV6_PKTINFO ? "IPV6_PKTINFO" : type == IPV6_HOPLIMIT ? "IPV6_HOPLIMIT" : type == IPV6_TCLASS ? "IPV6_TCLASS" :
+			type == IPV6_RECVERR ? "IPV6_RECVERR" : type == IPV6_ORIGDSTADDR ? "IPV6_ORIGDSTADDR" : (sprintf(t, "ipv6 %d", type), t);
+	sprintf(t, "%d %d", level, type);
+	return t;
+}
+
+static void take(int s, int flags, int room)
+{
+	struct iovec io = { buf, 100 };
+	struct sockaddr_storage from;
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = cb, .msg_controllen = room, .msg_name = &from, .msg_namelen = sizeof from };
+	memset(cb, 0, sizeof cb);
+	errno = 0;
+	int n = recvmsg(s, &m, flags);
+	if (n < 0) {
+		say("recvmsg: %s", errname(errno));
+		return;
+	}
+	say("%d bytes, flags %x, control %zu", n, m.msg_flags, m.msg_controllen);
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		int *v = (void *)CMSG_DATA(c);
+		char t[300] = "";
+		if (c->cmsg_level == SOL_IP && c->cmsg_type == IP_PKTINFO) {
+			struct in_pktinfo *p = (void *)v;
+			sprintf(t, "if %d spec %x addr %x", p->ipi_ifindex, ntohl(p->ipi_spec_dst.s_addr), ntohl(p->ipi_addr.s_addr));
+		} else if (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+			char a[64];
+			sprintf(t, "if %d addr %s", v[4], inet_ntop(AF_INET6, v, a, sizeof a));
+		} else if (c->cmsg_level == SOL_SOCKET && (c->cmsg_type == SO_TIMESTAMP || c->cmsg_type == SO_TIMESTAMPNS)) {
+			struct timespec now;
+			clock_gettime(CLOCK_REALTIME, &now);
+			long d = now.tv_sec - *(long *)v;
+			sprintf(t, "%s", d >= 0 && d < 60 ? "now" : "another time");
+		} else if ((c->cmsg_type == IP_RECVERR && c->cmsg_level == SOL_IP) || (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_RECVERR)) {
+			struct sock_extended_err *e = (void *)v;
+			struct sockaddr *o = SO_EE_OFFENDER(e);
+			sprintf(t, "%s origin %d type %d code %d info %u, offender %d", errname(e->ee_errno), e->ee_origin, e->ee_type, e->ee_code, e->ee_info, o->sa_family);
+		} else if (c->cmsg_type == IP_ORIGDSTADDR && c->cmsg_level == SOL_IP) {
+			sprintf(t, "family %d", *(unsigned short *)v);
+		} else if (c->cmsg_len >= CMSG_LEN(4))
+			sprintf(t, "%d", *v);
+		else if (c->cmsg_len >= CMSG_LEN(1))
+			sprintf(t, "byte %d", *(unsigned char *)v);
+		say("  %s, %zu bytes: %s", cname(c->cmsg_level, c->cmsg_type), c->cmsg_len - sizeof *c, t);
+	}
+}
+
+CASE(none, recvmsg)
+{
+	int u[2];
+	udp(AF_INET, u);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+	int p[2];
+	tcp(AF_INET, p);
+	send(p[0], "x", 1, 0);
+	take(p[1], 0, sizeof cb);
+}
+
+CASE(pktinfo, recvmsg)
+{
+	int u[2];
+	udp(AF_INET, u);
+	setint(u[1], SOL_IP, IP_PKTINFO, 1);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, CMSG_SPACE(sizeof(struct in_pktinfo)));
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, CMSG_LEN(8));
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, 15);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, 0);
+}
+
+CASE(ttltos, recvmsg)
+{
+	int u[2];
+	udp(AF_INET, u);
+	setint(u[1], SOL_IP, IP_RECVTTL, 1);
+	setint(u[1], SOL_IP, IP_RECVTOS, 1);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+	setint(u[0], SOL_IP, IP_TOS, 0x28);
+	setint(u[0], SOL_IP, IP_TTL, 9);
+	send(u[0], "x", 1, 0);
+	take(u[1], MSG_PEEK, sizeof cb);
+	take(u[1], 0, sizeof cb);
+	setint(u[1], SOL_IP, IP_PKTINFO, 1);
+	setint(u[1], SOL_IP, IP_RECVORIGDSTADDR, 1);
+	setint(u[1], SOL_SOCKET, SO_TIMESTAMP, 1);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+}
+
+CASE(six, recvmsg)
+{
+	int u[2];
+	udp(AF_INET6, u);
+	setint(u[1], SOL_IPV6, IPV6_RECVPKTINFO, 1);
+	setint(u[1], SOL_IPV6, IPV6_RECVHOPLIMIT, 1);
+	setint(u[1], SOL_IPV6, IPV6_RECVTCLASS, 1);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+	setint(u[0], SOL_IPV6, IPV6_UNICAST_HOPS, 7);
+	setint(u[0], SOL_IPV6, IPV6_TCLASS, 0x30);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+}
+
+CASE(mapped, recvmsg)
+{
+	/* An IPv4 datagram on an IPv6 socket. */
+	int s = socket(AF_INET6, SOCK_DGRAM, 0), c = socket(AF_INET, SOCK_DGRAM, 0);
+	struct sockaddr_in6 a = { .sin6_family = AF_INET6 };
+	socklen_t n = sizeof a;
+	MUST(bind(s, SA(a)));
+	getsockname(s, (void *)&a, &n);
+	setint(s, SOL_IPV6, IPV6_RECVPKTINFO, 1);
+	setint(s, SOL_IPV6, IPV6_RECVHOPLIMIT, 1);
+	setint(s, SOL_IPV6, IPV6_RECVTCLASS, 1);
+	struct sockaddr_in to = lo(ntohs(a.sin6_port));
+	sendto(c, "x", 1, 0, SA(to));
+	take(s, 0, sizeof cb);
+	setint(s, SOL_IP, IP_PKTINFO, 1);
+	setint(s, SOL_IP, IP_RECVTTL, 1);
+	setint(s, SOL_IP, IP_RECVTOS, 1);
+	sendto(c, "x", 1, 0, SA(to));
+	take(s, 0, sizeof cb);
+	n = sizeof a;
+	sendto(c, "x", 1, 0, SA(to));
+	R(recvfrom(s, buf, 1, 0, (void *)&a, &n));
+	IS(IN6_IS_ADDR_V4MAPPED(&a.sin6_addr));
+}
+
+CASE(stamps, recvmsg, ioctl)
+{
+	int u[2];
+	struct timeval tv;
+	struct timespec ts;
+	udp(AF_INET, u);
+	R(ioctl(u[1], 0x8906, &tv)); /* SIOCGSTAMP */
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+	R(ioctl(u[1], 0x8906, &tv));
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+	R(ioctl(u[1], 0x8906, &tv));
+	R(ioctl(u[1], 0x8907, &ts));
+	setint(u[1], SOL_SOCKET, SO_TIMESTAMP, 1);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+	setint(u[1], SOL_SOCKET, SO_TIMESTAMPNS, 1);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+	setint(u[1], SOL_SOCKET, SO_TIMESTAMPNS, 0);
+	send(u[0], "x", 1, 0);
+	take(u[1], 0, sizeof cb);
+}
+
+static int put(int s, struct sockaddr *to, socklen_t len, int level, int type, const void *v, size_t n)
+{
+	struct iovec io = { "x", 1 };
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = cb, .msg_controllen = CMSG_SPACE(n), .msg_name = to, .msg_namelen = len };
+	memset(cb, 0, sizeof cb);
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	c->cmsg_level = level, c->cmsg_type = type, c->cmsg_len = CMSG_LEN(n);
+	memcpy(CMSG_DATA(c), v, n);
+	return sendmsg(s, &m, 0);
+}
+
+CASE(sendttl, sendmsg)
+{
+	int u[2], v;
+	udp(AF_INET, u);
+	setint(u[1], SOL_IP, IP_RECVTTL, 1);
+	setint(u[1], SOL_IP, IP_RECVTOS, 1);
+#define PUT(level, type, val, n) ({ v = val; R(put(u[0], 0, 0, level, type, &v, n)); })
+	PUT(SOL_IP, IP_TTL, 5, 4);
+	take(u[1], MSG_DONTWAIT, sizeof cb);
+	PUT(SOL_IP, IP_TOS, 0x20, 4);
+	take(u[1], MSG_DONTWAIT, sizeof cb);
+	PUT(SOL_IP, IP_TOS, 0x24, 1);
+	take(u[1], MSG_DONTWAIT, sizeof cb);
+	PUT(SOL_IP, IP_TTL, 0, 4);
+	PUT(SOL_IP, IP_TTL, 256, 4);
+	PUT(SOL_IP, IP_TTL, 5, 1);
+	PUT(SOL_IP, IP_TOS, 5, 2);
+	PUT(SOL_IP, IP_TOS, 256, 4);
+	PUT(SOL_IP, 5000, 5, 4);
+	PUT(SOL_SOCKET, 5000, 5, 4);
+	PUT(SOL_SOCKET, SO_MARK, 5, 4);
+	PUT(SOL_SOCKET, SO_MARK, 5, 2);
+	PUT(SOL_TCP, 1, 5, 4);
+	PUT(SOL_IPV6, IPV6_HOPLIMIT, 5, 4);
+	PUT(SOL_IP, IP_PKTINFO, 5, 4);
+	PUT(SOL_SOCKET, SCM_RIGHTS, 0, 4);
+}
+
+CASE(sendpktinfo, sendmsg, recvfrom)
+{
+	/* The source of a socket that is bound to no address. */
+	struct sockaddr_storage a;
+	socklen_t n;
+	int r = bound(AF_INET, SOCK_DGRAM, &a, &n), s = socket(AF_INET, SOCK_DGRAM, 0);
+	struct in_pktinfo p = { .ipi_spec_dst.s_addr = htonl(0x7f000005) };
+	R(put(s, (void *)&a, n, SOL_IP, IP_PKTINFO, &p, sizeof p));
+	struct sockaddr_in from;
+	socklen_t m = sizeof from;
+	R(recvfrom(r, buf, 9, MSG_DONTWAIT, (void *)&from, &m));
+	p = (struct in_pktinfo){ .ipi_spec_dst.s_addr = htonl(0x01020304) };
+	R(put(s, (void *)&a, n, SOL_IP, IP_PKTINFO, &p, sizeof p));
+	p = (struct in_pktinfo){ .ipi_ifindex = 1 };
+	R(put(s, (void *)&a, n, SOL_IP, IP_PKTINFO, &p, sizeof p));
+	p = (struct in_pktinfo){ .ipi_ifindex = 99 };
+	R(put(s, (void *)&a, n, SOL_IP, IP_PKTINFO, &p, sizeof p));
+}
+
+CASE(send6, sendmsg, recvmsg)
+{
+	int u[2], v;
+	udp(AF_INET6, u);
+	setint(u[1], SOL_IPV6, IPV6_RECVHOPLIMIT, 1);
+	setint(u[1], SOL_IPV6, IPV6_RECVTCLASS, 1);
+	PUT(SOL_IPV6, IPV6_HOPLIMIT, 5, 4);
+	take(u[1], MSG_DONTWAIT, sizeof cb);
+	PUT(SOL_IPV6, IPV6_TCLASS, 0x20, 4);
+	take(u[1], MSG_DONTWAIT, sizeof cb);
+	PUT(SOL_IPV6, IPV6_HOPLIMIT, -1, 4);
+	take(u[1], MSG_DONTWAIT, sizeof cb);
+	PUT(SOL_IPV6, IPV6_HOPLIMIT, 256, 4);
+	PUT(SOL_IPV6, IPV6_HOPLIMIT, 5, 1);
+	PUT(SOL_IPV6, IPV6_TCLASS, 256, 4);
+	PUT(SOL_IPV6, IPV6_DONTFRAG, 1, 4);
+	take(u[1], MSG_DONTWAIT, sizeof cb);
+	PUT(SOL_IPV6, 5000, 1, 4);
+	struct in6_pktinfo p = { .ipi6_addr = IN6ADDR_LOOPBACK_INIT };
+	R(put(u[0], 0, 0, SOL_IPV6, IPV6_PKTINFO, &p, sizeof p));
+	p.ipi6_ifindex = 1;
+	R(put(u[0], 0, 0, SOL_IPV6, IPV6_PKTINFO, &p, sizeof p));
+	p.ipi6_ifindex = 99;
+	R(put(u[0], 0, 0, SOL_IPV6, IPV6_PKTINFO, &p, sizeof p));
+	R(put(u[0], 0, 0, SOL_IPV6, IPV6_PKTINFO, &p, 10));
+}
+
+CASE(segments, sendmsg, recvfrom)
+{
+	int u[2];
+	short seg = 4;
+	udp(AF_INET, u);
+	struct iovec io = { "abcdefghij", 10 };
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = cb, .msg_controllen = CMSG_SPACE(2) };
+	memset(cb, 0, sizeof cb);
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	c->cmsg_level = SOL_UDP, c->cmsg_type = 103, c->cmsg_len = CMSG_LEN(2);
+	memcpy(CMSG_DATA(c), &seg, 2);
+	R(sendmsg(u[0], &m, 0));
+	for (int i = 0; i < 4; i++)
+		R(recv(u[1], buf, 100, MSG_DONTWAIT));
+}
+
+CASE(errqueue, recvmsg, sendto)
+{
+	struct sockaddr_storage a;
+	socklen_t n;
+	int r = bound(AF_INET, SOCK_DGRAM, &a, &n), s = socket(AF_INET, SOCK_DGRAM, 0);
+	close(r);
+	MUST(connect(s, (void *)&a, n));
+	setint(s, SOL_IP, IP_RECVERR, 1);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	R(sendto(s, "abc", 3, 0, (void *)&a, n));
+	R(ready(s, POLLIN));
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	GET(s, SOL_SOCKET, SO_ERROR);
+	R(sendto(s, "abc", 3, 0, (void *)&a, n));
+	R(ready(s, POLLIN));
+	GET(s, SOL_SOCKET, SO_ERROR);
+	take(s, MSG_ERRQUEUE, 20);
+	R(setint(s, SOL_IP, IP_RECVERR, 0));
+}
+
+CASE(errqueue6, recvmsg, sendto)
+{
+	struct sockaddr_storage a;
+	socklen_t n;
+	int r = bound(AF_INET6, SOCK_DGRAM, &a, &n), s = socket(AF_INET6, SOCK_DGRAM, 0);
+	close(r);
+	setint(s, SOL_IPV6, IPV6_RECVERR, 1);
+	MUST(connect(s, (void *)&a, n));
+	R(send(s, "abc", 3, 0));
+	R(ready(s, POLLIN));
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+}
+
+CASE(broken, sendmsg)
+{
+	/* Control data that is no control message. */
+	int u[2];
+	udp(AF_INET, u);
+	struct iovec io = { "x", 1 };
+	for (int len = 0; len < 20; len += 3) {
+		memset(cb, 0, sizeof cb);
+		struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = cb, .msg_controllen = 24 };
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_IP, c->cmsg_type = IP_TTL, c->cmsg_len = len;
+		*(int *)CMSG_DATA(c) = 5;
+		say("cmsg_len %d", len);
+		R(sendmsg(u[0], &m, 0));
+	}
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = (void *)8, .msg_controllen = 24 };
+	R(sendmsg(u[0], &m, 0));
+	m = (struct msghdr){ .msg_iov = &io, .msg_iovlen = 1, .msg_control = cb, .msg_controllen = 10 };
+	R(sendmsg(u[0], &m, 0));
+	m = (struct msghdr){ .msg_iov = &io, .msg_iovlen = 1, .msg_control = cb, .msg_controllen = 1 << 30 };
+	R(sendmsg(u[0], &m, 0));
+	m = (struct msghdr){ .msg_iov = &io, .msg_iovlen = 1, .msg_control = cb, .msg_controllen = -1 };
+	R(sendmsg(u[0], &m, 0));
+}
+
+CASES
