@@ -182,6 +182,9 @@ func (b *futexBucket) passOn(hw hal.AddressSpace, addr hal.UserAddr, key mm.Fute
 				w.owner.Store(next.t.TID())
 			}
 		}
+		// It waits no more, though it has not run yet: who looked for a deadlock
+		// would find it waiting for the one who passed the lock on.
+		next.owner.Store(0)
 		b.unlink(next)
 		next.t.notify(fEvent)
 	}

@@ -553,7 +553,18 @@ func TestPILockIsHandedOver(t *testing.T) {
 			if dies {
 				return 0, nil
 			}
-			return 0, th.FutexUnlockPI(word, false)
+			if err := th.FutexUnlockPI(word, false); err != nil {
+				return 0, err
+			}
+			// The other has it, though it has not run yet, and waits for nobody.
+			switch err := th.FutexLockPI(word, false, false, th.Deadline(1)); err {
+			case nil:
+				return 0, th.FutexUnlockPI(word, false)
+			case unix.ETIMEDOUT:
+			default:
+				t.Errorf("lock after handing it over: %v", err)
+			}
+			return 0, nil
 		})
 		r.sysAt(0x1000, raiseNr)
 		r.sysAt(0x1002, cloneNr)

@@ -65,10 +65,12 @@ func run(j job.Job) ([]byte, int) {
 	cmd := exec.Command(j.Path)
 	cmd.Args, cmd.Env, cmd.Dir = append([]string{j.Path}, j.Args...), j.Env, "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &out, &out
+	// A case that goes wrong may leave children that hold the pipe.
+	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
 		return []byte(err.Error()), 127
 	}
-	timer := time.AfterFunc(5*time.Minute, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	cmd.Wait()
 	ws := cmd.ProcessState.Sys().(syscall.WaitStatus)
