@@ -25,7 +25,12 @@ func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 
 func readWait(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 	ns, _ := f.Ops.Timeouts()
-	return t.BlockOn(f, readEvents, false, timeout(t, ns), unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
+	on := waiter.Waitable(f)
+	if p, ok := f.Ops.(vfs.PerReader); ok {
+		on = p.ForReader(t)
+	}
+	n, err := t.BlockOn(on, readEvents, false, timeout(t, ns), unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
+	return n, interrupted(ns, err)
 }
 
 // writeFile writes at the file's position; a blocking stream takes everything. EPIPE
@@ -59,7 +64,7 @@ func writeWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 			}
 			return n, nil
 		case err != nil, x.seq.Len() == 0, m == 0:
-			return n, err
+			return n, interrupted(ns, err)
 		}
 	}
 }

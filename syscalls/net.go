@@ -11,6 +11,7 @@ import (
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
+	"kiln/kernel/wait"
 	"kiln/net"
 )
 
@@ -251,6 +252,7 @@ func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 		rcv, _ := s.Timeouts()
 		_, err = t.BlockOn(s, waiter.ReadableEvents|waiter.EventErr|waiter.EventHUp, false, timeout(t, rcv), unix.EAGAIN,
 			func() (int, error) { c, err = s.Accept(&n.caller); return 0, err })
+		err = interrupted(rcv, err)
 	}
 	if err != nil {
 		return 0, err
@@ -273,6 +275,15 @@ func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 		return 0, err
 	}
 	return uintptr(fd), nil
+}
+
+// interrupted is the error of a socket's call with a time-out of ns: such a call is not
+// started again after a signal (sock_intr_errno).
+func interrupted(ns int64, err error) error {
+	if ns != 0 && err == wait.ErrRestart {
+		return unix.EINTR
+	}
+	return err
 }
 
 // timeout is the deadline of SO_RCVTIMEO or SO_SNDTIMEO.
@@ -312,7 +323,7 @@ func sysConnect(t *task.Thread, a *Args) (uintptr, error) {
 		_, err = t.BlockOn(s, events, false, deadline, err,
 			func() (int, error) { return 0, s.ConnectResult() })
 	}
-	return 0, err
+	return 0, interrupted(snd, err)
 }
 
 // sysGetsockname and sysGetpeername. See getsockname(2), getpeername(2).

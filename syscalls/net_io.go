@@ -56,7 +56,7 @@ func transmitMore(t *task.Thread, n *netCall, done int) (int, error) {
 		case err != nil && done > 0:
 			return done, nil
 		case err != nil, n.seq.Len() == 0, m == 0:
-			return done, err
+			return done, interrupted(snd, err)
 		}
 		// The control messages went with the first byte.
 		n.send.Control = net.Control{}
@@ -86,7 +86,7 @@ func receive(t *task.Thread, n *netCall) (int, error) {
 		case err != nil && done > 0:
 			return done, nil
 		case err != nil, !all, k == 0, n.seq.Len() == 0:
-			return done, err
+			return done, interrupted(rcv, err)
 		}
 	}
 }

@@ -84,6 +84,13 @@ func clock(t *task.Thread, id int32) (int64, error) {
 	return cpuClock(t, id)
 }
 
+// What a CPU-time clock counts is in its two low bits (CPUCLOCK_PROF, VIRT, SCHED); 3 is a
+// descriptor's clock.
+const cpuClockSched = 2
+
+// isCPUClock says whether an id is that of a process's or thread's CPU time, valid or not.
+func isCPUClock(id int32) bool { return id < 0 && id&7 != 3 }
+
 func cpuClock(t *task.Thread, id int32) (int64, error) {
 	who := ^(id >> 3)
 	if id&4 != 0 { // a thread of the caller's process
@@ -125,20 +132,28 @@ func sysClockGetres(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, nil
 	}
 	res := int64(1)
-	if id == unix.CLOCK_REALTIME_COARSE || id == unix.CLOCK_MONOTONIC_COARSE {
+	if id == unix.CLOCK_REALTIME_COARSE || id == unix.CLOCK_MONOTONIC_COARSE || id < 0 && id&3 != cpuClockSched {
 		res = jiffy
 	}
 	return 0, putTimespec(t, hal.UserAddr(a[1]), res)
 }
 
-// sysClockSettime sets CLOCK_REALTIME: EINVAL (another clock), EFAULT, EINVAL, EPERM.
+// sysClockSettime sets CLOCK_REALTIME: EINVAL (another clock), EFAULT, EINVAL, EPERM. CPU-time
+// clocks are EPERM.
 // See clock_settime(2).
 func sysClockSettime(t *task.Thread, a *Args) (uintptr, error) {
-	if int32(a[0]) != unix.CLOCK_REALTIME {
+	id := int32(a[0])
+	if id != unix.CLOCK_REALTIME && !isCPUClock(id) {
 		return 0, unix.EINVAL
 	}
 	ns, err := getTimespec(t, hal.UserAddr(a[1]))
-	if err != nil {
+	switch {
+	case id < 0 && err != unix.EFAULT: // the time does not matter
+		if _, err := clock(t, id); err != nil {
+			return 0, err
+		}
+		return 0, unix.EPERM
+	case err != nil:
 		return 0, err
 	}
 	return 0, setTime(t, ns)
@@ -171,15 +186,19 @@ func sysNanosleep(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 // sysClockNanosleep sleeps on a clock, TIMER_ABSTIME until a time. EINVAL (clock),
-// EOPNOTSUPP (CLOCK_THREAD_CPUTIME_ID is EINVAL), EFAULT, EINVAL. See clock_nanosleep(2).
+// EOPNOTSUPP (a clock without timers, the caller's own CPU time), EFAULT, EINVAL. See
+// clock_nanosleep(2).
 func sysClockNanosleep(t *task.Thread, a *Args) (uintptr, error) {
 	id := int32(a[0])
 	switch id {
 	case unix.CLOCK_REALTIME, unix.CLOCK_MONOTONIC, unix.CLOCK_BOOTTIME, unix.CLOCK_TAI,
 		unix.CLOCK_REALTIME_ALARM, unix.CLOCK_BOOTTIME_ALARM:
-	case unix.CLOCK_THREAD_CPUTIME_ID:
-		return 0, unix.EINVAL
+	case unix.CLOCK_PROCESS_CPUTIME_ID:
+		id = ^0<<3 | cpuClockSched
 	default:
+		if isCPUClock(id) {
+			break
+		}
 		if _, err := clock(t, id); err != nil {
 			return 0, err
 		}
@@ -188,6 +207,9 @@ func sysClockNanosleep(t *task.Thread, a *Args) (uintptr, error) {
 	ns, err := getTimespec(t, hal.UserAddr(a[2]))
 	if err != nil {
 		return 0, err
+	}
+	if id < 0 {
+		return sleepOnCPU(t, id, ns, a[1]&unix.TIMER_ABSTIME != 0, hal.UserAddr(a[3]))
 	}
 	if a[1]&unix.TIMER_ABSTIME == 0 {
 		return sleepUntil(t, t.Deadline(ns), hal.UserAddr(a[3]))
@@ -206,6 +228,55 @@ func sysClockNanosleep(t *task.Thread, a *Args) (uintptr, error) {
 		default:
 			return 0, wait.ErrRestartNoHnd
 		}
+	}
+}
+
+// cpuSleepStep is how often a sleep on CPU time looks at least: a jiffy, as Linux looks.
+const cpuSleepStep = jiffy
+
+// sleepOnCPU sleeps until a process, or another thread of the caller's, has used ns of CPU
+// time, or its clock shows ns. EINVAL: no such clock, or the caller's own.
+func sleepOnCPU(t *task.Thread, id int32, ns int64, absolute bool, rem hal.UserAddr) (uintptr, error) {
+	who := ^(id >> 3)
+	if id&4 != 0 && (who == 0 || who == t.TID()) {
+		return 0, unix.EINVAL
+	}
+	now, err := clock(t, id)
+	if err != nil {
+		return 0, err
+	}
+	if !absolute {
+		ns += min(now, hal.NoDeadline-ns)
+	}
+	return cpuSleep(t, id, ns, absolute, rem)
+}
+
+func cpuSleep(t *task.Thread, id int32, until int64, absolute bool, rem hal.UserAddr) (uintptr, error) {
+	cpus := int64(t.Kernel().M.CPUs())
+	for {
+		now, err := clock(t, id)
+		if err != nil {
+			return 0, err
+		}
+		if now >= until {
+			return 0, nil
+		}
+		// It cannot be there before each CPU has worked for it all the time.
+		if t.Sleep(t.Deadline(max((until-now)/cpus, cpuSleepStep))) == wait.Timeout {
+			continue
+		}
+		if absolute {
+			return 0, wait.ErrRestartNoHnd
+		}
+		if now, err = clock(t, id); err != nil || now >= until {
+			return 0, err
+		}
+		if rem != 0 {
+			if err := putTimespec(t, rem, until-now); err != nil {
+				return 0, err
+			}
+		}
+		return 0, t.SetRestart(func(t *task.Thread) (uintptr, error) { return cpuSleep(t, id, until, absolute, rem) })
 	}
 }
 
@@ -281,6 +352,9 @@ func sysTime(t *task.Thread, a *Args) (uintptr, error) {
 	return uintptr(sec), nil
 }
 
+// adjOffsetSSRead is ADJ_OFFSET_SS_READ: what is left of adjtime's offset, which is 0.
+const adjOffsetSSRead = 0xa001
+
 // timexSize is sizeof(struct timex); offsets below are into it (adjtimex(2)).
 const timexSize = 208
 
@@ -293,7 +367,7 @@ func sysAdjtimex(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	le := binary.LittleEndian
-	if le.Uint32(b[:]) != 0 {
+	if m := le.Uint32(b[:]); m != 0 && m != adjOffsetSSRead {
 		return 0, unix.EPERM
 	}
 	b = [timexSize]byte{}
@@ -315,7 +389,7 @@ func sysAdjtimex(t *task.Thread, a *Args) (uintptr, error) {
 
 func sysClockAdjtime(t *task.Thread, a *Args) (uintptr, error) {
 	if id := int32(a[0]); id != unix.CLOCK_REALTIME {
-		if _, err := clock(t, id); err != nil {
+		if _, err := clock(t, id); err != nil && !isCPUClock(id) {
 			return 0, err
 		}
 		return 0, unix.EOPNOTSUPP

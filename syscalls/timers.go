@@ -9,7 +9,7 @@ import (
 
 var timerEntries = []Entry{
 	{Nr: unix.SYS_TIMER_CREATE, Name: "timer_create", Func: sysTimerCreate, Support: Partial,
-		Note: "CPU-time clocks are the caller's own process's; alarm clocks are EOPNOTSUPP"},
+		Note: "CPU-time clocks are the caller's own process's"},
 	{Nr: unix.SYS_TIMER_SETTIME, Name: "timer_settime", Func: sysTimerSettime, Support: Full},
 	{Nr: unix.SYS_TIMER_GETTIME, Name: "timer_gettime", Func: sysTimerGettime, Support: Full},
 	{Nr: unix.SYS_TIMER_GETOVERRUN, Name: "timer_getoverrun", Func: sysTimerGetoverrun, Support: Full},
@@ -31,6 +31,9 @@ func sysTimerCreate(t *task.Thread, a *Args) (uintptr, error) {
 		c = task.TimerArgs{Clock: c.Clock, Value: le.Uint64(b[0:]), Signo: int32(le.Uint32(b[8:])),
 			Notify: int32(le.Uint32(b[12:])), TID: int32(le.Uint32(b[16:]))}
 	}
+	if err := timerClock(t, &c.Clock); err != nil {
+		return 0, err
+	}
 	id, err := t.CreateTimer(c)
 	if err != nil {
 		return 0, err
@@ -40,6 +43,29 @@ func sysTimerCreate(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	return 0, nil
+}
+
+// timerClock turns a clock into the one that a timer of it runs on: an alarm clock is as
+// good as its sibling on a machine that never sleeps (EPERM without CAP_WAKE_ALARM), and
+// the caller's CPU time has two names.
+func timerClock(t *task.Thread, id *int32) error {
+	switch who := ^(*id >> 3); {
+	case *id == unix.CLOCK_REALTIME_ALARM, *id == unix.CLOCK_BOOTTIME_ALARM:
+		if !t.Creds().Can(unix.CAP_WAKE_ALARM) {
+			return unix.EPERM
+		}
+		if *id == unix.CLOCK_BOOTTIME_ALARM {
+			*id = unix.CLOCK_BOOTTIME
+		} else {
+			*id = unix.CLOCK_REALTIME
+		}
+	case !isCPUClock(*id) || *id&3 != cpuClockSched:
+	case *id&4 != 0 && (who == 0 || who == t.TID()):
+		*id = unix.CLOCK_THREAD_CPUTIME_ID
+	case *id&4 == 0 && (who == 0 || who == t.Process().PID()):
+		*id = unix.CLOCK_PROCESS_CPUTIME_ID
+	}
+	return nil
 }
 
 // timerAbstime is TIMER_ABSTIME; other flags are ignored, as Linux does.

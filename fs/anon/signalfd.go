@@ -100,6 +100,17 @@ func putSiginfo(b *[siginfoSize]byte, i *task.SignalInfo) {
 	le.PutUint32(b[84:], uint32(i.Syscall))
 }
 
+// ForReader implements vfs.PerReader: a reader waits for signals of its own.
+func (s *SignalFD) ForReader(c wait.Context) waiter.Waitable {
+	t, ok := c.(*task.Thread)
+	if !ok || t == s.owner {
+		return s
+	}
+	r := &SignalFD{owner: t}
+	r.set.Store(s.set.Load())
+	return r
+}
+
 // Readiness implements waiter.Waitable.
 func (s *SignalFD) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if uint64(s.owner.Pending())&s.set.Load() != 0 {
@@ -108,8 +119,8 @@ func (s *SignalFD) Readiness(mask waiter.EventMask) waiter.EventMask {
 	return 0
 }
 
-// EventRegister implements waiter.Waitable: whoever blocks in read waits for the signals
-// of the process that made the file.
+// EventRegister implements waiter.Waitable: poll and epoll wait for the signals of the
+// process that made the file.
 func (s *SignalFD) EventRegister(e *waiter.Entry) error {
 	s.owner.Process().SignalEvents().EventRegister(e)
 	return nil

@@ -123,6 +123,9 @@ func (n *node) Allocate(wait.Context, uint32, int64, int64) error { return unix.
 
 type null struct{ node }
 
+// NoPoll implements epoll.NoPoll.
+func (*null) NoPoll() {}
+
 func (*null) Read(wait.Context, *vfs.File, *mm.IOSeq, int64) (int, error) { return 0, nil }
 
 // Write takes everything without looking at it, so a bad address is no error (mem(4)).
@@ -133,6 +136,9 @@ func (*null) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, er
 }
 
 type zero struct{ node }
+
+// NoPoll implements epoll.NoPoll.
+func (*zero) NoPoll() {}
 
 func (*zero) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
 	n, err := dst.ZeroOut(dst.Len())

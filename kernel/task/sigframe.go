@@ -123,6 +123,7 @@ func (t *Thread) deliver(info *SignalInfo, act *SigAction) {
 		t.forceSegv(info.Signo)
 		return
 	}
+	t.initFP()
 	t.restore = false
 	m := t.mask | act.Mask
 	if act.Flags&SANoDefer == 0 {
@@ -275,6 +276,14 @@ func (t *Thread) pushFP(at uint64) bool {
 	return t.CopyOut(hal.UserAddr(at), fp) == nil &&
 		t.CopyOut(hal.UserAddr(at+fpSWReserved), sw[:]) == nil &&
 		t.CopyOut(hal.UserAddr(at+uint64(len(fp))), magic2[:]) == nil
+}
+
+// initFP gives a handler the initial vector state, as every program begins with; pushFP
+// has brought Ctx.FP up to date. What XSTATE_BV does not name is initial without a look at
+// the image (SDM 1 13.8.1).
+func (t *Thread) initFP() {
+	n := min(xsaveYMM, len(t.Ctx.FP), len(t.k.initFP))
+	copy(t.Ctx.FP[:n], t.k.initFP[:n])
 }
 
 // put writes siginfo_t as Linux lays it out (siginfo_layout).
