@@ -85,13 +85,13 @@ func (s *Stack) dial(addr netip.AddrPort, done <-chan struct{}) (*inetSocket, er
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	sock, err := s.inetSocket(nil, family, unix.SOCK_STREAM, 0)
+	sock, err := s.inetSocket(&Caller{}, family, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return nil, err
 	}
 	x := sock.(*inetSocket)
 	to := encodeAddr(family, tcpip.FullAddress{Addr: tcpip.AddrFromSlice(addr.Addr().AsSlice()), Port: addr.Port()})
-	err = x.Connect(nil, to)
+	err = x.Connect(&Caller{}, to)
 	if err == unix.EINPROGRESS {
 		if err = x.await(waiter.WritableEvents|waiter.EventErr, done); err == nil {
 			err = errno(x.ep().LastError())
