@@ -224,14 +224,16 @@ func (s *Stack) apply(i *iface, set settings) error {
 
 // setRoutes replaces the interface's routes of a's family.
 func (s *Stack) setRoutes(nic tcpip.NICID, a tcpip.Address, p netip.Prefix, gw netip.Addr) {
-	s.ns.RemoveRoutes(func(r tcpip.Route) bool { return r.NIC == nic && r.Destination.ID().Len() == a.Len() })
-	s.ns.AddRoute(tcpip.Route{Destination: tcpip.AddressWithPrefix{Address: a, PrefixLen: p.Bits()}.Subnet(), NIC: nic})
+	s.removeRoutes(func(r tcpip.Route) bool { return r.NIC == nic && r.Destination.ID().Len() == a.Len() })
+	net := tcpip.Route{Destination: tcpip.AddressWithPrefix{Address: a, PrefixLen: p.Bits()}.Subnet(), NIC: nic}
+	s.insertRoute(net, s.infoOf(net))
 	if gw.IsValid() && !gw.IsUnspecified() {
 		def := header.IPv4EmptySubnet
 		if a.Len() == 16 {
 			def = header.IPv6EmptySubnet
 		}
-		s.ns.AddRoute(tcpip.Route{Destination: def, Gateway: tcpip.AddrFromSlice(gw.AsSlice()), NIC: nic})
+		way := tcpip.Route{Destination: def, Gateway: tcpip.AddrFromSlice(gw.AsSlice()), NIC: nic}
+		s.insertRoute(way, s.infoOf(way))
 	}
 }
 

@@ -43,7 +43,8 @@ type inetSocket struct {
 	// local is the address that bind asked for, for the next endpoint.
 	local    atomic.Pointer[tcpip.FullAddress]
 	accepted bool
-	told     atomic.Bool   // SO_ERROR said why connect failed
+	told     atomic.Bool // SO_ERROR said why connect failed
+	backlog  atomic.Int32
 	conn     atomic.Int32  // unconnected, connecting, connected
 	down     atomic.Uint32 // SHUT_RD and SHUT_WR as bits 0 and 1
 
@@ -301,6 +302,7 @@ func (x *inetSocket) Listen(_ *Caller, backlog int) error {
 			return err
 		}
 	}
+	x.backlog.Store(int32(backlog))
 	// Linux takes backlog+1 connections.
 	if err := x.ep().Listen(backlog + 1); err != nil {
 		return errno(err)

@@ -122,10 +122,13 @@ func (s *Stack) ioctl(c wait.Context, sp *mm.Space, req uint32, arg uint64) (uin
 	case unix.SIOCGIFNAME, unix.SIOCGIFFLAGS, unix.SIOCGIFADDR, unix.SIOCGIFDSTADDR, unix.SIOCGIFBRDADDR, unix.SIOCGIFNETMASK,
 		unix.SIOCGIFMTU, unix.SIOCGIFHWADDR, unix.SIOCGIFINDEX, unix.SIOCGIFMETRIC, unix.SIOCGIFTXQLEN, unix.SIOCGIFMAP:
 	case unix.SIOCSIFFLAGS, unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFBRDADDR, unix.SIOCSIFMTU, unix.SIOCSIFHWADDR,
-		unix.SIOCADDRT, unix.SIOCDELRT, unix.SIOCSARP, unix.SIOCDARP:
-		return 0, unix.EPERM
+		unix.SIOCSIFTXQLEN, unix.SIOCADDRT, unix.SIOCDELRT, unix.SIOCSARP, unix.SIOCDARP:
+		if !mayAdmin(c) {
+			return 0, unix.EPERM
+		}
+		return 0, s.ioctlChange(c, sp, req, arg)
 	case unix.SIOCGARP:
-		return 0, unix.ENXIO
+		return 0, s.ioctlARP(c, sp, req, arg)
 	case unix.SIOCETHTOOL:
 		return 0, unix.EOPNOTSUPP
 	default:
@@ -172,7 +175,7 @@ func (s *Stack) ifreq(i *iface, req uint32, b, v []byte) error {
 	case unix.SIOCGIFMTU:
 		le.PutUint32(v, st.mtu)
 	case unix.SIOCGIFTXQLEN:
-		le.PutUint32(v, 1000)
+		le.PutUint32(v, i.txqlen())
 	case unix.SIOCGIFMETRIC, unix.SIOCGIFMAP:
 	case unix.SIOCGIFHWADDR:
 		le.PutUint16(v, st.hwType)

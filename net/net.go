@@ -38,6 +38,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
 	gvlog "gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -96,6 +97,9 @@ type Stack struct {
 	domain   string
 	hostname string
 	onConfig []func()
+	routes   map[routeKey]routeInfo // what netstack's table has no room for
+
+	rtMu sync.Mutex // one change of the route table at a time; before mu
 
 	unix namespace
 	list sockList
@@ -109,7 +113,11 @@ type iface struct {
 	id   tcpip.NICID
 	name string
 	eth  *ethernet // nil: loopback
+	lo   *loopback // of the loopback
 	dhcp *dhcpClient
+	// down is the absence of IFF_UP; queue is the program's txqueuelen and one more.
+	down  atomic.Bool
+	queue atomic.Uint32
 }
 
 const loopbackNIC tcpip.NICID = 1
@@ -215,7 +223,7 @@ func (s *Stack) addLoopback() error {
 	if err := s.ns.CreateNICWithOptions(loopbackNIC, lo, stack.NICOptions{Name: "lo"}); err != nil {
 		return fmt.Errorf("net: lo: %v", err)
 	}
-	s.ifaces = append(s.ifaces, &iface{id: loopbackNIC, name: "lo"})
+	s.ifaces = append(s.ifaces, &iface{id: loopbackNIC, name: "lo", lo: lo})
 	s.nextNIC++
 	if err := s.addAddress(loopbackNIC, tcpip.AddrFrom4([4]byte{127, 0, 0, 1}), 8); err != nil {
 		return err
@@ -245,6 +253,9 @@ func (s *Stack) addAddress(nic tcpip.NICID, a tcpip.Address, prefix int) error {
 		return fmt.Errorf("net: address %v/%d: %v", a, prefix, err)
 	}
 	s.forgetFlows()
+	if i := s.byIndex(nic); i != nil {
+		s.notify(addrGroup(a), unix.RTM_NEWADDR, s.addrMessage(i, tcpip.AddressWithPrefix{Address: a, PrefixLen: prefix}))
+	}
 	return nil
 }
 

@@ -2,12 +2,9 @@ package net
 
 import (
 	"encoding/binary"
-	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
@@ -15,22 +12,35 @@ import (
 	"kiln/kernel/wait"
 )
 
-// netlinkSocket is AF_NETLINK with NETLINK_ROUTE: dumps of links, addresses, routes
-// and neighbours, which is what getifaddrs, getaddrinfo and ip(8) read. Requests that
-// change anything get EOPNOTSUPP (EPERM without CAP_NET_ADMIN).
+// netlinkSocket is AF_NETLINK with NETLINK_ROUTE (rtnetlink.go), which ip(8), getifaddrs and
+// getaddrinfo speak, or NETLINK_SOCK_DIAG (sockdiag.go), which ss(8) speaks.
 type netlinkSocket struct {
 	base
 	q waiter.Queue
 
 	mu     sync.Mutex
 	port   uint32
-	groups uint32
+	groups uint64 // bit n-1: group n
 	peer   uint32
-	rx     [][]byte
+	rx     []nlMessage
 	bytes  int
+	capAck bool // NETLINK_CAP_ACK
+	strict bool // NETLINK_GET_STRICT_CHK
+	pktIn  bool // NETLINK_PKTINFO
 	over   bool // replies were dropped: ENOBUFS
 	closed bool
 }
+
+// nlMessage is a datagram for the program, and the group it went to, 0 for none. One of
+// a dump is charged to the budget.
+type nlMessage struct {
+	b       []byte
+	group   int
+	charged bool
+}
+
+// nlGroups is how many groups there are at most: RTNLGRP_MAX of Linux 6.1, rounded up.
+const nlGroups = 64
 
 // nlQueueMax bounds a socket's unread replies, in bytes.
 const nlQueueMax = 212992
@@ -39,7 +49,7 @@ func (s *Stack) netlinkSocket(c *Caller, typ, protocol int) (Socket, error) {
 	if typ != unix.SOCK_RAW && typ != unix.SOCK_DGRAM {
 		return nil, unix.ESOCKTNOSUPPORT
 	}
-	if protocol != unix.NETLINK_ROUTE {
+	if protocol != unix.NETLINK_ROUTE && protocol != unix.NETLINK_SOCK_DIAG {
 		return nil, unix.EPROTONOSUPPORT
 	}
 	if !s.cfg.Budget.Charge(sockCost) {
@@ -67,14 +77,14 @@ func (x *netlinkSocket) Bind(c *Caller, b []byte) error {
 	if familyOf(b) != unix.AF_NETLINK {
 		return unix.EINVAL
 	}
-	port, groups := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:])
+	port, groups := binary.LittleEndian.Uint32(b[4:]), uint64(binary.LittleEndian.Uint32(b[8:]))
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.port != 0 {
 		if port != x.port {
 			return unix.EINVAL
 		}
-		x.groups = groups
+		x.groups = x.groups&^0xffffffff | groups
 		return nil
 	}
 	x.groups = groups
@@ -85,7 +95,7 @@ func (x *netlinkSocket) Bind(c *Caller, b []byte) error {
 func (x *netlinkSocket) name(c *Caller, port uint32) error {
 	used := map[uint32]bool{}
 	for _, o := range x.s.list.all() {
-		if n, ok := o.(*netlinkSocket); ok && n != x {
+		if n, ok := o.(*netlinkSocket); ok && n != x && n.pro == x.pro {
 			n.mu.Lock()
 			used[n.port] = true
 			n.mu.Unlock()
@@ -138,7 +148,7 @@ func (x *netlinkSocket) Deliver(b []byte) {
 	x.mu.Lock()
 	ok := !x.closed && x.bytes+len(b) <= nlQueueMax
 	if ok {
-		x.rx = append(x.rx, append([]byte(nil), b...))
+		x.rx = append(x.rx, nlMessage{b: append([]byte(nil), b...)})
 		x.bytes += len(b)
 	}
 	x.mu.Unlock()
@@ -154,7 +164,7 @@ func (x *netlinkSocket) Shutdown(int) error { return unix.EOPNOTSUPP }
 func (x *netlinkSocket) SockName() ([]byte, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return nlAddr(x.port, x.groups), nil
+	return nlAddr(x.port, uint32(x.groups)), nil
 }
 
 // PeerName implements Socket.
@@ -174,16 +184,60 @@ func (x *netlinkSocket) SetOption(c *Caller, level, name int, v []byte) error {
 		}
 		return err
 	case unix.SOL_NETLINK:
-		if _, err := intArg(v); err != nil {
-			return err
-		}
-		switch name {
-		case unix.NETLINK_ADD_MEMBERSHIP, unix.NETLINK_DROP_MEMBERSHIP, unix.NETLINK_PKTINFO, unix.NETLINK_BROADCAST_ERROR,
-			unix.NETLINK_NO_ENOBUFS, unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK:
-			return nil
-		}
+		return x.setNetlink(name, v)
 	}
 	return unix.ENOPROTOOPT
+}
+
+func (x *netlinkSocket) setNetlink(name int, v []byte) error {
+	n, err := intArg(v)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch name {
+	case unix.NETLINK_ADD_MEMBERSHIP, unix.NETLINK_DROP_MEMBERSHIP:
+		if n < 1 || n > nlGroups {
+			return unix.EINVAL
+		}
+		if bit := uint64(1) << (n - 1); name == unix.NETLINK_ADD_MEMBERSHIP {
+			x.groups |= bit
+		} else {
+			x.groups &^= bit
+		}
+	case unix.NETLINK_CAP_ACK:
+		x.capAck = n != 0
+	case unix.NETLINK_GET_STRICT_CHK:
+		x.strict = n != 0
+	case unix.NETLINK_PKTINFO:
+		x.pktIn = n != 0
+	case unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_NO_ENOBUFS, unix.NETLINK_EXT_ACK:
+		// Kept without effect: there is nothing more to say about an error.
+		x.opt.kept.store(unix.SOL_NETLINK, name, min(n, 1))
+	default:
+		return unix.ENOPROTOOPT
+	}
+	return nil
+}
+
+func (x *netlinkSocket) getNetlink(name, room int) ([]byte, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch name {
+	case unix.NETLINK_CAP_ACK:
+		return boolVal(x.capAck), nil
+	case unix.NETLINK_GET_STRICT_CHK:
+		return boolVal(x.strict), nil
+	case unix.NETLINK_PKTINFO:
+		return boolVal(x.pktIn), nil
+	case unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_NO_ENOBUFS, unix.NETLINK_EXT_ACK:
+		n, _ := x.opt.kept.load(unix.SOL_NETLINK, name)
+		return intVal(int(n)), nil
+	case unix.NETLINK_LIST_MEMBERSHIPS:
+		return binary.LittleEndian.AppendUint64(nil, x.groups), nil
+	}
+	return nil, unix.ENOPROTOOPT
 }
 
 // GetOption implements Socket.
@@ -198,6 +252,9 @@ func (x *netlinkSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error)
 		case unix.SO_ERROR, unix.SO_REUSEADDR, unix.SO_ACCEPTCONN:
 			return intVal(0), nil
 		}
+	}
+	if level == unix.SOL_NETLINK {
+		return x.getNetlink(name, n)
 	}
 	return nil, unix.ENOPROTOOPT
 }
@@ -228,9 +285,12 @@ func (x *netlinkSocket) EventUnregister(e *waiter.Entry) { x.q.EventUnregister(e
 // Release implements vfs.FileOps.
 func (x *netlinkSocket) Release(*vfs.File) {
 	x.mu.Lock()
-	closed := x.closed
+	closed, rx := x.closed, x.rx
 	x.closed, x.rx = true, nil
 	x.mu.Unlock()
+	for _, m := range rx {
+		x.uncharge(m)
+	}
 	if !closed {
 		x.s.list.remove(x.ino)
 		x.s.cfg.Budget.Uncharge(sockCost)
@@ -262,18 +322,38 @@ func (x *netlinkSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) 
 		x.mu.Unlock()
 		return 0, unix.EAGAIN
 	}
-	b := x.rx[0]
+	msg := x.rx[0]
+	b := msg.b
 	if m.Flags&unix.MSG_PEEK == 0 {
+		x.rx[0] = nlMessage{}
 		x.rx = x.rx[1:]
-		x.bytes -= len(b)
+		if !msg.charged {
+			x.bytes -= len(b)
+		}
+		x.uncharge(msg)
 	}
+	pktIn := x.pktIn
 	x.mu.Unlock()
 	m.Full = len(b)
-	m.setName(nlAddr(0, 0))
+	groups := uint32(0)
+	if msg.group > 0 && msg.group <= 32 {
+		groups = 1 << (msg.group - 1)
+	}
+	m.setName(nlAddr(0, groups))
+	if pktIn {
+		m.Control.Msgs = append(m.Control.Msgs, Cmsg{unix.SOL_NETLINK, unix.NETLINK_PKTINFO, le32(uint32(msg.group))})
+	}
 	if len(b) > dst.Len() {
 		m.OutFlags |= unix.MSG_TRUNC
 	}
 	return dst.CopyOut(b)
+}
+
+// uncharge gives back what a message of a dump was charged.
+func (x *netlinkSocket) uncharge(m nlMessage) {
+	if m.charged {
+		x.s.cfg.Budget.Uncharge(int64(len(m.b)))
+	}
 }
 
 // Send implements Socket: requests to the kernel, answered at once.
@@ -334,10 +414,18 @@ func (r *reply) flush() {
 	}
 	x := r.x
 	x.mu.Lock()
-	if x.bytes+len(r.b) > nlQueueMax {
+	m := nlMessage{b: r.b}
+	// A dump may be longer than the queue, since all of it is made at once.
+	m.charged = r.flags&unix.NLM_F_MULTI != 0 && x.s.cfg.Budget.Charge(int64(len(r.b)))
+	switch {
+	case x.closed:
+		x.uncharge(m)
+	case m.charged:
+		x.rx = append(x.rx, m)
+	case x.bytes+len(r.b) > nlQueueMax:
 		x.over = true
-	} else if !x.closed {
-		x.rx = append(x.rx, r.b)
+	default:
+		x.rx = append(x.rx, m)
 		x.bytes += len(r.b)
 	}
 	x.mu.Unlock()
@@ -351,6 +439,11 @@ func (r *reply) message(typ uint16, body []byte) {
 	if len(r.b)+n > nlDatagram {
 		r.flush()
 	}
+	r.append(typ, body)
+}
+
+func (r *reply) append(typ uint16, body []byte) {
+	n := unix.SizeofNlMsghdr + len(body)
 	le := binary.LittleEndian
 	r.b = le.AppendUint32(r.b, uint32(n))
 	r.b = le.AppendUint16(r.b, typ)
@@ -374,49 +467,34 @@ func attr(b []byte, typ uint16, data []byte) []byte {
 	return b
 }
 
-// request serves one message (rtnetlink_rcv_msg, netlink_rcv_skb).
+// request serves one message (netlink_rcv_skb).
 func (x *netlinkSocket) request(c *Caller, b []byte, port uint32) {
 	le := binary.LittleEndian
 	typ, flags, seq := le.Uint16(b[4:]), le.Uint16(b[6:]), le.Uint32(b[8:])
-	if flags&unix.NLM_F_REQUEST == 0 || typ < 16 {
+	if flags&unix.NLM_F_REQUEST == 0 || typ < unix.NLMSG_MIN_TYPE {
 		if flags&unix.NLM_F_ACK != 0 {
 			x.ack(b, 0, seq, port)
 		}
 		return
 	}
 	body := b[unix.SizeofNlMsghdr:]
-	dump := flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
 	r := &reply{x: x, seq: seq, port: port}
-	if dump {
-		r.flags = unix.NLM_F_MULTI
-	}
-	family := 0
-	if len(body) > 0 {
-		family = int(body[0])
-	}
+	dump := false
 	var err unix.Errno
-	switch typ {
-	case unix.RTM_GETLINK:
-		err = x.s.dumpLinks(r, body, dump)
-	case unix.RTM_GETADDR:
-		if err = unix.EOPNOTSUPP; dump {
-			err = x.s.dumpAddrs(r, family)
+	if x.pro == unix.NETLINK_SOCK_DIAG {
+		if dump = flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP; dump {
+			r.flags = unix.NLM_F_MULTI
 		}
-	case unix.RTM_GETROUTE:
-		if err = unix.EOPNOTSUPP; dump {
-			err = x.s.dumpRoutes(r, family)
+		err = x.s.sockDiag(c, r, typ, body, dump)
+	} else {
+		// Only the third kind of each four, RTM_GET…, is dumped.
+		if dump = flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP && typ&3 == 2; dump {
+			r.flags = unix.NLM_F_MULTI
 		}
-	case unix.RTM_GETNEIGH, unix.RTM_GETRULE, unix.RTM_GETQDISC:
-		if !dump {
-			err = unix.EOPNOTSUPP
-		}
-	default:
-		err = unix.EOPNOTSUPP
-		if !c.capable(capNetAdmin) {
-			err = unix.EPERM
-		}
+		err = x.s.route(c, r, typ, flags, body, dump)
 	}
 	if err != 0 {
+		r.b = nil
 		x.ack(b, err, seq, port)
 		return
 	}
@@ -429,180 +507,43 @@ func (x *netlinkSocket) request(c *Caller, b []byte, port uint32) {
 	}
 }
 
+// notify tells those who listen to a group of NETLINK_ROUTE.
+func (s *Stack) notify(group int, typ uint16, body []byte) {
+	for _, o := range s.list.all() {
+		x, ok := o.(*netlinkSocket)
+		if !ok || x.pro != unix.NETLINK_ROUTE {
+			continue
+		}
+		x.mu.Lock()
+		wants := x.groups>>(group-1)&1 != 0 && !x.closed
+		if wants {
+			r := reply{x: x}
+			r.append(typ, body)
+			if x.bytes+len(r.b) > nlQueueMax {
+				x.over = true
+			} else {
+				x.rx = append(x.rx, nlMessage{b: r.b, group: group})
+				x.bytes += len(r.b)
+			}
+		}
+		x.mu.Unlock()
+		if wants {
+			x.q.Notify(waiter.ReadableEvents | waiter.EventErr)
+		}
+	}
+}
+
 // ack is NLMSG_ERROR with the request that it answers.
 func (x *netlinkSocket) ack(req []byte, err unix.Errno, seq, port uint32) {
 	r := &reply{x: x, seq: seq, port: port}
 	body := le32(uint32(-int32(err)))
-	if err == 0 {
+	x.mu.Lock()
+	short := err == 0 || x.capAck
+	x.mu.Unlock()
+	if short {
+		r.flags = unix.NLM_F_CAPPED
 		req = req[:unix.SizeofNlMsghdr]
 	}
 	r.message(unix.NLMSG_ERROR, append(body, req[:min(len(req), 1024)]...))
 	r.flush()
-}
-
-// dumpLinks serves RTM_GETLINK: all, or the one that index or IFLA_IFNAME names.
-func (s *Stack) dumpLinks(r *reply, req []byte, dump bool) unix.Errno {
-	var index int32
-	var name string
-	if len(req) >= unix.SizeofIfInfomsg {
-		index = int32(binary.LittleEndian.Uint32(req[4:]))
-		for b := req[unix.SizeofIfInfomsg:]; len(b) >= 4; {
-			n, t := int(binary.LittleEndian.Uint16(b)), binary.LittleEndian.Uint16(b[2:])
-			if n < 4 || n > len(b) {
-				break
-			}
-			if t == unix.IFLA_IFNAME {
-				name = cstring(b[4:n])
-			}
-			b = b[min((n+3)&^3, len(b)):]
-		}
-	} else if !dump {
-		return unix.EINVAL
-	}
-	found := false
-	for _, i := range s.interfaces() {
-		if !dump && (index != 0 && int32(i.id) != index || index == 0 && i.name != name) {
-			continue
-		}
-		found = true
-		r.message(unix.RTM_NEWLINK, s.linkMessage(i))
-	}
-	if !found && !dump {
-		return unix.ENODEV
-	}
-	return 0
-}
-
-func (s *Stack) linkMessage(i *iface) []byte {
-	le := binary.LittleEndian
-	b := make([]byte, unix.SizeofIfInfomsg)
-	st := s.linkState(i)
-	le.PutUint16(b[2:], st.hwType)
-	le.PutUint32(b[4:], uint32(i.id))
-	le.PutUint32(b[8:], st.flags)
-	b = attr(b, unix.IFLA_IFNAME, append([]byte(i.name), 0))
-	b = attr(b, unix.IFLA_TXQLEN, le32(1000))
-	oper := byte(6) // IF_OPER_UP
-	if i.eth == nil {
-		oper = 0
-	} else if !i.eth.dev.LinkUp() {
-		oper = 2
-	}
-	b = attr(b, unix.IFLA_OPERSTATE, []byte{oper})
-	b = attr(b, unix.IFLA_LINKMODE, []byte{0})
-	b = attr(b, unix.IFLA_MTU, le32(st.mtu))
-	b = attr(b, unix.IFLA_GROUP, le32(0))
-	b = attr(b, unix.IFLA_QDISC, []byte("noqueue\x00"))
-	b = attr(b, unix.IFLA_ADDRESS, st.mac)
-	bcast := []byte{255, 255, 255, 255, 255, 255}
-	if i.eth == nil {
-		bcast = make([]byte, 6)
-	}
-	b = attr(b, unix.IFLA_BROADCAST, bcast)
-	c := s.counters(i)
-	st64 := make([]byte, 24*8)
-	for n, v := range []uint64{c.rxPackets, c.txPackets, c.rxBytes, c.txBytes, 0, 0, c.rxDropped, c.txDropped} {
-		le.PutUint64(st64[n*8:], v)
-	}
-	return attr(b, unix.IFLA_STATS64, st64)
-}
-
-type linkState struct {
-	flags  uint32
-	hwType uint16
-	mtu    uint32
-	mac    []byte
-}
-
-func (s *Stack) linkState(i *iface) linkState {
-	if i.eth == nil {
-		return linkState{unix.IFF_UP | unix.IFF_LOOPBACK | unix.IFF_RUNNING | unix.IFF_LOWER_UP, unix.ARPHRD_LOOPBACK, 65536, make([]byte, 6)}
-	}
-	f := uint32(unix.IFF_UP | unix.IFF_BROADCAST | unix.IFF_MULTICAST)
-	if i.eth.dev.LinkUp() {
-		f |= unix.IFF_RUNNING | unix.IFF_LOWER_UP
-	}
-	return linkState{f, unix.ARPHRD_ETHER, i.eth.MTU(), []byte(i.eth.mac)}
-}
-
-// addresses are an interface's, in netstack's order, without the limited broadcast address,
-// to which netstack listens on every interface and which Linux has on none.
-func (s *Stack) addresses(nic tcpip.NICID) []tcpip.ProtocolAddress {
-	return slices.DeleteFunc(s.ns.AllAddresses()[nic], func(a tcpip.ProtocolAddress) bool {
-		return a.AddressWithPrefix.Address == header.IPv4Broadcast
-	})
-}
-
-func scopeOf(a tcpip.Address) byte {
-	switch {
-	case a.Len() == 4 && header.IsV4LoopbackAddress(a), a == header.IPv6Loopback:
-		return unix.RT_SCOPE_HOST
-	case header.IsV6LinkLocalUnicastAddress(a):
-		return unix.RT_SCOPE_LINK
-	}
-	return unix.RT_SCOPE_UNIVERSE
-}
-
-func familyOfAddr(a tcpip.Address) byte {
-	if a.Len() == 4 {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
-}
-
-func (s *Stack) dumpAddrs(r *reply, family int) unix.Errno {
-	for _, i := range s.interfaces() {
-		for _, pa := range s.addresses(i.id) {
-			a := pa.AddressWithPrefix
-			fam := familyOfAddr(a.Address)
-			if family != 0 && family != int(fam) {
-				continue
-			}
-			b := make([]byte, unix.SizeofIfAddrmsg)
-			b[0], b[1], b[2], b[3] = fam, byte(a.PrefixLen), unix.IFA_F_PERMANENT, scopeOf(a.Address)
-			binary.LittleEndian.PutUint32(b[4:], uint32(i.id))
-			b = attr(b, unix.IFA_ADDRESS, a.Address.AsSlice())
-			if fam == unix.AF_INET {
-				b = attr(b, unix.IFA_LOCAL, a.Address.AsSlice())
-				if i.eth != nil && a.PrefixLen < 31 {
-					net := a.Subnet()
-					bc := net.Broadcast()
-					b = attr(b, unix.IFA_BROADCAST, bc.AsSlice())
-				}
-				b = attr(b, unix.IFA_LABEL, append([]byte(i.name), 0))
-			}
-			b = attr(b, unix.IFA_FLAGS, le32(unix.IFA_F_PERMANENT))
-			forever := le32(^uint32(0))
-			b = attr(b, unix.IFA_CACHEINFO, append(append(append([]byte(nil), forever...), forever...), make([]byte, 8)...))
-			r.message(unix.RTM_NEWADDR, b)
-		}
-	}
-	return 0
-}
-
-func (s *Stack) dumpRoutes(r *reply, family int) unix.Errno {
-	for _, rt := range s.ns.GetRouteTable() {
-		dst := rt.Destination.ID()
-		fam := familyOfAddr(dst)
-		if family != 0 && family != int(fam) || rt.NIC == loopbackNIC {
-			continue // the loopback's are in table local, which is not asked for
-		}
-		b := make([]byte, unix.SizeofRtMsg)
-		b[0], b[1] = fam, byte(rt.Destination.Prefix())
-		b[4], b[5], b[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RTN_UNICAST
-		gw := rt.Gateway.Len() != 0
-		if !gw {
-			b[5], b[6] = unix.RTPROT_KERNEL, unix.RT_SCOPE_LINK
-		}
-		b = attr(b, unix.RTA_TABLE, le32(unix.RT_TABLE_MAIN))
-		if rt.Destination.Prefix() != 0 {
-			b = attr(b, unix.RTA_DST, dst.AsSlice())
-		}
-		if gw {
-			b = attr(b, unix.RTA_GATEWAY, rt.Gateway.AsSlice())
-		}
-		b = attr(b, unix.RTA_OIF, le32(uint32(rt.NIC)))
-		r.message(unix.RTM_NEWROUTE, b)
-	}
-	return 0
 }

@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // netEntries are the rows of the net family.
 var netEntries = []Entry{
 	{Nr: unix.SYS_SOCKET, Name: "socket", Func: sysSocket, Support: Partial,
-		Note: "AF_UNIX, AF_INET, AF_INET6, AF_NETLINK (route); no AF_PACKET, SCTP, MPTCP"},
+		Note: "AF_UNIX, AF_INET, AF_INET6, AF_NETLINK (route, sock_diag); no AF_PACKET (EAFNOSUPPORT), SCTP and MPTCP (EPROTONOSUPPORT)"},
 	{Nr: unix.SYS_SOCKETPAIR, Name: "socketpair", Func: sysSocketpair, Support: Full},
 	{Nr: unix.SYS_BIND, Name: "bind", Func: sysBind, Support: Full},
 	{Nr: unix.SYS_LISTEN, Name: "listen", Func: sysListen, Support: Full},

@@ -1,0 +1,68 @@
+package net
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/mm"
+)
+
+// nlRequest is one message of netlink.
+func nlRequest(typ, flags uint16, body []byte) []byte {
+	le := binary.LittleEndian
+	b := le.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(body)))
+	b = le.AppendUint16(b, typ)
+	b = le.AppendUint16(b, flags|unix.NLM_F_REQUEST)
+	b = le.AppendUint32(b, 7)
+	b = le.AppendUint32(b, 0)
+	return append(b, body...)
+}
+
+// FuzzNetlink sends the kernel what a program might: it must neither panic nor hang, and
+// give back what it charged.
+func FuzzNetlink(f *testing.F) {
+	addr := attr(attr(append([]byte{unix.AF_INET, 24, 0, 0}, le32(1)...), unix.IFA_LOCAL, []byte{10, 1, 2, 3}), unix.IFA_ADDRESS, []byte{10, 1, 2, 3})
+	route := attr(attr([]byte{unix.AF_INET, 8, 0, 0, unix.RT_TABLE_MAIN, 3, 253, 1, 0, 0, 0, 0}, unix.RTA_DST, []byte{10, 0, 0, 0}), unix.RTA_OIF, le32(1))
+	link := attr(append(append(make([]byte, 4), le32(1)...), make([]byte, 8)...), unix.IFLA_MTU, le32(1400))
+	f.Add(false, nlRequest(unix.RTM_NEWADDR, unix.NLM_F_CREATE, addr))
+	f.Add(false, append(nlRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, route), nlRequest(unix.RTM_DELROUTE, 0, route)...))
+	f.Add(false, nlRequest(unix.RTM_SETLINK, unix.NLM_F_ACK, link))
+	for _, typ := range []uint16{unix.RTM_GETLINK, unix.RTM_GETADDR, unix.RTM_GETROUTE, unix.RTM_GETNEIGH, unix.RTM_GETRULE} {
+		f.Add(false, nlRequest(typ, unix.NLM_F_DUMP, make([]byte, 16)))
+		f.Add(false, nlRequest(typ, 0, attr(append([]byte{unix.AF_INET}, make([]byte, 11)...), 1, []byte{10, 1, 2, 3})))
+	}
+	f.Add(false, nlRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE, attr(attr(append([]byte{unix.AF_INET, 0, 0, 0}, 1, 0, 0, 0, 0x80, 0, 0, 0), 1, []byte{10, 1, 2, 9}), 2, make([]byte, 6))))
+	diag := make([]byte, inetDiagReqSize)
+	diag[0], diag[1], diag[2] = unix.AF_INET, unix.IPPROTO_TCP, 0xff
+	f.Add(true, nlRequest(sockDiagByFamily, unix.NLM_F_DUMP, diag))
+	f.Add(true, nlRequest(sockDiagByFamily, unix.NLM_F_DUMP, append([]byte{unix.AF_UNIX, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff}, make([]byte, 11)...)))
+	s := newStack(f, testRAM)
+	f.Fuzz(func(t *testing.T, diag bool, b []byte) {
+		before := s.cfg.Budget.Used()
+		proto := unix.NETLINK_ROUTE
+		if diag {
+			proto = unix.NETLINK_SOCK_DIAG
+		}
+		x, err := s.Socket(me, unix.AF_NETLINK, unix.SOCK_RAW, proto)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := x.(*netlinkSocket)
+		n.groups = ^uint64(0)
+		seq := mm.KernelIO(b)
+		x.Send(me, &seq, &SendMsg{})
+		var got [4096]byte
+		for range 1000 {
+			in := mm.KernelIO(got[:])
+			if _, err := x.Recv(me, &in, &RecvMsg{}); err == unix.EAGAIN {
+				break
+			}
+		}
+		x.Release(nil)
+		if now := s.cfg.Budget.Used(); now != before {
+			t.Errorf("%d bytes stay charged", now-before)
+		}
+	})
+}

@@ -1,0 +1,434 @@
+package net
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// linkOf is the interface that a struct ifinfomsg names by index or IFLA_IFNAME.
+func (s *Stack) linkOf(req []byte) (*iface, map[uint16][]byte, unix.Errno) {
+	if len(req) < unix.SizeofIfInfomsg {
+		return nil, nil, unix.EINVAL
+	}
+	a := attributes(req[unix.SizeofIfInfomsg:])
+	if n := int32(binary.LittleEndian.Uint32(req[4:])); n > 0 {
+		if i := s.byIndex(tcpip.NICID(n)); i != nil {
+			return i, a, 0
+		}
+		return nil, a, unix.ENODEV
+	} else if n < 0 {
+		return nil, a, unix.EINVAL
+	}
+	v, ok := a[unix.IFLA_IFNAME]
+	if !ok {
+		return nil, a, unix.EINVAL
+	}
+	if i := s.byName(cstring(v)); i != nil {
+		return i, a, 0
+	}
+	return nil, a, unix.ENODEV
+}
+
+// changeLink is RTM_NEWLINK and RTM_SETLINK on a link that is there: EEXIST, ENODEV,
+// EINVAL (MTU); EOPNOTSUPP for making one, another address of the card, another name.
+func (s *Stack) changeLink(typ, flags uint16, req []byte) unix.Errno {
+	i, a, e := s.linkOf(req)
+	if e != 0 {
+		if _, kind := a[unix.IFLA_LINKINFO]; kind && flags&unix.NLM_F_CREATE != 0 {
+			return unix.EOPNOTSUPP // no kind of link can be made
+		}
+		return e
+	}
+	if typ == unix.RTM_NEWLINK && flags&unix.NLM_F_EXCL != 0 {
+		return unix.EEXIST
+	}
+	if v, ok := a[unix.IFLA_IFNAME]; ok && cstring(v) != i.name {
+		return unix.EOPNOTSUPP
+	}
+	if v, ok := a[unix.IFLA_ADDRESS]; ok && (i.eth == nil || string(v) != string(i.eth.mac)) {
+		return unix.EOPNOTSUPP
+	}
+	for _, t := range []uint16{unix.IFLA_MASTER, unix.IFLA_NET_NS_FD, unix.IFLA_NET_NS_PID} {
+		if _, ok := a[t]; ok {
+			return unix.EOPNOTSUPP
+		}
+	}
+	if v, ok := a[unix.IFLA_MTU]; ok {
+		if e := s.setMTU(i, int(int32(word(v)))); e != 0 {
+			return e
+		}
+	}
+	if v, ok := a[unix.IFLA_TXQLEN]; ok {
+		i.queue.Store(word(v) + 1)
+	}
+	want, mask := binary.LittleEndian.Uint32(req[8:]), binary.LittleEndian.Uint32(req[12:])
+	if mask == 0 && want != 0 {
+		mask = ^uint32(0)
+	}
+	if mask&unix.IFF_UP != 0 {
+		s.setUp(i, want&unix.IFF_UP != 0)
+	}
+	s.linkChanged(i)
+	return 0
+}
+
+func (s *Stack) linkChanged(i *iface) {
+	b := s.linkMessage(i)
+	binary.LittleEndian.PutUint32(b[12:], ^uint32(0)) // ifi_change
+	s.notify(unix.RTNLGRP_LINK, unix.RTM_NEWLINK, b)
+}
+
+// deleteLink is RTM_DELLINK: cards and the loopback stay.
+func (s *Stack) deleteLink(req []byte) unix.Errno {
+	if _, _, e := s.linkOf(req); e != 0 {
+		return e
+	}
+	return unix.EOPNOTSUPP
+}
+
+// txqlen is how many packets wait, as the program set it.
+func (i *iface) txqlen() uint32 {
+	if n := i.queue.Load(); n != 0 {
+		return n - 1
+	}
+	return 1000
+}
+
+// setMTU: EINVAL outside what the link takes.
+func (s *Stack) setMTU(i *iface, mtu int) unix.Errno {
+	most := 65536
+	if i.eth != nil {
+		most = i.eth.dev.MTU()
+	}
+	if mtu < 68 || mtu > most {
+		return unix.EINVAL
+	}
+	if err := s.ns.SetNICMTU(i.id, uint32(mtu)); err != nil {
+		return unix.EINVAL
+	}
+	if i.lo != nil {
+		i.lo.SetMTU(uint32(mtu))
+	}
+	return 0
+}
+
+// setUp brings a link up or down. With it go its routes, and come those of its addresses.
+func (s *Stack) setUp(i *iface, up bool) {
+	if i.down.Load() == !up {
+		return
+	}
+	i.down.Store(!up)
+	if !up {
+		s.ns.DisableNIC(i.id)
+		if i.id != loopbackNIC {
+			s.removeRoutes(func(r tcpip.Route) bool { return r.NIC == i.id })
+		}
+		s.forgetFlows()
+		return
+	}
+	s.ns.EnableNIC(i.id)
+	for _, pa := range s.addresses(i.id) {
+		s.connectedRoute(i, pa.AddressWithPrefix, true)
+	}
+}
+
+// connectedRoute makes or removes the route to the net of an address.
+func (s *Stack) connectedRoute(i *iface, a tcpip.AddressWithPrefix, add bool) {
+	if a.PrefixLen == a.Address.BitLen() || i.down.Load() {
+		return
+	}
+	r := tcpip.Route{Destination: a.Subnet(), NIC: i.id}
+	if i.eth == nil {
+		// The whole net is this machine; on Linux it is in table local.
+		s.ns.RemoveRoutes(func(o tcpip.Route) bool { return keyOf(o) == keyOf(r) })
+		if add {
+			s.ns.AddRoute(r)
+		}
+		return
+	}
+	info := routeInfo{protocol: unix.RTPROT_KERNEL, scope: unix.RT_SCOPE_LINK, src: a.Address}
+	if a.Address.Len() == header.IPv6AddressSize {
+		info = routeInfo{protocol: unix.RTPROT_KERNEL, metric: 256}
+	}
+	if add {
+		s.insertRoute(r, info)
+		return
+	}
+	for _, o := range s.addresses(i.id) {
+		if o := o.AddressWithPrefix; o.Address != a.Address && o.Subnet() == r.Destination {
+			return // another address is in that net
+		}
+	}
+	s.removeRoutes(func(o tcpip.Route) bool { return keyOf(o) == keyOf(r) })
+}
+
+// parseAddr takes struct ifaddrmsg apart: EINVAL, ENODEV, EOPNOTSUPP.
+func (s *Stack) parseIfAddr(req []byte) (i *iface, a tcpip.AddressWithPrefix, e unix.Errno) {
+	if len(req) < unix.SizeofIfAddrmsg {
+		return nil, a, unix.EINVAL
+	}
+	at := attributes(req[unix.SizeofIfAddrmsg:])
+	fam := req[0]
+	if fam != unix.AF_INET && fam != unix.AF_INET6 {
+		return nil, a, unix.EOPNOTSUPP
+	}
+	v, ok := at[unix.IFA_LOCAL]
+	if !ok {
+		if v, ok = at[unix.IFA_ADDRESS]; !ok {
+			return nil, a, unix.EINVAL
+		}
+	}
+	if a.Address, ok = address(fam, v); !ok {
+		return nil, a, unix.EINVAL
+	}
+	if a.PrefixLen = int(req[1]); a.PrefixLen > a.Address.BitLen() {
+		return nil, a, unix.EINVAL
+	}
+	if i = s.byIndex(tcpip.NICID(binary.LittleEndian.Uint32(req[4:]))); i == nil {
+		return nil, a, unix.ENODEV
+	}
+	return i, a, 0
+}
+
+// has says whether an interface has an address.
+func (s *Stack) has(i *iface, a tcpip.Address) (tcpip.AddressWithPrefix, bool) {
+	for _, pa := range s.addresses(i.id) {
+		if pa.AddressWithPrefix.Address == a {
+			return pa.AddressWithPrefix, true
+		}
+	}
+	return tcpip.AddressWithPrefix{}, false
+}
+
+// maxAddrs bounds the addresses of an interface.
+const maxAddrs = 1024
+
+// newAddr is RTM_NEWADDR: EEXIST, EADDRNOTAVAIL (of many), ENOBUFS.
+func (s *Stack) newAddr(flags uint16, req []byte) unix.Errno {
+	i, a, e := s.parseIfAddr(req)
+	if e != 0 {
+		return e
+	}
+	if header.IsV6MulticastAddress(a.Address) || a.Address.Unspecified() {
+		return unix.EADDRNOTAVAIL
+	}
+	if old, ok := s.has(i, a.Address); ok {
+		if flags&unix.NLM_F_EXCL != 0 || flags&unix.NLM_F_REPLACE == 0 {
+			return unix.EEXIST
+		}
+		if old == a {
+			return 0
+		}
+		s.dropAddr(i, old)
+	}
+	if len(s.addresses(i.id)) >= maxAddrs {
+		return unix.ENOBUFS
+	}
+	return s.putAddr(i, a, flagsOf(req)&unix.IFA_F_NOPREFIXROUTE == 0)
+}
+
+func flagsOf(req []byte) uint32 {
+	if v, ok := attributes(req[unix.SizeofIfAddrmsg:])[unix.IFA_FLAGS]; ok {
+		return word(v)
+	}
+	return uint32(req[2])
+}
+
+// putAddr gives an interface an address and, with route, the way to its net.
+func (s *Stack) putAddr(i *iface, a tcpip.AddressWithPrefix, route bool) unix.Errno {
+	if err := s.addAddress(i.id, a.Address, a.PrefixLen); err != nil {
+		return unix.EADDRNOTAVAIL
+	}
+	if route {
+		s.connectedRoute(i, a, true)
+	}
+	s.announce(i, a.Address)
+	return 0
+}
+
+func addrGroup(a tcpip.Address) int {
+	if a.Len() == header.IPv6AddressSize {
+		return unix.RTNLGRP_IPV6_IFADDR
+	}
+	return unix.RTNLGRP_IPV4_IFADDR
+}
+
+// deleteAddr is RTM_DELADDR: EADDRNOTAVAIL.
+func (s *Stack) deleteAddr(req []byte) unix.Errno {
+	i, a, e := s.parseIfAddr(req)
+	if e != 0 {
+		return e
+	}
+	old, ok := s.has(i, a.Address)
+	if !ok || a.PrefixLen != old.PrefixLen && a.PrefixLen != 0 {
+		return unix.EADDRNOTAVAIL
+	}
+	s.dropAddr(i, old)
+	return 0
+}
+
+func (s *Stack) dropAddr(i *iface, a tcpip.AddressWithPrefix) {
+	s.ns.RemoveAddress(i.id, a.Address)
+	s.forgetFlows()
+	s.connectedRoute(i, a, false)
+	s.notify(addrGroup(a.Address), unix.RTM_DELADDR, s.addrMessage(i, a))
+}
+
+// neighbours are an interface's of one version.
+func (s *Stack) neighbours(i *iface, six bool) []stack.NeighborEntry {
+	proto := ipv4.ProtocolNumber
+	if six {
+		proto = ipv6.ProtocolNumber
+	}
+	l, err := s.ns.Neighbors(i.id, proto)
+	if err != nil {
+		return nil
+	}
+	return l
+}
+
+// nudState is a neighbour's state in Linux's bits (uapi/linux/neighbour.h).
+func nudState(n stack.NeighborState) uint16 {
+	switch n {
+	case stack.Incomplete:
+		return unix.NUD_INCOMPLETE
+	case stack.Reachable:
+		return unix.NUD_REACHABLE
+	case stack.Delay:
+		return unix.NUD_DELAY
+	case stack.Probe:
+		return unix.NUD_PROBE
+	case stack.Static:
+		return unix.NUD_PERMANENT
+	case stack.Unreachable:
+		return unix.NUD_FAILED
+	}
+	return unix.NUD_STALE
+}
+
+func neighbourMessage(i *iface, n stack.NeighborEntry) []byte {
+	b := make([]byte, unix.SizeofNdMsg)
+	b[0], b[11] = familyOfAddr(n.Addr), unix.RTN_UNICAST
+	binary.LittleEndian.PutUint32(b[4:], uint32(i.id))
+	binary.LittleEndian.PutUint16(b[8:], nudState(n.State))
+	b = attr(b, unix.NDA_DST, n.Addr.AsSlice())
+	if len(n.LinkAddr) > 0 {
+		b = attr(b, unix.NDA_LLADDR, []byte(n.LinkAddr))
+	}
+	b = attr(b, unix.NDA_PROBES, le32(0))
+	return attr(b, unix.NDA_CACHEINFO, make([]byte, 16))
+}
+
+// dumpNeighbours serves RTM_GETNEIGH: all of a family, of one interface with
+// NDA_IFINDEX, or one.
+func (s *Stack) dumpNeighbours(r *reply, family int, req []byte, dump bool) unix.Errno {
+	var only uint32
+	var dst tcpip.Address
+	if len(req) >= unix.SizeofNdMsg {
+		a := attributes(req[unix.SizeofNdMsg:])
+		if only = word(a[unix.NDA_IFINDEX]); !dump {
+			ok := false
+			only = binary.LittleEndian.Uint32(req[4:])
+			if dst, ok = address(req[0], a[unix.NDA_DST]); !ok {
+				return unix.EINVAL
+			}
+		}
+	} else if !dump {
+		return unix.EINVAL
+	}
+	found := false
+	for _, i := range s.interfaces() {
+		if i.eth == nil || only != 0 && only != uint32(i.id) {
+			continue
+		}
+		for _, six := range []bool{false, true} {
+			if six && family == unix.AF_INET || !six && family == unix.AF_INET6 {
+				continue
+			}
+			for _, n := range s.neighbours(i, six) {
+				if dump || n.Addr == dst {
+					r.message(unix.RTM_NEWNEIGH, neighbourMessage(i, n))
+					found = true
+				}
+			}
+		}
+	}
+	if !found && !dump {
+		return unix.ENOENT
+	}
+	return 0
+}
+
+// neighbourOf takes struct ndmsg apart.
+func (s *Stack) neighbourOf(req []byte) (i *iface, dst tcpip.Address, a map[uint16][]byte, e unix.Errno) {
+	if len(req) < unix.SizeofNdMsg {
+		return nil, dst, nil, unix.EINVAL
+	}
+	a = attributes(req[unix.SizeofNdMsg:])
+	ok := false
+	if dst, ok = address(req[0], a[unix.NDA_DST]); !ok {
+		return nil, dst, a, unix.EINVAL
+	}
+	if i = s.byIndex(tcpip.NICID(binary.LittleEndian.Uint32(req[4:]))); i == nil {
+		return nil, dst, a, unix.ENODEV
+	}
+	return i, dst, a, 0
+}
+
+// maxNeighbours bounds static entries, which nobody else removes.
+const maxNeighbours = 1024
+
+// newNeighbour is RTM_NEWNEIGH: a permanent entry. EEXIST, ENOENT, EOPNOTSUPP for other
+// states and for links without neighbours.
+func (s *Stack) newNeighbour(flags uint16, req []byte) unix.Errno {
+	i, dst, a, e := s.neighbourOf(req)
+	if e != 0 {
+		return e
+	}
+	mac := a[unix.NDA_LLADDR]
+	if len(mac) != 6 {
+		return unix.EINVAL
+	}
+	if i.eth == nil || binary.LittleEndian.Uint16(req[8:])&unix.NUD_PERMANENT == 0 {
+		return unix.EOPNOTSUPP
+	}
+	l := s.neighbours(i, dst.Len() == header.IPv6AddressSize)
+	old := false
+	for _, n := range l {
+		old = old || n.Addr == dst
+	}
+	switch {
+	case old && flags&unix.NLM_F_EXCL != 0:
+		return unix.EEXIST
+	case !old && flags&unix.NLM_F_CREATE == 0:
+		return unix.ENOENT
+	case len(l) >= maxNeighbours:
+		return unix.ENOBUFS
+	}
+	if s.ns.AddStaticNeighbor(i.id, protoOf(dst), dst, tcpip.LinkAddress(mac)) != nil {
+		return unix.EINVAL
+	}
+	n := stack.NeighborEntry{Addr: dst, LinkAddr: tcpip.LinkAddress(mac), State: stack.Static}
+	s.notify(unix.RTNLGRP_NEIGH, unix.RTM_NEWNEIGH, neighbourMessage(i, n))
+	return 0
+}
+
+// deleteNeighbour is RTM_DELNEIGH: ENOENT.
+func (s *Stack) deleteNeighbour(req []byte) unix.Errno {
+	i, dst, _, e := s.neighbourOf(req)
+	if e != 0 {
+		return e
+	}
+	if s.ns.RemoveNeighbor(i.id, protoOf(dst), dst) != nil {
+		return unix.ENOENT
+	}
+	n := stack.NeighborEntry{Addr: dst, State: stack.Unreachable}
+	s.notify(unix.RTNLGRP_NEIGH, unix.RTM_DELNEIGH, neighbourMessage(i, n))
+	return 0
+}
