@@ -27,14 +27,23 @@ const (
 	Version = "#1 SMP Kiln"
 )
 
-// utsLen is __NEW_UTS_LEN.
-const utsLen = 64
+// utsLen is __NEW_UTS_LEN, perMask PER_MASK: the bits of a personality without its flags.
+const (
+	utsLen  = 64
+	perMask = 0xff
+
+	perLinux32 = 8 // PER_LINUX32 (uapi/linux/personality.h)
+)
 
 // sysUname tells the names of the system: EFAULT. See uname(2).
 func sysUname(t *task.Thread, a *Args) (uintptr, error) {
 	var b [6 * (utsLen + 1)]byte
 	u := &t.Kernel().UTS
-	for i, s := range [...]string{"Linux", u.Hostname(), Release, Version, "x86_64", u.Domainname()} {
+	machine := "x86_64"
+	if t.Process().Personality()&perMask == perLinux32 {
+		machine = "i686"
+	}
+	for i, s := range [...]string{"Linux", u.Hostname(), Release, Version, machine, u.Domainname()} {
 		copy(b[i*(utsLen+1):][:utsLen], s)
 	}
 	return 0, t.CopyOut(hal.UserAddr(a[0]), b[:])

@@ -60,11 +60,7 @@ func sysPrctl(t *task.Thread, a *Args) (uintptr, error) {
 			return 0, unix.EINVAL
 		}
 	case unix.PR_SET_TIMERSLACK:
-		ns := int64(a[1])
-		if ns <= 0 {
-			ns = 50000 // the default
-		}
-		t.SetTimerSlack(ns)
+		t.SetTimerSlack(a[1])
 	case unix.PR_GET_TIMERSLACK:
 		return uintptr(t.TimerSlack()), nil
 	case unix.PR_SET_CHILD_SUBREAPER:

@@ -28,8 +28,8 @@ var schedEntries = []Entry{
 	{Nr: unix.SYS_GETPRIORITY, Name: "getpriority", Func: sysGetpriority, Support: Full},
 	{Nr: unix.SYS_SETPRIORITY, Name: "setpriority", Func: sysSetpriority, Support: Full},
 	{Nr: unix.SYS_GETCPU, Name: "getcpu", Func: sysGetcpu, Support: Full},
-	{Nr: unix.SYS_IOPRIO_SET, Name: "ioprio_set", Func: sysIoprioSet, Support: Partial, Note: "checked and not kept: disks serve requests in order"},
-	{Nr: unix.SYS_IOPRIO_GET, Name: "ioprio_get", Func: sysIoprioGet, Support: Partial, Note: "always the default"},
+	{Nr: unix.SYS_IOPRIO_SET, Name: "ioprio_set", Func: sysIoprioSet, Support: Partial, Note: "kept without effect: disks serve requests in order"},
+	{Nr: unix.SYS_IOPRIO_GET, Name: "ioprio_get", Func: sysIoprioGet, Support: Full},
 }
 
 // sysSchedYield lets other threads run. See sched_yield(2).
@@ -362,24 +362,30 @@ func sysGetcpu(t *task.Thread, a *Args) (uintptr, error) {
 	return 0, nil
 }
 
-// sysIoprioSet checks (which, who, priority): EINVAL, EPERM, ESRCH. See ioprio_set(2).
+// Classes of an I/O priority and where they are in it (uapi/linux/ioprio.h). The three low
+// bits are the level in the class; hints lie between.
+const (
+	ioprioShift    = 13
+	ioprioNone     = 0
+	ioprioRealTime = 1
+	ioprioBest     = 2
+	ioprioIdle     = 3
+)
+
+// sysIoprioSet sets I/O priorities (which, who, priority): EINVAL, EPERM, ESRCH. See
+// ioprio_set(2).
 func sysIoprioSet(t *task.Thread, a *Args) (uintptr, error) {
-	class, data := int32(a[2])>>13, a[2]&0x1fff
-	switch class {
-	case 0:
-		if data != 0 {
+	v := uint32(a[2])
+	switch v >> ioprioShift {
+	case ioprioNone:
+		if v&7 != 0 {
 			return 0, unix.EINVAL
 		}
-	case 1: // real time
+	case ioprioRealTime:
 		if !t.Creds().Can(unix.CAP_SYS_ADMIN) && !t.Creds().Can(unix.CAP_SYS_NICE) {
 			return 0, unix.EPERM
 		}
-		fallthrough
-	case 2:
-		if data >= 8 {
-			return 0, unix.EINVAL
-		}
-	case 3:
+	case ioprioBest, ioprioIdle:
 	default:
 		return 0, unix.EINVAL
 	}
@@ -387,11 +393,20 @@ func sysIoprioSet(t *task.Thread, a *Args) (uintptr, error) {
 		if c, x := t.Creds(), o.Creds(); x.UID != c.EUID && x.UID != c.UID && !c.Can(unix.CAP_SYS_NICE) {
 			return unix.EPERM
 		}
+		o.SetIOPrio(uint16(v))
 		return nil
 	})
 }
 
-// sysIoprioGet answers IOPRIO_DEFAULT: EINVAL, ESRCH. See ioprio_get(2).
+// sysIoprioGet gives the best priority of those asked for: EINVAL, ESRCH. See
+// ioprio_get(2).
 func sysIoprioGet(t *task.Thread, a *Args) (uintptr, error) {
-	return 0, everyWho(t, int32(a[0])-1, int32(a[1]), func(*task.Thread) error { return nil })
+	best, found := uint16(0), false
+	err := everyWho(t, int32(a[0])-1, int32(a[1]), func(o *task.Thread) error {
+		if v := o.IOPrio(); !found || v != 0 && (best == 0 || v < best) {
+			best, found = v, true
+		}
+		return nil
+	})
+	return uintptr(best), err
 }

@@ -306,7 +306,7 @@ func (e *entry) schedstat(b *bytes.Buffer) error {
 func (e *entry) timerSlack(b *bytes.Buffer) error {
 	n := int64(50000)
 	if e.t != nil {
-		n = e.t.TimerSlack()
+		n = int64(e.t.TimerSlack())
 	}
 	fmt.Fprintf(b, "%d\n", n)
 	return nil

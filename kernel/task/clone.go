@@ -247,7 +247,8 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 		n.mask = t.savedMask
 	}
 	n.inherit(t)
-	n.timerSlack = t.timerSlack
+	n.timerSlack, n.firstSlack = t.timerSlack, t.timerSlack
+	n.ioprio.Store(t.ioprio.Load())
 	n.mcePolicy, n.flusher, n.policy = t.mcePolicy, t.flusher, t.policy
 	if k := t.k; f&unix.CLONE_SYSVSEM != 0 && k.NewSemUndo != nil {
 		if t.semUndo == nil {

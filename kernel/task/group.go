@@ -243,8 +243,20 @@ func (t *Thread) SetPDeathSig(sig int32) {
 }
 
 // TimerSlack is PR_SET_TIMERSLACK's value: kept, timers are exact.
-func (t *Thread) TimerSlack() int64     { return t.timerSlack }
-func (t *Thread) SetTimerSlack(n int64) { t.timerSlack = n }
+func (t *Thread) TimerSlack() uint64 { return t.timerSlack }
+
+// SetTimerSlack sets it; 0 is what the thread began with.
+func (t *Thread) SetTimerSlack(n uint64) {
+	if n == 0 {
+		n = t.firstSlack
+	}
+	t.timerSlack = n
+}
+
+// IOPrio and SetIOPrio are ioprio_set's value: kept for ioprio_get, as disks serve requests
+// in order.
+func (t *Thread) IOPrio() uint16     { return uint16(t.ioprio.Load()) }
+func (t *Thread) SetIOPrio(v uint16) { t.ioprio.Store(uint32(v)) }
 
 // SigTimedWait takes a pending signal of set, or waits for one until the deadline.
 // EAGAIN: none came; EINTR: another signal did. See sigtimedwait(2).

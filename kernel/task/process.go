@@ -280,7 +280,7 @@ func (k *Kernel) newThread(p *Process, s *mm.Space) (*Thread, error) {
 	if k.Mem != nil && !k.Mem.Budget().Charge(threadCost) {
 		return nil, unix.EAGAIN
 	}
-	t := &Thread{k: k, process: p, space: s, hw: s.HW, startTime: k.M.Nanotime(), timerSlack: 50000}
+	t := &Thread{k: k, process: p, space: s, hw: s.HW, startTime: k.M.Nanotime(), timerSlack: 50000, firstSlack: 50000}
 	t.sysLeft, t.sysRand = sampleEvery, uint32(t.startTime)
 	t.e = newEntity(t, k.Sched.AllCPUs())
 	t.Ctx = k.M.NewCtx()

@@ -57,6 +57,11 @@ func (t *Thread) Rseq(addr hal.UserAddr, size uint32, flags int32, sig uint32) e
 	case addr >= hal.UserTop:
 		return unix.EFAULT
 	}
+	// No critical section is in force, whatever lies there.
+	var none [8]byte
+	if t.CopyOut(addr+rseqCS, none[:]) != nil {
+		return unix.EFAULT
+	}
 	r.addr, r.sig, r.cpu = addr, sig, -1
 	t.flags.Or(fRseq)
 	return nil

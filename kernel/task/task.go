@@ -271,7 +271,9 @@ type Thread struct {
 	vfork      *vforkWait // what the parent in vfork waits for
 	inVfork    atomic.Bool
 	pdeathsig  int32
-	timerSlack int64
+	timerSlack uint64 // nanoseconds, PR_SET_TIMERSLACK
+	firstSlack uint64 // what it was when the thread began
+	ioprio     atomic.Uint32
 	mcePolicy  int32        // 2 less PR_MCE_KILL's value: 0 is the default
 	flusher    bool         // PR_SET_IO_FLUSHER
 	policy     mm.Policy    // set_mempolicy's
