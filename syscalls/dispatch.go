@@ -60,14 +60,8 @@ func (d *Dispatcher) Dispatch(t *task.Thread) {
 	r.OrigRAX = r.RAX
 	a := (*Args)(&t.SysArgs)
 	a[0], a[1], a[2], a[3], a[4], a[5] = r.RDI, r.RSI, r.RDX, r.R10, r.R8, r.R9
-	if h := t.Hooks(); h != 0 {
-		if h&task.HookSeccomp != 0 && !secured(t, a) {
-			return
-		}
-		if h&task.HookStrace != 0 {
-			d.traced(t, a)
-			return
-		}
+	if h := t.Hooks(); h != 0 && d.hooked(t, a, h) {
+		return
 	}
 	v, err := d.call(t, a)
 	if err == nil {
@@ -75,6 +69,30 @@ func (d *Dispatcher) Dispatch(t *task.Thread) {
 		return
 	}
 	t.ReturnError(errnoOf(t, err))
+}
+
+// hooked lets a tracer, seccomp and the log look at the call; true: it has its result.
+func (d *Dispatcher) hooked(t *task.Thread, a *Args, h uint32) bool {
+	if h&(task.HookSyscall|task.HookEmulate|task.HookStep) != 0 {
+		if !t.SyscallEntry() {
+			return true
+		}
+		a.reload(t)
+	}
+	if h&task.HookSeccomp != 0 && !secured(t, a) {
+		return true
+	}
+	if h&task.HookStrace != 0 {
+		d.traced(t, a)
+		return true
+	}
+	return false
+}
+
+// reload takes the arguments from the registers anew: a tracer may have changed them.
+func (a *Args) reload(t *task.Thread) {
+	r := &t.Ctx.Regs
+	a[0], a[1], a[2], a[3], a[4], a[5] = r.RDI, r.RSI, r.RDX, r.R10, r.R8, r.R9
 }
 
 func (d *Dispatcher) call(t *task.Thread, a *Args) (uintptr, error) {

@@ -178,7 +178,7 @@ func openUnnamed(t *task.Thread, f *vfs.File) (*vfs.File, error) {
 // exec loads f and makes it the caller's program.
 func exec(t *task.Thread, p *Program, f *vfs.File) (uintptr, error) {
 	proc := t.Process()
-	p.File, p.Exec, p.SharesFS = f, true, t.SharesFS()
+	p.File, p.Exec, p.SharesFS = f, true, t.SharesFS() || t.TracedUnsafely()
 	p.NoRandom = proc.Personality()&addrNoRandomize != 0
 	data := proc.Rlimit(unix.RLIMIT_DATA)
 	p.Limits = mm.Limits{AS: proc.Limit(task.RlimitAS), Data: data.Cur, DataMax: data.Max,
@@ -192,13 +192,15 @@ func exec(t *task.Thread, p *Program, f *vfs.File) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
+	was := t.TID()
 	if err := t.KillSiblings(); err != nil {
 		img.Space.DecUsers()
 		img.Exe.DecRef()
 		return 0, err
 	}
-	old := t.Creds()
+	old, nr := t.Creds(), t.Ctx.OrigRAX
 	t.Exec(img)
+	t.Ctx.OrigRAX = nr // which a tracer sees
 	if p.Secure {
 		t.SetPDeathSig(0) // a parent may not signal what has more privileges
 	}
@@ -209,5 +211,6 @@ func exec(t *task.Thread, p *Program, f *vfs.File) (uintptr, error) {
 		proc.SetPersonality(proc.Personality() &^ perClearOnSetID)
 	}
 	commit(t, p.Creds)
+	t.TraceExec(was)
 	return 0, nil
 }

@@ -55,7 +55,7 @@ type execCreds struct {
 	uid, gid uint32 // effective ids, as the file's mode has them
 	file     capData
 	bits     bool // the mode's set-id bits counted
-	shared   bool // another process shares the working directory (LSM_UNSAFE_SHARE)
+	shared   bool // another process shares the working directory, or traces without privilege (LSM_UNSAFE_SHARE, _PTRACE)
 }
 
 // setIDs applies the set-user-ID and set-group-ID bits, which no_new_privs turns off.

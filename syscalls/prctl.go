@@ -84,7 +84,7 @@ func sysPrctl(t *task.Thread, a *Args) (uintptr, error) {
 	case unix.PR_SET_IO_FLUSHER, unix.PR_GET_IO_FLUSHER:
 		return prctlFlusher(t, a, rest)
 	case unix.PR_SET_PTRACER:
-		// Nobody can trace anybody: what Yama's rule allows is kept nowhere.
+		// Only Yama's ptrace_scope 1 asks who was allowed, and it is not applied.
 		if pid := int32(a[1]); pid > 0 && a[1] != unix.PR_SET_PTRACER_ANY && t.Kernel().Thread(pid) == nil {
 			return 0, unix.EINVAL
 		}

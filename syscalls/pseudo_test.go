@@ -90,7 +90,7 @@ func TestPseudoFilesCanBeReadWhole(t *testing.T) {
 					}
 				default:
 					files++
-					if _, err := readAll(r.ns, l, path); err != nil {
+					if _, err := readAll(r.ns, l, path); err != nil && e.Name != "mem" { // address 0 of mem is EIO
 						t.Errorf("%s: %v", path, err)
 					}
 				}

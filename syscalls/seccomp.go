@@ -38,7 +38,10 @@ const (
 
 // secured applies seccomp to the call that is about to be served. False: it is not to be
 // served, and its result is in place. See seccomp(2).
-func secured(t *task.Thread, a *Args) bool {
+func secured(t *task.Thread, a *Args) bool { return filtered(t, a, false) }
+
+// filtered is secured; again says that a tracer has had its say about the call.
+func filtered(t *task.Thread, a *Args, again bool) bool {
 	nr := uint32(t.Ctx.OrigRAX)
 	if t.SeccompMode() == 1 {
 		switch nr {
@@ -69,7 +72,24 @@ func secured(t *task.Thread, a *Args) bool {
 	if ret&secActions != secAllow && by.Log {
 		t.Kernel().Log("info", "seccomp: %s (pid %d) called %s: action %#x", t.Name(), t.Process().PID(), callName(uint64(nr)), ret)
 	}
+	if ret&secActions == secTrace {
+		return again || toTracer(t, a, ret&0xffff)
+	}
 	return act(t, nr, ret)
+}
+
+// toTracer is SECCOMP_RET_TRACE: the tracer may change the call, which is then filtered
+// once more. Without one it is ENOSYS.
+func toTracer(t *task.Thread, a *Args, data uint32) bool {
+	told, skip := t.TraceSeccomp(uint64(data))
+	if !told {
+		t.ReturnError(unix.ENOSYS)
+	}
+	if skip {
+		return false
+	}
+	a.reload(t)
+	return filtered(t, a, true)
 }
 
 // act does what a filter has said.
@@ -86,7 +106,7 @@ func act(t *task.Thread, nr, ret uint32) bool {
 	case secTrap:
 		// The registers stay as they were before the call; RIP is behind it.
 		t.ForceSignal(task.SignalInfo{Signo: int32(unix.SIGSYS), Code: siSeccomp, Errno: data, Addr: t.Ctx.RIP, Syscall: int32(nr)})
-	case secTrace, secUserNotif: // nobody traces, nobody listens
+	case secUserNotif: // nobody listens
 		t.ReturnError(unix.ENOSYS)
 	case secKillThread:
 		t.KillThread(unix.SIGSYS)

@@ -56,7 +56,7 @@ type Mask struct {
 
 // families are the rows of all files.
 var families = [][]Entry{
-	ttyEntries, procEntries, credEntries, futexEntries, signalEntries, timerEntries, schedEntries,
+	ttyEntries, procEntries, ptraceEntries, credEntries, futexEntries, signalEntries, timerEntries, schedEntries,
 	limitEntries, prctlEntries, seccompEntries, miscEntries, ipcEntries, mmEntries, numaEntries, timeEntries, fsEntries, notifyEntries, uringEntries, aioEntries, pollEntries, netEntries,
 }
 

@@ -40,14 +40,14 @@ func TestEveryRowIsOnceUnderItsNameAndExplainsItself(t *testing.T) {
 func TestNumbersWithoutARowAreENOSYSAndLoggedOnce(t *testing.T) {
 	r := newRig(t)
 	r.run(nil, func(p *prog) {
-		p.fail(unix.ENOSYS, unix.SYS_PTRACE)
-		p.fail(unix.ENOSYS, unix.SYS_PTRACE)
+		p.fail(unix.ENOSYS, unix.SYS_BPF)
+		p.fail(unix.ENOSYS, unix.SYS_BPF)
 		p.fail(unix.ENOSYS, 400)                                // not in Linux' table
 		p.fail(unix.ENOSYS, 1<<31)                              // negative
 		p.fail(unix.ENOSYS, 0x40000000|unix.SYS_GETPID)         // x32
 		p.want(1, 0xffffffff_00000000|unix.SYS_GETPID, 1, 2, 3) // EAX counts
 	})
-	if len(r.logs) != 2 || !strings.Contains(r.logs[0], "ptrace") || !strings.Contains(r.logs[1], "2147483648") {
+	if len(r.logs) != 2 || !strings.Contains(r.logs[0], "bpf") || !strings.Contains(r.logs[1], "2147483648") {
 		t.Errorf("logged: %q", r.logs)
 	}
 }

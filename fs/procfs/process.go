@@ -117,6 +117,7 @@ const (
 	inoRoot
 	inoNS        // and its links
 	inoNet = 300 // and its files
+	inoMem = 399
 )
 
 // The entries of /proc/PID: procFiles, then these. A thread's directory has all but the
@@ -129,11 +130,12 @@ const (
 	entFD
 	entFDInfo
 	entNet
+	entMem
 	entTask
 )
 
 var (
-	others       = []string{"exe", "cwd", "root", "ns/", "fd/", "fdinfo/", "net/", "task/"}
+	others       = []string{"exe", "cwd", "root", "ns/", "fd/", "fdinfo/", "net/", "mem", "task/"}
 	procLayout   = layout(others)
 	threadLayout = layout(others[:entTask])
 	nsNames      = []string{"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"}
@@ -200,6 +202,8 @@ func (e *entry) node(i int) vfs.Inode {
 		return d
 	case entNet:
 		return e.f.netDir(e.ino(inoNet))
+	case entMem:
+		return e.memFile()
 	}
 	d := e.newDir(inoTask)
 	d.SetDynamic(taskDir{e.f, e.p})

@@ -122,8 +122,8 @@ func (e *entry) status(b *bytes.Buffer) error {
 			slots = fds.Size()
 		}
 	}
-	fmt.Fprintf(b, "Name:\t%s\nUmask:\t%04o\nState:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n",
-		escape(e.name(), "\n\\"), umask, stateNames[e.state()], e.p.PID(), e.id, e.p.PPID())
+	fmt.Fprintf(b, "Name:\t%s\nUmask:\t%04o\nState:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n",
+		escape(e.name(), "\n\\"), umask, stateNames[e.state()], e.p.PID(), e.id, e.p.PPID(), e.tracer())
 	fmt.Fprintf(b, "Uid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nFDSize:\t%d\nGroups:\t", cr.UID, cr.EUID, cr.SUID, cr.FSUID,
 		cr.GID, cr.EGID, cr.SGID, cr.FSGID, slots)
 	for _, g := range cr.Groups {

@@ -60,6 +60,11 @@ func (t *Thread) exitToUser() bool {
 		if f&fKill != 0 {
 			return false
 		}
+		if f&fSysExit != 0 {
+			t.flags.And(^fSysExit)
+			t.syscallExit()
+			continue
+		}
 		if f&fWork != 0 {
 			t.flags.And(^fWork)
 			t.runWork()
@@ -114,8 +119,14 @@ func (t *Thread) serveSignals() bool {
 			p.tellCont()
 			p.mu.Unlock()
 			continue
-		case p.stopSig != 0:
+		case t.pt.trapStop || t.pt.trapNotify:
+			t.trapHere(p) // unlocks
+			continue
+		case p.stopSig != 0 && !t.Traced():
 			p.stopHere(t) // unlocks
+			continue
+		case p.stopSig != 0 && !t.pt.inStop:
+			p.tracedStop(t) // unlocks
 			continue
 		}
 		t.flags.And(^(fStop | fSettle))
@@ -125,6 +136,13 @@ func (t *Thread) serveSignals() bool {
 			p.mu.Unlock()
 			t.noHandler()
 			return true
+		}
+		if t.Traced() {
+			p.mu.Unlock()
+			if !t.signalStop(&info) {
+				continue
+			}
+			p.mu.Lock()
 		}
 		act := p.takeAction(info.Signo)
 		p.mu.Unlock()
@@ -250,9 +268,12 @@ func (p *Process) startStop(sig int32) {
 // stopHere parks t until the stop is over. The last thread to stop tells the parent.
 // Called with mu held, returns without.
 func (p *Process) stopHere(t *Thread) {
-	p.stopped++
-	t.parked = true
-	last := p.stopped == p.nthreads
+	counted := t.pt.inStop // a tracer has let go of it
+	if !counted {
+		p.stopped++
+	}
+	t.pt.inStop, t.parked = false, true
+	last := p.stopped == p.nthreads && !counted
 	sig := p.stopSig
 	t.flags.And(^(fStop | fEvent))
 	if last {
@@ -267,6 +288,11 @@ func (p *Process) stopHere(t *Thread) {
 		p.mu.Lock()
 		if p.stopSig == 0 || t.flags.Load()&fKill != 0 {
 			break
+		}
+		if t.pt.trapStop { // it stays stopped, for a tracer
+			t.pt.inStop, t.parked = true, false
+			p.mu.Unlock()
+			return
 		}
 		t.flags.And(^fEvent)
 		p.mu.Unlock()
@@ -303,7 +329,14 @@ func (p *Process) resume(cont bool) {
 	}
 	p.stopSig = 0
 	for t := p.threads; t != nil; t = t.sibling {
+		if t.pt.inStop {
+			t.pt.inStop = false
+			p.stopped--
+		}
 		t.flags.And(^fStop)
+		if t.pt.trapStop || t.pt.trapNotify {
+			t.flags.Or(fStop)
+		}
 		t.notify(fEvent)
 	}
 }

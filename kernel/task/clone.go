@@ -18,6 +18,8 @@ type CloneArgs struct {
 	// (CLONE_PIDFD): an error ends the call; undo takes back what was done if a later
 	// step fails.
 	Attach func(p *Process) (undo func(), err error)
+
+	event uint32 // what the caller's tracer is to be told
 }
 
 // Clone flags that this kernel honours (uapi/linux/sched.h); namespaces are EINVAL as
@@ -87,6 +89,7 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 		return 0, err
 	}
 	id := n.TID()
+	event := a.event
 	var word [4]byte
 	for i := range word {
 		word[i] = byte(id >> (8 * i))
@@ -104,8 +107,12 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 		n.inVfork.Store(a.Flags&unix.CLONE_VM != 0)
 	}
 	t.k.spawn(n)
+	if event != 0 {
+		t.ptraceEvent(event, uint64(id))
+	}
 	if v != nil {
 		t.waitVfork(v)
+		t.ptraceEvent(EventVforkDone, uint64(id))
 	}
 	return id, nil
 }
@@ -340,6 +347,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 			n.flags.Or(fStop)
 		}
 		p.mu.Unlock()
+		a.event = t.traceChild(n, a)
 		return nil
 	}
 	p.pid = id
@@ -366,6 +374,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 		n.space.SetOwner(id)
 	}
 	k.threads[id], k.procs[id] = n, p
+	a.event = t.traceChild(n, a)
 	return nil
 }
 
@@ -417,6 +426,7 @@ func (t *Thread) Exec(img Image) {
 	t.altStack = AltStack{}
 	t.rseq = rseqState{cpu: -1}
 	t.trap = trapInfo{}
+	t.clearStep()
 	t.restartFn = nil
 	if fds := t.FDs(); fds != nil {
 		if fds.Shared() { // no longer, before the close-on-exec ones go

@@ -28,6 +28,7 @@ func (t *Thread) ExitGroup(status uint32) {
 // the last thread ends the process. See exit(2), set_tid_address(2).
 func (t *Thread) finish() {
 	p, k := t.process, t.k
+	t.exitEvent()
 	t.endWork()
 	t.trackRSS()
 	t.releaseFutexes()
@@ -96,6 +97,10 @@ func (p *Process) unlinkThread(t *Thread) {
 	}
 	t.sibling = nil
 	p.nthreads--
+	if t.pt.inStop {
+		t.pt.inStop = false
+		p.stopped--
+	}
 	if p.leader == t && p.execing == nil {
 		p.leader = p.threads
 	}
@@ -105,13 +110,19 @@ func (p *Process) unlinkThread(t *Thread) {
 // leader's, which is the process's.
 func (k *Kernel) threadEnded(p *Process, t *Thread) {
 	k.tree.Lock()
+	t.dropTracees()
 	p.mu.Lock()
 	if k.threads[t.TID()] == t {
 		delete(k.threads, t.TID())
 	}
 	p.unlinkThread(t)
 	heir := p.threads
+	status := t.exitCode
+	if p.exitFlag {
+		status = p.exitCode
+	}
 	p.mu.Unlock()
+	traced := k.tracedThreadEnded(t, status)
 	for c := p.children.first; c != nil; c = c.siblings.next {
 		if c.forker == t {
 			c.parentDied(p)
@@ -127,6 +138,9 @@ func (k *Kernel) threadEnded(p *Process, t *Thread) {
 	}
 	p.mu.Unlock()
 	k.tree.Unlock()
+	if traced != nil {
+		traced.childEvents.Notify(waiter.ReadableEvents)
+	}
 	if exec != nil {
 		exec.notify(fEvent)
 	}
@@ -142,6 +156,7 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 		k.OnLeaderExit(p)
 	}
 	k.tree.Lock()
+	t.dropTracees()
 	p.mu.Lock()
 	if k.threads[t.TID()] == t {
 		delete(k.threads, t.TID())
@@ -167,8 +182,10 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 	if parent != nil && parent.pgid != p.pgid && parent.sid == p.sid {
 		k.hangUpOrphans(p.pgid, p.sid)
 	}
-	reap := parent == nil || k.tellParent(p, parent)
-	if reap {
+	traced := k.tracedThreadEnded(t, p.status)
+	if tr := k.tracedZombie(p); tr != nil {
+		traced = tr // the parent hears of it when the tracer has
+	} else if parent == nil || k.tellParent(p, parent) {
 		k.reap(p)
 	}
 	status := p.status
@@ -177,6 +194,9 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 	p.ExitEvents.Notify(waiter.ReadableEvents)
 	if parent != nil {
 		parent.childEvents.Notify(waiter.ReadableEvents)
+	}
+	if traced != nil {
+		traced.childEvents.Notify(waiter.ReadableEvents)
 	}
 	if p.onEnd != nil {
 		p.onEnd(status)
@@ -332,6 +352,9 @@ func (p *Process) childInfo() SignalInfo {
 // reap forgets a zombie. Called with tree held.
 func (k *Kernel) reap(p *Process) {
 	p.reaped = true
+	if l := p.tracedLeader; l != nil {
+		l.unlink()
+	}
 	if k.procs[p.pid] == p {
 		delete(k.procs, p.pid)
 	}
@@ -427,6 +450,12 @@ func (t *Thread) KillSiblings() error {
 	p.leader, p.execing = t, nil
 	p.mu.Unlock()
 	k.tree.Lock()
+	if l := p.tracedLeader; l != nil && l != t {
+		l.unlink() // the old leader goes without a word
+	}
+	if t.Traced() {
+		p.tracedLeader = t
+	}
 	if tid := t.TID(); tid != p.pid {
 		delete(k.threads, tid)
 		t.tid.Store(p.pid)

@@ -99,6 +99,8 @@ func (t *Thread) trapSignal(e *hal.Exit) (SignalInfo, bool) {
 		code := int32(trapTrace)
 		if t.Ctx.RFLAGS&flagTF == 0 {
 			code = trapBrkpt
+		} else {
+			t.pt.debug[6] = dr6Step
 		}
 		return mk(unix.SIGTRAP, code, rip)
 	case hal.VectorBP:

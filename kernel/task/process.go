@@ -38,6 +38,9 @@ type Process struct {
 	exitSignal int32  // what the parent gets, 0: nothing
 	subreaper  bool
 	unit       *Unit
+	tracees    int // of its threads
+	// tracedLeader is the leader while somebody traces it, also when it has ended.
+	tracedLeader *Thread
 
 	// Never changed.
 	supervise   *Supervision        // of process 1 where it is the kernel's own
@@ -153,6 +156,8 @@ func (p *Process) State() byte {
 	l, stopped := p.leader, p.stopSig != 0 && p.stopped > 0
 	p.mu.Unlock()
 	switch {
+	case l != nil && l.Traced() && l.State() == 't':
+		return 't'
 	case stopped:
 		return 'T'
 	case p.supervise != nil:
@@ -165,6 +170,14 @@ func (p *Process) State() byte {
 
 // State is the letter of /proc/pid/task/tid/stat.
 func (t *Thread) State() byte {
+	if t.Traced() {
+		t.process.mu.Lock()
+		stopped := t.pt.stopped
+		t.process.mu.Unlock()
+		if stopped {
+			return 't'
+		}
+	}
 	switch t.state.Load() {
 	case stateBlocked:
 		return 'S'

@@ -27,9 +27,10 @@ const (
 	fPlace                      // the machine does not know yet where it must run
 	fWork                       // somebody has work for its goroutine
 	fBarrier                    // membarrier waits for it to pass here
+	fSysExit                    // its tracer is to be told of the end of the system call
 
 	// boundaryWork is what sends a thread through exitToUser.
-	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq | fSettle | fPlace | fWork | fBarrier
+	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq | fSettle | fPlace | fWork | fBarrier | fSysExit
 )
 
 // States of a thread, written under Sched.mu, read without it.

@@ -12,6 +12,13 @@ const (
 	HookStrace uint32 = 1 << iota
 	// HookSeccomp: the thread is in one of seccomp's modes.
 	HookSeccomp
+	// HookSyscall, HookEmulate and HookStep are what a tracer has asked for: stops at
+	// system calls, calls that are not served, single steps.
+	HookSyscall
+	HookEmulate
+	HookStep
+
+	hookPtrace = HookSyscall | HookEmulate | HookStep
 )
 
 // Hooks are the thread's.

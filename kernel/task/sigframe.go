@@ -111,6 +111,7 @@ func (t *Thread) SetAltStack(a AltStack) error {
 // point to the handler. A frame that cannot be written is SIGSEGV.
 func (t *Thread) deliver(info *SignalInfo, act *SigAction) {
 	t.interrupted(act)
+	stepping := t.clearStep()
 	if t.rseq.addr != 0 {
 		t.fixRseq() // with the program's RIP, before it becomes the handler's
 	}
@@ -130,6 +131,9 @@ func (t *Thread) deliver(info *SignalInfo, act *SigAction) {
 		m |= Set(info.Signo)
 	}
 	t.SetMask(m)
+	if stepping { // the step has led into the handler
+		t.ptraceStop(stopArgs{code: uint32(unix.SIGTRAP), why: cldTrapped, info: t.notifyInfo(int32(unix.SIGTRAP), uint32(unix.SIGTRAP))})
+	}
 }
 
 // fpFrameSize is the bytes of vector state in a frame.

@@ -350,8 +350,10 @@ func (p *Process) prepare(sig int32) {
 	case sig == int32(unix.SIGCONT):
 		p.flushAll(sigStops)
 		p.resume(true)
+		p.continued()
 	case sig == int32(unix.SIGKILL):
 		p.resume(false)
+		p.killStopped()
 	}
 }
 
@@ -371,7 +373,7 @@ func (p *Process) ignored(t *Thread, sig int32) bool {
 	if to == nil {
 		to = p.leader
 	}
-	if to != nil && (to.mask | to.savedBlocked()).Has(sig) {
+	if to != nil && ((to.mask | to.savedBlocked()).Has(sig) || to.Traced()) {
 		return false
 	}
 	return p.actionIgnores(sig)
@@ -393,7 +395,7 @@ func (t *Thread) savedBlocked() SigSet { return t.waitingIn }
 
 // wants says whether t would take sig now; one that is stopped takes only SIGKILL.
 func (t *Thread) wants(sig int32) bool {
-	if t.exiting || t.parked && sig != int32(unix.SIGKILL) {
+	if t.exiting || (t.parked || t.pt.stopped) && sig != int32(unix.SIGKILL) {
 		return false
 	}
 	return sig == int32(unix.SIGKILL) || !t.mask.Has(sig) || t.waitingIn.Has(sig)
@@ -410,7 +412,7 @@ func (p *Process) dispatch(t *Thread, sig int32, sender *Thread) {
 	if t == nil {
 		return
 	}
-	if p.fatal(sig) && !sigCores.Has(sig) && (sig == int32(unix.SIGKILL) || !t.waitingIn.Has(sig)) {
+	if p.fatal(sig) && !sigCores.Has(sig) && (sig == int32(unix.SIGKILL) || !t.waitingIn.Has(sig) && !t.Traced()) {
 		p.beginExit(uint32(sig))
 		return
 	}

@@ -215,6 +215,7 @@ type Thread struct {
 	hooks         atomic.Uint32 // who looks at system calls (seccomp.go)
 	seccomp       atomic.Pointer[SeccompFilter]
 	seccompStrict atomic.Bool
+	pt            tracing // ptrace.go
 
 	// Scheduling. flags may be set by anyone (notify); the rest is Sched.mu's.
 	flags  atomic.Uint32

@@ -28,6 +28,8 @@ type WaitResult struct {
 	UID    uint32
 	Status uint32 // as wait4 has it
 	Usage  Usage
+	// Trapped: a ptrace-stop.
+	Trapped bool
 }
 
 // Wait waits for a child. ECHILD: there is none to wait for. See wait4(2).
@@ -64,8 +66,8 @@ func (t *Thread) collect(a *WaitArgs) (r WaitResult, found bool, err error) {
 		if c = a.Child; c == nil {
 			c = k.procs[a.PID]
 		}
-		if c == nil || c.parent != p || c.reaped {
-			return r, false, unix.ECHILD
+		if c != nil && (c.parent != p || c.reaped) {
+			c = nil
 		}
 	}
 	err = unix.ECHILD
@@ -75,7 +77,19 @@ func (t *Thread) collect(a *WaitArgs) (r WaitResult, found bool, err error) {
 			if !c.zombie || a.Options&unix.WEXITED != 0 {
 				err = nil
 			}
-			if c.report(&r, a.Options) {
+			options := a.Options
+			if l := c.tracedLeader; l != nil {
+				own := l.pt.tracer.Load().process == p
+				if own && l.traceReport(&r, options) {
+					return r, true, nil
+				}
+				if own {
+					options &^= unix.WSTOPPED // told as the tracee's stops
+				} else if c.zombie {
+					err, options = nil, 0 // its tracer's first
+				}
+			}
+			if c.report(&r, options) {
 				r.UID, r.Usage = c.uidLocked(), c.Usage()
 				if c.zombie && a.Options&unix.WNOWAIT == 0 {
 					p.addChildUsage(&r.Usage)
@@ -89,7 +103,93 @@ func (t *Thread) collect(a *WaitArgs) (r WaitResult, found bool, err error) {
 			break
 		}
 	}
+	if p.tracees > 0 {
+		return t.collectTraced(a, err)
+	}
 	return r, false, err
+}
+
+// collectTraced is collect for the caller's tracees; err is what it came to so far. Called
+// with tree held.
+func (t *Thread) collectTraced(a *WaitArgs, err error) (r WaitResult, found bool, _ error) {
+	for th := t.process.threads; th != nil; th = th.sibling {
+		if th != t && a.Options&wNoThread != 0 {
+			continue
+		}
+		for _, o := range th.pt.tracees {
+			if !t.matchesTraced(o, a) {
+				continue
+			}
+			zombie := o.pt.dead && (o.process.zombie || o.process.tracedLeader != o)
+			if !zombie {
+				err = nil
+				if o.traceReport(&r, a.Options) {
+					return r, true, nil
+				}
+			} else if a.Options&unix.WEXITED != 0 {
+				return t.buryTraced(o, a.Options), true, nil
+			}
+		}
+	}
+	return r, false, err
+}
+
+// matchesTraced says whether the caller asked for a tracee. Called with tree held.
+func (t *Thread) matchesTraced(o *Thread, a *WaitArgs) bool {
+	switch {
+	case a.Child != nil:
+		return o == a.Child.tracedLeader
+	case a.PID > 0:
+		return o.TID() == a.PID
+	case a.PID == 0:
+		return o.process.pgid == t.process.pgid
+	}
+	return a.PID == -1 || o.process.pgid == -a.PID
+}
+
+// traceReport fills r if a tracee is in a stop that has not been told. Called with tree
+// held.
+func (o *Thread) traceReport(r *WaitResult, options int) bool {
+	p, x := o.process, &o.pt
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !x.stopped || x.listening || x.code == 0 {
+		return false
+	}
+	*r = WaitResult{PID: o.TID(), UID: o.Creds().UID, Status: x.code<<8 | 0x7f, Trapped: true}
+	if options&unix.WNOWAIT == 0 {
+		x.code = 0
+	}
+	return true
+}
+
+// buryTraced reports a tracee that has ended and, unless WNOWAIT, lets it go: a process's
+// parent hears of it now. Called with tree held.
+func (t *Thread) buryTraced(o *Thread, options int) (r WaitResult) {
+	p, k := o.process, t.k
+	r = WaitResult{PID: o.TID(), UID: o.Creds().UID, Status: o.pt.status}
+	if p.tracedLeader != o {
+		if options&unix.WNOWAIT == 0 {
+			o.unlink()
+		}
+		return r
+	}
+	r.Status, r.Usage = p.status, p.Usage()
+	switch {
+	case options&unix.WNOWAIT != 0:
+	case p.parent == t.process:
+		p.parent.addChildUsage(&r.Usage)
+		p.parent.io.add(&p.io)
+		k.reap(p)
+	default:
+		o.unlink()
+		if p.parent == nil {
+			k.reap(p)
+		} else {
+			k.passZombie(p)
+		}
+	}
+	return r
 }
 
 // matches says whether the caller asked for c. Called with tree held.
@@ -145,7 +245,10 @@ func (r *WaitResult) ChildInfo() SignalInfo {
 	case s == 0xffff:
 		i.Code, i.Status = cldContinued, int32(unix.SIGCONT)
 	case s&0xff == 0x7f:
-		i.Code, i.Status = cldStopped, int32(s>>8&0xff)
+		i.Code, i.Status = cldStopped, int32(s>>8)
+		if r.Trapped {
+			i.Code = cldTrapped
+		}
 	case s&0x7f != 0:
 		i.Code, i.Status = cldKilled, int32(s&0x7f)
 	default:

@@ -1,0 +1,124 @@
+package mm
+
+import (
+	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
+	"kiln/kernel/wait"
+)
+
+// Peek and Poke are a tracer's access to a program's memory (FOLL_FORCE): protection does
+// not count, except that what is written must be writable or private, of which the program
+// then gets its own copy. They copy all or return EFAULT with the bytes done.
+func (s *Space) Peek(c wait.Context, dst []byte, src hal.UserAddr) (int, error) {
+	n, err := s.CopyIn(c, dst, src)
+	for err == unix.EFAULT && n < len(dst) {
+		at := src + hal.UserAddr(n)
+		part := dst[n:min(len(dst), n+hal.PageSize-int(at&hal.PageMask))]
+		if err = s.force(c, at, false, func(b []byte) { copy(part, b) }); err != nil {
+			return n, err
+		}
+		n += len(part)
+		var m int
+		m, err = s.CopyIn(c, dst[n:], src+hal.UserAddr(n))
+		n += m
+	}
+	return n, err
+}
+
+// Poke is Peek's other direction.
+func (s *Space) Poke(c wait.Context, dst hal.UserAddr, src []byte) (int, error) {
+	n, err := s.CopyOut(c, dst, src)
+	for err == unix.EFAULT && n < len(src) {
+		at := dst + hal.UserAddr(n)
+		part := src[n:min(len(src), n+hal.PageSize-int(at&hal.PageMask))]
+		if err = s.force(c, at, true, func(b []byte) { copy(b, part) }); err != nil {
+			return n, err
+		}
+		n += len(part)
+		var m int
+		m, err = s.CopyOut(c, dst+hal.UserAddr(n), src[n:])
+		n += m
+	}
+	return n, err
+}
+
+// force calls use with the bytes from addr to the end of its page, under locks.
+func (s *Space) force(c wait.Context, addr hal.UserAddr, write bool, use func(b []byte)) error {
+	if addr >= hal.UserTop {
+		return unix.EFAULT
+	}
+	for {
+		v, obj, idx := s.tryForce(uint64(addr), write, use)
+		switch v {
+		case served:
+			return nil
+		case wantMem:
+			if !s.mem.reclaimOrWait(c) {
+				return unix.EFAULT
+			}
+		case wantPage:
+			f, err := obj.Page(c, idx)
+			obj.DecRef()
+			if err != nil {
+				return unix.EFAULT
+			}
+			defer s.mem.Unref(f) // so that it is there at the next try
+		default:
+			return unix.EFAULT
+		}
+	}
+}
+
+// tryForce is one try; as tryFault it names the page that must be read first.
+func (s *Space) tryForce(a uint64, write bool, use func(b []byte)) (verdict, *Object, int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	v := s.find(a)
+	if v == nil || write && (v.shared() || v.maxProt&hal.ProtWrite == 0) {
+		return badProt, nil, 0
+	}
+	page := a &^ hal.PageMask
+	st := &s.stripe[page>>21%numStripes]
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	pte, ok := s.HW.Query(hal.UserAddr(page))
+	if !ok {
+		r, obj, idx := served, (*Object)(nil), int64(0)
+		if v.obj == nil {
+			r = s.faultAnon(v, st, page, hal.ProtRead)
+		} else {
+			r, obj, idx = s.faultObject(v, st, page, hal.ProtRead)
+		}
+		if r != served {
+			return r, obj, idx
+		}
+		if pte, ok = s.HW.Query(hal.UserAddr(page)); !ok {
+			return badMap, nil, 0
+		}
+	}
+	if write && !s.mem.exclusive(pte.Frame) {
+		if r := s.breakCopy(v, st, page, pte.Frame, true); r != served {
+			return r, nil, 0
+		}
+		pte, _ = s.HW.Query(hal.UserAddr(page))
+	}
+	use(s.mem.Bytes(pte.Frame)[a&hal.PageMask:])
+	return served, nil, 0
+}
+
+// Dumped says whether a page has bytes that a core file must hold: one that is absent from
+// private memory without a file is zero.
+func (s *Space) Dumped(addr hal.UserAddr) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	v := s.find(uint64(addr))
+	if v == nil {
+		return false
+	}
+	if v.obj != nil {
+		return true
+	}
+	pte, ok := s.HW.Query(addr &^ hal.PageMask)
+	return ok && pte.Frame != s.mem.zero
+}
