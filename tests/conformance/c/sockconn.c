@@ -421,8 +421,8 @@ CASE(progress, connect, poll)
 	for (int i = 0; i < 8; i++) {
 		s[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 		connect(s[i], (void *)&a, n);
+		usleep(20000); /* the queue is seen to be full when the handshakes before have ended */
 	}
-	usleep(100000);
 	int x = s[7];
 	R(connect(x, (void *)&a, n));
 	R(send(x, "x", 1, MSG_NOSIGNAL));
