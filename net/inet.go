@@ -45,8 +45,10 @@ type inetSocket struct {
 	accepted bool
 	told     atomic.Bool // SO_ERROR said why connect failed
 	backlog  atomic.Int32
-	conn     atomic.Int32  // unconnected, connecting, connected
-	down     atomic.Uint32 // SHUT_RD and SHUT_WR as bits 0 and 1
+	// icmpFilter is ICMP_FILTER: a bit for each type that a raw socket does not want.
+	icmpFilter atomic.Uint32
+	conn       atomic.Int32  // unconnected, connecting, connected
+	down       atomic.Uint32 // SHUT_RD and SHUT_WR as bits 0 and 1
 
 	sendMu sync.Mutex // corked, and options set for one datagram only
 	corked *corked
@@ -84,6 +86,9 @@ func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error)
 		case 0, unix.IPPROTO_UDP:
 			tr, protocol = udp.ProtocolNumber, unix.IPPROTO_UDP
 		case icmpNr:
+			if !s.mayPing(c) {
+				return nil, unix.EACCES
+			}
 			tr = icmpProto
 		default:
 			return nil, unix.EPROTONOSUPPORT
@@ -113,7 +118,8 @@ func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error)
 	var ep tcpip.Endpoint
 	var err tcpip.Error
 	if raw {
-		ep, err = s.ns.NewRawEndpoint(tr, net, sock.q, true)
+		// A socket of IPPROTO_RAW sends packets with their headers and receives none.
+		ep, err = s.ns.NewRawEndpoint(tr, net, sock.q, protocol != unix.IPPROTO_RAW)
 	} else {
 		ep, err = s.ns.NewEndpoint(tr, net, sock.q)
 	}
@@ -154,6 +160,9 @@ func (x *inetSocket) state() tcp.EndpointState { return tcp.EndpointState(x.ep()
 // Readiness implements waiter.Waitable: netstack's answer, made Linux's
 // (net/ipv4/tcp.c, tcp_poll).
 func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
+	if x.icmpFilter.Load() != 0 {
+		x.dropBlocked()
+	}
 	ask := mask | waiter.EventErr | waiter.EventHUp
 	if mask&waiter.EventRdHUp != 0 {
 		ask |= waiter.ReadableEvents // netstack looks for the peer's FIN only then

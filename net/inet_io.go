@@ -308,6 +308,9 @@ func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	}
 	buf, put := scratch(dst.Len())
 	defer put()
+	if x.icmpFilter.Load() != 0 {
+		x.dropBlocked()
+	}
 	w := capWriter{b: buf}
 	res, terr := x.ep().Read(&w, tcpip.ReadOptions{Peek: flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m != nil})
 	if terr != nil {

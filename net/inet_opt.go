@@ -32,9 +32,7 @@ func (x *inetSocket) SetOption(c *Caller, level, name int, v []byte) error {
 			return x.setUDP(name, v)
 		}
 	case unix.SOL_RAW:
-		if x.typ == unix.SOCK_RAW {
-			return unix.EOPNOTSUPP
-		}
+		return x.setRaw(name, v)
 	}
 	return unix.ENOPROTOOPT
 }
@@ -67,6 +65,8 @@ func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 			return nil, unix.EOPNOTSUPP
 		}
 		b = x.getUDP(name)
+	case unix.SOL_RAW:
+		b, err = x.getRaw(name, n)
 	default:
 		return nil, unix.EOPNOTSUPP
 	}

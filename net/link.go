@@ -52,8 +52,10 @@ type ethernet struct {
 	// been verified, and a card answers that per frame.
 	rxValid atomic.Bool
 	// tap, while set, sees every IPv4 frame first and may take it (DHCP).
-	tap   atomic.Pointer[func(frame []byte) bool]
-	early early
+	// promisc is how many packet sockets want frames for other hosts.
+	promisc atomic.Int32
+	tap     atomic.Pointer[func(frame []byte) bool]
+	early   early
 
 	mu      sync.Mutex
 	backlog []*stack.PacketBuffer
@@ -164,6 +166,9 @@ func (e *ethernet) receive(p *vnet.Packet) {
 	}
 	first := p.Slices[0]
 	kind, ok := e.classify(first)
+	if e.s.taps.Load() != nil && (ok || e.promisc.Load() > 0) {
+		e.show(p, kind, ok)
+	}
 	if !ok {
 		return
 	}
@@ -194,6 +199,20 @@ func (e *ethernet) receive(p *vnet.Packet) {
 	e.rxValid.Store(p.CsumValid)
 	(*d).DeliverNetworkPacket(header.Ethernet(first).Type(), pkt)
 	pkt.DecRef()
+}
+
+// show lets packet sockets see a received frame.
+func (e *ethernet) show(p *vnet.Packet, kind tcpip.PacketType, ours bool) {
+	if !ours {
+		kind = tcpip.PacketOtherHost
+	}
+	status := uint32(0)
+	if p.NeedsCsum {
+		status = tpStatusCsumNotReady
+	} else if p.CsumValid {
+		status = tpStatusCsumValid
+	}
+	e.s.tap(e.id, p.Slices, ethLen, kind, status)
 }
 
 // classify says how a frame is addressed; false: to somebody else.
@@ -287,6 +306,13 @@ func (e *ethernet) transmit(pkt *stack.PacketBuffer) bool {
 	case nil:
 		e.txPackets.Add(1)
 		e.txBytes.Add(uint64(pkt.Size()))
+		if e.s.taps.Load() != nil {
+			status := uint32(0)
+			if e.out.NeedsCsum {
+				status = tpStatusCsumNotReady
+			}
+			e.s.tap(e.id, e.slices, ethLen, tcpip.PacketOutgoing, status)
+		}
 	case vnet.ErrFull:
 		return false
 	default:
@@ -320,6 +346,7 @@ func (e *ethernet) sendFrame(f []byte) error {
 		e.txPackets.Add(1)
 		e.txBytes.Add(uint64(len(f)))
 		e.dev.Kick()
+		e.s.tap(e.id, [][]byte{f}, ethLen, tcpip.PacketOutgoing, 0)
 	}
 	return err
 }
@@ -399,6 +426,7 @@ func (l *loopback) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 		}
 		l.packets.Add(1)
 		l.bytes.Add(uint64(size))
+		l.show(pkt)
 		in := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: pkt.ToBuffer(), OnRelease: slot.release})
 		(*d).DeliverNetworkPacket(pkt.NetworkProtocolNumber, in)
 		in.DecRef()

@@ -78,6 +78,9 @@ type Stack struct {
 	gate  gate
 	acks  acks
 	flows flowCache
+	// taps are the packet sockets, nil if there are none; changed under tapMu.
+	taps  atomic.Pointer[[]*packetSocket]
+	tapMu sync.Mutex
 	// filters are the sockets with a filter, by endpoint, and their number.
 	filters struct {
 		m sync.Map
@@ -104,6 +107,8 @@ type Stack struct {
 	unix namespace
 	list sockList
 
+	// pingGroups is /proc/sys/net/ipv4/ping_group_range: the first in the high half.
+	pingGroups atomic.Uint64
 	// somaxconn is /proc/sys/net/core/somaxconn.
 	somaxconn atomic.Int32
 }
@@ -142,6 +147,7 @@ func New(cfg Config) (*Stack, error) {
 	s.acks.c = s.clock
 	s.ident.Store(1 << 12)
 	s.somaxconn.Store(4096)
+	s.SetPingGroups(1, 0)
 	s.unix.init()
 	gvlog.SetTarget(gvisorLog{s})
 	limit := cfg.Budget.Limit()

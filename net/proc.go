@@ -28,9 +28,7 @@ var procFiles = map[string]func(s *Stack, b *bytes.Buffer){
 	"netstat":   (*Stack).procNetstat,
 	"sockstat":  (*Stack).procSockstat,
 	"sockstat6": (*Stack).procSockstat6,
-	"packet": func(_ *Stack, b *bytes.Buffer) {
-		b.WriteString("sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n")
-	},
+	"packet":    (*Stack).procPacket,
 	"netlink": func(_ *Stack, b *bytes.Buffer) {
 		b.WriteString("sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n")
 	},
@@ -304,4 +302,13 @@ func (s *Stack) procSockstat(b *bytes.Buffer) {
 
 func (s *Stack) procSockstat6(b *bytes.Buffer) {
 	b.WriteString("TCP6: inuse 0\nUDP6: inuse 0\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n")
+}
+
+func (s *Stack) procPacket(b *bytes.Buffer) {
+	b.WriteString("sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n")
+	for _, x := range s.listTaps() {
+		x.mu.Lock()
+		fmt.Fprintf(b, "0000000000000000 3      %-4d %04x   %-5d 1 %-6d %-6d %-6d\n", x.typ, x.proto, x.nic, x.bytes, x.uid, x.ino)
+		x.mu.Unlock()
+	}
 }

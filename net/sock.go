@@ -235,9 +235,7 @@ func (s *Stack) Socket(c *Caller, family, typ, protocol int) (Socket, error) {
 	case unix.AF_NETLINK:
 		return s.netlinkSocket(c, typ, protocol)
 	case unix.AF_PACKET:
-		if !c.capable(capNetRaw) {
-			return nil, unix.EPERM
-		}
+		return s.packetSocket(c, typ, protocol)
 	}
 	return nil, unix.EAFNOSUPPORT
 }

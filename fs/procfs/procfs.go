@@ -35,6 +35,8 @@ type Net interface {
 	SetSomaxconn(n int)
 	PortRange() (lo, hi uint16)
 	SetPortRange(lo, hi uint16) error
+	PingGroups() (lo, hi uint32)
+	SetPingGroups(lo, hi uint32)
 }
 
 // PTYs is the count of pseudo-terminals and its bounds.

@@ -295,8 +295,22 @@ func (f *FS) sysNet(d *pseudo.Dir) {
 				return n.SetPortRange(uint16(v[0]), uint16(v[1]))
 			},
 		})
+		f.addNumbers(d, "ipv4/ping_group_range", intvar{
+			get: func() []int64 { lo, hi := n.PingGroups(); return []int64{int64(lo), int64(hi)} },
+			set: func(v []int64) error {
+				if v[0] < 0 || v[1] < 0 || v[0] > maxInt32 || v[1] > maxInt32 {
+					return unix.EINVAL
+				}
+				if v[1] < v[0] {
+					v[0], v[1] = 1, 0 // nobody
+				}
+				n.SetPingGroups(uint32(v[0]), uint32(v[1]))
+				return nil
+			},
+		})
 	} else {
 		f.kept(d, "core/somaxconn", 0, 65535, 4096)
+		f.kept(d, "ipv4/ping_group_range", 0, maxInt32, 1, 0)
 	}
 	f.kept(d, "core/rmem_default", 2304, maxInt32, 212992)
 	f.kept(d, "core/wmem_default", 4608, maxInt32, 212992)
@@ -320,7 +334,6 @@ func (f *FS) sysNet(d *pseudo.Dir) {
 	f.kept(d, "ipv4/ip_forward", 0, 1, 0)
 	f.kept(d, "ipv4/ip_unprivileged_port_start", 0, 65535, 1024)
 	f.kept(d, "ipv4/ip_nonlocal_bind", 0, 1, 0)
-	f.kept(d, "ipv4/ping_group_range", 0, maxInt32, 1, 0)
 	d.Mkdir("ipv4").Const("tcp_congestion_control", "cubic\n")
 	d.Mkdir("ipv4").Const("tcp_available_congestion_control", "reno cubic\n")
 	f.kept(d, "ipv6/bindv6only", 0, 1, 0)
