@@ -246,6 +246,9 @@ func (s *Stack) register(b *base, sock Socket) {
 	s.list.add(b.ino, sock)
 }
 
+// Async implements vfs.Asyncer.
+func (b *base) Async(mask waiter.EventMask) int32 { return vfs.AsyncReason(mask) }
+
 // SocketFile wraps a socket for a descriptor table; flags are O_NONBLOCK or 0.
 func SocketFile(sock Socket, flags uint32) *vfs.File {
 	f := vfs.NewFile(sock, unix.O_RDWR|flags)

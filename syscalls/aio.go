@@ -322,7 +322,7 @@ func aioTransfer(t *task.Thread, f *vfs.File, o *iocb) (uintptr, error) {
 	}
 	a := Args{uint64(o.fd), o.buf, o.n, o.off}
 	if !f.Ops.Seekable() {
-		return transfer(t, &a, vec, op)
+		return transfer(t, &a, vec, op, 0)
 	}
 	if int64(o.off) < 0 {
 		return 0, errAIO

@@ -190,7 +190,7 @@ func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	defer out.DecRef()
-	if int64(a[3]) < 0 || out.Flags()&unix.O_APPEND != 0 {
+	if int64(a[3]) < 0 || out.Flags()&unix.O_APPEND != 0 || !givesBytes(in) || !takesBytes(out) {
 		return 0, unix.EINVAL
 	}
 	if pos < 0 {
@@ -204,50 +204,53 @@ func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
 	return uintptr(n), putOffset(t, in, a[2], x.inPos)
 }
 
-// sysCopyFileRange: EINVAL for flags, overlapping ranges or what is not a regular file;
-// EISDIR, EBADF, EXDEV never. See copy_file_range(2).
+// sysCopyFileRange, in Linux' order: EBADF, EFAULT, EINVAL (flags), EISDIR, EINVAL for what
+// is not a regular file, EBADF (access modes, O_APPEND), EXDEV between file systems,
+// EOVERFLOW, EINVAL for overlapping ranges. See copy_file_range(2).
 func sysCopyFileRange(t *task.Thread, a *Args) (uintptr, error) {
-	if a[5] != 0 {
-		return 0, unix.EINVAL
-	}
-	in, err := openFor(t, a[0], readOp)
+	in, err := fileOf(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer in.DecRef()
-	out, err := openFor(t, a[2], writeOp)
+	out, err := fileOf(t, a[2])
 	if err != nil {
 		return 0, err
 	}
 	defer out.DecRef()
+	x := copier{t: t, in: in, out: out}
+	if x.inPos, err = copyOffset(t, in, a[1]); err != nil {
+		return 0, err
+	}
+	if x.outPos, err = copyOffset(t, out, a[3]); err != nil {
+		return 0, err
+	}
+	if a[5] != 0 {
+		return 0, unix.EINVAL
+	}
 	var at [2]vfs.Attr
 	for i, f := range [2]*vfs.File{in, out} {
 		if at[i], err = f.Ops.Attr(t); err != nil {
 			return 0, err
 		}
-		switch at[i].Mode & unix.S_IFMT {
-		case unix.S_IFREG:
-		case unix.S_IFDIR:
-			return 0, unix.EISDIR
-		default:
+	}
+	switch ft := [2]uint32{at[0].Mode & unix.S_IFMT, at[1].Mode & unix.S_IFMT}; {
+	case ft[0] == unix.S_IFDIR, ft[1] == unix.S_IFDIR:
+		return 0, unix.EISDIR
+	case ft[0] != unix.S_IFREG, ft[1] != unix.S_IFREG:
+		return 0, unix.EINVAL
+	case !in.Readable(), !out.Writable(), out.Flags()&unix.O_APPEND != 0:
+		return 0, unix.EBADF
+	case in.Path.Mount != nil && out.Path.Mount != nil && in.Path.Mount.Super != out.Path.Mount.Super:
+		return 0, unix.EXDEV
+	}
+	for _, pos := range [2]int64{x.inPos, x.outPos} {
+		if uint64(pos)+a[4] < uint64(pos) {
+			return 0, unix.EOVERFLOW
+		}
+		if pos < 0 || pos+int64(min(a[4], maxRW)) < 0 {
 			return 0, unix.EINVAL
 		}
-	}
-	if out.Flags()&unix.O_APPEND != 0 {
-		return 0, unix.EBADF
-	}
-	x := copier{t: t, in: in, out: out}
-	if x.inPos, err = offsetArg(t, a[1]); err != nil {
-		return 0, err
-	}
-	if x.outPos, err = offsetArg(t, a[3]); err != nil {
-		return 0, err
-	}
-	if a[1] == 0 {
-		x.inPos = in.Pos(t)
-	}
-	if a[3] == 0 {
-		x.outPos = out.Pos(t)
 	}
 	n := int64(min(a[4], maxRW))
 	if at[0].Dev == at[1].Dev && at[0].Ino == at[1].Ino && x.inPos < x.outPos+n && x.outPos < x.inPos+n {
@@ -266,6 +269,16 @@ func sysCopyFileRange(t *task.Thread, a *Args) (uintptr, error) {
 	return uintptr(moved), putOffset(t, out, a[3], x.outPos)
 }
 
+// copyOffset is where a side of copy_file_range starts: through a pointer, or the file's
+// position.
+func copyOffset(t *task.Thread, f *vfs.File, addr uint64) (int64, error) {
+	if addr == 0 {
+		return f.Pos(t), nil
+	}
+	v, err := getU64(t, hal.UserAddr(addr))
+	return int64(v), err
+}
+
 // Flags of splice.
 const spliceFlags = 0xf
 
@@ -275,11 +288,11 @@ const spliceNonblock = 2
 // offset on a pipe; EBADF. The bytes are copied. What was taken from a pipe is written even
 // if the other side has to wait for room. See splice(2).
 func sysSplice(t *task.Thread, a *Args) (uintptr, error) {
-	if a[5]&^spliceFlags != 0 {
-		return 0, unix.EINVAL
-	}
 	if a[4] == 0 {
 		return 0, nil
+	}
+	if a[5]&^spliceFlags != 0 {
+		return 0, unix.EINVAL
 	}
 	in, err := openFor(t, a[0], readOp)
 	if err != nil {
@@ -315,6 +328,23 @@ func sysSplice(t *task.Thread, a *Args) (uintptr, error) {
 	return uintptr(n), err
 }
 
+// givesBytes says whether f can be the source of splice and sendfile: not directories, what
+// hands out records, nor the devices that make bytes up.
+func givesBytes(f *vfs.File) bool {
+	if _, ok := f.Ops.(vfs.Nowait); ok {
+		return false
+	}
+	return takesBytes(f)
+}
+
+// takesBytes is givesBytes for the other side.
+func takesBytes(f *vfs.File) bool {
+	if _, ok := f.Ops.(vfs.NoSeek); ok {
+		return false
+	}
+	return f.Inode() == nil || !f.Path.IsDir()
+}
+
 // mayBeSpliced are splice's checks of its two sides and of whether they have offsets.
 func mayBeSpliced(in, out *vfs.File, inOff, outOff bool) error {
 	p, fromPipe := pipe.Of(in)
@@ -327,6 +357,8 @@ func mayBeSpliced(in, out *vfs.File, inOff, outOff bool) error {
 	case out.Flags()&unix.O_APPEND != 0 && !toPipe:
 		return unix.EINVAL
 	case inOff && !in.Ops.Seekable(), outOff && !out.Ops.Seekable():
+		return unix.EINVAL
+	case !givesBytes(in), !takesBytes(out):
 		return unix.EINVAL
 	}
 	return nil
@@ -427,5 +459,32 @@ func sysVmsplice(t *task.Thread, a *Args) (uintptr, error) {
 	if !ok {
 		return 0, unix.EBADF
 	}
-	return transfer(t, a, true, op)
+	if a[3]&spliceNonblock != 0 {
+		return vmspliceNow(t, a, op)
+	}
+	return transfer(t, a, true, op, 0)
+}
+
+// vmspliceNow is vmsplice with SPLICE_F_NONBLOCK: EAGAIN where it would wait.
+func vmspliceNow(t *task.Thread, a *Args, op ioOp) (uintptr, error) {
+	f, err := openFor(t, a[0], op)
+	if err != nil {
+		return 0, err
+	}
+	defer f.DecRef()
+	x := newCall(t)
+	defer x.free()
+	if err := x.many(t, a[1], a[2]); err != nil {
+		return 0, err
+	}
+	n := 0
+	if op == readOp {
+		n, err = f.Read(t, &x.seq)
+	} else if n, err = f.Write(t, &x.seq); err == unix.EPIPE {
+		signalSelf(t, unix.SIGPIPE)
+	}
+	if n > 0 {
+		err = nil
+	}
+	return uintptr(max(n, 0)), err
 }

@@ -13,14 +13,20 @@ import (
 
 // Commands and flags that x/sys/unix does not name.
 const (
-	largeFile   = 0x8000 // O_LARGEFILE
-	fSetSig     = 10
-	fGetSig     = 11
-	fSetOwnEx   = 15
-	fGetOwnEx   = 16
-	settable    = unix.O_APPEND | unix.O_NONBLOCK | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME
-	flockSize   = 32
-	ownerThread = 0
+	largeFile     = 0x8000 // O_LARGEFILE
+	fSetSig       = 10
+	fGetSig       = 11
+	fSetOwnEx     = 15
+	fGetOwnEx     = 16
+	fGetOwnerUIDs = 17
+	fGetRWHint    = 1035
+	fSetRWHint    = 1036
+	settable      = unix.O_APPEND | unix.O_NONBLOCK | unix.O_DIRECT | unix.O_NOATIME
+	flockSize     = 32
+	fioSetOwn     = 0x8901
+	fioGetOwn     = 0x8903
+	siocSetPgrp   = 0x8902
+	siocGetPgrp   = 0x8904
 
 	// include/uapi/asm-generic/ioctls.h and fs.h.
 	fionread = 0x541b
@@ -71,11 +77,11 @@ func sysFcntl(t *task.Thread, a *Args) (uintptr, error) {
 	if f.Flags()&unix.O_PATH != 0 {
 		return 0, unix.EBADF
 	}
-	return fcntlFile(t, f, cmd, arg)
+	return fcntlFile(t, f, int32(a[0]), cmd, arg)
 }
 
 // fcntlFile is the commands on the description and the object.
-func fcntlFile(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error) {
+func fcntlFile(t *task.Thread, f *vfs.File, fd int32, cmd int, arg uint64) (uintptr, error) {
 	switch cmd {
 	case unix.F_SETFL:
 		if uint32(arg)&unix.O_NOATIME&^f.Flags() != 0 {
@@ -83,16 +89,19 @@ func fcntlFile(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error
 				return 0, unix.EPERM
 			}
 		}
+		if uint32(arg)&unix.O_DIRECT != 0 && f.Undirect() {
+			return 0, unix.EINVAL
+		}
+		f.SetAsync(fd, arg&unix.O_ASYNC != 0)
 		f.SetFlags(settable, uint32(arg))
 		return 0, nil
 	case unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW:
 		return recordLock(t, f, cmd, arg)
 	case unix.F_SETOWN:
-		f.SetOwner(int32(arg))
-		return 0, nil
+		return 0, setOwn(t, f, int32(arg))
 	case unix.F_GETOWN:
-		return uintptr(f.Owner()), nil
-	case fSetOwnEx, fGetOwnEx:
+		return uintptr(getOwn(f)), nil
+	case fSetOwnEx, fGetOwnEx, fGetOwnerUIDs:
 		return ownerEx(t, f, cmd, arg)
 	case fSetSig:
 		if arg > 64 {
@@ -125,12 +134,13 @@ func fcntlFile(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error
 		}
 		return 0, s.AddSeals(uint32(arg))
 	case unix.F_GETLEASE:
-		return unix.F_UNLCK, nil
+		return uintptr(f.Lease()), nil
 	case unix.F_SETLEASE:
-		if arg == unix.F_UNLCK {
-			return 0, unix.EAGAIN
-		}
-		return 0, unix.EINVAL
+		return 0, setLease(t, f, fd, int32(arg))
+	case unix.F_NOTIFY:
+		return 0, f.Notify(fd, uint32(arg), newOwner(t, ownerProcess, t.Process().PID()))
+	case fGetRWHint, fSetRWHint:
+		return rwHint(t, f, cmd, arg)
 	}
 	return 0, unix.EINVAL
 }
@@ -145,33 +155,6 @@ func tmpfsSeals(f *vfs.File, cmd int) (uintptr, error) {
 		return unix.F_SEAL_SEAL, nil
 	}
 	return 0, unix.EPERM
-}
-
-// ownerEx is F_SETOWN_EX and F_GETOWN_EX: struct f_owner_ex{type, pid}.
-func ownerEx(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error) {
-	var b [8]byte
-	if cmd == fGetOwnEx {
-		id, kind := f.Owner(), uint32(1)
-		if id < 0 {
-			id, kind = -id, 2
-		}
-		le.PutUint32(b[:], kind)
-		le.PutUint32(b[4:], uint32(id))
-		return 0, t.CopyOut(hal.UserAddr(arg), b[:])
-	}
-	if err := t.CopyIn(b[:], hal.UserAddr(arg)); err != nil {
-		return 0, err
-	}
-	id := int32(le.Uint32(b[4:]))
-	switch le.Uint32(b[:]) {
-	case ownerThread, 1:
-	case 2:
-		id = -id
-	default:
-		return 0, unix.EINVAL
-	}
-	f.SetOwner(id)
-	return 0, nil
 }
 
 // recordLock is fcntl's advisory locks: EINVAL, EOVERFLOW, EBADF for the wrong access mode,
@@ -199,7 +182,7 @@ func recordLock(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, erro
 		return 0, unix.EINVAL
 	}
 	if cmd == unix.F_GETLK || cmd == unix.F_OFD_GETLK {
-		if kind == unix.F_UNLCK && !ofd {
+		if kind == unix.F_UNLCK {
 			return 0, unix.EINVAL
 		}
 		return 0, getLock(t, f, arg, b[:], r)
@@ -304,19 +287,29 @@ func sysIoctl(t *task.Thread, a *Args) (uintptr, error) {
 		t.FDs().SetCloseOnExec(int32(a[0]), req == fioclex)
 		return 0, nil
 	case fionbio, fioasync:
-		var b [4]byte
-		if err := t.CopyIn(b[:], hal.UserAddr(arg)); err != nil {
+		v, err := getU32(t, hal.UserAddr(arg))
+		if err != nil {
 			return 0, err
 		}
-		bit, v := uint32(unix.O_NONBLOCK), uint32(0)
-		if req == fioasync {
-			bit = unix.O_ASYNC
+		if req == fionbio {
+			bit := uint32(0)
+			if v != 0 {
+				bit = unix.O_NONBLOCK
+			}
+			f.SetFlags(unix.O_NONBLOCK, bit)
+			return 0, nil
 		}
-		if le.Uint32(b[:]) != 0 {
-			v = bit
+		if on := v != 0; on != (f.Flags()&unix.O_ASYNC != 0) {
+			if !f.CanAsync() {
+				return 0, unix.ENOTTY
+			}
+			f.SetAsync(int32(a[0]), on)
 		}
-		f.SetFlags(bit, v)
 		return 0, nil
+	case fioSetOwn, siocSetPgrp, fioGetOwn, siocGetPgrp:
+		if at, err := f.Ops.Attr(t); err == nil && at.Mode&unix.S_IFMT == unix.S_IFSOCK {
+			return socketOwner(t, f, req, arg)
+		}
 	case fionread, figetbsz:
 		if at, err := f.Ops.Attr(t); err == nil && at.Mode&unix.S_IFMT == unix.S_IFREG {
 			n := at.Size - f.Pos(t)
@@ -329,4 +322,16 @@ func sysIoctl(t *task.Thread, a *Args) (uintptr, error) {
 		}
 	}
 	return f.Ops.Ioctl(t, f, t.Space(), req, arg)
+}
+
+// socketOwner is FIOSETOWN, SIOCSPGRP and what reads it back.
+func socketOwner(t *task.Thread, f *vfs.File, req uint32, arg uint64) (uintptr, error) {
+	if req == fioGetOwn || req == siocGetPgrp {
+		return 0, putU32(t, hal.UserAddr(arg), uint32(getOwn(f)))
+	}
+	id, err := getU32(t, hal.UserAddr(arg))
+	if err != nil {
+		return 0, err
+	}
+	return 0, setOwn(t, f, int32(id))
 }

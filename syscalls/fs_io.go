@@ -96,16 +96,16 @@ func fileSizeLimit(t *task.Thread, f *vfs.File, q *mm.IOSeq, off int64) error {
 
 // sysRead: EBADF, EFAULT, EAGAIN, EISDIR, EINTR, EIO. See read(2).
 func sysRead(t *task.Thread, a *Args) (uintptr, error) {
-	return transfer(t, a, false, readOp)
+	return transfer(t, a, false, readOp, 0)
 }
 
 // sysWrite: EBADF, EFAULT, EAGAIN, EPIPE, EFBIG, ENOSPC, EINTR. See write(2).
 func sysWrite(t *task.Thread, a *Args) (uintptr, error) {
-	return transfer(t, a, false, writeOp)
+	return transfer(t, a, false, writeOp, 0)
 }
 
-func sysReadv(t *task.Thread, a *Args) (uintptr, error)  { return transfer(t, a, true, readOp) }
-func sysWritev(t *task.Thread, a *Args) (uintptr, error) { return transfer(t, a, true, writeOp) }
+func sysReadv(t *task.Thread, a *Args) (uintptr, error)  { return transfer(t, a, true, readOp, 0) }
+func sysWritev(t *task.Thread, a *Args) (uintptr, error) { return transfer(t, a, true, writeOp, 0) }
 
 type ioOp uint8
 
@@ -128,7 +128,7 @@ func openFor(t *task.Thread, fd uint64, op ioOp) (*vfs.File, error) {
 }
 
 // transfer is read, write, readv and writev.
-func transfer(t *task.Thread, a *Args, vec bool, op ioOp) (uintptr, error) {
+func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr, error) {
 	f, err := openFor(t, a[0], op)
 	if err != nil {
 		return 0, err
@@ -139,9 +139,14 @@ func transfer(t *task.Thread, a *Args, vec bool, op ioOp) (uintptr, error) {
 	} else {
 		err = x.one(t, a[1], a[2])
 	}
+	if err == nil && flags != 0 {
+		err = rwFlags(f, x, flags)
+	}
 	n := 0
 	switch {
 	case err != nil:
+	case flags&rwfAppend != 0 && op == writeOp && f.Ops.Seekable():
+		n, err = appendFile(t, f, x, true)
 	case op == readOp:
 		n, err = readFile(t, f, x)
 	default:
@@ -184,40 +189,66 @@ const (
 )
 
 // sysPreadv2: preadv's; an offset of -1 is the file's position; EOPNOTSUPP for flags that
-// are unknown or that nothing here can honour (RWF_NOWAIT). See preadv2(2).
+// are unknown, and for RWF_NOWAIT where the file cannot promise not to wait, unless there is
+// nothing to transfer. RWF_APPEND means nothing to a read. See preadv2(2).
 func sysPreadv2(t *task.Thread, a *Args) (uintptr, error) {
-	if a[5]&^(rwfHipri|rwfDsync|rwfSync) != 0 {
-		return 0, unix.EOPNOTSUPP
-	}
 	if int64(a[3]) == -1 {
-		return transfer(t, a, true, readOp)
+		return transfer(t, a, true, readOp, a[5])
 	}
-	return transferAt(t, a, true, readOp, 0)
+	return transferAt(t, a, true, readOp, a[5])
 }
 
 func sysPwritev2(t *task.Thread, a *Args) (uintptr, error) {
-	if a[5]&^(rwfHipri|rwfDsync|rwfSync|rwfAppend) != 0 {
-		return 0, unix.EOPNOTSUPP
-	}
-	if int64(a[3]) == -1 && a[5]&rwfAppend == 0 {
-		return transfer(t, a, true, writeOp)
+	if int64(a[3]) == -1 {
+		return transfer(t, a, true, writeOp, a[5])
 	}
 	return transferAt(t, a, true, writeOp, a[5])
+}
+
+// rwFlags checks the RWF_* flags of a transfer (kiocb_set_rw_flags).
+func rwFlags(f *vfs.File, x *fsCall, flags uint64) error {
+	if x.seq.Len() == 0 {
+		return nil
+	}
+	if flags&^(rwfHipri|rwfDsync|rwfSync|rwfNowait|rwfAppend) != 0 {
+		return unix.EOPNOTSUPP
+	}
+	if flags&rwfNowait != 0 {
+		if _, ok := f.Ops.(vfs.Nowait); !ok {
+			return unix.EOPNOTSUPP
+		}
+	}
+	return nil
+}
+
+// appendFile is a write with RWF_APPEND.
+func appendFile(t *task.Thread, f *vfs.File, x *fsCall, move bool) (int, error) {
+	at, err := f.Ops.Attr(t)
+	if err == nil {
+		err = fileSizeLimit(t, f, &x.seq, at.Size)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return f.Append(t, &x.seq, move)
 }
 
 // transferAt is pread, pwrite and their vectors.
 func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr, error) {
 	off := int64(a[3])
-	if off < 0 && flags&rwfAppend == 0 {
+	if off < 0 {
 		return 0, unix.EINVAL
 	}
-	f, err := openFor(t, a[0], op)
+	f, err := fileOf(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
-	if !f.Ops.Seekable() {
+	switch {
+	case !f.Ops.Seekable():
 		return 0, unix.ESPIPE
+	case op == readOp && !f.Readable(), op == writeOp && !f.Writable():
+		return 0, unix.EBADF
 	}
 	x := newCall(t)
 	defer x.free()
@@ -225,6 +256,9 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 		err = x.many(t, a[1], a[2])
 	} else {
 		err = x.one(t, a[1], a[2])
+	}
+	if err == nil && flags != 0 {
+		err = rwFlags(f, x, flags)
 	}
 	if err != nil {
 		return 0, err
@@ -234,7 +268,7 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 	case op == readOp:
 		n, err = f.ReadAt(t, &x.seq, off)
 	case flags&rwfAppend != 0:
-		n, err = f.Append(t, &x.seq)
+		n, err = appendFile(t, f, x, false)
 	default:
 		if err = fileSizeLimit(t, f, &x.seq, off); err == nil {
 			n, err = f.WriteAt(t, &x.seq, off)
@@ -253,7 +287,10 @@ func sysLseek(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	off, err := f.Seek(t, int64(a[1]), int(int32(a[2])))
+	off, err := int64(0), error(unix.EINVAL)
+	if uint32(a[2]) <= unix.SEEK_HOLE {
+		off, err = f.Seek(t, int64(a[1]), int(uint32(a[2])))
+	}
 	f.DecRef()
 	return uintptr(off), err
 }
@@ -303,10 +340,30 @@ func sysSyncFileRange(t *task.Thread, a *Args) (uintptr, error) {
 	if a[3]&^7 != 0 || off < 0 || n < 0 || off+n < 0 {
 		return 0, unix.EINVAL
 	}
-	if !f.Ops.Seekable() {
-		return 0, unix.ESPIPE
+	at, err := f.Ops.Attr(t)
+	if err != nil {
+		return 0, err
 	}
-	return 0, nil
+	switch at.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFBLK, unix.S_IFDIR, unix.S_IFLNK:
+		return 0, nil
+	}
+	return 0, unix.ESPIPE
+}
+
+// allocateMode says whether the modes of fallocate that are asked for go together.
+func allocateMode(mode uint32) error {
+	const (
+		keep, punch, collapse = unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_PUNCH_HOLE, unix.FALLOC_FL_COLLAPSE_RANGE
+		zero, insert, unshare = unix.FALLOC_FL_ZERO_RANGE, unix.FALLOC_FL_INSERT_RANGE, unix.FALLOC_FL_UNSHARE_RANGE
+	)
+	switch {
+	case mode&^(keep|punch|collapse|zero|insert|unshare) != 0, mode&(punch|zero) == punch|zero, mode&punch != 0 && mode&keep == 0:
+		return unix.EOPNOTSUPP
+	case mode&collapse != 0 && mode != collapse, mode&insert != 0 && mode != insert, mode&unshare != 0 && mode&^(unshare|keep) != 0:
+		return unix.EINVAL
+	}
+	return nil
 }
 
 // sysFallocate: EBADF, EINVAL, EFBIG, ENODEV, ESPIPE, EOPNOTSUPP, ENOSPC. See
@@ -321,8 +378,8 @@ func sysFallocate(t *task.Thread, a *Args) (uintptr, error) {
 	if off < 0 || n <= 0 {
 		return 0, unix.EINVAL
 	}
-	if a[1]&^0x7f != 0 {
-		return 0, unix.EOPNOTSUPP
+	if err := allocateMode(uint32(a[1])); err != nil {
+		return 0, err
 	}
 	if !f.Writable() {
 		return 0, unix.EBADF

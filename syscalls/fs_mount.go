@@ -24,6 +24,9 @@ func sysMount(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
+	if a[2] != 0 && kind == "" {
+		kind = "?" // no type has this name, and none is something else
+	}
 	source, err := optionalPath(t, a[0])
 	if err != nil {
 		return 0, err

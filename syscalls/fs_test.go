@@ -64,7 +64,8 @@ func TestFileCallsAnswerAsLinux(t *testing.T) {
 		p.fail(unix.EINVAL, unix.SYS_READV, fd, iovAt, 2)
 		p.want(0, unix.SYS_READV, fd, iovAt, 0)
 		p.fail(unix.EOPNOTSUPP, unix.SYS_PREADV2, fd, iovAt, 1, 0, 0, 0x80)
-		p.fail(unix.EFBIG, unix.SYS_PWRITE64, fd, bufAt, 1, 1<<63-1)
+		p.fail(unix.EINVAL, unix.SYS_PWRITE64, fd, bufAt, 1, 1<<63-1)
+		p.fail(unix.EFBIG, unix.SYS_PWRITE64, fd, bufAt, 1, 1<<63-2)
 
 		p.fail(unix.ENOENT, unix.SYS_OPENAT, atCWD, p.path(pathAt, ""), 0, 0)
 		p.fail(unix.EFAULT, unix.SYS_OPENAT, atCWD, badAddr, 0, 0)

@@ -137,7 +137,7 @@ func (r *ureq) transfer(vec bool, op ioOp) (uintptr, error) {
 	case r.opf&rwfAppend != 0 && op == writeOp && vec:
 		n, err = r.call(sysPwritev2, addr, length, 0, 0, uint64(r.opf))
 	case streams:
-		n, err = r.call(func(t *task.Thread, a *Args) (uintptr, error) { return transfer(t, a, vec, op) }, addr, length)
+		n, err = r.call(func(t *task.Thread, a *Args) (uintptr, error) { return transfer(t, a, vec, op, 0) }, addr, length)
 	default:
 		n, err = r.call(func(t *task.Thread, a *Args) (uintptr, error) { return transferAt(t, a, vec, op, 0) }, addr, length, r.off)
 	}

@@ -323,6 +323,9 @@ func (n *Inotify) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32, a
 	return 0, err
 }
 
+// Async implements vfs.Asyncer.
+func (n *Inotify) Async(mask waiter.EventMask) int32 { return vfs.AsyncReason(mask) }
+
 // Watches are the instance's, in no order, for /proc/PID/fdinfo.
 func (n *Inotify) Watches() []*vfs.Mark {
 	n.mu.Lock()

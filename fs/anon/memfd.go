@@ -52,7 +52,7 @@ func NewMemFD(mem *mm.Memory, creds *vfs.Creds, name string, sealable bool) (*vf
 		m.time[i].Store(now)
 	}
 	m.refs.Store(1)
-	f := vfs.NewFile(&m.ops, unix.O_RDWR)
+	f := vfs.NewFile(&m.ops, unix.O_RDWR|0x8000) // O_LARGEFILE
 	f.Name = "/memfd:" + name + " (deleted)"
 	return f, nil
 }
@@ -67,6 +67,14 @@ func (m *MemFD) Touched(write bool) {
 		m.time[1].Store(now)
 		m.time[2].Store(now)
 	}
+}
+
+// AllocatePages implements vfs.Allocator.
+func (m *MemFD) AllocatePages(c wait.Context, off, n int64, keep bool) error {
+	if n>>hal.PageShift > int64(m.mem.TotalPages()) {
+		return unix.ENOSPC
+	}
+	return m.obj.Allocate(c, off, n, keep)
 }
 
 // IncRef and DecRef count descriptions.
@@ -150,6 +158,9 @@ func (m *MemFD) mayWrite(src *mm.IOSeq, off int64) error {
 
 // Write implements vfs.FileOps.
 func (o *memOps) Write(c wait.Context, f *vfs.File, src *mm.IOSeq, off int64) (int, error) {
+	if src.Len() == 0 {
+		return 0, nil
+	}
 	if err := o.m.mayWrite(src, off); err != nil {
 		return 0, err
 	}
@@ -169,7 +180,11 @@ func (o *memOps) Allocate(c wait.Context, mode uint32, off, n int64) error {
 	o.m.mu.Lock()
 	s := o.m.seals
 	o.m.mu.Unlock()
-	if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 && s&sealWrites != 0 {
+	if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 {
+		if s&sealWrites != 0 {
+			return unix.EPERM
+		}
+	} else if s&unix.F_SEAL_GROW != 0 && off+n > o.m.obj.Size() {
 		return unix.EPERM
 	}
 	return o.RegularOps.Allocate(c, mode, off, n)

@@ -135,10 +135,22 @@ func (*null) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, er
 	return n, nil
 }
 
+// Nowait implements vfs.Nowait.
+func (*null) Nowait() {}
+
+// Nowait implements vfs.Nowait.
+func (*zero) Nowait() {}
+
+// Seek implements vfs.Seeker: any is good and stays at 0 (null_lseek).
+func (*null) Seek(wait.Context, *vfs.File, int64, int64, int) (int64, error) { return 0, nil }
+
 type zero struct{ node }
 
 // NoPoll implements epoll.NoPoll.
 func (*zero) NoPoll() {}
+
+// Seek implements vfs.Seeker.
+func (*zero) Seek(wait.Context, *vfs.File, int64, int64, int) (int64, error) { return 0, nil }
 
 func (*zero) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
 	n, err := dst.ZeroOut(dst.Len())
@@ -158,9 +170,6 @@ func (*zero) Object(wait.Context) (*mm.Object, error) { return nil, nil }
 type full struct{ zero }
 
 func (*full) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
-	if src.Len() == 0 {
-		return 0, nil
-	}
 	return 0, unix.ENOSPC
 }
 

@@ -63,7 +63,7 @@ func TestMemoryDevicesReadAndWriteAsInMem4(t *testing.T) {
 			t.Errorf("%s: %d written, %v", c.name, n, err)
 		}
 		q = mm.KernelIO(nil)
-		if n, err := f.Write(l.C, &q); n != 0 || err != nil {
+		if n, err := f.Write(l.C, &q); n != 0 || err != c.werr {
 			t.Errorf("%s: a write of nothing: %d, %v", c.name, n, err)
 		}
 		f.DecRef()

@@ -202,6 +202,23 @@ func (e *end) Readiness(mask waiter.EventMask) waiter.EventMask {
 	return ev & (mask | waiter.EventErr | waiter.EventHUp)
 }
 
+// LockKey gives both ends of a pipe the same locks.
+func (e *end) LockKey() any { return e.p }
+
+// Async implements vfs.Asyncer: whoever reads hears that something can be read, also at the
+// end, and who writes that there is room.
+func (e *end) Async(mask waiter.EventMask) int32 {
+	switch {
+	case mask&waiter.AllEvents == waiter.AllEvents && !e.read:
+		return vfs.PollOut
+	case mask&waiter.ReadableEvents != 0 && e.read:
+		return vfs.PollIn
+	case mask&waiter.WritableEvents != 0 && e.write:
+		return vfs.PollOut
+	}
+	return 0
+}
+
 // EventRegister and EventUnregister implement waiter.Waitable.
 func (e *end) EventRegister(w *waiter.Entry) error { e.q.EventRegister(w); return nil }
 func (e *end) EventUnregister(w *waiter.Entry)     { e.q.EventUnregister(w) }

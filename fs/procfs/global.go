@@ -214,6 +214,8 @@ func lockLine(b *bytes.Buffer, i int, flock bool, r *vfs.RecordLock) {
 	kind, mode := "POSIX ", "READ"
 	if flock {
 		kind = "FLOCK "
+	} else if r.OFD() {
+		kind = "OFDLCK"
 	}
 	if r.Write {
 		mode = "WRITE"

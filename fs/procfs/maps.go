@@ -162,7 +162,7 @@ const mountSpecials = " \t\n\\#"
 
 func (e *entry) mounts(b *bytes.Buffer) error {
 	for _, m := range e.mountList() {
-		fmt.Fprintf(b, "%s %s %s %s%s 0 0\n", source(&m), escape(m.Point, mountSpecials), m.Type, vfs.FlagString(m.Flags), options(m.Opts))
+		fmt.Fprintf(b, "%s %s %s %s%s 0 0\n", source(&m), escape(m.Point, mountSpecials), m.Type, m.Options(), options(m.Opts))
 	}
 	return nil
 }
@@ -184,12 +184,8 @@ func options(o string) string {
 // mountinfo is proc(5)'s: the mount's own options, then those of the file system.
 func (e *entry) mountinfo(b *bytes.Buffer) error {
 	for _, m := range e.mountList() {
-		super := "rw"
-		if m.Flags&unix.MS_RDONLY != 0 {
-			super = "ro"
-		}
-		fmt.Fprintf(b, "%d %d %d:%d %s %s %s - %s %s %s%s\n", m.ID, m.Parent, unix.Major(m.Dev), unix.Minor(m.Dev),
-			escape(m.Root, mountSpecials), escape(m.Point, mountSpecials), vfs.FlagString(m.Flags), m.Type, source(&m), super, options(m.Opts))
+		fmt.Fprintf(b, "%d %d %d:%d %s %s %s %s- %s %s %s%s\n", m.ID, m.Parent, unix.Major(m.Dev), unix.Minor(m.Dev),
+			escape(m.Root, mountSpecials), escape(m.Point, mountSpecials), m.OwnOptions(), m.Tags, m.Type, source(&m), m.SuperOptions(), options(m.Opts))
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func Build(c wait.Context, mem *mm.Memory, cfg Config) (*vfs.Namespace, error) {
 		return nil, err
 	}
 	ns := vfs.NewNamespace(overlay.New(upper, lower), "overlay", 0)
-	ns.Register("tmpfs", vfs.FSType{NoDev: true, New: func(_, data string) (vfs.FileSystem, error) { return tmpfs.New(mem, data) }})
+	ns.Register("tmpfs", vfs.FSType{NoDev: true, Check: tmpfs.Check, New: func(_, data string) (vfs.FileSystem, error) { return tmpfs.New(mem, data) }})
 	dev, err := devfs.New(mem, cfg.Dev)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@
 package tmpfs
 
 import (
+	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
@@ -42,7 +43,8 @@ type FS struct {
 	UserXattrs bool
 	name       string
 	dev        uint64
-	opts       string
+	optMu      sync.Mutex
+	opts       shown
 	root       *Inode
 
 	held              *estate
@@ -56,7 +58,7 @@ func New(mem *mm.Memory, options string) (*FS, error) { return NewNamed(mem, "tm
 
 // NewNamed is New under another type name (devtmpfs).
 func NewNamed(mem *mm.Memory, name, options string) (*FS, error) {
-	fs := &FS{Mem: mem, name: name, dev: vfs.AllocDev(), opts: options,
+	fs := &FS{Mem: mem, name: name, dev: vfs.AllocDev(),
 		held: &estate{mem: mem, objs: map[*mm.Object]struct{}{}}}
 	half := int64(mem.TotalPages() / 2)
 	fs.held.maxPages.Store(half)
@@ -67,6 +69,8 @@ func NewNamed(mem *mm.Memory, name, options string) (*FS, error) {
 			return nil, err
 		}
 	}
+	fs.opts.mode, fs.opts.uid, fs.opts.gid = n.Mode&0o7777, n.UID, n.GID
+	fs.opts.pages, fs.opts.inodes = half, max(half, 1024)
 	root, err := fs.newInode(n)
 	if err != nil {
 		return nil, err
@@ -75,6 +79,85 @@ func NewNamed(mem *mm.Memory, name, options string) (*FS, error) {
 	fs.root = root
 	runtime.AddCleanup(fs, (*estate).settle, fs.held)
 	return fs, nil
+}
+
+// shown is what Options is made of: the first root's mode and owner, and the limits that
+// go without saying.
+type shown struct {
+	mode, uid, gid uint32
+	pages, inodes  int64
+}
+
+// Options implements vfs.FileSystem (shmem_show_options).
+func (fs *FS) Options() string {
+	var b []byte
+	if n := fs.held.maxPages.Load(); n != fs.opts.pages {
+		b = fmt.Appendf(b, ",size=%dk", n<<(hal.PageShift-10))
+	}
+	if n := fs.maxInodes.Load(); n != fs.opts.inodes {
+		b = fmt.Appendf(b, ",nr_inodes=%d", n)
+	}
+	if fs.opts.mode != 0o1777 {
+		b = fmt.Appendf(b, ",mode=%03o", fs.opts.mode)
+	}
+	if fs.opts.uid != 0 {
+		b = fmt.Appendf(b, ",uid=%d", fs.opts.uid)
+	}
+	if fs.opts.gid != 0 {
+		b = fmt.Appendf(b, ",gid=%d", fs.opts.gid)
+	}
+	return strings.TrimPrefix(string(b)+",inode64", ",")
+}
+
+// Remount implements vfs.Remounter: other limits, EINVAL for less than is used or what New
+// does not know. Mode and owner stay.
+func (fs *FS) Remount(options string) error {
+	fs.optMu.Lock()
+	defer fs.optMu.Unlock()
+	pages, inodes := fs.held.maxPages.Load(), fs.maxInodes.Load()
+	var n vfs.NewNode
+	err := error(nil)
+	for _, o := range strings.Split(options, ",") {
+		if err = fs.option(o, &n); err != nil {
+			break
+		}
+	}
+	if err == nil && (fs.held.maxPages.Load() < fs.held.pages.Load() || fs.maxInodes.Load() < fs.inodes.Load()) {
+		err = unix.EINVAL
+	}
+	if err != nil {
+		fs.held.maxPages.Store(pages)
+		fs.maxInodes.Store(inodes)
+	}
+	return err
+}
+
+// Check says whether an option of New is good: EINVAL.
+func Check(key, value string) error {
+	ok := false
+	switch key {
+	case "size":
+		if p, is := strings.CutSuffix(value, "%"); is {
+			_, err := strconv.ParseUint(p, 10, 31)
+			ok = err == nil
+		} else {
+			_, ok = parseSize(value)
+		}
+	case "nr_blocks", "nr_inodes":
+		_, ok = parseSize(value)
+	case "mode":
+		_, err := strconv.ParseUint(value, 8, 32)
+		ok = err == nil
+	case "uid", "gid":
+		_, err := strconv.ParseUint(value, 10, 32)
+		ok = err == nil
+	case "huge", "mpol", "inode32", "inode64":
+		ok = true
+	}
+	if !ok {
+		return unix.EINVAL
+	}
+	return nil
 }
 
 func (fs *FS) option(o string, n *vfs.NewNode) error {
@@ -122,6 +205,8 @@ func (fs *FS) option(o string, n *vfs.NewNode) error {
 		} else {
 			n.GID = uint32(id)
 		}
+	case "huge", "mpol", "inode32", "inode64":
+		// Large pages and nodes of memory are not there, and all inode numbers fit.
 	default:
 		return unix.EINVAL
 	}
@@ -148,10 +233,9 @@ func parseSize(s string) (int64, bool) {
 	return n << shift, err == nil && n >= 0 && n < 1<<(62-shift)
 }
 
-// Root, Type, Options and Sync implement vfs.FileSystem.
+// Root, Type and Sync implement vfs.FileSystem.
 func (fs *FS) Root() vfs.Inode         { return fs.root }
 func (fs *FS) Type() string            { return fs.name }
-func (fs *FS) Options() string         { return fs.opts }
 func (fs *FS) Sync(wait.Context) error { return nil }
 
 // Statfs implements vfs.FileSystem.
@@ -253,6 +337,21 @@ func (i *Inode) Ino() uint64 { return i.ino }
 
 // Data and Touched implement vfs.RegularInode.
 func (i *Inode) Data() *mm.Object { return i.obj }
+
+// AllocatePages implements vfs.Allocator: ENOSPC beyond the size of the file system.
+func (i *Inode) AllocatePages(c wait.Context, off, n int64, keep bool) error {
+	if (off+n+hal.PageMask)>>hal.PageShift-off>>hal.PageShift > i.fs.held.maxPages.Load() {
+		return unix.ENOSPC
+	}
+	err := i.obj.Allocate(c, off, n, keep)
+	if err == nil {
+		i.ctime.Store(i.fs.now())
+	}
+	return err
+}
+
+// Undirect implements vfs.Undirect: pages in memory have no other place to be read from.
+func (i *Inode) Undirect() {}
 
 // Touched keeps the times: those of reads as relatime does.
 func (i *Inode) Touched(write bool) {

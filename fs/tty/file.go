@@ -55,6 +55,7 @@ func Of(ops vfs.FileOps) *TTY {
 
 func (f *file) Release(*vfs.File) { f.t.release(f) }
 
+func (f *file) Async(mask waiter.EventMask) int32 { return vfs.AsyncReason(mask) }
 func (f *file) Readiness(mask waiter.EventMask) waiter.EventMask {
 	t := f.t
 	if f.hung.Load() {

@@ -157,6 +157,7 @@ func (f *master) FDInfo(_ wait.Context, b *bytes.Buffer) {
 func (f *master) EventRegister(e *waiter.Entry) error { f.p.queue.EventRegister(e); return nil }
 func (f *master) EventUnregister(e *waiter.Entry)     { f.p.queue.EventUnregister(e) }
 
+func (f *master) Async(mask waiter.EventMask) int32 { return vfs.AsyncReason(mask) }
 func (f *master) Readiness(mask waiter.EventMask) waiter.EventMask {
 	p := f.p
 	p.slave.mu.Lock()

@@ -9,7 +9,10 @@ import (
 // WriteAccess keeps writers away from the text of running programs and programs away
 // from files that are being written (Linux' i_writecount). Embed one in a regular file's
 // inode.
-type WriteAccess struct{ n atomic.Int32 } // > 0: writers, < 0: users as a text
+type WriteAccess struct {
+	n       atomic.Int32 // > 0: writers, < 0: users as a text
+	readers atomic.Int32 // who has it open for reading only
+}
 
 // Writes gives the count of an inode that embeds one.
 func (w *WriteAccess) Writes() *WriteAccess { return w }
@@ -65,6 +68,7 @@ const (
 	holdsNothing = iota
 	holdsWrite
 	holdsText
+	holdsRead
 )
 
 // dropAccess gives it back.
@@ -72,7 +76,10 @@ func (f *File) dropAccess() {
 	switch f.access {
 	case holdsWrite:
 		putWrite(f.inode)
+		f.Path.Mount.writers.Add(-1)
 	case holdsText:
 		allowWrite(f.inode)
+	case holdsRead:
+		f.inode.(Writable).Writes().readers.Add(-1)
 	}
 }

@@ -185,7 +185,10 @@ func TestUnmountedTmpfsIsFreed(t *testing.T) {
 			}
 		}
 		must(ns.Unlink(l, "/m/d/f9", false))
-		must(ns.Umount(l, "/m", 0))
+		if err := ns.Umount(l, "/m", 0); err != unix.EBUSY {
+			t.Fatalf("unmounted while a file is open: %v", err)
+		}
+		must(ns.Umount(l, "/m", unix.MNT_DETACH))
 	}()
 	if n := mem.Count(mm.KindShmem) - pages; n != 45 {
 		t.Fatalf("%d pages while a file is open, want 45", n)

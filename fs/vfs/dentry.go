@@ -21,6 +21,7 @@ const maxDepth = 16384
 type Super struct {
 	FS     FileSystem
 	Dev    uint64
+	flags  atomic.Uint64 // superFlags
 	modify SleepLock
 	root   *Dentry
 }

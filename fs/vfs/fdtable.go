@@ -94,9 +94,13 @@ const slotCost = 9
 
 var budget atomic.Pointer[mm.Budget]
 
+// clock is the memory of whose machine the clock is.
+var clock atomic.Pointer[mm.Memory]
+
 // Init bounds what descriptors may cost: tables are charged to mem's budget, and there is
 // one description for each 4 KiB of memory at most. Called once at boot.
 func Init(mem *mm.Memory) {
+	clock.Store(mem)
 	budget.Store(mem.Budget())
 	SetMaxFiles(max(int64(mem.TotalPages()), 8192))
 }
@@ -411,6 +415,9 @@ func (t *FDTable) closeWhere(pick func(fd int) bool) {
 func (t *FDTable) Close(f *File) {
 	f.dropPosixLocks(t)
 	if f.Flags()&unix.O_PATH == 0 {
+		if f.notify.Load() != nil {
+			f.dropNotify()
+		}
 		f.Ops.Flush(t, f)
 	}
 	f.DecRef()

@@ -129,14 +129,17 @@ type File struct {
 	flags  atomic.Uint32 // O_ACCMODE | O_APPEND | O_NONBLOCK | …
 	refs   atomic.Int64
 	pos    filePos
-	owner  atomic.Int32 // F_SETOWN
-	sig    atomic.Int32 // F_SETSIG
-	inode  Inode        // of Path.Entry, with a use held; nil without a Path
-	access uint8        // holdsWrite, holdsText
-	still  bool         // Ops is Still
+	owner  atomic.Pointer[Owner] // F_SETOWN
+	sig    atomic.Int32          // F_SETSIG
+	hint   atomic.Uint32         // F_SET_RW_HINT
+	inode  Inode                 // of Path.Entry, with a use held; nil without a Path
+	access uint8                 // holdsWrite, holdsText
+	still  bool                  // Ops is Still
 
 	watchMu  sync.Mutex
 	watchers []Watcher
+	async    *async // under watchMu
+	notify   atomic.Pointer[dnotify]
 }
 
 // Watcher is told, without locks, when the last reference to a file that it watches
@@ -165,11 +168,13 @@ func (f *File) Unwatch(w Watcher) {
 	f.watchMu.Unlock()
 }
 
-// Owner and Signal are F_SETOWN and F_SETSIG.
-func (f *File) Owner() int32      { return f.owner.Load() }
-func (f *File) SetOwner(id int32) { f.owner.Store(id) }
+// Signal and SetSignal are F_GETSIG and F_SETSIG.
 func (f *File) Signal() int32     { return f.sig.Load() }
 func (f *File) SetSignal(n int32) { f.sig.Store(n) }
+
+// Hint and SetHint are F_GET_RW_HINT and F_SET_RW_HINT.
+func (f *File) Hint() uint64     { return uint64(f.hint.Load()) }
+func (f *File) SetHint(h uint64) { f.hint.Store(uint32(h)) }
 
 // Inode is what the description was opened on, nil for pipes, sockets and the like.
 func (f *File) Inode() Inode { return f.inode }
@@ -268,13 +273,20 @@ func (f *File) release() {
 		f.closed()
 	}
 	f.dropFileLocks()
+	f.dropAsync()
+	if f.notify.Load() != nil {
+		f.dropNotify()
+	}
+	f.dropLeases()
 	f.Ops.Release(f)
 	f.dropAccess()
 	if f.inode != nil {
 		f.inode.DecRef()
 		forgotten(f.inode)
 	}
-	f.Path.DecRef()
+	if f.Path.Valid() {
+		f.Path.Mount.uses.Add(-1)
+	}
 }
 
 // BaseOps answers every FileOps call as an object without that ability does.

@@ -33,6 +33,9 @@ type NoSeek interface{ NoSeek() }
 // (/dev/zero).
 type Still interface{ Still() }
 
+// Nowait marks FileOps for which RWF_NOWAIT is no error (FMODE_NOWAIT).
+type Nowait interface{ Nowait() }
+
 // Read is read(2) on the description: at its position, which it moves.
 func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
 	if !f.Ops.Seekable() {
@@ -95,13 +98,22 @@ func (f *File) WriteAt(c wait.Context, src *mm.IOSeq, off int64) (int, error) {
 	return n, err
 }
 
-// Append is pwritev2 with RWF_APPEND: EOPNOTSUPP where nothing can be appended.
-func (f *File) Append(c wait.Context, src *mm.IOSeq) (int, error) {
+// Append is pwritev2 with RWF_APPEND, which means nothing where there is no end; with move
+// the position follows.
+func (f *File) Append(c wait.Context, src *mm.IOSeq, move bool) (int, error) {
 	a, ok := f.Ops.(Appender)
 	if !ok {
-		return 0, unix.EOPNOTSUPP
+		n, err := f.Ops.Write(c, f, src, 0)
+		return n, err
 	}
-	_, n, err := a.Append(c, f, src)
+	if move {
+		f.pos.Lock(c)
+		defer f.pos.Unlock()
+	}
+	off, n, err := a.Append(c, f, src)
+	if move && n > 0 {
+		f.pos.off = off + int64(n)
+	}
 	if n > 0 && listening() {
 		f.Modified()
 	}
@@ -265,16 +277,21 @@ func (r *RegularOps) Release(*File)                           { r.I.DecRef() }
 // Read implements FileOps.
 func (r *RegularOps) Read(c wait.Context, f *File, dst *mm.IOSeq, off int64) (int, error) {
 	n, err := r.I.Data().ReadAt(c, dst, off)
-	if n > 0 && f.Flags()&unix.O_NOATIME == 0 {
+	if n > 0 && f.leavesTime() {
 		r.I.Touched(false)
 	}
 	return n, err
 }
 
+// leavesTime says whether reading f changes its access time.
+func (f *File) leavesTime() bool {
+	return f.Flags()&unix.O_NOATIME == 0 && (f.Path.Mount == nil || !f.Path.Mount.keepsTimes())
+}
+
 // Lend is mm.Object.Lend, and counts as a read.
 func (r *RegularOps) Lend(c wait.Context, f *File, off int64, n int) (mm.Lent, bool, error) {
 	l, ok, err := r.I.Data().Lend(c, off, n)
-	if ok && f.Flags()&unix.O_NOATIME == 0 {
+	if ok && f.leavesTime() {
 		r.I.Touched(false)
 	}
 	if ok {
@@ -337,19 +354,37 @@ func (r *RegularOps) Append(c wait.Context, _ *File, src *mm.IOSeq) (int64, int,
 	return off, n, err
 }
 
-// Allocate implements FileOps: space is promised by size alone, as memory is.
+// Allocator is a RegularInode whose pages fallocate makes, as tmpfs' do. For others space is
+// promised by size alone.
+type Allocator interface {
+	AllocatePages(c wait.Context, off, length int64, keep bool) error
+}
+
+// Undirect marks inodes of files that cannot be opened with O_DIRECT.
+type Undirect interface{ Undirect() }
+
+// Undirect says that O_DIRECT is EINVAL for f.
+func (f *File) Undirect() bool {
+	if f.inode == nil {
+		a, err := f.Ops.Attr(nil)
+		return err != nil || a.Mode&unix.S_IFMT != unix.S_IFIFO
+	}
+	_, ok := f.inode.(Undirect)
+	switch f.Path.Entry.kind {
+	case unix.S_IFREG, unix.S_IFDIR:
+		return ok
+	case unix.S_IFCHR:
+		return true
+	}
+	return false
+}
+
+// Allocate implements FileOps.
 func (r *RegularOps) Allocate(c wait.Context, mode uint32, off, length int64) error {
-	const keep, punch, zero = unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_PUNCH_HOLE, unix.FALLOC_FL_ZERO_RANGE
+	const keep, punch = unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_PUNCH_HOLE
 	o := r.I.Data()
 	end := off + length
-	switch {
-	case mode&^(keep|punch|zero) != 0:
-		return unix.EOPNOTSUPP
-	case mode&punch != 0:
-		if mode != punch|keep {
-			return unix.EOPNOTSUPP
-		}
-	case mode&zero != 0:
+	if mode&^(keep|punch) != 0 {
 		return unix.EOPNOTSUPP
 	}
 	if mode&punch != 0 {
@@ -360,6 +395,9 @@ func (r *RegularOps) Allocate(c wait.Context, mode uint32, off, length int64) er
 		}
 		r.I.Touched(true)
 		return nil
+	}
+	if a, ok := r.I.(Allocator); ok {
+		return a.AllocatePages(c, off, length, mode&keep != 0)
 	}
 	if mode&keep == 0 && end > o.Size() {
 		return r.I.SetAttr(c, SetAttr{SetSize: true, Size: end})

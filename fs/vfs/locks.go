@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -50,6 +51,9 @@ func (f *File) lockKey() any {
 			return k.LockKey()
 		}
 		return f.inode
+	}
+	if k, ok := f.Ops.(interface{ LockKey() any }); ok {
+		return k.LockKey()
 	}
 	return f
 }
@@ -124,7 +128,18 @@ func (l *fileLocks) replace(r RecordLock, unlock bool) error {
 		}
 	}
 	if !unlock {
-		out = append(out, r)
+		// In order of Start among the owner's, behind those of others before it.
+		at := len(out)
+		for i := len(out) - 1; i >= 0; i-- {
+			if out[i].Owner == r.Owner {
+				if out[i].Start < r.Start {
+					at = i + 1
+					break
+				}
+				at = i
+			}
+		}
+		out = slices.Insert(out, at, r)
 	}
 	lockTable.n.Add(int64(len(out) - len(l.records)))
 	l.records = out
@@ -226,6 +241,12 @@ func lockLoop(c wait.Context, key, owner any, posix, block bool, try func(*fileL
 	}
 }
 
+// OFD says whether r belongs to a description and not to a process.
+func (r *RecordLock) OFD() bool {
+	_, ok := r.Owner.(*File)
+	return ok
+}
+
 // dropPosixLocks is close(2)'s effect on the record locks of a process.
 func (f *File) dropPosixLocks(t *FDTable) { f.dropLocks(t) }
 
@@ -278,11 +299,11 @@ func listLocks(only any, fn func(flock bool, r RecordLock)) {
 		if only != nil && key != only {
 			continue
 		}
-		for _, r := range l.records {
-			list = append(list, entry{key, false, r})
-		}
 		for _, r := range l.flocks {
 			list = append(list, entry{key, true, r})
+		}
+		for _, r := range l.records {
+			list = append(list, entry{key, false, r})
 		}
 	}
 	lockTable.mu.Unlock()

@@ -2,8 +2,6 @@ package vfs
 
 import (
 	"bytes"
-	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -20,28 +18,50 @@ type Mount struct {
 	Source string
 	flags  atomic.Uint64 // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, …
 
-	// Under Namespace.mu; at is the zero Path for the root and after umount.
-	at Path
+	// uses counts what keeps it busy: open files, working directories and roots; writers
+	// the files that are open for writing.
+	uses, writers atomic.Int64
+	// expiring says that umount2 with MNT_EXPIRE has seen it, and nobody since.
+	expiring atomic.Bool
+
+	// Under Namespace.mu. at is the zero Path for the root and what is in no tree.
+	at       Path
+	attached bool
+	group    *peers   // of a shared mount
+	master   *peers   // of a slave
+	sealed   bool     // unbindable
+	tree     []*Mount // what is to be attached with it, itself first; of a mount in no tree
 }
 
-// Flags are the MS_* of the mount.
-func (m *Mount) Flags() uint64 { return m.flags.Load() }
+// superFlags are the flags that belong to the file system and not to one mount of it.
+const superFlags = unix.MS_RDONLY | unix.MS_SYNCHRONOUS | unix.MS_DIRSYNC | unix.MS_MANDLOCK | unix.MS_LAZYTIME
 
-// ReadOnly says whether the mount refuses writes.
-func (m *Mount) ReadOnly() bool { return m.flags.Load()&unix.MS_RDONLY != 0 }
+// Flags are the MS_* of the mount; MS_RDONLY also if its file system is read-only.
+func (m *Mount) Flags() uint64 { return m.flags.Load() | m.Super.flags.Load()&unix.MS_RDONLY }
+
+// ReadOnly says whether the mount or its file system refuses writes.
+func (m *Mount) ReadOnly() bool { return m.Flags()&unix.MS_RDONLY != 0 }
+
+// keepsTimes says that reads leave no trace: MS_NOATIME, and what cannot be written.
+func (m *Mount) keepsTimes() bool {
+	return (m.flags.Load()|m.Super.flags.Load())&(unix.MS_NOATIME|unix.MS_RDONLY) != 0
+}
+
+const noSymFollow = 256 // MS_NOSYMFOLLOW
 
 // mountFlags are the flags a mount keeps.
 const mountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC |
-	unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME | unix.MS_STRICTATIME | unix.MS_SYNCHRONOUS
+	unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME | noSymFollow
 
 // Namespace is the tree of mounts.
 type Namespace struct {
-	mu     sync.RWMutex
-	root   *Mount
-	mounts map[Path]*Mount // by mount point
-	list   []*Mount        // in order of mounting
-	nextID int
-	types  map[string]FSType
+	mu        sync.RWMutex
+	root      *Mount
+	mounts    map[Path]*Mount // by mount point
+	list      []*Mount        // in order of mounting
+	nextID    int
+	lastGroup int // of peers
+	types     map[string]FSType
 }
 
 // FSType makes a file system for mount(2).
@@ -49,6 +69,8 @@ type FSType struct {
 	// New makes an instance; data is the options string.
 	New   func(source, data string) (FileSystem, error)
 	NoDev bool // "nodev" in /proc/filesystems
+	// Check says, if it is there, whether an option is good (fsconfig).
+	Check func(key, value string) error
 }
 
 // Remounter is a FileSystem whose options a remount changes.
@@ -67,6 +89,7 @@ func NewNamespace(fs FileSystem, source string, flags uint64) *Namespace {
 	ns := &Namespace{mounts: map[Path]*Mount{}, types: map[string]FSType{}, nextID: 20}
 	ns.root = ns.newMount(NewSuper(fs), source, flags)
 	ns.list = []*Mount{ns.root}
+	ns.root.attached = true
 	return ns
 }
 
@@ -105,7 +128,9 @@ func (ns *Namespace) over(p Path) Path {
 		if m == nil {
 			break
 		}
-		p = Path{m, m.Root}
+		if p = (Path{m, m.Root}); m.expiring.Load() {
+			m.expiring.Store(false)
+		}
 	}
 	return p
 }
@@ -123,36 +148,21 @@ func (ns *Namespace) MountFS(fs FileSystem, source, target string, flags uint64)
 	if err != nil {
 		return err
 	}
-	return ns.mountSuper(NewSuper(fs), nil, source, p, flags)
+	return ns.mountSuper(NewSuper(fs), source, p, flags)
 }
 
-// mountSuper attaches a super, or the part of it at root, to p.
-func (ns *Namespace) mountSuper(s *Super, root *Dentry, source string, p Path, flags uint64) error {
+// mountSuper attaches a super to p.
+func (ns *Namespace) mountSuper(s *Super, source string, p Path, flags uint64) error {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	if len(ns.list) >= maxMounts {
-		return unix.ENOSPC
-	}
-	if p.Entry.loc.Load().gone {
-		return unix.ENOENT
-	}
-	for ns.mounts[p] != nil {
-		m := ns.mounts[p]
-		p = Path{m, m.Root}
-	}
-	m := ns.newMount(s, source, flags)
-	if root != nil {
-		m.Root = root
-	}
-	m.at = p
-	ns.mounts[p] = m
-	ns.list = append(ns.list, m)
-	p.Entry.pin(1)
-	return nil
+	return ns.attach([]*Mount{ns.newMount(s, source, flags)}, p)
 }
 
-// Mount is mount(2) for new file systems, bind mounts and remounts. EPERM without
-// CAP_SYS_ADMIN, ENODEV for an unknown type.
+// propagation are the flags that change how mounts propagate.
+const propagation = unix.MS_SHARED | unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_UNBINDABLE
+
+// Mount is mount(2), in the order of Linux' path_mount: EPERM without CAP_SYS_ADMIN, ENODEV
+// for an unknown type.
 func (ns *Namespace) Mount(l Lookup, source, target, fstype string, flags uint64, data string) error {
 	if flags&unix.MS_MGC_MSK == unix.MS_MGC_VAL {
 		flags &^= unix.MS_MGC_MSK
@@ -165,22 +175,15 @@ func (ns *Namespace) Mount(l Lookup, source, target, fstype string, flags uint64
 		return unix.EPERM
 	}
 	switch {
+	case flags&(unix.MS_REMOUNT|unix.MS_BIND) == unix.MS_REMOUNT|unix.MS_BIND:
+		return ns.Reconfigure(p, keepAtime(flags, p.Mount)&mountFlags, mountFlags, false)
 	case flags&unix.MS_REMOUNT != 0:
-		if p.Entry != p.Mount.Root {
-			return unix.EINVAL
-		}
-		if r, ok := p.Mount.Super.FS.(Remounter); ok {
-			if err := r.Remount(data); err != nil {
-				return err
-			}
-		}
-		const atimes = unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME
-		if flags&(atimes|unix.MS_STRICTATIME) == 0 {
-			flags |= p.Mount.Flags() & atimes // what is not said stays
-		}
-		p.Mount.flags.Store(atimeFlags(flags) & mountFlags)
-		return nil
+		return ns.remount(p, flags, data)
 	case flags&unix.MS_BIND != 0:
+		return ns.bind(l, source, p, flags&unix.MS_REC != 0)
+	case flags&propagation != 0:
+		return ns.Propagate(p, flags)
+	case flags&unix.MS_MOVE != 0:
 		if source == "" {
 			return unix.EINVAL
 		}
@@ -188,35 +191,106 @@ func (ns *Namespace) Mount(l Lookup, source, target, fstype string, flags uint64
 		if err != nil {
 			return err
 		}
-		if isDir(from.Entry.inode) != isDir(p.Entry.inode) {
-			return unix.ENOTDIR
-		}
-		return ns.mountSuper(from.Mount.Super, from.Entry, from.Mount.Source, p, from.Mount.Flags())
-	case flags&(unix.MS_SHARED|unix.MS_PRIVATE|unix.MS_SLAVE|unix.MS_UNBINDABLE) != 0:
-		if p.Entry != p.Mount.Root || flags&unix.MS_SHARED != 0 {
-			return unix.EINVAL
-		}
-		return nil // there is one namespace: every mount is private already
-	case flags&unix.MS_MOVE != 0:
-		return unix.EINVAL
+		return ns.Move(from, p)
+	}
+	s, err := ns.newSuper(fstype, source, data)
+	if err != nil {
+		return err
 	}
 	if !isDir(p.Entry.inode) {
 		return unix.ENOTDIR
 	}
-	ns.mu.RLock()
-	t, ok := ns.types[fstype]
-	ns.mu.RUnlock()
+	s.flags.Store(flags & superFlags)
+	return ns.mountSuper(s, source, p, atimeFlags(flags))
+}
+
+// newSuper makes a file system: EINVAL without a type, ENODEV for one that nobody knows.
+func (ns *Namespace) newSuper(fstype, source, data string) (*Super, error) {
 	if fstype == "" {
-		return unix.EINVAL
+		return nil, unix.EINVAL
 	}
-	if !ok || t.New == nil {
-		return unix.ENODEV
+	t, ok := ns.Type(fstype)
+	if !ok {
+		return nil, unix.ENODEV
 	}
 	fs, err := t.New(source, data)
 	if err != nil {
+		return nil, err
+	}
+	return NewSuper(fs), nil
+}
+
+// Type finds a file-system type that can be mounted.
+func (ns *Namespace) Type(name string) (FSType, bool) {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	t, ok := ns.types[name]
+	return t, ok && t.New != nil
+}
+
+// keepAtime adds what a mount has of atime flags if flags say nothing of them.
+func keepAtime(flags uint64, m *Mount) uint64 {
+	const atimes = unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME
+	if flags&(atimes|unix.MS_STRICTATIME) == 0 {
+		return flags | m.flags.Load()&atimes
+	}
+	return atimeFlags(flags)
+}
+
+// remount changes a file system's options and flags, and those of the mount at p. EBUSY
+// for MS_RDONLY while a file is open for writing.
+func (ns *Namespace) remount(p Path, flags uint64, data string) error {
+	if !ns.mountPoint(p) {
+		return unix.EINVAL
+	}
+	if err := ns.ReconfigureSuper(p.Mount.Super, flags, data); err != nil {
 		return err
 	}
-	return ns.mountSuper(NewSuper(fs), nil, source, p, atimeFlags(flags))
+	p.Mount.flags.Store(keepAtime(flags, p.Mount) & mountFlags)
+	return nil
+}
+
+// ReconfigureSuper gives a file system other options and flags.
+func (ns *Namespace) ReconfigureSuper(s *Super, flags uint64, data string) error {
+	if r, ok := s.FS.(Remounter); ok {
+		if err := r.Remount(data); err != nil {
+			return err
+		}
+	}
+	if flags&unix.MS_RDONLY != 0 && s.flags.Load()&unix.MS_RDONLY == 0 {
+		ns.mu.RLock()
+		defer ns.mu.RUnlock()
+		for _, m := range ns.list {
+			if m.Super == s && m.writers.Load() > 0 {
+				return unix.EBUSY
+			}
+		}
+	}
+	const changeable = superFlags &^ unix.MS_DIRSYNC // MS_RMT_MASK
+	s.flags.Store(s.flags.Load()&^changeable | flags&changeable)
+	return nil
+}
+
+// Reconfigure gives the mount whose root p is, with rec those below it too, the flags of
+// mask that set holds: all or, on an error (EINVAL, EBUSY), none.
+func (ns *Namespace) Reconfigure(p Path, set, mask uint64, rec bool) error {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if p.Entry != p.Mount.Root || !p.Mount.attached && p.Mount.tree == nil {
+		return unix.EINVAL
+	}
+	list := ns.subtree(p.Mount, rec)
+	if set&mask&unix.MS_RDONLY != 0 {
+		for _, m := range list {
+			if m.flags.Load()&unix.MS_RDONLY == 0 && m.writers.Load() > 0 {
+				return unix.EBUSY
+			}
+		}
+	}
+	for _, m := range list {
+		m.flags.Store(m.flags.Load()&^mask | set&mask)
+	}
+	return nil
 }
 
 // atimeFlags makes relatime what it is unless something else is said (do_mount).
@@ -228,145 +302,6 @@ func atimeFlags(flags uint64) uint64 {
 		flags &^= unix.MS_RELATIME | unix.MS_NOATIME
 	}
 	return flags
-}
-
-// Umount is umount2: EINVAL if target is not a mount point, EBUSY if something is
-// mounted below and MNT_DETACH is not given.
-func (ns *Namespace) Umount(l Lookup, target string, flags int) error {
-	w := WalkFollow
-	if flags&unix.UMOUNT_NOFOLLOW != 0 {
-		w = 0
-	}
-	p, err := ns.Walk(l, target, w)
-	if err != nil {
-		return err
-	}
-	if !l.Creds.Can(CapSysAdmin) {
-		return unix.EPERM
-	}
-	if p.Entry != p.Mount.Root {
-		return unix.EINVAL
-	}
-	if flags&unix.MNT_EXPIRE != 0 {
-		return unix.EAGAIN
-	}
-	if err := ns.umount(p.Mount, flags&unix.MNT_DETACH != 0); err != nil {
-		return err
-	}
-	// What nobody uses any more is the collector's to find: a file system that holds
-	// more than Go memory gives it back then (tmpfs). The one who unmounts does it to
-	// have the memory.
-	go runtime.GC()
-	return nil
-}
-
-func (ns *Namespace) umount(m *Mount, lazy bool) error {
-	ns.mu.Lock()
-	defer ns.mu.Unlock()
-	if !m.at.Valid() {
-		return unix.EBUSY // the root, or taken away meanwhile
-	}
-	for _, o := range ns.list {
-		if o.at.Mount == m && !lazy {
-			return unix.EBUSY
-		}
-	}
-	ns.detach(m)
-	return nil
-}
-
-// detach takes m and what is mounted on it out of the tree. Called with mu held.
-func (ns *Namespace) detach(m *Mount) {
-	for _, o := range append([]*Mount(nil), ns.list...) {
-		if o.at.Mount == m {
-			ns.detach(o)
-		}
-	}
-	defer ns.left(m.Super)
-	delete(ns.mounts, m.at)
-	m.at.Entry.pin(-1)
-	m.at = Path{}
-	for i, o := range ns.list {
-		if o == m {
-			ns.list = append(ns.list[:i:i], ns.list[i+1:]...)
-			break
-		}
-	}
-}
-
-// left lets go of a file system that has lost a mount. Called with mu held.
-func (ns *Namespace) left(s *Super) {
-	cache.forget(s)
-	for _, o := range ns.list {
-		if o.Super == s {
-			return
-		}
-	}
-	tellUnmounted(s)
-}
-
-// MountInfo is one line of /proc/self/mountinfo.
-type MountInfo struct {
-	ID, Parent         int
-	Dev                uint64
-	Root, Point        string
-	Flags              uint64
-	Type, Source, Opts string
-}
-
-// MountList describes the mounts as seen from root.
-func (ns *Namespace) MountList(root Path) []MountInfo {
-	ns.mu.RLock()
-	list := append([]*Mount(nil), ns.list...)
-	ats := make([]Path, len(list))
-	for i, m := range list {
-		ats[i] = m.at
-	}
-	ns.mu.RUnlock()
-	out := make([]MountInfo, 0, len(list))
-	for i, m := range list {
-		e := MountInfo{ID: m.ID, Parent: 1, Dev: m.Super.Dev, Root: "/", Point: "/", Flags: m.Flags(),
-			Type: m.Super.FS.Type(), Source: m.Source, Opts: m.Super.FS.Options()}
-		if m.Root != m.Super.root {
-			e.Root = entryName(m.Root)
-		}
-		if ats[i].Valid() {
-			e.Parent = ats[i].Mount.ID
-			e.Point = ns.Name(Path{m, m.Root}, root)
-		}
-		out = append(out, e)
-	}
-	return out
-}
-
-// entryName is a dentry's path inside its file system.
-func entryName(d *Dentry) string {
-	s := ""
-	for l := d.loc.Load(); l.parent != nil; l = l.parent.loc.Load() {
-		s = "/" + l.name + s
-	}
-	if s == "" {
-		return "/"
-	}
-	return s
-}
-
-// FlagString is the options of /proc/mounts.
-func FlagString(flags uint64) string {
-	o := []string{"rw"}
-	if flags&unix.MS_RDONLY != 0 {
-		o[0] = "ro"
-	}
-	for _, f := range []struct {
-		bit  uint64
-		name string
-	}{{unix.MS_NOSUID, "nosuid"}, {unix.MS_NODEV, "nodev"}, {unix.MS_NOEXEC, "noexec"},
-		{unix.MS_NOATIME, "noatime"}, {unix.MS_NODIRATIME, "nodiratime"}, {unix.MS_RELATIME, "relatime"}} {
-		if flags&f.bit != 0 {
-			o = append(o, f.name)
-		}
-	}
-	return strings.Join(o, ",")
 }
 
 // MountOf is where a file system is mounted: its root there.

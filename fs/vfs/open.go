@@ -96,18 +96,37 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 			return nil, err
 		}
 		access = holdsWrite
+	} else if p.Entry.kind == unix.S_IFREG {
+		if w, ok := i.(Writable); ok {
+			w.Writes().readers.Add(1)
+			access = holdsRead
+		}
 	}
 	i.IncRef()
 	ops, err := openInode(l, p.Entry, flags)
 	if err != nil {
-		if access == holdsWrite {
-			putWrite(i)
-		}
 		i.DecRef()
+		drop := File{inode: i, access: access, Path: p}
+		if access == holdsWrite {
+			p.Mount.writers.Add(1)
+		}
+		drop.dropAccess()
 		return nil, err
 	}
 	f := newHeld(ops, flags, p)
-	f.access = access
+	if f.access = access; access == holdsWrite {
+		p.Mount.writers.Add(1)
+	}
+	if flags&unix.O_DIRECT != 0 && f.Undirect() {
+		f.DecRef()
+		return nil, unix.EINVAL
+	}
+	if access != holdsNothing {
+		if err := breakLeases(l.C, i, access == holdsWrite, flags&unix.O_NONBLOCK != 0); err != nil {
+			f.DecRef()
+			return nil, err
+		}
+	}
 	if flags&unix.O_TRUNC != 0 && p.Entry.kind == unix.S_IFREG {
 		if err := i.SetAttr(l.C, truncateTo(i, l, 0)); err != nil {
 			f.DecRef()
@@ -115,7 +134,7 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 		}
 		f.Modified()
 		if flags&unix.O_ACCMODE == unix.O_RDONLY {
-			f.dropAccess()
+			f.dropAccess() // it was opened for writing only to be cut
 			f.access = holdsNothing
 		}
 	}
@@ -164,6 +183,10 @@ func newHeld(ops FileOps, flags uint32, p Path) *File {
 	f := NewFile(ops, flags&statusFlags)
 	f.Path = p
 	f.inode = p.Entry.inode
+	p.Mount.uses.Add(1)
+	if p.Mount.expiring.Load() {
+		p.Mount.expiring.Store(false)
+	}
 	if p.Entry.kind == unix.S_IFCHR {
 		_, f.still = ops.(Still)
 	}
@@ -286,6 +309,7 @@ func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*Fi
 	f.told(unix.IN_OPEN)
 	if getWrite(i) == nil { // it is new: nobody runs it
 		f.access = holdsWrite
+		p.Mount.writers.Add(1)
 	}
 	i.DecRef()
 	return f, nil

@@ -17,12 +17,8 @@ type Path struct {
 // Valid says whether p is somewhere.
 func (p Path) Valid() bool { return p.Entry != nil }
 
-// IncRef and DecRef mark where a place is kept and let go. Both do nothing: pointing
-// at an entry is what keeps it (see the package comment).
-func (p Path) IncRef() {}
-
-// DecRef is IncRef's opposite.
-func (p Path) DecRef() {}
+// IsDir says whether a directory stands there.
+func (p Path) IsDir() bool { return p.Entry.isDir() }
 
 // Inode is the node that stands there.
 func (p Path) Inode() Inode { return p.Entry.inode }
@@ -37,10 +33,18 @@ type FSContext struct {
 
 type places struct{ root, cwd Path }
 
+// use counts the two as users of their mounts, which keeps those from being unmounted.
+func (at *places) use(n int64) {
+	at.root.Mount.uses.Add(n)
+	at.cwd.Mount.uses.Add(n)
+}
+
 // NewFSContext starts at the namespace's root with umask 022.
 func NewFSContext(ns *Namespace) *FSContext {
 	x := &FSContext{}
-	x.at.Store(&places{ns.Root(), ns.Root()})
+	at := &places{ns.Root(), ns.Root()}
+	at.use(1)
+	x.at.Store(at)
 	x.umask.Store(0o022)
 	x.refs.Store(1)
 	return x
@@ -49,7 +53,12 @@ func NewFSContext(ns *Namespace) *FSContext {
 // Fork is a copy (clone without CLONE_FS).
 func (x *FSContext) Fork() *FSContext {
 	n := &FSContext{}
-	n.at.Store(x.at.Load())
+	at := x.at.Load()
+	for at.use(1); x.at.Load() != at; at.use(1) {
+		at.use(-1) // somebody who shares x has moved
+		at = x.at.Load()
+	}
+	n.at.Store(at)
 	n.umask.Store(x.umask.Load())
 	n.refs.Store(1)
 	return n
@@ -59,7 +68,11 @@ func (x *FSContext) Fork() *FSContext {
 func (x *FSContext) IncRef() { x.refs.Add(1) }
 
 // DecRef drops a user.
-func (x *FSContext) DecRef() { x.refs.Add(-1) }
+func (x *FSContext) DecRef() {
+	if x.refs.Add(-1) == 0 {
+		x.at.Load().use(-1)
+	}
+}
 
 // Users is their number; Shared says that there is more than one.
 func (x *FSContext) Users() int64 { return x.refs.Load() }
@@ -87,9 +100,12 @@ func (x *FSContext) set(change func(at *places)) {
 		old := x.at.Load()
 		n := *old
 		change(&n)
+		n.use(1)
 		if x.at.CompareAndSwap(old, &n) {
+			old.use(-1)
 			return
 		}
+		n.use(-1)
 	}
 }
 
@@ -266,7 +282,7 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 			return r, unix.EXDEV
 		}
 		if next.Entry.isLink() && (!last || slash || flags&WalkFollow != 0) {
-			if links++; links > maxSymlinks || l.Resolve&unix.RESOLVE_NO_SYMLINKS != 0 {
+			if links++; links > maxSymlinks || l.Resolve&unix.RESOLVE_NO_SYMLINKS != 0 || next.Mount.flags.Load()&noSymFollow != 0 {
 				return r, unix.ELOOP
 			}
 			if last {

@@ -523,6 +523,9 @@ func (ns *Namespace) Truncate(l Lookup, path string, size int64) error {
 		return err
 	}
 	defer putWrite(i)
+	if err := breakLeases(l.C, i, true, false); err != nil {
+		return err
+	}
 	return p.Entry.setAttr(l.C, truncateTo(i, &l, size))
 }
 

@@ -217,6 +217,9 @@ func (o *Object) page(c wait.Context, idx int64, want int, around bool) (hal.PFN
 				o.startAhead()
 			}
 			return f, nil
+		case !around && o.src == nil && o.mem.zero != 0:
+			o.mu.Unlock()
+			return o.mem.zero, nil // reading a hole in memory does not fill it
 		default:
 			o.mu.Unlock()
 			if err := o.fill(c, idx, want, around); err != nil {

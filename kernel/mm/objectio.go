@@ -19,6 +19,9 @@ func (o *Object) ReadAt(c wait.Context, dst *IOSeq, off int64) (int, error) {
 	for dst.Len() > 0 {
 		size := o.size.Load()
 		if off >= size {
+			if done == 0 && off+int64(dst.Len()) < 0 {
+				return 0, unix.EINVAL
+			}
 			break
 		}
 		n := int(min(int64(dst.Len()), size-off))
@@ -134,7 +137,7 @@ func (o *Object) Append(c wait.Context, src *IOSeq) (off int64, n int, err error
 }
 
 func (o *Object) write(c wait.Context, src *IOSeq, off int64) (int, error) {
-	if off < 0 {
+	if off < 0 || off+int64(src.Len()) < 0 {
 		return 0, unix.EINVAL
 	}
 	// A mapping may have written beyond the end in the last page; the file is about
@@ -228,7 +231,7 @@ func (o *Object) wrote(idx, end int64, n int) {
 	defer o.mu.Unlock()
 	if n > 0 {
 		if p := o.pages.get(idx); p != nil && *p != 0 {
-			*p |= slotDirty
+			*p = *p&^slotBlank | slotDirty
 		}
 		if end > o.size.Load() {
 			o.size.Store(end)
@@ -329,6 +332,83 @@ func (o *Object) PunchHoleCtx(c wait.Context, off, length int64) error {
 	return nil
 }
 
+// Allocate gives every page of a range of a memory object a frame, as fallocate does, and
+// grows the file to its end unless keep is set. What it made goes again if it fails
+// (ENOSPC, ENOMEM).
+func (o *Object) Allocate(c wait.Context, off, length int64, keep bool) error {
+	end := off + length
+	if off < 0 || length <= 0 || end < 0 {
+		return unix.EINVAL
+	}
+	if pagesFor(end) > maxFilePages {
+		return unix.EFBIG
+	}
+	o.writers.lock(c)
+	defer o.writers.unlock()
+	if size := o.size.Load(); end > size && !keep && size&hal.PageMask != 0 {
+		// What a mapping wrote beyond the end in the last page does not become part of
+		// the file.
+		if err := o.zeroRange(c, size, (size|hal.PageMask)+1-size); err != nil {
+			return err
+		}
+	}
+	type run struct{ first, n int64 }
+	var made []run
+	for idx := off >> hal.PageShift; idx < pagesFor(end); idx++ {
+		fresh, err := o.allocatePage(idx)
+		if err != nil {
+			for _, r := range made {
+				o.mu.Lock()
+				o.unmapPages(r.first, r.n, false)
+				for i := r.first; i < r.first+r.n; i++ {
+					o.remove(i)
+				}
+				o.mu.Unlock()
+			}
+			return err
+		}
+		switch last := len(made) - 1; {
+		case !fresh:
+		case last >= 0 && made[last].first+made[last].n == idx:
+			made[last].n++
+		default:
+			made = append(made, run{idx, 1})
+		}
+	}
+	if o.mu.Lock(); !keep && end > o.size.Load() {
+		o.size.Store(end)
+	}
+	o.mu.Unlock()
+	return nil
+}
+
+// allocatePage gives page idx a frame of zeroes, unless it has one.
+func (o *Object) allocatePage(idx int64) (fresh bool, err error) {
+	o.mu.Lock()
+	p := o.pages.get(idx)
+	there := p != nil && *p != 0
+	if there {
+		*p &^= slotBlank // as Linux has it, the second time makes it data
+	}
+	o.mu.Unlock()
+	if there {
+		return false, nil
+	}
+	f, err := o.mem.Alloc(o.kind())
+	if err != nil {
+		return false, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.pages.state(idx) == 0 {
+		if err = o.insert(idx, f, slotUsed|slotBlank); err == nil {
+			return true, nil
+		}
+	}
+	o.mem.Unref(f)
+	return false, err
+}
+
 // NextData is lseek's SEEK_DATA and SEEK_HOLE for memory objects: the first offset
 // >= off inside (data) or outside (hole) an allocated page; -1 if there is none before
 // the end. An object with a source is data throughout.
@@ -348,12 +428,15 @@ func (o *Object) NextData(off int64, hole bool) int64 {
 	idx := off >> hal.PageShift
 	if !hole {
 		n := o.pages.next(idx)
+		for n >= 0 && o.pages.state(n)&slotBlank != 0 {
+			n = o.pages.next(n + 1)
+		}
 		if n < 0 || n<<hal.PageShift >= size {
 			return -1
 		}
 		return max(off, n<<hal.PageShift)
 	}
-	for idx < pagesFor(size) && o.pages.state(idx) != 0 {
+	for idx < pagesFor(size) && o.pages.state(idx) != 0 && o.pages.state(idx)&slotBlank == 0 {
 		idx++
 	}
 	return min(max(off, idx<<hal.PageShift), size)

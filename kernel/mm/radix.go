@@ -16,6 +16,8 @@ const (
 	slotUsed
 	// slotAhead: reading this page starts the next read-ahead.
 	slotAhead
+	// slotBlank: fallocate made it, and nobody has written it; a hole to SEEK_DATA.
+	slotBlank
 
 	slotShift = 8
 )

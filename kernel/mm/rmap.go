@@ -79,6 +79,6 @@ func (o *Object) unmapPages(first, n int64, copies bool) {
 
 func (o *Object) markDirty(idx int64) {
 	if p := o.pages.get(idx); p != nil && *p != 0 {
-		*p |= slotDirty
+		*p = *p&^slotBlank | slotDirty
 	}
 }

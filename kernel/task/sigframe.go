@@ -306,7 +306,7 @@ func (i *SignalInfo) put(b []byte) {
 		le.PutUint32(b[24:], uint32(i.Status))
 		le.PutUint64(b[32:], uint64(i.UTime))
 		le.PutUint64(b[40:], uint64(i.STime))
-	case i.Code > 0 && i.Code < SIKernel && sig == unix.SIGIO, i.Code == SISigIO:
+	case i.Code > 0 && i.Code < SIKernel && (sig == unix.SIGIO || i.Band != 0), i.Code == SISigIO:
 		le.PutUint64(b[16:], uint64(i.Band))
 		le.PutUint32(b[24:], uint32(i.FD))
 	case i.Code > 0 && i.Code < SIKernel && sig == unix.SIGSYS:

@@ -1,0 +1,492 @@
+/* mount, umount2 and pivot_root: errors in order, busy mounts, bind, move, remount, flags
+ * that take effect, propagation, /proc/self/mounts and mountinfo. */
+#include "files.h"
+#include <sys/statvfs.h>
+#include <sys/statfs.h>
+#include <sys/xattr.h>
+#include <sys/mman.h>
+
+static int mountedat(const char *dir)
+{
+	struct stat a, b;
+	char up[200];
+	sprintf(up, "%s/..", dir);
+	return lstat(dir, &a) == 0 && lstat(up, &b) == 0 && a.st_dev != b.st_dev;
+}
+
+/* begin is a private tmpfs with some directories and files. */
+static void begin(void)
+{
+	fresh("/tmp/mt");
+	for (const char *d = "abcd"; *d; d++)
+		mkdir((char[]){*d, 0}, 0755);
+	close(made("file", "content"));
+}
+
+static int order(const void *a, const void *b) { return strcmp(*(char **)a, *(char **)b); }
+
+/* shown prints the lines of mountinfo below /tmp/mt, without numbers. */
+static void shown(const char *what)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "r");
+	char line[1000], root[200], at[200], rest[500], *lines[50];
+	int n = 0;
+	say("%s:", what);
+	while (f && fgets(line, sizeof line, f)) {
+		if (sscanf(line, "%*d %*d %*d:%*d %199s %199s %499[^\n]", root, at, rest) == 3 && !strncmp(at, "/tmp/mt/", 8)) {
+			for (char *p = rest; *p; p++) /* group numbers differ */
+				if (*p == ':')
+					for (char *q = p + 1; *q >= '0' && *q <= '9'; q++)
+						*q = 'N';
+			if (n < 50)
+				asprintf(&lines[n++], "  %s %s %s", at + 7, root, rest);
+		}
+	}
+	qsort(lines, n, sizeof *lines, order); /* copies come in an order of their own */
+	for (int i = 0; i < n; i++)
+		say("%s", lines[i]);
+	if (f)
+		fclose(f);
+}
+
+static void nobody(void)
+{
+	R(mount("none", "/tmp/mt", "tmpfs", 0, 0));
+	R(mount("none", "/missing", "tmpfs", 0, 0));
+	R(mount("none", "/tmp/mt", "nosuchfs", 0, 0));
+	R(umount2("/tmp/mt", 0));
+	R(umount2("/missing", 0));
+	R(umount2("/tmp/mt", 64));
+	R(syscall(SYS_pivot_root, "/missing", "/missing"));
+}
+
+CASE(errors, mount)
+{
+	begin();
+	R(mount("none", "/missing", "tmpfs", 0, 0));
+	R(mount("none", "", "tmpfs", 0, 0));
+	R(mount("none", BAD, "tmpfs", 0, 0));
+	R(mount(BAD, "a", "tmpfs", 0, 0));
+	R(mount("none", "a", BAD, 0, 0));
+	R(mount("none", "a", "tmpfs", 0, BAD));
+	R(mount("none", "a", "nosuchfs", 0, 0));
+	R(mount("none", "a", "", 0, 0));
+	R(mount("none", "a", 0, 0, 0));
+	R(mount("none", "file", "tmpfs", 0, 0));
+	R(mount("none", "a", "tmpfs", 0, "size=x"));
+	R(mount("none", "a", "tmpfs", 0, "nosuch=1"));
+	R(mount("none", "a", "tmpfs", 0, "mode=9"));
+	R(mount(0, "a", "tmpfs", 0, 0));
+	R(umount2("a", 0));
+	R(mount("none", "a", 0, MS_REMOUNT, 0));
+	R(mount("none", "a", 0, MS_REMOUNT | MS_BIND, 0));
+	R(mount(0, "a", 0, MS_BIND, 0));
+	R(mount("", "a", 0, MS_BIND, 0));
+	R(mount("missing", "a", 0, MS_BIND, 0));
+	R(mount("file", "a", 0, MS_BIND, 0));
+	R(mount("a", "file", 0, MS_BIND, 0));
+	R(mount("a", "b", 0, MS_MOVE, 0));
+	R(mount(0, "b", 0, MS_MOVE, 0));
+	R(mount("none", "a", 0, MS_PRIVATE, 0));
+	R(mount("none", ".", 0, MS_PRIVATE | MS_SHARED, 0));
+	R(mount("none", ".", 0, MS_PRIVATE | MS_NOSUID, 0));
+	as_user(nobody);
+}
+
+CASE(umount_errors, umount2)
+{
+	begin();
+	R(umount2("a", 0));
+	R(umount2("missing", 0));
+	R(umount2("file", 0));
+	R(umount2(BAD, 0));
+	R(umount2("a", 16));
+	R(umount2("a", MNT_EXPIRE));
+	R(umount2("a", MNT_EXPIRE | MNT_FORCE));
+	MUST(mount("none", "a", "tmpfs", 0, 0));
+	R(umount2("a", MNT_EXPIRE | MNT_FORCE));
+	R(umount2("a", MNT_EXPIRE | MNT_DETACH));
+	symlink("a", "link");
+	R(umount2("link", UMOUNT_NOFOLLOW));
+	R(umount2("link", 0));
+	MUST(mount("none", "a", "tmpfs", 0, 0));
+	R(umount2("a", UMOUNT_NOFOLLOW));
+	R(umount2("a", 0));
+}
+
+CASE(busy, umount2)
+{
+	begin();
+	MUST(mount("none", "a", "tmpfs", 0, 0));
+	int fd = made("a/f", "x");
+	R(umount2("a", 0));
+	R(umount2("a", MNT_FORCE));
+	close(fd);
+	fd = open("a/f", O_PATH);
+	R(umount2("a", 0));
+	close(fd);
+	fd = open("a", O_RDONLY);
+	R(umount2("a", 0));
+	close(fd);
+	fd = open("a/f", O_RDWR);
+	char *m = mmap(0, 4096, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	R(umount2("a", 0));
+	munmap(m, 4096);
+	chdir("a");
+	R(umount2("/tmp/mt/a", 0));
+	chdir("..");
+	pid_t c = fork();
+	if (c == 0) {
+		chdir("a");
+		pause();
+	}
+	while (usleep(10000), umount2("a", 0) == 0)
+		mount("none", "a", "tmpfs", 0, 0);
+	R(umount2("a", 0));
+	kill(c, SIGKILL);
+	wait(0);
+	mkdir("a/sub", 0755);
+	MUST(mount("none", "a/sub", "tmpfs", 0, 0));
+	R(umount2("a", 0));
+	R(rmdir("a/sub"));
+	R(rename("a/sub", "a/other"));
+	R(umount2("a/sub", 0));
+	R(umount2("a", 0));
+	R(umount2("a", 0));
+}
+
+CASE(lazy, umount2)
+{
+	begin();
+	MUST(mount("none", "a", "tmpfs", 0, 0));
+	mkdir("a/sub", 0755);
+	MUST(mount("none", "a/sub", "tmpfs", 0, 0));
+	int fd = made("a/sub/f", "still here"), d = open("a", O_RDONLY);
+	R(umount2("a", MNT_DETACH));
+	IS(!mountedat("a"));
+	content("file", fd);
+	R(openat(d, "new", O_CREAT | O_RDWR, 0600) >= 0);
+	R(faccessat(d, "sub/f", F_OK, 0));
+	R(mkdirat(d, "x", 0755));
+	shown("gone");
+	close(d);
+	R(umount2("a", MNT_DETACH));
+}
+
+CASE(expire, umount2)
+{
+	begin();
+	MUST(mount("none", "a", "tmpfs", 0, 0));
+	R(umount2("a", MNT_EXPIRE));
+	struct stat st;
+	stat("a", &st);
+	R(umount2("a", MNT_EXPIRE));
+	int fd = open("a", O_RDONLY);
+	R(umount2("a", MNT_EXPIRE));
+	close(fd);
+	R(umount2("a", MNT_EXPIRE));
+	R(umount2("a", MNT_EXPIRE));
+	R(umount2("a", MNT_EXPIRE));
+}
+
+CASE(bind, mount)
+{
+	begin();
+	close(made("a/f", "in a"));
+	R(mount("a", "b", 0, MS_BIND, 0));
+	R(access("b/f", F_OK));
+	close(made("b/g", "by b"));
+	R(access("a/g", F_OK));
+	close(made("target", ""));
+	R(mount("file", "target", "ignored", MS_BIND | MS_RDONLY | MS_NOSUID, "nonsense"));
+	int fd = open("target", O_RDWR);
+	content("target", fd);
+	R(rename("target", "elsewhere"));
+	R(unlink("target"));
+	R(rename("a/f", "b/f"));
+	R(link("a/f", "b/h"));
+	shown("bound");
+	close(fd);
+	R(umount2("target", 0));
+	R(umount2("b", 0));
+	R(access("b/g", F_OK));
+	MUST(mount("none", "a", "tmpfs", 0, 0));
+	mkdir("a/in", 0755);
+	MUST(mount("none", "a/in", "tmpfs", 0, 0));
+	close(made("a/in/deep", "x"));
+	R(mount("a", "c", 0, MS_BIND, 0));
+	R(access("c/in/deep", F_OK));
+	R(umount2("c", 0));
+	R(mount("a", "c", 0, MS_BIND | MS_REC, 0));
+	R(access("c/in/deep", F_OK));
+	shown("recursive");
+	R(umount2("c", 0));
+	R(umount2("c", MNT_DETACH));
+	R(mount("/tmp/mt", "d", 0, MS_BIND | MS_REC, 0));
+	R(access("d/a/in/deep", F_OK));
+	R(access("d/d/a", F_OK));
+	R(umount2("d", MNT_DETACH));
+}
+
+CASE(stacked, mount, umount2)
+{
+	begin();
+	MUST(mount("one", "a", "tmpfs", 0, 0));
+	close(made("a/1", ""));
+	MUST(mount("two", "a", "tmpfs", 0, 0));
+	close(made("a/2", ""));
+	R(access("a/1", F_OK));
+	shown("two");
+	R(umount2("a", 0));
+	R(access("a/1", F_OK));
+	R(umount2("a", 0));
+	int d = open("b", O_RDONLY);
+	MUST(mount("three", "b", "tmpfs", 0, 0));
+	R(faccessat(d, "..", F_OK, 0));
+	close(made("b/3", ""));
+	R(faccessat(d, "3", F_OK, 0));
+	R(fchdir(d));
+	R(umount2(".", 0));
+	R(umount2("../b", 0));
+}
+
+CASE(move, mount)
+{
+	begin();
+	MUST(mount("none", "a", "tmpfs", 0, 0));
+	close(made("a/f", "x"));
+	mkdir("a/in", 0755);
+	MUST(mount("none", "a/in", "tmpfs", 0, 0));
+	int fd = open("a/f", O_RDWR);
+	R(mount("a", "b", 0, MS_MOVE, 0));
+	R(access("a/f", F_OK));
+	R(access("b/f", F_OK));
+	shown("moved");
+	R(mount("b", "b/in", 0, MS_MOVE, 0));
+	R(mount("b", "file", 0, MS_MOVE, 0));
+	R(mount("b/f", "c", 0, MS_MOVE, 0));
+	R(mount("missing", "c", 0, MS_MOVE, 0));
+	R(mount("/", "c", 0, MS_MOVE, 0));
+	close(fd);
+	char p[100] = "";
+	fd = open("b/in", O_RDONLY);
+	R(mount("b/in", "c", 0, MS_MOVE, 0));
+	sprintf(p, "/proc/self/fd/%d", fd);
+	char l[100] = "";
+	readlink(p, l, 99);
+	say("%s", l);
+	MUST(mount("none", "d", "tmpfs", 0, 0));
+	MUST(mount("none", "d", 0, MS_SHARED, 0));
+	mkdir("d/x", 0755), mkdir("d/y", 0755);
+	MUST(mount("none", "d/x", "tmpfs", 0, 0));
+	R(mount("d/x", "d/y", 0, MS_MOVE, 0));
+}
+
+CASE(remount, mount)
+{
+	begin();
+	MUST(mount("none", "a", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=0755"));
+	shown("first");
+	R(mount("none", "a", 0, MS_REMOUNT | MS_NOEXEC, 0));
+	shown("remounted");
+	R(mount("none", "a", 0, MS_REMOUNT, "size=128k"));
+	struct statfs s;
+	statfs("a", &s);
+	say("blocks %ld", (long)s.f_blocks);
+	R(mount("none", "a", 0, MS_REMOUNT, "size=zz"));
+	R(mount("none", "a", 0, MS_REMOUNT, "nosuch"));
+	int fd = made("a/f", "x");
+	char big[8192] = {1};
+	write(fd, big, 8192);
+	R(mount("none", "a", 0, MS_REMOUNT, "size=4k"));
+	R(mount("none", "a", 0, MS_REMOUNT | MS_RDONLY, 0));
+	R(mount("none", "a", 0, MS_REMOUNT | MS_BIND | MS_RDONLY, 0));
+	close(fd);
+	fd = open("a/f", O_RDONLY);
+	R(mount("none", "a", 0, MS_REMOUNT | MS_RDONLY, 0));
+	shown("read-only");
+	R(open("a/f", O_RDWR));
+	R(open("a/new", O_RDWR | O_CREAT, 0600));
+	R(mount("none", "a", 0, MS_REMOUNT | MS_BIND, 0));
+	shown("the mount is not, the file system is");
+	R(open("a/f", O_RDWR));
+	R(mount("none", "a", 0, MS_REMOUNT, 0));
+	R(open("a/f", O_RDWR) >= 0);
+	MUST(mount("a", "b", 0, MS_BIND, 0));
+	R(mount("none", "b", 0, MS_REMOUNT | MS_BIND | MS_RDONLY, 0));
+	shown("one of two");
+	R(open("b/f", O_RDWR));
+	R(open("a/f", O_RDWR) >= 0);
+	R(mkdir("b/x", 0755));
+	R(chmod("b/f", 0600));
+	R(unlink("b/f"));
+	R(mount("none", "a", 0, MS_REMOUNT | MS_BIND | MS_NOATIME | MS_NODIRATIME, 0));
+	R(mount("none", "a", 0, MS_REMOUNT | MS_BIND | MS_NOSUID, 0));
+	shown("atime stays");
+	R(mount("none", "a", 0, MS_REMOUNT | MS_BIND | MS_STRICTATIME, 0));
+	shown("strictatime");
+	R(mount("none", "a", 0, MS_REMOUNT | MS_SYNCHRONOUS | MS_DIRSYNC, 0));
+	shown("sync");
+}
+
+CASE(flags, mount)
+{
+	begin();
+	MUST(mount("none", "a", "tmpfs", MS_NODEV | MS_NOEXEC | MS_NOSUID, 0));
+	struct statvfs v;
+	statvfs("a", &v);
+	say("flags %#lx", v.f_flag);
+	MUST(mknod("a/null", S_IFCHR | 0666, 0x103));
+	R(open("a/null", O_RDWR));
+	int fd = open("a/prog", O_CREAT | O_RDWR, 0755);
+	write(fd, "#!/bin/false\n", 13);
+	R(access("a/prog", X_OK));
+	IS(mmap(0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) == MAP_FAILED && errno == EPERM);
+	close(fd);
+	char *argv[] = {"prog", 0};
+	R(execve("a/prog", argv, argv + 1));
+	MUST(mount("none", "a", 0, MS_REMOUNT, 0));
+	R(open("a/null", O_RDWR) >= 0);
+	R(access("a/prog", X_OK));
+	MUST(mount("none", "b", "tmpfs", MS_RDONLY, 0));
+	R(mkdir("b/x", 0755));
+	shown("read-only");
+	MUST(mount("none", "c", "tmpfs", 256, 0)); /* MS_NOSYMFOLLOW */
+	symlink("/", "c/l");
+	R(open("c/l", O_RDONLY));
+	R(open("c/l/tmp", O_RDONLY));
+	R(open("c/l", O_PATH | O_NOFOLLOW) >= 0);
+	char buf[10];
+	R(readlink("c/l", buf, 10));
+}
+
+static void atime(const char *what, const char *path)
+{
+	struct stat a, b;
+	struct timespec old[2] = {{1000, 0}, {2000, 0}};
+	char c;
+	utimensat(AT_FDCWD, path, old, 0);
+	stat(path, &a);
+	int fd = open(path, O_RDONLY);
+	read(fd, &c, 1);
+	close(fd);
+	stat(path, &b);
+	say("%s: %s", what, a.st_atime == b.st_atime ? "kept" : "changed");
+}
+
+CASE(atimes, mount)
+{
+	begin();
+	MUST(mount("none", "a", "tmpfs", MS_NOATIME, 0));
+	close(made("a/f", "x"));
+	atime("noatime", "a/f");
+	MUST(mount("none", "a", 0, MS_REMOUNT | MS_RELATIME, 0));
+	atime("relatime", "a/f");
+	MUST(mount("none", "a", 0, MS_REMOUNT | MS_BIND | MS_NOATIME, 0));
+	atime("noatime", "a/f");
+	MUST(mount("none", "a", 0, MS_REMOUNT | MS_BIND | MS_STRICTATIME, 0));
+	atime("strictatime", "a/f");
+	MUST(mount("a", "b", 0, MS_BIND, 0));
+	MUST(mount("none", "b", 0, MS_REMOUNT | MS_BIND | MS_NOATIME, 0));
+	atime("bind noatime", "b/f");
+	atime("the other", "a/f");
+}
+
+CASE(shared, mount)
+{
+	begin();
+	MUST(mount("none", "a", "tmpfs", 0, 0));
+	mkdir("a/x", 0755);
+	R(mount("none", "a", 0, MS_SHARED, 0));
+	MUST(mount("a", "b", 0, MS_BIND, 0));
+	shown("peers");
+	MUST(mount("inner", "a/x", "tmpfs", 0, 0));
+	shown("mounted on one");
+	close(made("b/x/f", "x"));
+	R(access("a/x/f", F_OK));
+	R(umount2("b/x", 0));
+	IS(!mountedat("a/x"));
+	MUST(mount("a", "c", 0, MS_BIND, 0));
+	R(mount("none", "c", 0, MS_SLAVE, 0));
+	shown("slave");
+	MUST(mount("inner", "a/x", "tmpfs", 0, 0));
+	IS(mountedat("b/x"));
+	IS(mountedat("c/x"));
+	mkdir("c/y", 0755);
+	MUST(mount("own", "c/y", "tmpfs", 0, 0));
+	IS(mountedat("a/y"));
+	shown("slave hears");
+	R(umount2("a/x", 0));
+	IS(mountedat("c/x"));
+	R(mount("none", "b", 0, MS_PRIVATE, 0));
+	MUST(mount("inner", "a/x", "tmpfs", 0, 0));
+	IS(mountedat("b/x"));
+	R(mount("none", "b", 0, MS_UNBINDABLE, 0));
+	shown("unbindable");
+	R(mount("b", "d", 0, MS_BIND, 0));
+	R(mount("none", ".", 0, MS_PRIVATE | MS_REC, 0));
+	shown("private again");
+}
+
+CASE(proc_mounts, mount)
+{
+	begin();
+	MUST(mount("a source\twith\\blanks", "a", "tmpfs", MS_NOSUID, "size=1m,mode=0700,uid=5,gid=6,nr_inodes=100"));
+	mkdir("b c", 0755);
+	MUST(mount("none", "b c", "tmpfs", MS_RDONLY, 0));
+	FILE *f = fopen("/proc/self/mounts", "r");
+	char line[500];
+	while (fgets(line, sizeof line, f))
+		if (strstr(line, "/tmp/mt/")) {
+			line[strlen(line) - 1] = 0;
+			say("%s", line);
+		}
+	shown("mountinfo");
+}
+
+static void rooted(void)
+{
+	shown("outside");
+	R(chroot("/tmp/mt/a"));
+	R(chdir("/"));
+	FILE *f = fopen("/proc/self/mounts", "r");
+	IS(f == 0);
+	mkdir("old", 0755);
+	R(syscall(SYS_pivot_root, "new", "new/old"));
+	R(syscall(SYS_pivot_root, "missing", "new/old"));
+	R(syscall(SYS_pivot_root, "new", "missing"));
+	R(syscall(SYS_pivot_root, ".", "old"));
+	MUST(mount("none", "new", "tmpfs", 0, 0));
+	mkdir("new/old", 0755);
+	R(syscall(SYS_pivot_root, "new", "old"));
+	R(syscall(SYS_pivot_root, "new/old", "new/old"));
+	close(made("new/marker", "x"));
+	R(syscall(SYS_pivot_root, "new", "new/old"));
+	R(access("/marker", F_OK));
+	R(access("/old/f", F_OK));
+	R(access("/old/new", F_OK));
+	R(access("marker", F_OK));
+	char cwd[100];
+	IS(getcwd(cwd, 100) != 0);
+	say("%s", cwd);
+	R(umount2("/old", 0));
+	R(umount2("/old", MNT_DETACH));
+	R(access("/old/f", F_OK));
+}
+
+CASE(pivot, pivot_root)
+{
+	begin();
+	MUST(mount("none", "a", "tmpfs", 0, 0));
+	close(made("a/f", "x"));
+	mkdir("a/new", 0755);
+	R(syscall(SYS_pivot_root, BAD, "a"));
+	R(syscall(SYS_pivot_root, "a", BAD));
+	R(syscall(SYS_pivot_root, "file", "a"));
+	R(syscall(SYS_pivot_root, "a", "file"));
+	in_child(rooted);
+	shown("after");
+}
+
+CASES
