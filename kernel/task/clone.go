@@ -137,21 +137,32 @@ func (a *CloneArgs) check() error {
 
 // mayFork checks RLIMIT_NPROC and threads-max.
 func (t *Thread) mayFork() error {
-	n, _, _ := t.k.Counts()
+	t.k.tree.RLock()
+	defer t.k.tree.RUnlock()
+	return t.mayForkLocked()
+}
+
+// mayForkLocked is called with tree held: to refuse before anything is copied, and
+// again when the child is numbered, since others may have forked meanwhile.
+func (t *Thread) mayForkLocked() error {
 	c := t.Creds()
 	root := c.UID == 0 || c.Effective&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
-	if !root && t.overNproc(c.UID, 1) || uint64(n) >= t.k.MaxThreads() {
+	if !root && t.overNprocLocked(c.UID, 1) || uint64(len(t.k.threads)) >= t.k.MaxThreads() {
 		return unix.EAGAIN
 	}
 	return nil
 }
 
-// overNproc says whether more more threads of a user were beyond RLIMIT_NPROC. They are
-// counted only where all threads together would be.
-func (t *Thread) overNproc(uid uint32, more uint64) bool {
+func (t *Thread) overNproc(uid uint32) bool {
+	t.k.tree.RLock()
+	defer t.k.tree.RUnlock()
+	return t.overNprocLocked(uid, 0)
+}
+
+// overNprocLocked says whether more more threads of a user were beyond RLIMIT_NPROC. They are
+// counted only where all threads together would be. Called with tree held.
+func (t *Thread) overNprocLocked(uid uint32, more uint64) bool {
 	limit, k := t.process.Limit(RlimitNproc), t.k
-	k.tree.RLock()
-	defer k.tree.RUnlock()
 	n := uint64(len(k.threads)) + more
 	if n <= limit {
 		return false
@@ -166,11 +177,11 @@ func (t *Thread) overNproc(uid uint32, more uint64) bool {
 
 // CheckNproc notes, at a change of the user id to uid, whether its threads are more than
 // the caller's RLIMIT_NPROC: the change goes through, and the next execve fails.
-func (t *Thread) CheckNproc(uid uint32) { t.nprocOver = uid != 0 && t.overNproc(uid, 0) }
+func (t *Thread) CheckNproc(uid uint32) { t.nprocOver = uid != 0 && t.overNproc(uid) }
 
 // ExecOverNproc is that failure: EAGAIN if they still are.
 func (t *Thread) ExecOverNproc() error {
-	if t.nprocOver && t.overNproc(t.Creds().UID, 0) {
+	if t.nprocOver && t.overNproc(t.Creds().UID) {
 		return unix.EAGAIN
 	}
 	t.nprocOver = false
@@ -322,6 +333,9 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	}
 	if a.Flags&unix.CLONE_PARENT != 0 && own.parent == nil {
 		return unix.EINVAL // process 1: its sibling would have no parent
+	}
+	if err := t.mayForkLocked(); err != nil {
+		return err
 	}
 	id := a.SetTID
 	switch {
