@@ -23,6 +23,10 @@ type Dispatcher struct {
 	// MQ is the POSIX message queues; the calls need it.
 	MQ *mqueue.FS
 
+	// Observe, if set, hears of each call before it is served and of its result (tests).
+	// Kernel.Strace must be on; nothing is logged then.
+	Observe func(t *task.Thread, name string, a Args) (done func(err error))
+
 	calls   [len(names)]call
 	missing [len(names)]atomic.Bool // logged
 	beyond  atomic.Bool             // a number above the table was logged

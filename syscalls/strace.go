@@ -31,6 +31,17 @@ var pathArgs = map[uint64]uint8{
 // the call, which may change them.
 func (d *Dispatcher) traced(t *task.Thread, a *Args) {
 	nr, tid := t.Ctx.OrigRAX, t.TID()
+	if d.Observe != nil {
+		done := d.Observe(t, callName(uint64(uint32(nr))), *a)
+		v, err := d.call(t, a)
+		done(err)
+		if err != nil {
+			t.ReturnError(errnoOf(t, err))
+		} else {
+			t.Return(v)
+		}
+		return
+	}
 	line := make([]byte, 0, 256)
 	line = append(line, callName(nr)...)
 	line = append(line, '(')

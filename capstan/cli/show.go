@@ -199,6 +199,7 @@ type Syscall struct {
 	Nr      int    `json:"nr"`
 	Name    string `json:"name"`
 	Support string `json:"support"` // full, partial, stub or none
+	Level   string `json:"level"`   // what the conformance cases show of that; "claimed" where they do not
 	Note    string `json:"note,omitempty"`
 }
 
@@ -220,15 +221,17 @@ func (a *app) syscallsCmd() *cobra.Command {
 				return a.printJSON(list)
 			}
 			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-			count := map[string]int{}
+			count, shown := map[string]int{}, map[string]int{}
 			for _, s := range list {
 				count[s.Support]++
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", s.Nr, s.Name, s.Support, s.Note)
+				shown[s.Level]++
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", s.Nr, s.Name, s.Support, s.Level, s.Note)
 			}
 			if err := w.Flush(); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.out, "\n%d calls: %d full, %d partial, %d stub, %d none\n", len(list), count["full"], count["partial"], count["stub"], count["none"])
+			fmt.Fprintf(a.out, "shown by the conformance cases: %d full, %d partial; claimed: %d\n", shown["full"], shown["partial"], shown["claimed"])
 			return nil
 		},
 	}

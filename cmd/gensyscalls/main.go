@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"kiln/syscalls"
+	"kiln/tests/conformance"
 )
 
 // row is one line of the list; capstan/cli reads it.
@@ -28,7 +29,10 @@ type row struct {
 	Nr      int    `json:"nr"`
 	Name    string `json:"name"`
 	Support string `json:"support"`
-	Note    string `json:"note,omitempty"`
+	// Level is what the conformance cases show of it: "claimed" where they do not show
+	// what Support says.
+	Level string `json:"level"`
+	Note  string `json:"note,omitempty"`
 }
 
 var support = map[syscalls.Support]string{
@@ -60,13 +64,13 @@ func list() ([]byte, error) {
 	}
 	rows := map[int]row{}
 	for nr, name := range names {
-		rows[nr] = row{nr, name, "none", ""}
+		rows[nr] = row{nr, name, "none", "none", ""}
 	}
 	for _, e := range syscalls.Table() {
 		if old, ok := names[e.Nr]; ok && old != e.Name {
 			return nil, fmt.Errorf("the kernel's table calls number %d %s, and Linux %s", e.Nr, e.Name, old)
 		}
-		rows[e.Nr] = row{e.Nr, e.Name, support[e.Support], e.Note}
+		rows[e.Nr] = row{e.Nr, e.Name, support[e.Support], conformance.Level(e), e.Note}
 	}
 	all := make([]row, 0, len(rows))
 	for _, r := range rows {

@@ -55,6 +55,8 @@ type Options struct {
 	Control ControlPort
 	// Without names system calls that this machine is not to have (tests).
 	Without []string
+	// Observe hears of each system call and its result (syscalls.Dispatcher; tests).
+	Observe func(t *task.Thread, name string, a syscalls.Args) (done func(err error))
 }
 
 // Card is a network card that Start brings to life.
@@ -121,7 +123,7 @@ func New(m hal.Machine, o Options) (*System, error) {
 	if o.Control != nil {
 		s.control.connect(o.Control)
 	}
-	if err := s.start(o.Without); err != nil {
+	if err := s.start(&o); err != nil {
 		return s, err
 	}
 	if in, ok := o.Console.(input); ok {
@@ -300,7 +302,7 @@ func (s *System) hostname() string {
 }
 
 // start makes the kernel and what shows it.
-func (s *System) start(without []string) (err error) {
+func (s *System) start(o *Options) (err error) {
 	if s.vdso, err = vdso.New(s.mem); err != nil {
 		return err
 	}
@@ -310,7 +312,8 @@ func (s *System) start(without []string) (err error) {
 	s.calls.VDSO = s.vdso
 	s.calls.IPC, s.calls.MQ = ipc.New(s.mem, s.m), mqueue.New(s.mem)
 	s.ns.Register("mqueue", s.calls.MQ.Mountable())
-	s.calls.Without(without)
+	s.calls.Without(o.Without)
+	s.calls.Observe = o.Observe
 	s.kernel = task.NewKernel(task.Config{
 		M: s.m, Mem: s.mem, Timers: s.timers, NS: s.ns, Net: s.net, Syscalls: s.calls,
 		Log: s.log.log, Hostname: s.hostname(),
@@ -321,7 +324,7 @@ func (s *System) start(without []string) (err error) {
 	s.kernel.OnTimeChange = func() { s.vdso.Update(s.m.TimeParams()) }
 	s.retime.Init(s.kernel.OnTimeChange)
 	s.timers.Arm(&s.retime, s.timers.Now()+int64(time.Second))
-	s.kernel.Strace.Store(s.cfg.Strace)
+	s.kernel.Strace.Store(s.cfg.Strace || o.Observe != nil)
 	if err := s.pseudo(); err != nil {
 		return err
 	}

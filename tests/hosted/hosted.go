@@ -14,6 +14,8 @@ import (
 	"kiln/kernel/hosted"
 	"kiln/kernel/image"
 	"kiln/kernel/system"
+	"kiln/kernel/task"
+	"kiln/syscalls"
 )
 
 // Run is what a program does on a machine of its own.
@@ -25,6 +27,8 @@ type Run struct {
 	Limit  time.Duration // 0: a minute
 	// Without names system calls that answer ENOSYS.
 	Without []string
+	// Observe hears of each system call.
+	Observe func(t *task.Thread, name string, a syscalls.Args) (done func(err error))
 }
 
 // ErrTime means that the program still ran when its time was over.
@@ -56,7 +60,7 @@ func (r *Run) Do() (res Result, err error) {
 	cfg := r.Config
 	cfg.Version = image.ConfigVersion
 	cfg.Network.Mode = "none"
-	s, err := system.New(m, system.Options{Config: &cfg, NoDevices: true, Console: term, Without: r.Without})
+	s, err := system.New(m, system.Options{Config: &cfg, NoDevices: true, Console: term, Without: r.Without, Observe: r.Observe})
 	if err != nil {
 		return res, fmt.Errorf("system: %w", err)
 	}

@@ -35,8 +35,16 @@ func check(t *testing.T, c conformance.Case, cpus int) {
 	}
 	want = conformance.Excuse(want)
 	r := start(t, c)
+	used := &seen{entries: map[string][2]bool{}}
 	if cpus > 0 {
 		r.CPUs = cpus
+	} else if !raceDetector {
+		r.Observe = used.observe
+		defer func() {
+			if !t.Failed() {
+				covers(t, c, used)
+			}
+		}()
 	}
 	res, err := r.Do()
 	if err != nil {
