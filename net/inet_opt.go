@@ -33,6 +33,8 @@ func (x *inetSocket) SetOption(c *Caller, level, name int, v []byte) error {
 		}
 	case unix.SOL_RAW:
 		return x.setRaw(name, v)
+	case solICMPv6:
+		return x.setICMPv6(name, v)
 	}
 	return unix.ENOPROTOOPT
 }
@@ -67,6 +69,8 @@ func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 		b = x.getUDP(name)
 	case unix.SOL_RAW:
 		b, err = x.getRaw(name, n)
+	case solICMPv6:
+		b, err = x.getICMPv6(name)
 	default:
 		return nil, unix.EOPNOTSUPP
 	}

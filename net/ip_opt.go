@@ -390,6 +390,11 @@ func (x *inetSocket) setIPv6(c *Caller, name int, v []byte) error {
 		return x.mtuDiscover(n)
 	case unix.IPV6_FREEBIND:
 		x.opt.freebind.Store(on)
+	case unix.IPV6_CHECKSUM:
+		if x.typ != unix.SOCK_RAW {
+			return unix.ENOPROTOOPT
+		}
+		return x.setChecksum(unix.SOL_IPV6, v)
 	case unix.IPV6_TRANSPARENT:
 		return x.setIP(c, unix.IP_TRANSPARENT, v)
 	case unix.IPV6_MTU:

@@ -152,6 +152,7 @@ func (s *Stack) connectedRoute(i *iface, a tcpip.AddressWithPrefix, add bool) {
 		}
 		return
 	}
+	r.SourceHint = a.Address
 	info := routeInfo{protocol: unix.RTPROT_KERNEL, scope: unix.RT_SCOPE_LINK, src: a.Address}
 	if a.Address.Len() == header.IPv6AddressSize {
 		info = routeInfo{protocol: unix.RTPROT_KERNEL, metric: 256}

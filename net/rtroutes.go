@@ -1,6 +1,8 @@
 package net
 
 import (
+	"encoding/binary"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -155,6 +157,7 @@ func (s *Stack) getRoute(r *reply, req []byte) unix.Errno {
 	b := make([]byte, unix.SizeofRtMsg)
 	b[0], b[1] = req[0], byte(dst.BitLen())
 	b[4], b[7] = unix.RT_TABLE_MAIN, unix.RTN_UNICAST
+	binary.LittleEndian.PutUint32(b[8:], unix.RTM_F_CLONED)
 	nic := rt.NICID()
 	if s.local(dst) {
 		b[4], b[7] = unix.RT_TABLE_LOCAL, unix.RTN_LOCAL
@@ -310,7 +313,15 @@ func (s *Stack) newRoute(flags uint16, req []byte) unix.Errno {
 	if len(s.ns.GetRouteTable()) >= maxRoutes {
 		return unix.ENOBUFS
 	}
-	q.SourceHint = q.src
+	if q.SourceHint = q.src; q.gw && q.src.BitLen() == 0 {
+		// The address that is in the gateway's net, as Linux chooses (fib_info_update_nhc_saddr).
+		for _, pa := range s.addresses(q.NIC) {
+			if net := pa.AddressWithPrefix.Subnet(); net.Contains(q.Gateway) {
+				q.SourceHint = pa.AddressWithPrefix.Address
+				break
+			}
+		}
+	}
 	s.insertRoute(q.Route, q.routeInfo)
 	return 0
 }

@@ -252,6 +252,36 @@ CASE(icmpfilter, setsockopt, getsockopt, recvfrom)
 	R(getsockopt(u, SOL_RAW, ICMP_FILTER, &f, &n));
 }
 
+CASE(icmp6, setsockopt, getsockopt, sendto, recvfrom)
+{
+	int s;
+	uint32_t f[8];
+	socklen_t n = sizeof f;
+	struct sockaddr_in6 a = lo6(0);
+	MUST(s = socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6));
+	GET(s, SOL_RAW, IPV6_CHECKSUM);
+	SET(s, SOL_RAW, IPV6_CHECKSUM, 2);
+	SET(s, SOL_RAW, IPV6_CHECKSUM, 3);
+	R(setint(s, SOL_IPV6, IPV6_CHECKSUM, 2));
+	R(getsockopt(s, 58, 1, f, &n));
+	say("%u bytes %x", n, f[4]);
+	memset(f, 0xff, sizeof f);
+	f[129 / 32] &= ~(1u << 129 % 32); /* echo reply */
+	R(setsockopt(s, 58, 1, f, sizeof f));
+	n = sizeof f;
+	R(getsockopt(s, 58, 1, f, &n));
+	say("%u bytes %x", n, f[4]);
+	R(setsockopt(s, 58, 2, f, sizeof f));
+	mkecho(128, 9, 4);
+	R(sendto(s, &echo, sizeof echo, 0, SA(a)));
+	IS(ready(s, POLLIN) & POLLIN);
+	R(recv(s, buf, 100, 0));
+	struct icmphdr *h = (void *)buf;
+	say("type %d id %d seq %d", h->type, ntohs(h->un.echo.id), ntohs(h->un.echo.sequence));
+	R(recv(s, buf, 100, MSG_DONTWAIT));
+	R(setsockopt(socket(AF_INET6, SOCK_DGRAM, 0), 58, 1, f, sizeof f));
+}
+
 CASE(hdrincl, setsockopt, sendto)
 {
 	int s, r = socket(AF_INET, SOCK_DGRAM, 0);
