@@ -133,7 +133,10 @@ func (f *FS) sysKernel(d *pseudo.Dir) {
 	d.Const("ostype", "Linux\n")
 	d.Const("osrelease", f.cfg.Release+"\n")
 	d.Const("version", f.cfg.Version+"\n")
-	d.Const("core_pattern", "core\n")
+	d.Add("core_pattern", f.NewFile(0o644, 0, text(func(b *bytes.Buffer) { b.WriteString(k.Core.Pattern() + "\n") }), func(_ wait.Context, data []byte) error {
+		s, _, _ := strings.Cut(string(data), "\n")
+		return k.Core.SetPattern(s)
+	}))
 	d.Const("modprobe", "/sbin/modprobe\n")
 	f.addText(d, "hostname", k.UTS.Hostname, k.UTS.SetHostname)
 	f.addText(d, "domainname", k.UTS.Domainname, k.UTS.SetDomainname)
@@ -162,7 +165,10 @@ func (f *FS) sysKernel(d *pseudo.Dir) {
 		f.addNumbers(d, "pty/nr", one(p.Count, nil))
 	}
 	f.kept(d, "randomize_va_space", 0, 2, 2)
-	f.kept(d, "core_uses_pid", 0, 1, 0)
+	f.addNumbers(d, "core_uses_pid", intvar{
+		get: func() []int64 { return []int64{k.Core.UsesPID.Load()} },
+		set: func(v []int64) error { k.Core.UsesPID.Store(v[0]); return nil },
+	})
 	f.kept(d, "dmesg_restrict", 0, 1, 1)
 	f.kept(d, "kptr_restrict", 0, 2, 0)
 	f.kept(d, "perf_event_paranoid", -1, 4, 3)

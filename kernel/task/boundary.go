@@ -183,6 +183,7 @@ func (t *Thread) defaultAction(info *SignalInfo) bool {
 	}
 	if sigCores.Has(sig) {
 		t.reportDeath(info)
+		t.dumpCore(info)
 	}
 	t.ExitGroup(uint32(sig) & 0x7f)
 	return false

@@ -28,6 +28,7 @@ func (t *Thread) ExitGroup(status uint32) {
 // the last thread ends the process. See exit(2), set_tid_address(2).
 func (t *Thread) finish() {
 	p, k := t.process, t.k
+	t.holdForCore()
 	t.exitEvent()
 	t.endWork()
 	t.trackRSS()
@@ -35,6 +36,9 @@ func (t *Thread) finish() {
 	t.dropSemUndo()
 	p.mu.Lock()
 	t.exiting = true
+	if p.dumper != nil {
+		p.dumper.notify(fEvent)
+	}
 	if move := p.pending.set &^ t.mask; move != 0 && p.live > 1 {
 		p.retarget(t, move)
 	}
@@ -341,11 +345,8 @@ func (k *Kernel) tellParent(p, parent *Process) (reap bool) {
 // childInfo is SIGCHLD's siginfo for an ended process.
 func (p *Process) childInfo() SignalInfo {
 	u := p.Usage()
-	info := SignalInfo{Signo: int32(unix.SIGCHLD), PID: p.pid, UID: p.uidLocked(), Code: cldExited, Status: int32(p.status >> 8 & 0xff),
-		UTime: u.User / tickNS, STime: u.System / tickNS}
-	if sig := p.status & 0x7f; sig != 0 {
-		info.Code, info.Status = cldKilled, int32(sig)
-	}
+	info := SignalInfo{Signo: int32(unix.SIGCHLD), PID: p.pid, UID: p.uidLocked(), UTime: u.User / tickNS, STime: u.System / tickNS}
+	info.Code, info.Status = endInfo(p.status)
 	return info
 }
 

@@ -62,6 +62,7 @@ type Process struct {
 	live       int     // of those, not ending
 	exitFlag   bool    // group exit has begun
 	exitCode   uint32
+	dumper     *Thread // writes a core file
 	execing    *Thread // de-thread in progress: every other thread ends
 	pending    sigQueue
 	hand       *sigHand

@@ -335,10 +335,8 @@ func (k *Kernel) tracedThreadEnded(t *Thread, status uint32) *Process {
 	}
 	// A record for each thread that nobody waits for is not free.
 	t.pt.charged = k.Mem != nil && k.Mem.Budget().Charge(threadCost)
-	info := SignalInfo{Signo: int32(unix.SIGCHLD), PID: t.TID(), UID: t.Creds().UID, Code: cldExited, Status: int32(status >> 8 & 0xff)}
-	if sig := status & 0x7f; sig != 0 {
-		info.Code, info.Status = cldKilled, int32(sig)
-	}
+	info := SignalInfo{Signo: int32(unix.SIGCHLD), PID: t.TID(), UID: t.Creds().UID}
+	info.Code, info.Status = endInfo(status)
 	if k.tellOf(info, tr.process) || k.Mem != nil && !t.pt.charged {
 		t.unlink()
 	}

@@ -164,5 +164,6 @@ func (t *Thread) KillThread(sig unix.Signal) {
 // call it has made.
 func (t *Thread) KillProcess(sig unix.Signal) {
 	t.reportDeath(&SignalInfo{Signo: int32(sig), Code: 1, Syscall: int32(t.Ctx.OrigRAX)})
+	t.dumpCore(&SignalInfo{Signo: int32(sig), Code: 1, Addr: t.Ctx.RIP, Syscall: int32(t.Ctx.OrigRAX)})
 	t.ExitGroup(uint32(sig))
 }

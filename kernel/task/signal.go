@@ -57,7 +57,7 @@ const (
 	SISigIO   = -5
 	SITkill   = -6
 
-	cldExited, cldKilled, cldStopped, cldContinued = 1, 2, 5, 6
+	cldExited, cldKilled, cldDumped, cldStopped, cldContinued = 1, 2, 3, 5, 6
 )
 
 // SigAction is struct sigaction as rt_sigaction has it.

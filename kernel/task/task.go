@@ -75,6 +75,8 @@ type Kernel struct {
 	Sched Sched
 	// UTS is uname's answer that programs can change.
 	UTS UTS
+	// Core is how core files are named.
+	Core CoreNames
 
 	initFP    []byte // the vector state of a new program
 	bootMono  int64
@@ -265,6 +267,7 @@ type Thread struct {
 	robust     atomic.Uint64 // other threads may ask (get_robust_list)
 	rseq       rseqState
 	exiting    bool // Process.mu
+	held       bool // while another thread writes a core file; Process.mu
 	parked     bool // in a group stop; Process.mu
 	nprocOver  bool // a change of user ids went beyond RLIMIT_NPROC
 	exitCode   uint32

@@ -249,10 +249,8 @@ func (r *WaitResult) ChildInfo() SignalInfo {
 		if r.Trapped {
 			i.Code = cldTrapped
 		}
-	case s&0x7f != 0:
-		i.Code, i.Status = cldKilled, int32(s&0x7f)
 	default:
-		i.Code, i.Status = cldExited, int32(s>>8&0xff)
+		i.Code, i.Status = endInfo(s)
 	}
 	return i
 }
