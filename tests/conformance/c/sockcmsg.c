@@ -276,7 +276,7 @@ CASE(segments, sendmsg, recvfrom)
 		R(recv(u[1], buf, 100, MSG_DONTWAIT));
 }
 
-CASE(errqueue, recvmsg, sendto)
+CASE(errqueue, recvmsg)
 {
 	struct sockaddr_storage a;
 	socklen_t n;

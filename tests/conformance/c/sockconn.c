@@ -151,7 +151,7 @@ CASE(inuse, bind, listen)
 	R(bind(v, (void *)&a, n));
 }
 
-CASE(dual, bind)
+CASE(dual, accept)
 {
 	/* IPv6's any address takes the port of IPv4 too, unless V6ONLY. */
 	int s = socket(AF_INET6, SOCK_STREAM, 0), t = socket(AF_INET, SOCK_STREAM, 0);
@@ -442,7 +442,7 @@ CASE(progress, connect, poll)
 	R(connect(x, (void *)&a, sizeof(struct sockaddr_in)) < 0);
 }
 
-CASE(unconnect, connect)
+CASE(unconnect, getsockname)
 {
 	/* AF_UNSPEC ends a connection, and the socket can be used again. */
 	struct sockaddr_storage a;
@@ -520,7 +520,7 @@ CASE(unconnectudp, connect)
 	R(connect(o, SA(a)));
 }
 
-CASE(down, shutdown, recvfrom, sendto)
+CASE(down, recvfrom)
 {
 	int p[2], u[2], s = socket(AF_INET, SOCK_STREAM, 0), d = socket(AF_INET, SOCK_DGRAM, 0);
 	R(shutdown(s, SHUT_RD));

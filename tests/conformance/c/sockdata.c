@@ -132,7 +132,7 @@ CASE(nosignal, sendto, sendmsg)
 	R(pipes);
 }
 
-CASE(more, sendto, recvfrom)
+CASE(more, recvfrom)
 {
 	int u[2], p[2];
 	udp(AF_INET, u);
@@ -193,7 +193,7 @@ CASE(oobudp, sendto, recvfrom)
 	R(recv(p[1], buf, 1, MSG_ERRQUEUE));
 }
 
-CASE(sizes, sendto)
+CASE(sizes, recvfrom)
 {
 	int u[2], v[2];
 	udp(AF_INET, u);
@@ -217,7 +217,7 @@ CASE(sizes, sendto)
 	R(sendto(u[0], "x", 1, 0, (void *)8, 16));
 }
 
-CASE(destination, sendto)
+CASE(destination, recvfrom)
 {
 	struct sockaddr_storage a;
 	socklen_t n;
@@ -301,7 +301,7 @@ CASE(names, recvfrom, recvmsg)
 	R(sendmsg(u[0], &m, 0));
 }
 
-CASE(many, sendmmsg, recvmmsg)
+CASE(many, recvmmsg)
 {
 	int u[2];
 	udp(AF_INET, u);
@@ -391,7 +391,7 @@ CASE(manyerror, recvmmsg, sendmmsg, getsockopt)
 	R(sendmmsg(u[0], r, 1, 0));
 }
 
-CASE(icmperror, sendto, recvfrom, getsockopt)
+CASE(icmperror, recvfrom)
 {
 	/* A port where nobody is: the error comes back to a connected socket. */
 	struct sockaddr_storage a;

@@ -218,7 +218,7 @@ CASE(errors, sendto, recvfrom)
 	ask("capped", s);
 }
 
-CASE(links, sendto, recvfrom)
+CASE(links, recvfrom)
 {
 	int s = nl(0), g = nl(RTMGRP_LINK), v;
 	struct ifinfomsg i = { .ifi_index = 1 };
@@ -266,7 +266,7 @@ CASE(links, sendto, recvfrom)
 	R(recv(p[1], buf, 9, 0));
 }
 
-CASE(addresses, sendto, recvfrom, bind)
+CASE(addresses, recvfrom, bind)
 {
 	int s = nl(0), g = nl(RTMGRP_IPV4_IFADDR);
 	addr(s, "add", RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, 0x0a090807, 24, 1);
@@ -345,7 +345,7 @@ CASE(dumps, sendto, recvfrom)
 	}
 }
 
-CASE(user, sendto, recvfrom)
+CASE(user, recvfrom)
 {
 	setuid(1000);
 	int s = nl(0);

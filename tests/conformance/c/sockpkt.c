@@ -96,7 +96,7 @@ CASE(capture, socket, recvfrom)
 	R(recv(s, buf, 9, MSG_DONTWAIT));
 }
 
-CASE(statistics, getsockopt, recvmsg)
+CASE(statistics, getsockopt, recvfrom)
 {
 	int s;
 	struct tpacket_stats st;
@@ -199,7 +199,7 @@ static void mkecho(int type, int id, int seq)
 	echo.h.checksum = sum(&echo, sizeof echo);
 }
 
-CASE(rawicmp, socket, sendto, recvfrom)
+CASE(rawicmp, socket, recvfrom)
 {
 	int s;
 	struct sockaddr_in a = lo(0), from;
@@ -252,7 +252,7 @@ CASE(icmpfilter, setsockopt, getsockopt, recvfrom)
 	R(getsockopt(u, SOL_RAW, ICMP_FILTER, &f, &n));
 }
 
-CASE(icmp6, setsockopt, getsockopt, sendto, recvfrom)
+CASE(icmp6, setsockopt, getsockopt, recvfrom)
 {
 	int s;
 	uint32_t f[8];
@@ -282,7 +282,7 @@ CASE(icmp6, setsockopt, getsockopt, sendto, recvfrom)
 	R(setsockopt(socket(AF_INET6, SOCK_DGRAM, 0), 58, 1, f, sizeof f));
 }
 
-CASE(hdrincl, setsockopt, sendto)
+CASE(hdrincl, getsockopt, recvfrom)
 {
 	int s, r = socket(AF_INET, SOCK_DGRAM, 0);
 	struct sockaddr_in at = lo(7777), from;
@@ -303,7 +303,7 @@ CASE(hdrincl, setsockopt, sendto)
 	R(recv(s, buf, 9, MSG_DONTWAIT));
 }
 
-CASE(ping, socket, sendto, recvfrom)
+CASE(ping, socket, recvfrom)
 {
 	int s, f = open("/proc/sys/net/ipv4/ping_group_range", O_RDWR);
 	struct sockaddr_in a = lo(0), from, me;

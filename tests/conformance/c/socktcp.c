@@ -228,7 +228,7 @@ CASE(queues, ioctl)
 	R(ioctl(p[0], 0x1234, &v));
 }
 
-CASE(lingerclose, close)
+CASE(lingerclose, recvfrom)
 {
 	/* With a time, close waits until the data has been acknowledged. */
 	int p[2];
