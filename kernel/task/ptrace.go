@@ -87,6 +87,9 @@ func (t *Thread) TracerTID() int32 {
 // TracedUnsafely says whether a tracer without CAP_SYS_PTRACE watches: execve then gives
 // no privileges (LSM_UNSAFE_PTRACE).
 func (t *Thread) TracedUnsafely() bool {
+	if !t.Traced() {
+		return false
+	}
 	t.k.tree.RLock()
 	defer t.k.tree.RUnlock()
 	return t.Traced() && !t.pt.capable
