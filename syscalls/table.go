@@ -58,7 +58,7 @@ type Mask struct {
 var families = [][]Entry{
 	ttyEntries, procEntries, ptraceEntries, credEntries, futexEntries, signalEntries, timerEntries, schedEntries,
 	limitEntries, prctlEntries, seccompEntries, miscEntries, ipcEntries, mmEntries, numaEntries, timeEntries, fsEntries, notifyEntries, uringEntries, aioEntries, pollEntries, netEntries,
-	mountEntries,
+	mountEntries, handleEntries,
 }
 
 // Table lists every call of Linux on x86-64 by number: those that are served, and the

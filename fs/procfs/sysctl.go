@@ -261,7 +261,7 @@ func (f *FS) sysFS(d *pseudo.Dir) {
 	f.kept(d, "pipe-user-pages-hard", 0, maxInt32, 0)
 	f.limit(d, "aio-max-nr", anon.AIOMax)
 	f.addNumbers(d, "aio-nr", one(anon.AIOUsed.Load, nil))
-	f.kept(d, "lease-break-time", 0, maxInt32, 45)
+	f.limit(d, "lease-break-time", &vfs.LeaseBreakTime)
 	f.kept(d, "leases-enable", 0, 1, 1)
 	f.kept(d, "mount-max", 1, maxInt32, 100000)
 	f.kept(d, "suid_dumpable", 0, 2, 0)

@@ -129,7 +129,16 @@ static int to[2], from[2], r;
 static void step(int *p) { write(p[1], "x", 1); }
 static void await(int *p) { char c; read(p[0], &c, 1); }
 
-static void on_alarm(int s) { say("alarm"); }
+/* The alarm rings until a wait has ended by it, for it may come before the wait does. */
+static volatile int rang, tell;
+static void on_alarm(int s)
+{
+	if (!rang++) {
+		say("alarm");
+		if (tell)
+			step(from);
+	}
+}
 
 CASE(posix_wait, fcntl)
 {
@@ -153,12 +162,15 @@ CASE(posix_wait, fcntl)
 	if (fork() == 0) {
 		struct sigaction a = {.sa_handler = on_alarm};
 		sigaction(SIGALRM, &a, 0);
-		ualarm(20000, 0);
-		R(lock(fd, F_SETLKW, F_WRLCK, 0, 0));
+		ualarm(20000, 20000);
+		r = lock(fd, F_SETLKW, F_WRLCK, 0, 0);
+		int e = errno;
+		ualarm(0, 0);
+		result("interrupted", r, e);
 		a.sa_flags = SA_RESTART;
 		sigaction(SIGALRM, &a, 0);
+		rang = 0, tell = 1;
 		ualarm(20000, 0);
-		step(from);
 		R(lock(fd, F_SETLKW, F_WRLCK, 0, 0));
 		_exit(0);
 	}
@@ -169,20 +181,34 @@ CASE(posix_wait, fcntl)
 	say("%d", r);
 }
 
+/* blocked waits until a process stands in fcntl. */
+static void blocked(pid_t p)
+{
+	char name[64], b[16] = "";
+	sprintf(name, "/proc/%d/syscall", p);
+	while (strncmp(b, "72 ", 3)) {
+		int f = open(name, O_RDONLY);
+		read(f, b, 15);
+		close(f);
+		usleep(1000);
+	}
+}
+
 CASE(posix_deadlock, fcntl)
 {
 	fresh("/tmp/lk");
 	fd = made("f", "0123456789");
 	pipe(to), pipe(from);
 	R(lock(fd, F_SETLK, F_WRLCK, 0, 1));
-	if (fork() == 0) {
+	pid_t c = fork();
+	if (c == 0) {
 		R(lock(fd, F_SETLK, F_WRLCK, 1, 1));
 		step(from);
 		R(lock(fd, F_SETLKW, F_WRLCK, 0, 1));
 		_exit(0);
 	}
 	await(from);
-	usleep(30000);
+	blocked(c);
 	R(lock(fd, F_SETLKW, F_WRLCK, 1, 1));
 	say("after");
 	r = lock(fd, F_SETLK, F_UNLCK, 0, 0);
@@ -196,12 +222,12 @@ CASE(posix_deadlock_of_three, fcntl)
 	fd = made("f", "0123456789");
 	pipe(to), pipe(from);
 	R(lock(fd, F_SETLK, F_WRLCK, 0, 1));
+	pid_t c[3];
 	for (int i = 1; i <= 2; i++) {
-		if (fork() == 0) {
+		if ((c[i] = fork()) == 0) {
 			lock(fd, F_SETLK, F_WRLCK, i, 1);
 			step(from);
 			await(to);
-			usleep(20000 * i);
 			int r = lock(fd, F_SETLKW, F_WRLCK, i == 2 ? 0 : 2, 1), e = errno;
 			say("child %d: %s", i, r < 0 ? errname(e) : "0");
 			_exit(0);
@@ -209,7 +235,7 @@ CASE(posix_deadlock_of_three, fcntl)
 		await(from);
 	}
 	step(to), step(to);
-	usleep(100000);
+	blocked(c[1]), blocked(c[2]);
 	R(lock(fd, F_SETLKW, F_WRLCK, 1, 1));
 	r = lock(fd, F_SETLK, F_UNLCK, 0, 0);
 	wait(0), wait(0);
@@ -278,8 +304,11 @@ CASE(ofd_wait, fcntl)
 		int o = open("f", O_RDWR);
 		struct sigaction a = {.sa_handler = on_alarm};
 		sigaction(SIGALRM, &a, 0);
-		ualarm(20000, 0);
-		R(lock(o, F_OFD_SETLKW, F_WRLCK, 0, 0));
+		ualarm(20000, 20000);
+		r = lock(o, F_OFD_SETLKW, F_WRLCK, 0, 0);
+		int e = errno;
+		ualarm(0, 0);
+		result("interrupted", r, e);
 		step(from);
 		R(lock(o, F_OFD_SETLKW, F_WRLCK, 0, 0));
 		_exit(0);
@@ -353,8 +382,11 @@ CASE(flock_wait, flock)
 		int o = open("f", O_RDWR);
 		struct sigaction a = {.sa_handler = on_alarm};
 		sigaction(SIGALRM, &a, 0);
-		ualarm(20000, 0);
-		R(flock(o, LOCK_EX));
+		ualarm(20000, 20000);
+		r = flock(o, LOCK_EX);
+		int e = errno;
+		ualarm(0, 0);
+		result("interrupted", r, e);
 		step(from);
 		R(flock(o, LOCK_EX));
 		_exit(0);
