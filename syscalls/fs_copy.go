@@ -167,30 +167,30 @@ func putOffset(t *task.Thread, f *vfs.File, addr uint64, off int64) error {
 	return putU64(t, hal.UserAddr(addr), uint64(off))
 }
 
-// sysSendfile: EBADF, EINVAL (input not seekable, output in append mode), EFAULT, EAGAIN,
-// EPIPE. See sendfile(2).
+// sysSendfile: EFAULT, EBADF (input), ESPIPE, EINVAL (offset), EBADF (output), EINVAL (input not seekable, output in append mode), EAGAIN, EPIPE. See
+// sendfile(2).
 func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
 	pos, err := offsetArg(t, a[2])
-	if err != nil {
+	if err != nil && err != unix.EINVAL {
 		return 0, err
 	}
-	in, err := openFor(t, a[1], readOp)
-	if err != nil {
-		return 0, err
+	in, bad := openFor(t, a[1], readOp)
+	if bad != nil {
+		return 0, bad
 	}
 	defer in.DecRef()
-	if !in.Ops.Seekable() {
-		if a[2] != 0 {
-			return 0, unix.ESPIPE
-		}
-		return 0, unix.EINVAL
+	if a[2] != 0 && !in.Ops.Seekable() {
+		return 0, unix.ESPIPE
+	}
+	if err != nil { // a negative offset
+		return 0, err
 	}
 	out, err := openFor(t, a[0], writeOp)
 	if err != nil {
 		return 0, err
 	}
 	defer out.DecRef()
-	if int64(a[3]) < 0 || out.Flags()&unix.O_APPEND != 0 || !givesBytes(in) || !takesBytes(out) {
+	if !in.Ops.Seekable() || int64(a[3]) < 0 || out.Flags()&unix.O_APPEND != 0 || !givesBytes(in) || !takesBytes(out) {
 		return 0, unix.EINVAL
 	}
 	if pos < 0 {

@@ -175,7 +175,12 @@ func sysRenameat(t *task.Thread, a *Args) (uintptr, error) {
 	return rename(t, a[0], a[1], a[2], a[3], 0)
 }
 func sysRenameat2(t *task.Thread, a *Args) (uintptr, error) {
-	return rename(t, a[0], a[1], a[2], a[3], uint(uint32(a[4])))
+	const known = unix.RENAME_NOREPLACE | unix.RENAME_EXCHANGE | unix.RENAME_WHITEOUT
+	flags := uint(uint32(a[4]))
+	if flags&^known != 0 || flags&unix.RENAME_EXCHANGE != 0 && flags != unix.RENAME_EXCHANGE {
+		return 0, unix.EINVAL // before the paths are looked at
+	}
+	return rename(t, a[0], a[1], a[2], a[3], flags)
 }
 
 func rename(t *task.Thread, fd1, p1, fd2, p2 uint64, flags uint) (uintptr, error) {

@@ -123,7 +123,14 @@ func fcntlFile(t *task.Thread, f *vfs.File, fd int32, cmd int, arg uint64) (uint
 		return uintptr(n), err
 	case unix.F_ADD_SEALS, unix.F_GET_SEALS:
 		s, ok := f.Ops.(anon.Sealer)
-		if !ok {
+		const known = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_FUTURE_WRITE
+		switch {
+		case ok:
+		case cmd == unix.F_ADD_SEALS && !f.Writable(): // whatever it is
+			return 0, unix.EPERM
+		case cmd == unix.F_ADD_SEALS && arg&^known != 0:
+			return 0, unix.EINVAL
+		default:
 			return tmpfsSeals(f, cmd)
 		}
 		if cmd == unix.F_GET_SEALS {

@@ -444,10 +444,7 @@ func sysTruncate(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.EINVAL
 	}
 	return withPath(t, atCWD, a[0], false, func(l vfs.Lookup, path string) error {
-		if err := truncateLimit(t, size); err != nil {
-			return err
-		}
-		return t.Kernel().NS.Truncate(l, path, size)
+		return t.Kernel().NS.Truncate(l, path, size, func() error { return truncateLimit(t, size) })
 	})
 }
 

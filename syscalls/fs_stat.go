@@ -333,7 +333,7 @@ func sysFchownat(t *task.Thread, a *Args) (uintptr, error) {
 
 // setTimes applies times: nil is now, which whoever may write may set; other times are the
 // owner's alone (utimes_common).
-func setTimes(t *task.Thread, dirfd, addr, flags uint64, tm *[2]int64) (uintptr, error) {
+func setTimes(t *task.Thread, dirfd, addr, flags uint64, tm *[2]int64, wrong bool) (uintptr, error) {
 	const now, omit = -1, -2
 	wall := t.Kernel().M.Walltime()
 	a := vfs.SetAttr{SetAtime: true, SetMtime: true, Atime: wall, Mtime: wall}
@@ -351,6 +351,9 @@ func setTimes(t *task.Thread, dirfd, addr, flags uint64, tm *[2]int64) (uintptr,
 		}
 	}
 	apply := func(l vfs.Lookup, p vfs.Path) error {
+		if wrong {
+			return unix.EINVAL
+		}
 		at, err := p.Inode().Attr(t)
 		if err != nil {
 			return err
@@ -372,6 +375,9 @@ func setTimes(t *task.Thread, dirfd, addr, flags uint64, tm *[2]int64) (uintptr,
 			return 0, err
 		}
 		defer f.DecRef()
+		if wrong {
+			return 0, unix.EINVAL
+		}
 		if !f.Path.Valid() {
 			return 0, f.Ops.SetAttr(t, a)
 		}
@@ -388,10 +394,8 @@ func setTimes(t *task.Thread, dirfd, addr, flags uint64, tm *[2]int64) (uintptr,
 
 // sysUtimensat: EFAULT, EINVAL for nanoseconds or flags, EPERM, EACCES. See utimensat(2).
 func sysUtimensat(t *task.Thread, a *Args) (uintptr, error) {
-	if a[3]&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
-		return 0, unix.EINVAL
-	}
 	var tm *[2]int64
+	wrong := false
 	if a[2] != 0 {
 		var b [32]byte
 		if err := t.CopyIn(b[:], hal.UserAddr(a[2])); err != nil {
@@ -405,14 +409,18 @@ func sysUtimensat(t *task.Thread, a *Args) (uintptr, error) {
 				tm[i] = -1
 			case n == unix.UTIME_OMIT:
 				tm[i] = -2
-			case n < 0 || n >= second:
-				return 0, unix.EINVAL
+			case n < 0 || n >= second: // noticed once the file is found
+				wrong = true
 			default:
 				tm[i] = clampTime(s, n)
 			}
 		}
 	}
-	return setTimes(t, a[0], a[1], a[3], tm)
+	omit := tm != nil && tm[0] == -2 && tm[1] == -2
+	if a[3]&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 && !omit {
+		return 0, unix.EINVAL
+	}
+	return setTimes(t, a[0], a[1], a[3], tm, wrong)
 }
 
 // clampTime is a time stamp in nanoseconds, kept off the two special values.
@@ -446,7 +454,7 @@ func utimes(t *task.Thread, dirfd, path, times uint64) (uintptr, error) {
 			tm[i] = clampTime(int64(le.Uint64(b[16*i:])), us*1000)
 		}
 	}
-	return setTimes(t, dirfd, path, 0, tm)
+	return setTimes(t, dirfd, path, 0, tm, false)
 }
 
 // sysUtime: EFAULT, EPERM, … See utime(2).
@@ -459,5 +467,5 @@ func sysUtime(t *task.Thread, a *Args) (uintptr, error) {
 		}
 		tm = &[2]int64{clampTime(int64(le.Uint64(b[0:])), 0), clampTime(int64(le.Uint64(b[8:])), 0)}
 	}
-	return setTimes(t, atCWD, a[0], 0, tm)
+	return setTimes(t, atCWD, a[0], 0, tm, false)
 }

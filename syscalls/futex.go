@@ -41,6 +41,9 @@ const (
 	futexvSize      = 24 // struct futex_waitv
 )
 
+// futexOwner is the thread in the word of a PI lock (FUTEX_TID_MASK).
+const futexOwner = 0x3fffffff
+
 // sysFutex serves (uaddr, op, val, timeout, uaddr2, val3). FUTEX_WAIT takes a relative
 // time, the others an absolute one, FUTEX_LOCK_PI of the wall clock. ENOSYS: operation, FUTEX_CLOCK_REALTIME with
 // one that has no clock; EFAULT, EINVAL: time, address; EAGAIN; ETIMEDOUT; EINTR. See
@@ -87,7 +90,13 @@ func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 	case futexTrylockPI:
 		err = t.FutexLockPI(addr, shared, true, hal.NoDeadline)
 	case futexUnlockPI:
-		err = t.FutexUnlockPI(addr, shared)
+		// Whose it is counts before where it is.
+		var v uint32
+		if v, err = getU32(t, addr); err == nil {
+			if err = unix.EPERM; v&futexOwner == uint32(t.TID()) {
+				err = t.FutexUnlockPI(addr, shared)
+			}
+		}
 	case futexWaitRequeue:
 		err = t.FutexWaitRequeuePI(addr, addr2, shared, val, futexMatchAny, deadline)
 	case futexCmpRequeuePI:

@@ -64,6 +64,11 @@ func mmapFile(t *task.Thread, f *vfs.File, m *mm.MapArgs) (uintptr, error) {
 	if m.Len == 0 {
 		return 0, unix.EINVAL
 	}
+	switch m.Flags & unix.MAP_TYPE {
+	case unix.MAP_SHARED, unix.MAP_PRIVATE, unix.MAP_SHARED_VALIDATE:
+	default:
+		return 0, unix.EINVAL
+	}
 	m.MaxProt = hal.ProtRead | hal.ProtWrite | hal.ProtExec
 	if m.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE {
 		if !f.Writable() {

@@ -299,6 +299,12 @@ func timeout(t *task.Thread, ns int64) int64 {
 func sysConnect(t *task.Thread, a *Args) (uintptr, error) {
 	n, err := socketCall(t, a[0])
 	if err != nil {
+		var b [net.MaxSockaddr]byte
+		if err == unix.ENOTSOCK { // the address is looked at before what the file is
+			if _, bad := sockaddrIn(t, &b, a[1], a[2]); bad != nil {
+				err = bad
+			}
+		}
 		return 0, err
 	}
 	defer n.free()
@@ -363,6 +369,9 @@ func sysSetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	defer n.free()
+	if size < 4 && int32(a[1]) == unix.SOL_SOCKET && int32(a[2]) != unix.SO_BINDTODEVICE {
+		return 0, unix.EINVAL
+	}
 	v := n.name[:]
 	if size > len(v) {
 		v = make([]byte, min(size, maxOptLen))

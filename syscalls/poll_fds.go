@@ -22,7 +22,7 @@ func makePipe(t *task.Thread, at uint64, flags uint32) (uintptr, error) {
 	if flags&^(unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT) != 0 {
 		return 0, unix.EINVAL
 	}
-	r, w, err := pipe.New(t.Kernel().Mem, flags)
+	r, w, err := pipe.New(t.Kernel().Mem, flags, t.Creds())
 	if err != nil {
 		return 0, err
 	}

@@ -194,6 +194,18 @@ func sysWait4(t *task.Thread, a *Args) (uintptr, error) {
 // P_PIDFD's descriptor; EAGAIN: it is non-blocking and there is nothing yet; ECHILD;
 // EFAULT. See waitid(2).
 func sysWaitid(t *task.Thread, a *Args) (uintptr, error) {
+	n, err := waitid(t, a)
+	if err == unix.EINVAL || err == unix.EBADF || err == unix.ECHILD || err == unix.EAGAIN {
+		// Linux fills the structure with zeros on errors too, but for those that restart.
+		var none [28]byte
+		if a[2] != 0 && t.CopyOut(hal.UserAddr(a[2]), none[:]) != nil {
+			err = unix.EFAULT
+		}
+	}
+	return n, err
+}
+
+func waitid(t *task.Thread, a *Args) (uintptr, error) {
 	id, options := int32(a[1]), int(uint32(a[3]))
 	const states = unix.WEXITED | unix.WSTOPPED | unix.WCONTINUED
 	if options&^(unix.WNOHANG|unix.WNOWAIT|states|wNoThread|unix.WCLONE|unix.WALL) != 0 || options&states == 0 {
@@ -235,11 +247,6 @@ func sysWaitid(t *task.Thread, a *Args) (uintptr, error) {
 		err = unix.EAGAIN
 	}
 	if err != nil {
-		// Linux fills the structure with zeros on errors too, but for those that restart.
-		var none [28]byte
-		if a[2] != 0 && (err == unix.ECHILD || err == unix.EAGAIN) && t.CopyOut(hal.UserAddr(a[2]), none[:]) != nil {
-			return 0, unix.EFAULT
-		}
 		return 0, err
 	}
 	if r.PID != 0 && a[4] != 0 {

@@ -4,7 +4,7 @@
 // pipe is writable while a slot is free, and a write of at most a page takes one slot or
 // merges into one, so it is never split.
 //
-//	r, w, err := pipe.New(mem, 0)            // two descriptions with a reference each
+//	r, w, err := pipe.New(mem, 0, creds)     // two descriptions with a reference each
 //	ops, err := pipe.OpenFIFO(c, inode, fl)  // vfs.FIFO
 //
 // Neither Read nor Write blocks: EAGAIN. Whoever wants a blocking write calls Write
@@ -87,6 +87,8 @@ type Pipe struct {
 	mem  *mm.Memory
 	ino  uint64
 	time int64 // of creation, nanoseconds since the epoch
+	// uid and gid own a pipe that is no FIFO.
+	uid, gid uint32
 
 	// Readers wait in rd, writers in wr, descriptions open for both in rw.
 	rd, wr, rw queue
@@ -129,11 +131,12 @@ func newPipe(mem *mm.Memory) (*Pipe, error) {
 
 // New is pipe2: flags are O_NONBLOCK and O_DIRECT (packets). ENFILE at the edge of the
 // kernel-heap budget.
-func New(mem *mm.Memory, flags uint32) (r, w *vfs.File, err error) {
+func New(mem *mm.Memory, flags uint32, creds *vfs.Creds) (r, w *vfs.File, err error) {
 	p, err := newPipe(mem)
 	if err != nil {
 		return nil, nil, err
 	}
+	p.uid, p.gid = creds.FSUID, creds.FSGID
 	p.readers, p.writers = 1, 1
 	p.rcounter, p.wcounter = 1, 1
 	name := "pipe:[" + strconv.FormatUint(p.ino, 10) + "]"
@@ -452,7 +455,7 @@ func (e *end) Attr(c wait.Context) (vfs.Attr, error) {
 		return e.inode.Attr(c)
 	}
 	p := e.p
-	return vfs.Attr{Dev: dev(), Ino: p.ino, Mode: unix.S_IFIFO | 0o600, Nlink: 1, BlockSize: pageSize,
+	return vfs.Attr{Dev: dev(), Ino: p.ino, Mode: unix.S_IFIFO | 0o600, UID: p.uid, GID: p.gid, Nlink: 1, BlockSize: pageSize,
 		Atime: p.time, Mtime: p.time, Ctime: p.time, Btime: p.time}, nil
 }
 

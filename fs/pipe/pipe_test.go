@@ -33,7 +33,7 @@ func TestBytesComeOutAsTheyWentIn(t *testing.T) {
 	m := fake.New(512)
 	mem := mm.NewMemory(m)
 	free, used := m.FreePages(), mem.Budget().Used()
-	r, w, err := New(mem, unix.O_NONBLOCK)
+	r, w, err := New(mem, unix.O_NONBLOCK, vfs.RootCreds())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestBytesComeOutAsTheyWentIn(t *testing.T) {
 func TestRecordsOfAPageStayWhole(t *testing.T) {
 	m := fake.New(1024)
 	mem := mm.NewMemory(m)
-	r, w, _ := New(mem, unix.O_NONBLOCK)
+	r, w, _ := New(mem, unix.O_NONBLOCK, vfs.RootCreds())
 	const writers, records, size = 4, 300, 3000
 	var wg sync.WaitGroup
 	for i := range writers {
@@ -161,7 +161,7 @@ func TestRecordsOfAPageStayWhole(t *testing.T) {
 func TestAFaultLosesNothing(t *testing.T) {
 	m := fake.New(256)
 	mem := mm.NewMemory(m)
-	r, w, _ := New(mem, unix.O_NONBLOCK)
+	r, w, _ := New(mem, unix.O_NONBLOCK, vfs.RootCreds())
 	s, _ := mm.NewSpace(mem)
 	q := mm.UserIO(s, nil, 0x1000, 10)
 	if n, err := w.Write(nil, &q); n != 0 || err != unix.EFAULT {
@@ -186,7 +186,7 @@ func TestAFaultLosesNothing(t *testing.T) {
 
 func TestASteadyStreamAllocatesNothing(t *testing.T) {
 	mem := mm.NewMemory(fake.New(256))
-	r, w, _ := New(mem, unix.O_NONBLOCK)
+	r, w, _ := New(mem, unix.O_NONBLOCK, vfs.RootCreds())
 	b := make([]byte, 5000)
 	q := new(mm.IOSeq)
 	if n := testing.AllocsPerRun(1000, func() {

@@ -85,7 +85,7 @@ func (o *ours) do(op, a, b string, n int) string {
 		f.DecRef()
 		return fmt.Sprint(errName(err), string(buf[:max(k, 0)]))
 	case "truncate":
-		return errName(o.ns.Truncate(l, a, int64(n)))
+		return errName(o.ns.Truncate(l, a, int64(n), func() error { return nil }))
 	case "stat", "lstat":
 		w := vfs.WalkFollow
 		if op == "lstat" {

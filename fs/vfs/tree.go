@@ -313,9 +313,6 @@ func (ns *Namespace) Rename(from Lookup, old string, to Lookup, new string, flag
 	if flags&^known != 0 || flags&unix.RENAME_EXCHANGE != 0 && flags != unix.RENAME_EXCHANGE {
 		return unix.EINVAL
 	}
-	if flags&unix.RENAME_WHITEOUT != 0 {
-		return unix.EINVAL // no file system here has them for programs
-	}
 	a, err := ns.walk(&from, old, walkLast)
 	if err != nil {
 		return err
@@ -329,6 +326,9 @@ func (ns *Namespace) Rename(from Lookup, old string, to Lookup, new string, flag
 	}
 	if special(a.name) {
 		return unix.EBUSY
+	}
+	if flags&unix.RENAME_WHITEOUT != 0 {
+		return unix.EINVAL // no file system here has them for programs
 	}
 	if special(b.name) {
 		if flags&unix.RENAME_NOREPLACE != 0 {
@@ -500,7 +500,7 @@ func (ns *Namespace) SetAttrAt(l Lookup, p Path, a SetAttr) error {
 }
 
 // Truncate is truncate(2): EISDIR, EINVAL for what is not a regular file, ETXTBSY.
-func (ns *Namespace) Truncate(l Lookup, path string, size int64) error {
+func (ns *Namespace) Truncate(l Lookup, path string, size int64, allowed func() error) error {
 	p, err := ns.Walk(l, path, WalkFollow)
 	if err != nil {
 		return err
@@ -524,6 +524,9 @@ func (ns *Namespace) Truncate(l Lookup, path string, size int64) error {
 	}
 	defer putWrite(i)
 	if err := breakLeases(l.C, i, true, false); err != nil {
+		return err
+	}
+	if err := allowed(); err != nil {
 		return err
 	}
 	return p.Entry.setAttr(l.C, truncateTo(i, &l, size))

@@ -164,7 +164,10 @@ func (s *Space) advisePopulate(c wait.Context, a, end uint64, write bool) error 
 	if write {
 		access = hal.ProtWrite
 	}
-	for ; a < end; a += hal.PageSize {
+	for start := a; a < end; a += hal.PageSize {
+		if s.dies(c, a-start) {
+			return unix.EINTR
+		}
 		err := s.HandleFault(c, hal.UserAddr(a), access)
 		f, bad := err.(*FaultError)
 		switch {

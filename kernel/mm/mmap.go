@@ -469,10 +469,24 @@ func (s *Space) trim(start, end uint64) bool {
 	return true
 }
 
+// dies lets other threads run after each 16 MB of work on one call, and says whether the
+// thread is to die.
+func (s *Space) dies(c wait.Context, done uint64) bool {
+	const (
+		stride = 16 << 20
+		pause  = 20000 // nanoseconds
+	)
+	return done != 0 && done%stride == 0 && c.Block(s.mem.M.Nanotime()+pause, wait.Killable) == wait.Kill
+}
+
 // populate brings the pages of [start, end) in, as far as that goes (MAP_POPULATE,
-// mlock); errors show at the program's own access.
+// mlock); errors show at the program's own access. Of a large range it lets others run
+// from time to time, and ends when the thread is to die.
 func (s *Space) populate(c wait.Context, start, end uint64) error {
 	for a := start; a < end; a += hal.PageSize {
+		if s.dies(c, a-start) {
+			return unix.EINTR
+		}
 		access := hal.ProtRead
 		s.mu.RLock()
 		v := s.find(a)

@@ -118,7 +118,7 @@ func (h *programs) prepare(p *image.Program) (out []task.StartArgs, err error) {
 		out = append(out, a)
 		io, next := stdio{in: in}, (*vfs.File)(nil)
 		if i < len(stages)-1 {
-			r, w, err := pipe.New(h.s.mem, 0)
+			r, w, err := pipe.New(h.s.mem, 0, vfs.RootCreds())
 			if err != nil {
 				return out, err
 			}

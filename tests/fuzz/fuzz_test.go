@@ -1,0 +1,105 @@
+package fuzz
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(WorkerEnv) != "" {
+		if err := Worker(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func executor(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give the programs on this host a user of their own")
+	}
+	e, err := Executor(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+const batch = 40
+
+// quick is how many programs the tests try that are not make accept's. They are the same
+// ones each time, known to agree: a new difference is a change of Kiln's.
+const quick = 80
+
+// Random programs do the same on Kiln as on this host's Linux: a few that do not change
+// (some 15 seconds), in make accept new ones for half an hour. KILN_FUZZ_SEED=N runs one seed, or KILN_FUZZ_COUNT
+// from it on, KILN_FUZZ_TIME another time.
+func TestRandomProgramsDoAsOnLinux(t *testing.T) {
+	e := executor(t)
+	first, d := uint64(1), time.Duration(0)
+	n := quick
+	if os.Getenv("KILN_ACCEPT") != "" || os.Getenv("KILN_FUZZ_TIME") != "" {
+		first, d, n = rand.Uint64()>>16, 30*time.Minute, batch
+	}
+	if s := os.Getenv("KILN_FUZZ_TIME"); s != "" {
+		d, _ = time.ParseDuration(s)
+	}
+	brief := os.Getenv("KILN_FUZZ_BRIEF") != ""
+	if s := os.Getenv("KILN_FUZZ_SEED"); s != "" {
+		first, _ = strconv.ParseUint(s, 10, 64)
+		d, n = 0, 1
+		if c, _ := strconv.Atoi(os.Getenv("KILN_FUZZ_COUNT")); c > 0 {
+			n = c
+		}
+	}
+	programs, found := 0, 0
+	for end := time.Now().Add(d); ; {
+		ps := make([]Program, n)
+		for i := range ps {
+			ps[i] = Generate(first + uint64(programs+i))
+		}
+		programs += n
+		fs, err := Compare(e, ps)
+		if err != nil {
+			t.Fatalf("seeds from %d: %v", ps[0].Seed, err)
+		}
+		for _, f := range fs {
+			found++
+			if dir := os.Getenv("KILN_FUZZ_SAVE"); dir != "" {
+				Shrink(e, f, 40).Save(dir)
+			}
+			if brief {
+				t.Errorf("%d\n%s%s%s", f.Program.Seed, f.Linux, f.Kiln, f.Call())
+				continue
+			}
+			t.Error(f)
+		}
+		if time.Now().After(end) || found > 20 && !brief {
+			break
+		}
+	}
+	t.Logf("%d programs from seed %d", programs, first)
+}
+
+// What was found once stays right.
+func TestFoundPrograms(t *testing.T) {
+	e := executor(t)
+	ps, err := Load("testdata")
+	if err != nil || len(ps) == 0 {
+		t.Fatalf("%d programs, %v", len(ps), err)
+	}
+	fs, err := Compare(e, ps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fs {
+		t.Error(f)
+	}
+}
