@@ -14,16 +14,25 @@ import (
 )
 
 // Each conformance case runs on a machine of its own and must print what Linux
-// printed, and end as it did there.
+// printed, and end as it did there. With the race detector it is the same on four
+// processors only.
 func TestConformance(t *testing.T) {
+	if raceDetector {
+		t.Skip("TestConformanceOnFourCPUs has more to find")
+	}
+	inParts(t, fewParts, onCPUs(0))
+}
+
+func onCPUs(cpus int) (l []item) {
 	for _, c := range conformance.Cases() {
-		t.Run(c.Name, func(t *testing.T) {
+		l = append(l, item{c.Name, func(t *testing.T) {
 			if c.Slow && testing.Short() {
 				t.Skip("slow")
 			}
-			check(t, c, 0)
-		})
+			check(t, c, cpus)
+		}})
 	}
+	return l
 }
 
 // check runs a case on a number of processors; 0: as start has it.
@@ -56,16 +65,7 @@ func check(t *testing.T, c conformance.Case, cpus int) {
 }
 
 // The same on four processors, where threads and processes run beside each other.
-func TestConformanceOnFourCPUs(t *testing.T) {
-	for _, c := range conformance.Cases() {
-		t.Run(c.Name, func(t *testing.T) {
-			if c.Slow && testing.Short() {
-				t.Skip("slow")
-			}
-			check(t, c, 4)
-		})
-	}
-}
+func TestConformanceOnFourCPUs(t *testing.T) { inParts(t, fewParts, onCPUs(4)) }
 
 // raceDetector says that the tests were built with it (race_test.go).
 var raceDetector bool
@@ -75,23 +75,24 @@ func TestCasesNoticeThatTheirCallsAreMissing(t *testing.T) {
 	if raceDetector {
 		t.Skip("about the cases, not about races: runs without the race detector")
 	}
+	var l []item
 	for _, c := range conformance.Cases() {
 		want, err := conformance.Golden(c.Name)
 		if err != nil {
 			continue // TestConformance says so
 		}
 		for _, call := range c.Calls {
-			t.Run(c.Name+"/"+call, func(t *testing.T) {
-				t.Parallel()
+			l = append(l, item{c.Name + "/" + call, func(t *testing.T) {
 				r := start(t, c)
 				r.Without, r.Limit = []string{call}, 10*time.Second
 				res, err := r.Do()
 				if err == nil && conformance.Diff(want, conformance.Text(res.Output, res.Status)) == "" {
 					t.Errorf("the case says the same without %s", call)
 				}
-			})
+			}})
 		}
 	}
+	inParts(t, manyParts, l)
 }
 
 // start prepares a case. KILN_STRACE=1 logs its system calls, KILN_CPUS=N gives the

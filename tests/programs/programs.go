@@ -129,14 +129,15 @@ func Build(name string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return "", err
 	}
-	cmd := p.command(src, out+".new")
+	tmp := fmt.Sprintf("%s.new.%d", out, os.Getpid()) // another process may build it too
+	cmd := p.command(src, tmp)
 	cmd.Dir = root
 	var msg bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &msg, &msg
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, &msg)
 	}
-	return out, os.Rename(out+".new", out)
+	return out, os.Rename(tmp, out)
 }
 
 func (p Program) command(src, out string) *exec.Cmd {
