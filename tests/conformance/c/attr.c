@@ -1,14 +1,9 @@
 /* stat, statx, access, chmod, chown, utimensat, truncate, xattrs, statfs, umask. */
-#include "../../programs/c/check.h"
-#include <fcntl.h>
-#include <sys/mount.h>
+#include "files.h"
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #include <sys/xattr.h>
-#include <signal.h>
 #include <utime.h>
 
 static void begin(void)
@@ -21,17 +16,6 @@ static void begin(void)
 	mkdir("dir", 0755);
 	if (symlink("file", "link") < 0 || symlink("missing", "dangling") < 0)
 		say("symlink: %s", errname(errno));
-}
-
-static void as_user(void (*f)(void))
-{
-	if (fork() == 0) {
-		if (setgid(1000) < 0 || setuid(1000) < 0)
-			say("setuid: %s", errname(errno));
-		f();
-		_exit(0);
-	}
-	wait(0);
 }
 
 static void mode(const char *path)

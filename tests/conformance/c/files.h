@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 
 /* fresh makes an empty tmpfs the working directory. */
-static void fresh(const char *dir)
+__attribute__((unused)) static void fresh(const char *dir)
 {
 	umask(022);
 	signal(SIGPIPE, SIG_IGN);

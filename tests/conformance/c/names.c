@@ -1,12 +1,8 @@
 /* mkdir, rmdir, unlink, link, symlink, readlink, rename, mknod, getdents, chdir, chroot:
  * results, the order of errors, permissions. */
-#include "../../programs/c/check.h"
+#include "files.h"
 #include <dirent.h>
-#include <fcntl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 
 static void begin(void)
 {
@@ -20,17 +16,6 @@ static void begin(void)
 	close(open("full/x", O_CREAT | O_WRONLY, 0644));
 	if (symlink("file", "link") < 0 || symlink("dir", "dlink") < 0 || symlink("loop", "loop") < 0 || symlink("missing", "dangling") < 0)
 		say("symlink: %s", errname(errno));
-}
-
-static void as_user(void (*f)(void))
-{
-	if (fork() == 0) {
-		if (setgid(1000) < 0 || setuid(1000) < 0)
-			say("setuid: %s", errname(errno));
-		f();
-		_exit(0);
-	}
-	wait(0);
 }
 
 static void tell(const char *path)
@@ -194,7 +179,7 @@ CASE(symlink, symlink, symlinkat, readlink, readlinkat)
 	R(access("c0", F_OK));
 }
 
-static void content(const char *path, const char *text)
+static void holds(const char *path, const char *text)
 {
 	int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0644);
 	if (write(fd, text, strlen(text)) < 0)
@@ -216,7 +201,7 @@ static void reads(const char *path)
 CASE(rename, rename, renameat)
 {
 	begin();
-	content("a", "A"), content("b", "B");
+	holds("a", "A"), holds("b", "B");
 	R(rename("a", "c")), tell("a"), reads("c");
 	R(rename("c", "b")), reads("b");
 	R(rename("b", "b")), reads("b");
@@ -253,7 +238,7 @@ CASE(rename, rename, renameat)
 CASE(renameat2, renameat2)
 {
 	begin();
-	content("a", "A"), content("b", "B");
+	holds("a", "A"), holds("b", "B");
 #define REN(x, y, f) R(syscall(SYS_renameat2, AT_FDCWD, x, AT_FDCWD, y, f))
 	REN("a", "b", 1), reads("a"), reads("b");
 	REN("a", "c", 1), reads("c");
@@ -299,7 +284,7 @@ CASE(permissions, unlink, rename)
 	umask(0);
 	mkdir("s", 01777);
 	mkdir("locked", 0700);
-	content("s/root", "r"), content("s/mine", "m");
+	holds("s/root", "r"), holds("s/mine", "m");
 	if (chown("s/mine", 1000, 1000) < 0)
 		say("chown: %s", errname(errno));
 	as_user(sticky);

@@ -1,12 +1,8 @@
 /* open, openat, openat2 and creat: flags one by one, the order of errors, umask, O_TMPFILE,
  * O_PATH, resolution rules. */
-#include "../../programs/c/check.h"
-#include <fcntl.h>
+#include "files.h"
 #include <linux/openat2.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 
 static void begin(void)
 {
@@ -18,17 +14,6 @@ static void begin(void)
 	mkdir("dir", 0755);
 	if (symlink("file", "link") < 0 || symlink("dir", "dlink") < 0 || symlink("loop", "loop") < 0 || symlink("missing", "dangling") < 0)
 		say("symlink: %s", errname(errno));
-}
-
-static void as_user(void (*f)(void))
-{
-	if (fork() == 0) {
-		if (setgid(1000) < 0 || setuid(1000) < 0)
-			say("setuid: %s", errname(errno));
-		f();
-		_exit(0);
-	}
-	wait(0);
 }
 
 static void tell(const char *what, int fd)
