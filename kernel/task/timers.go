@@ -262,9 +262,8 @@ func (t *Thread) CreateTimer(a TimerArgs) (int32, error) {
 	return pt.id, nil
 }
 
+// posixTimer is called with Process.mu held: another thread may delete the timer.
 func (p *Process) posixTimer(id int32) (*posixTimer, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if pt := p.posix.byID[id]; pt != nil {
 		return pt, nil
 	}
@@ -300,12 +299,12 @@ func (pt *posixTimer) arm(now int64) {
 // SetTimer is timer_settime: value and interval in nanoseconds, value 0 disarms. It
 // returns what was left and the old interval.
 func (p *Process) SetTimer(id int32, absolute bool, value, interval int64) (left, old int64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	pt, err := p.posixTimer(id)
 	if err != nil {
 		return 0, 0, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	now := pt.now()
 	if absolute && value != 0 {
 		if pt.clock == clockRealtime || pt.clock == clockTAI {
@@ -331,12 +330,12 @@ func (p *Process) SetTimer(id int32, absolute bool, value, interval int64) (left
 
 // Timer is timer_gettime.
 func (p *Process) Timer(id int32) (left, interval int64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	pt, err := p.posixTimer(id)
 	if err != nil {
 		return 0, 0, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	return pt.left(pt.now()), pt.interval, nil
 }
 
@@ -358,23 +357,23 @@ func (pt *posixTimer) left(now int64) int64 {
 
 // TimerOverrun is timer_getoverrun.
 func (p *Process) TimerOverrun(id int32) (int32, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	pt, err := p.posixTimer(id)
 	if err != nil {
 		return 0, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	return pt.last, nil
 }
 
 // DeleteTimer is timer_delete.
 func (p *Process) DeleteTimer(id int32) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	pt, err := p.posixTimer(id)
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.dropTimer(pt)
 	return nil
 }
