@@ -26,8 +26,9 @@ type row struct {
 	kiln    float64
 	linux   float64 // 0: not measured
 	limit   float64
-	ratio   bool // the limit is on kiln/linux
-	atLeast bool // the limit is a floor
+	ratio   bool    // the limit is on kiln/linux
+	most    float64 // besides, kiln is at most this; 0: no such limit
+	atLeast bool    // the limit is a floor
 	unit    string
 	rivals  string
 	err     error
@@ -42,7 +43,7 @@ func (r *row) value() float64 {
 
 func (r *row) holds() bool {
 	switch {
-	case r.err != nil:
+	case r.err != nil, r.most != 0 && r.kiln > r.most:
 		return false
 	case r.limit == 0:
 		return true
@@ -62,6 +63,7 @@ type bench struct {
 	hello  string
 	micro  string
 	procs  string
+	ops    string
 	rows   []row
 	want   []string
 }
@@ -79,6 +81,7 @@ func main() {
 	b.section("memory", b.memory)
 	b.section("calls", b.calls)
 	b.section("processes", b.processes)
+	b.section("operations", b.operations)
 	b.section("cpus", b.cpus)
 	b.section("load", b.load)
 	if !b.print() {
@@ -116,12 +119,13 @@ func (b *bench) setUp() (err error) {
 	}
 	src := filepath.Join(b.root, "tests", "bench")
 	b.plugin, b.hello = filepath.Join(b.dir, "insncount.so"), filepath.Join(b.dir, "hello")
-	b.micro, b.procs = filepath.Join(b.dir, "micro"), filepath.Join(b.dir, "procs")
+	b.micro, b.procs, b.ops = filepath.Join(b.dir, "micro"), filepath.Join(b.dir, "procs"), filepath.Join(b.dir, "ops")
 	for _, c := range [][]string{
 		{"-shared", "-fPIC", "-O2", "-o", b.plugin, filepath.Join(src, "insncount.c")},
 		{"-static", "-O2", "-o", b.hello, filepath.Join(src, "hello.c")},
 		{"-static", "-O2", "-o", b.micro, filepath.Join(src, "micro.c")},
 		{"-static", "-O2", "-o", b.procs, filepath.Join(src, "procs.c")},
+		{"-static", "-O2", "-pthread", "-o", b.ops, filepath.Join(src, "ops.c")},
 	} {
 		if out, err := exec.Command("gcc", c...).CombinedOutput(); err != nil {
 			return fmt.Errorf("gcc %s: %v\n%s", strings.Join(c, " "), err, out)
@@ -154,6 +158,9 @@ func (b *bench) print() bool {
 			if r.atLeast {
 				limit = ">= " + limit
 			}
+			if r.most != 0 {
+				limit += ", " + num(r.most, r.unit)
+			}
 			if mark = "ok"; !r.holds() {
 				mark, ok = "FAIL", false
 			}
@@ -168,6 +175,8 @@ func num(v float64, unit string) string {
 	switch {
 	case v >= 1e6 && unit == "insns":
 		return fmt.Sprintf("%.2f M", v/1e6)
+	case unit == "insns":
+		return fmt.Sprintf("%.0f %s", v, unit)
 	case v == float64(int64(v)):
 		return strings.TrimSpace(fmt.Sprintf("%.0f %s", v, unit))
 	}

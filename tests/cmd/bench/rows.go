@@ -282,6 +282,27 @@ func (b *bench) processes() []row {
 	})
 }
 
+// operations is what single operations cost: each at most 0.8 of Linux's instructions, and at
+// most OSv's where they are known.
+func (b *bench) operations() []row {
+	rows := []row{
+		{measure: "tmpfs_read1"}, {measure: "tmpfs_write1"}, {measure: "tmpfs_read4k"}, {measure: "tmpfs_write4k"},
+		{measure: "pipe_read1"}, {measure: "pipe_write1"}, {measure: "pipe_read4k"}, {measure: "pipe_write4k"},
+		{measure: "open_close"}, {measure: "stat1"}, {measure: "stat6"}, {measure: "epoll_wait"},
+		{measure: "futex_wake"}, {measure: "futex_ping_pong"}, {measure: "signal"},
+		{measure: "mmap_touch_munmap", most: 9534, rivals: "OSv 9,534"},
+		{measure: "page_fault"},
+		{measure: "thread_create_join", most: 83500, rivals: "OSv 83,500"},
+		{measure: "timer_set_fire"},
+		{measure: "pipe_ping_pong", most: 5937, rivals: "OSv 5,937"},
+		{measure: "unix_ping_pong"}, {measure: "tcp_ping_pong"}, {measure: "tcp_64k"},
+	}
+	for i := range rows {
+		rows[i].limit, rows[i].ratio = 0.8, true
+	}
+	return b.counted("operations", b.ops, rows)
+}
+
 // counted runs prog under -icount in both guests and fills in the rows, each of
 // which names what the program prints.
 func (b *bench) counted(name, prog string, rows []row) []row {
