@@ -2,6 +2,7 @@ package hosted
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"kiln/kernel/image"
+	"kiln/kernel/task"
+	"kiln/syscalls"
 	"kiln/tests/conformance"
 )
 
@@ -47,6 +50,7 @@ func check(t *testing.T, c conformance.Case, cpus int) {
 	used := &seen{entries: map[string][2]bool{}}
 	if cpus > 0 {
 		r.CPUs = cpus
+		r.Observe = jitter()
 	} else if !raceDetector {
 		r.Observe = used.observe
 		defer func() {
@@ -66,6 +70,25 @@ func check(t *testing.T, c conformance.Case, cpus int) {
 
 // The same on four processors, where threads and processes run beside each other.
 func TestConformanceOnFourCPUs(t *testing.T) { inParts(t, fewParts, onCPUs(4)) }
+
+// jitter delays calls at random, at the entry or at the end, with KILN_JITTER=N in the
+// environment: one in N by up to 5 ms. A case that depends on who is quicker then differs, and
+// an order that the kernel forgot to keep shows more often.
+func jitter() func(*task.Thread, string, syscalls.Args) func(error) {
+	n, _ := strconv.Atoi(os.Getenv("KILN_JITTER"))
+	if n <= 0 {
+		return nil
+	}
+	delay := func() {
+		if rand.IntN(2*n) == 0 {
+			time.Sleep(time.Duration(rand.IntN(5000)) * time.Microsecond)
+		}
+	}
+	return func(*task.Thread, string, syscalls.Args) func(error) {
+		delay()
+		return func(error) { delay() }
+	}
+}
 
 // raceDetector says that the tests were built with it (race_test.go).
 var raceDetector bool

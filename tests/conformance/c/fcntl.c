@@ -358,6 +358,14 @@ CASE(lease_permission, fcntl)
 	as_user(stranger);
 }
 
+/* ended is what the call of a child came to: the child exits with its errno. */
+static const char *ended(void)
+{
+	int st = 0;
+	MUST(wait(&st));
+	return WEXITSTATUS(st) ? errname(WEXITSTATUS(st)) : "ok";
+}
+
 CASE(lease_break, fcntl, open)
 {
 	fresh("/tmp/fc");
@@ -376,27 +384,22 @@ CASE(lease_break, fcntl, open)
 	R(fcntl(fd, F_SETSIG, 42));
 	R(fcntl(fd, F_SETLEASE, F_WRLCK));
 	pid_t c = fork();
-	if (c == 0) {
-		int r = open("g", O_RDONLY);
-		say("child has it: %d", r >= 0);
-		_exit(0);
-	}
+	if (c == 0)
+		_exit(open("g", O_RDONLY) >= 0 ? 0 : errno);
 	told("a reader", fd);
 	R(fcntl(fd, F_GETLEASE));
 	R(fcntl(fd, F_SETLEASE, F_RDLCK));
 	close(fd);
-	wait(0);
+	say("child's open: %s", ended());
 	close(made("h", "x"));
 	fd = open("h", O_RDWR);
 	R(fcntl(fd, F_SETLEASE, F_WRLCK));
 	c = fork();
-	if (c == 0) {
-		R(truncate("h", 0));
-		_exit(0);
-	}
+	if (c == 0)
+		_exit(truncate("h", 0) == 0 ? 0 : errno);
 	told("truncate", fd);
 	R(fcntl(fd, F_SETLEASE, F_UNLCK));
-	wait(0);
+	say("child's truncate: %s", ended());
 	R(fcntl(fd, F_SETLEASE, F_WRLCK));
 	c = fork();
 	if (c == 0) {
