@@ -323,7 +323,7 @@ static void kept(void)
 		stack_t ss = { malloc(65536), 0, 65536 }; sigaltstack(&ss, 0);
 		prctl(PR_SET_NAME, "oldname"); prctl(PR_SET_PDEATHSIG, SIGUSR2); prctl(PR_SET_KEEPCAPS, 1); prctl(PR_SET_CHILD_SUBREAPER, 1); prctl(PR_SET_TIMERSLACK, 123456); prctl(PR_SET_DUMPABLE, 0); prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 		struct itimerval it = { { 0, 0 }, { 1000, 0 } }; setitimer(ITIMER_REAL, &it, 0); setitimer(ITIMER_VIRTUAL, &it, 0);
-		timer_t tm; timer_create(CLOCK_MONOTONIC, 0, &tm); timer_settime(tm, 0, &(struct itimerspec){ .it_value = { 0, 30000000 } }, 0);
+		timer_t tm; timer_create(CLOCK_MONOTONIC, 0, &tm); timer_settime(tm, 0, &(struct itimerspec){ .it_value = { 0, 600000000 } }, 0);
 		mlockall(MCL_FUTURE);
 		nice(3); umask(031); chdir("/tmp"); personality_(); setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 77 });
 		for (int i = 3; i < 20; i++) close(i);
@@ -442,7 +442,7 @@ static int program(int argc, char **argv, char **env)
 		prctl(PR_GET_NAME, b); say("name %s", b);
 		prctl(PR_GET_PDEATHSIG, &v); R(v); R(prctl(PR_GET_KEEPCAPS)); prctl(PR_GET_CHILD_SUBREAPER, &v); R(v); R(prctl(PR_GET_TIMERSLACK)); R(prctl(PR_GET_DUMPABLE)); R(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
 		getitimer(ITIMER_REAL, &it); IS(it.it_value.tv_sec > 900); getitimer(ITIMER_VIRTUAL, &it); IS(it.it_value.tv_sec > 900);
-		nap(60); /* the timer of timer_create is gone */
+		nap(700); /* the timer of timer_create is gone */
 		R(getpriority(PRIO_PROCESS, 0)); say("cwd %s", getcwd(b, sizeof b)); R(syscall(SYS_personality, -1));
 		for (int i = 3; i < 14; i++)
 			if (fcntl(i, F_GETFD) >= 0)
