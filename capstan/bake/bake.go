@@ -95,18 +95,13 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 	if err := b.skeleton(m.Users); err != nil {
 		return nil, err
 	}
-	if m.Build != nil {
-		n, err := buildGo(ctx, o, m)
-		if err != nil {
-			return nil, err
-		}
-		if err := b.out.Add(m.Program, n); err != nil {
-			return nil, err
-		}
-	} else {
+	if err := b.build(m); err != nil {
+		return nil, err
+	}
+	if m.Build == nil || m.Build.Go == "" {
 		all := true
 		for _, p := range m.Executables() {
-			if beside(m, p) {
+			if beside(m, p) || m.Build != nil && b.has(p) {
 				continue
 			}
 			if err := b.program(p); err != nil {
@@ -138,6 +133,31 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 		img.Packages = b.set.Names()
 	}
 	return img, nil
+}
+
+// build makes what is to be made from source.
+func (b *builder) build(m *manifest.Manifest) error {
+	switch {
+	case m.Build == nil:
+		return nil
+	case m.Build.Go != "":
+		n, err := buildGo(b.ctx, b.opts, m)
+		if err != nil {
+			return err
+		}
+		return b.out.Add(m.Program, n)
+	}
+	src, err := buildDebian(b.ctx, b.opts, m)
+	if err != nil {
+		return err
+	}
+	return b.built(src)
+}
+
+// has says whether a file is in the root by now.
+func (b *builder) has(name string) bool {
+	_, _, _, err := tree.Resolve(b.out, name)
+	return err == nil
 }
 
 // workDir checks that the program can start where it is to: in a folder of the root, or

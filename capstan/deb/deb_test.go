@@ -136,6 +136,63 @@ func TestALibraryIsLookedForByItsName(t *testing.T) {
 	}
 }
 
+// A closure is apt's answer for an empty machine; it is fetched in one go, and kept.
+func TestAClosureIsWhatAptWouldInstall(t *testing.T) {
+	pkg := func(name string) []byte {
+		return debtest.Package(name, "", debtest.Plain, debtest.Reg("./usr/"+name, "x"))
+	}
+	calls := debtest.FakeApt(t, map[string][]byte{"cc": pkg("cc"), "libc-dev": pkg("libc-dev"), "sh": pkg("sh"), "other": pkg("other")})
+	if err := os.WriteFile(filepath.Join(os.Getenv("FAKE_APT"), "cc.depends"), []byte("libc-dev"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := &Fetcher{Dir: t.TempDir()}
+	want := ""
+	for _, n := range []string{"cc", "libc-dev", "sh"} {
+		want += filepath.Join(f.Dir, n+"_1:2.3_amd64.deb") + " "
+	}
+	ask := func(f *Fetcher) {
+		t.Helper()
+		files, err := f.Closure(context.Background(), []string{"sh", "cc"})
+		if got := strings.Join(files, " ") + " "; err != nil || got != want {
+			t.Errorf("%v: %s, expected %s", err, got, want)
+		}
+		for _, file := range files {
+			if _, err := ReadFile(file); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	ask(f)
+	log := calls()
+	if n := strings.Count(log, " download "); n != 1 || !strings.Contains(log, "Dir::State::status=/dev/null") {
+		t.Errorf("%d downloads:\n%s", n, log)
+	}
+	ask(&Fetcher{Dir: f.Dir})
+	if calls() != log {
+		t.Errorf("apt was asked again within a day:\n%s", calls())
+	}
+	t.Setenv("PATH", t.TempDir())
+	lists, _ := filepath.Glob(filepath.Join(f.Dir, "closure-*"))
+	old := time.Now().Add(-2 * freshFor)
+	if len(lists) != 1 || os.Chtimes(lists[0], old, old) != nil {
+		t.Fatal(lists)
+	}
+	ask(&Fetcher{Dir: f.Dir}) // without apt
+	os.Remove(filepath.Join(f.Dir, "sh_1:2.3_amd64.deb"))
+	if files, err := f.Closure(context.Background(), []string{"sh", "cc"}); err == nil {
+		t.Errorf("a file that is gone: %v", files)
+	}
+}
+
+func TestAClosureOfWhatIsNotThereSaysSo(t *testing.T) {
+	debtest.FakeApt(t, nil)
+	for name, want := range map[string]string{"nosuch": "apt knows no package nosuch", "../x": "cannot be the name"} {
+		if _, err := (&Fetcher{Dir: t.TempDir()}).Closure(context.Background(), []string{name, "zlib"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestUnknownPackageSaysWhatToDo(t *testing.T) {
 	debtest.FakeApt(t, nil)
 	f := &Fetcher{Dir: t.TempDir()}

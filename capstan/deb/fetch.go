@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"os/exec"
 	"path"
@@ -122,12 +121,9 @@ func (f *Fetcher) current(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, dir := range []string{f.Dir, "/var/cache/apt/archives"} {
-		file := filepath.Join(dir, base)
-		if _, err := os.Stat(file); err == nil {
-			os.Chtimes(file, time.Time{}, time.Now()) // current as of now
-			return file, nil
-		}
+	if file := f.archive(base); file != "" {
+		os.Chtimes(file, time.Time{}, time.Now()) // current as of now
+		return file, nil
 	}
 	return f.download(ctx, name, base)
 }
@@ -189,14 +185,8 @@ func (f *Fetcher) candidate(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// 'URI' FILE SIZE HASH
-	for _, line := range strings.Split(out, "\n") {
-		if fields := strings.Fields(line); len(fields) >= 3 && strings.HasPrefix(line, "'") {
-			base, err := url.PathUnescape(fields[1])
-			if err == nil && !strings.Contains(base, "/") && strings.HasSuffix(base, ".deb") {
-				return base, nil
-			}
-		}
+	if files := printed(out); len(files) > 0 {
+		return files[0], nil
 	}
 	return "", fmt.Errorf("apt-get has no file to download for the package %s", name)
 }
@@ -258,7 +248,12 @@ func (f *Fetcher) apt(ctx context.Context, limit time.Duration, dir string, args
 	return out.String(), nil
 }
 
+var unknownPackage = regexp.MustCompile(`Unable to locate package ([a-z0-9][a-z0-9+.-]+)`)
+
 func aptError(name, text string) error {
+	if m := unknownPackage.FindStringSubmatch(text); m != nil {
+		name = m[1] // of several that were asked for
+	}
 	if strings.Contains(text, "Unable to locate package") || strings.Contains(text, "no installation candidate") {
 		return fmt.Errorf("apt knows no package %s: look at the spelling, or at the sources in /etc/apt", name)
 	}

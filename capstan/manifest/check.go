@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
@@ -47,12 +48,37 @@ func (m *Manifest) checkProgram() error {
 			return bad("program %q is a folder", m.Program)
 		}
 	}
-	if m.Build != nil && !fs.ValidPath(m.Build.Go) {
-		return bad("build.go %q must be a folder beside the manifest", m.Build.Go)
+	if err := m.Build.check(); err != nil {
+		return bad("build: %w", err)
 	}
-	for _, p := range m.Packages {
+	if err := checkPackages(m.Packages); err != nil {
+		return bad("%w", err)
+	}
+	return nil
+}
+
+func (b *Build) check() error {
+	switch {
+	case b == nil:
+		return nil
+	case (b.Go == "") == (b.Run == ""):
+		return errors.New("it must have one of go, a folder, and run, commands")
+	case b.Go != "" && (len(b.Packages) > 0 || b.From != ""):
+		return errors.New("packages and from are for run, not for go")
+	case b.Go != "" && !fs.ValidPath(b.Go):
+		return fmt.Errorf("go %q must be a folder beside the manifest", b.Go)
+	case b.From != "" && !fs.ValidPath(b.From):
+		return fmt.Errorf("from %q must be a folder beside the manifest", b.From)
+	case strings.ContainsRune(b.Run, 0):
+		return errors.New("run has a zero byte")
+	}
+	return checkPackages(b.Packages)
+}
+
+func checkPackages(names []string) error {
+	for _, p := range names {
 		if !validPackage.MatchString(p) {
-			return bad("packages has %q, which cannot be the name of a Debian package", p)
+			return fmt.Errorf("packages has %q, which cannot be the name of a Debian package", p)
 		}
 	}
 	return nil

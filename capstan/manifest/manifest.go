@@ -38,7 +38,7 @@ type Manifest struct {
 	About string `yaml:"about"`
 	// Program is the absolute path of the executable in the image.
 	Program string `yaml:"program"`
-	// Build, if set, makes the program from source; it is then put at Program.
+	// Build, if set, makes the program from source.
 	Build *Build `yaml:"build"`
 	// Packages are Debian packages to take files from when this host lacks them.
 	Packages []string `yaml:"packages"`
@@ -82,10 +82,18 @@ type Manifest struct {
 	Dir fs.FS `yaml:"-"`
 }
 
-// Build makes a program.
+// Build makes a program: with Go, or with commands in a root of Debian packages.
 type Build struct {
-	// Go is a folder beside the manifest with a Go main package.
+	// Go is a folder beside the manifest with a Go main package, which becomes Program.
 	Go string `yaml:"go"`
+	// Packages are unpacked, with dash, coreutils and all that they depend on, into a root
+	// of their own. They are not configured: what their scripts would do, Run has to.
+	Packages []string `yaml:"packages"`
+	// From is a folder beside the manifest, a copy of which Run starts in.
+	From string `yaml:"from"`
+	// Run is a script for sh -e in that root, without a network. What it puts below
+	// $DESTDIR goes into the image.
+	Run string `yaml:"run"`
 }
 
 // User is whom the program runs as.

@@ -128,8 +128,8 @@ func (m *Manifest) checkPrograms() error {
 	if len(m.Programs) == 0 {
 		return nil
 	}
-	if m.Program != "" || len(m.Args) > 0 || m.Argv0 != "" || m.Build != nil {
-		return bad("program, args, argv0 and build are keys of a single program: with programs, each has its own")
+	if m.Program != "" || len(m.Args) > 0 || m.Argv0 != "" || m.Build != nil && m.Build.Go != "" {
+		return bad("program, args, argv0 and build.go are keys of a single program: with programs, each has its own")
 	}
 	if err := m.Config().CheckPrograms(); err != nil {
 		return bad("%w", err)

@@ -87,7 +87,8 @@ func Zstd(b []byte) Member {
 func Plain(b []byte) Member { return Member{"data.tar", b} }
 
 // FakeApt puts an apt-get into PATH that serves packages from the folder $FAKE_APT. A
-// file nonet there makes `update` fail, a file stale everything before an `update`.
+// file nonet there makes `update` fail, a file stale everything before an `update`. What "install" would bring beside NAME is in
+// NAME.depends there.
 func FakeApt(t *testing.T, debs map[string][]byte) (calls func() string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -102,12 +103,20 @@ for last; do :; done
 D=` + dir + `
 [ "$last" = update ] && { [ -f $D/nonet ] && { echo "E: no network" >&2; exit 100; }; touch $D/updated; exit 0; }
 [ -f $D/stale ] && [ ! -f $D/updated ] && { echo "E: Unable to locate package $last" >&2; exit 100; }
-f=$(ls ` + dir + `/"$last"_*.deb 2>/dev/null)
-[ "$f" ] || { echo "E: Unable to locate package $last" >&2; exit 100; }
+names=$last
 case "$*" in
-*--print-uris*) echo "'http://x/$(basename $f)' $(basename $f) 12 SHA256:0" ;;
-*) cp "$f" . ;;
+*" install "*) names=${*##* -y }; for n in $names; do [ -f $D/$n.depends ] && names="$names $(cat $D/$n.depends)"; done ;;
+*" download --print-uris "*) ;;
+*" download "*) names=${*##* download } ;;
 esac
+for n in $names; do
+	f=$(ls $D/"$n"_*.deb 2>/dev/null)
+	[ "$f" ] || { echo "E: Unable to locate package $n" >&2; exit 100; }
+	case "$*" in
+	*--print-uris*) echo "'http://x/$(basename $f)' $(basename $f) 12 SHA256:0" ;;
+	*) cp "$f" . ;;
+	esac
+done
 `
 	if err := os.WriteFile(filepath.Join(dir, "apt-get"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
