@@ -27,22 +27,22 @@ type Dispatcher struct {
 	// Kernel.Strace must be on; nothing is logged then.
 	Observe func(t *task.Thread, name string, a Args) (done func(err error))
 
-	calls   [len(names)]call
+	calls   [len(names)]Func // none where a number has no row
+	none    Func
 	missing [len(names)]atomic.Bool // logged
 	beyond  atomic.Bool             // a number above the table was logged
-}
-
-type call struct {
-	fn    Func
-	masks []Mask
 }
 
 // New makes the lookup array out of the families' rows.
 func New() *Dispatcher {
 	d := &Dispatcher{}
+	d.none = d.noCall
+	for nr := range d.calls {
+		d.calls[nr] = d.none
+	}
 	for _, f := range families {
 		for _, e := range f {
-			d.calls[e.Nr] = call{e.Func, e.Masks}
+			d.calls[e.Nr] = e.masked()
 		}
 	}
 	return d
@@ -52,7 +52,7 @@ func New() *Dispatcher {
 func (d *Dispatcher) Without(calls []string) {
 	for nr, name := range names {
 		if name != "" && slices.Contains(calls, name) {
-			d.calls[nr] = call{}
+			d.calls[nr] = d.none
 		}
 	}
 }
@@ -67,12 +67,16 @@ func (d *Dispatcher) Dispatch(t *task.Thread) {
 	if h := t.Hooks(); h != 0 && d.hooked(t, a, h) {
 		return
 	}
-	v, err := d.call(t, a)
-	if err == nil {
-		t.Return(v)
+	f := d.none
+	if nr := uint32(r.OrigRAX); nr < uint32(len(d.calls)) { // call, in line
+		f = d.calls[nr]
+	}
+	v, err := f(t, a)
+	if err != nil {
+		t.ReturnError(errnoOf(t, err))
 		return
 	}
-	t.ReturnError(errnoOf(t, err))
+	t.Return(v)
 }
 
 // hooked lets a tracer, seccomp and the log look at the call; true: it has its result.
@@ -100,28 +104,40 @@ func (a *Args) reload(t *task.Thread) {
 }
 
 func (d *Dispatcher) call(t *task.Thread, a *Args) (uintptr, error) {
-	nr := uint32(t.Ctx.OrigRAX)
-	if nr >= uint32(len(d.calls)) {
-		if !d.beyond.Swap(true) {
-			t.Kernel().Log("warn", "%s (pid %d) made call %d, which Linux does not have: ENOSYS; no others of the kind are logged",
-				t.Name(), t.Process().PID(), nr)
-		}
-		return 0, unix.ENOSYS
+	if nr := uint32(t.Ctx.OrigRAX); nr < uint32(len(d.calls)) {
+		return d.calls[nr](t, a)
 	}
-	c := &d.calls[nr]
-	if c.fn == nil {
+	return d.none(t, a)
+}
+
+// noCall is a number that nobody serves.
+func (d *Dispatcher) noCall(t *task.Thread, _ *Args) (uintptr, error) {
+	if nr := uint32(t.Ctx.OrigRAX); nr < uint32(len(d.calls)) {
 		d.unknown(t, nr)
-		return 0, unix.ENOSYS
+	} else if !d.beyond.Swap(true) {
+		t.Kernel().Log("warn", "%s (pid %d) made call %d, which Linux does not have: ENOSYS; no others of the kind are logged",
+			t.Name(), t.Process().PID(), nr)
 	}
-	for i := range c.masks {
-		if m := &c.masks[i]; a[m.Arg]&^m.Bits != 0 {
-			if m.Errno != 0 {
-				return 0, unix.Errno(m.Errno)
+	return 0, unix.ENOSYS
+}
+
+// masked is the row's function behind its masks.
+func (e *Entry) masked() Func {
+	f, masks := e.Func, e.Masks
+	if len(masks) == 0 {
+		return f
+	}
+	return func(t *task.Thread, a *Args) (uintptr, error) {
+		for i := range masks {
+			if m := &masks[i]; a[m.Arg]&^m.Bits != 0 {
+				if m.Errno != 0 {
+					return 0, unix.Errno(m.Errno)
+				}
+				return 0, unix.EINVAL
 			}
-			return 0, unix.EINVAL
 		}
+		return f(t, a)
 	}
-	return c.fn(t, a)
 }
 
 // unknown logs a call that is not served, once.

@@ -50,6 +50,10 @@ const futexOwner = 0x3fffffff
 // futex(2).
 func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 	op := uint32(a[1])
+	if op&^futexPrivate == futexWake { // at once: who unlocks a word wants it as cheap as can be
+		n, err := t.FutexWake(hal.UserAddr(a[0]), op&futexPrivate == 0, int(int32(a[2])), futexMatchAny)
+		return uintptr(n), err
+	}
 	cmd, shared := op&^(futexPrivate|futexRealtime), op&futexPrivate == 0
 	addr, addr2 := hal.UserAddr(a[0]), hal.UserAddr(a[4])
 	val, val3 := uint32(a[2]), uint32(a[5])
@@ -75,8 +79,6 @@ func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, futexRestart(t, addr, shared, val, futexMatchAny, deadline)
 	case futexWaitBitset:
 		return 0, futexRestart(t, addr, shared, val, val3, deadline)
-	case futexWake:
-		n, err = t.FutexWake(addr, shared, int(int32(val)), futexMatchAny)
 	case futexWakeBitset:
 		n, err = t.FutexWake(addr, shared, int(int32(val)), val3)
 	case futexRequeue:

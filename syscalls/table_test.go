@@ -55,7 +55,8 @@ func TestNumbersWithoutARowAreENOSYSAndLoggedOnce(t *testing.T) {
 func TestMasksRefuseUnknownBitsBeforeTheCall(t *testing.T) {
 	r := newRig(t)
 	d := r.k.Syscalls.(*Dispatcher)
-	d.calls[unix.SYS_GETPID].masks = []Mask{{Arg: 1, Bits: 3}, {Arg: 2, Bits: 1, Errno: uintptr(unix.EOPNOTSUPP)}}
+	row := Entry{Func: d.calls[unix.SYS_GETPID], Masks: []Mask{{Arg: 1, Bits: 3}, {Arg: 2, Bits: 1, Errno: uintptr(unix.EOPNOTSUPP)}}}
+	d.calls[unix.SYS_GETPID] = row.masked()
 	r.run(nil, func(p *prog) {
 		p.want(1, unix.SYS_GETPID, 99, 3, 1)
 		p.fail(unix.EINVAL, unix.SYS_GETPID, 0, 4)

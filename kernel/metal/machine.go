@@ -254,19 +254,13 @@ func syncFP(im *ctxImpl, keep bool) {
 
 // Enter implements hal.Machine.
 func (*Machine) Enter(ctx *hal.Ctx, as hal.AddressSpace) {
-	im := ctx.Impl.(*ctxImpl)
-	a := as.(*AddressSpace)
+	im, a := ctx.Impl.(*ctxImpl), as.(*AddressSpace)
 	for {
 		r := enter(unsafe.Pointer(ctx), unsafe.Pointer(im), a)
 		if r == 0 {
-			break
+			return
 		}
 		im.prepare(r)
-	}
-	if ctx.Exit.Kind == hal.ExitInterrupt {
-		// A barrier: what Interrupt's caller did before it called is seen after this, or
-		// intr stays set.
-		atomic.StoreUint32(&im.intr, 0)
 	}
 }
 

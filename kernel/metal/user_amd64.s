@@ -128,30 +128,20 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-32
 	CMPQ	ctxImpl_intr(R14), $0	// and want
 	JNE	asked
 ready:
-	// IRETQ and SYSRET to a non-canonical address fault at ring 0: never try.
-	MOVQ	const_ctxRIP(R15), AX
-	SHRQ	$47, AX
-	JNE	badrip
+	// IRETQ and SYSRET to a non-canonical address fault at ring 0, as does loading one into
+	// FS or GS: never try. Mostly all three are in the lower half.
+	MOVQ	const_ctxRIP(R15), SI
 	MOVQ	const_ctxFSBase(R15), BX
-	MOVQ	BX, AX
-	SHLQ	$16, AX
-	SARQ	$16, AX
-	CMPQ	AX, BX
-	JNE	badrip
 	MOVQ	const_ctxGSBase(R15), R12
-	MOVQ	R12, AX
-	SHLQ	$16, AX
-	SARQ	$16, AX
-	CMPQ	AX, R12
-	JNE	badrip
-
-	MOVQ	CPU_cur(GS), R11
+	MOVQ	SI, AX
+	ORQ	BX, AX
+	ORQ	R12, AX
+	SHRQ	$47, AX
+	JNE	upper
+canonical:
 	MOVQ	AddressSpace_root(R13), AX
 	CMPQ	AX, CPU_root(GS)
-	JEQ	sameroot
-	MOVQ	AX, M_root(R11)
-	MOVQ	AX, CPU_root(GS)
-	MOVQ	AX, CR3
+	JNE	newroot
 sameroot:
 	MOVQ	BP, ctxImpl_bp(R14)
 	MOVQ	SP, CPU_enterSP(GS)
@@ -164,8 +154,8 @@ sameroot:
 	LOADXMM(SI)
 segs:
 	// The way out is chosen while GS is still the CPU's.
-	MOVQ	const_ctxRFLAGS(R15), R10
 	MOVQ	const_ctxRIP(R15), SI
+	MOVQ	const_ctxRFLAGS(R15), R10
 	CMPQ	R10, const_ctxR11(R15)
 	JNE	slow
 	CMPQ	SI, const_ctxRCX(R15)
@@ -218,8 +208,30 @@ msr1done:
 	SWAPGS
 	JMP	fast
 
+newroot:
+	MOVQ	CPU_cur(GS), R11
+	MOVQ	AX, M_root(R11)
+	MOVQ	AX, CPU_root(GS)
+	MOVQ	AX, CR3
+	JMP	sameroot
+upper:
+	SHRQ	$47, SI
+	JNE	badrip
+	MOVQ	BX, AX
+	SHLQ	$16, AX
+	SARQ	$16, AX
+	CMPQ	AX, BX
+	JNE	badrip
+	MOVQ	R12, AX
+	SHLQ	$16, AX
+	SARQ	$16, AX
+	CMPQ	AX, R12
+	JNE	badrip
+	JMP	canonical
+
 slow:
 	// The IRETQ frame is the M's own trap frame: the next trap overwrites it.
+	MOVQ	CPU_cur(GS), R11
 	ANDL	$const_userFlags, R10
 	ORL	$0x202, R10
 	MOVQ	SI, 136(R11)
@@ -307,8 +319,11 @@ asked:
 	RET
 intr:
 	MOVL	$0, ctxImpl_cpu(R14)
-	MOVL	$0, ctxImpl_intr(R14)
 interrupted:
+	// A barrier: what Interrupt's caller did before it called is seen after this, or
+	// intr stays set.
+	XORL	AX, AX
+	XCHGL	AX, ctxImpl_intr(R14)
 	MOVB	$3, const_ctxKind(R15)
 	MOVQ	$0, 32(SP)
 	STI
@@ -341,7 +356,7 @@ needslice:
 	JEQ	2(PC); \
 	LDMXCSR	·goMXCSR(SB); \
 	CMPB	·feat+cpuFeat_fsgsbase(SB), $0; \
-	JEQ	7(PC); \
+	JEQ	msrbase; \
 	RDFSBASEQ	AX; \
 	MOVQ	AX, const_ctxFSBase(R15); \
 	SWAPGS; \
@@ -350,9 +365,22 @@ needslice:
 	MOVQ	AX, const_ctxGSBase(R15); \
 	MOVQ	CPU_cur(GS), AX; \
 	MOVQ	M_fs(AX), AX; \
-	SETFS; \
+	WRFSBASEQ	AX; \
+saved: \
 	MOVL	$0, ctxImpl_cpu(R14); \
 	MOVQ	$0, CPU_ctx(GS)
+
+// SAVEMSR is the way of SAVEUSER on processors without FSGSBASE, whose ring 3 cannot
+// change the bases.
+#define SAVEMSR \
+msrbase: \
+	MOVQ	CPU_cur(GS), AX; \
+	MOVQ	M_fs(AX), AX; \
+	MOVQ	AX, DX; \
+	SHRQ	$32, DX; \
+	MOVL	$const_msrFSBase, CX; \
+	WRMSR; \
+	JMP	saved
 
 DATA ·goMXCSR+0(SB)/4, $0x1f80
 GLOBL ·goMXCSR(SB), RODATA|NOPTR, $4
@@ -388,6 +416,7 @@ TEXT ·sysUser(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVQ	ctxImpl_bp(R14), BP
 	MOVQ	$0, 32(SP)
 	JMP	·enterRet(SB)
+	SAVEMSR
 
 // enterRet returns from enter: SP and BP are the goroutine's, IF=0.
 TEXT ·enterRet(SB),NOSPLIT|NOFRAME,$0-32
@@ -452,7 +481,10 @@ irq:
 	MOVQ	AX, 32(SP)
 	MOVQ	BX, 120(SP)
 	MOVL	$1, M_user(SP)
+	XORL	AX, AX
+	XCHGL	AX, ctxImpl_intr(R14)	// as at interrupted
 	JMP	·toBase(SB)
+	SAVEMSR
 
 // ---- user copy ----------------------------------------------------------------
 // Between copyStart and copyEnd a fault on a program address makes the base

@@ -85,6 +85,10 @@ func (s *Space) FutexKey(c wait.Context, addr hal.UserAddr, shared bool) (FutexK
 	if !shared {
 		return FutexKey{s, uint64(addr)}, nil
 	}
+	return s.sharedFutexKey(addr)
+}
+
+func (s *Space) sharedFutexKey(addr hal.UserAddr) (FutexKey, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	v := s.find(uint64(addr))

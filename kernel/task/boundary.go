@@ -9,33 +9,32 @@ import (
 	"kiln/kernel/wait"
 )
 
-// run is the life of a thread's goroutine.
+// run is the life of a thread's goroutine. What is latched meanwhile makes Enter return at
+// once, so that a call which has nothing to do at the boundary costs one test here.
 func (t *Thread) run() {
-	m, k := t.k.M, t.k
+	k := t.k
 	// A thread may have been told to end before it ran at all.
-	alive := t.flags.Load()&boundaryWork == 0 || t.exitToUser()
-	for alive {
-		m.Enter(t.Ctx, t.hw)
-		switch t.Ctx.Exit.Kind {
-		case hal.ExitSyscall:
-			if t.sysLeft--; t.sysLeft == 0 {
-				t.sampledCall()
-			} else {
-				k.Syscalls.Dispatch(t)
-			}
-		case hal.ExitInterrupt:
-			if m.Pending() {
-				m.Dispatch()
-				runtime.Gosched()
-			}
-		default:
-			t.exception()
-		}
-		if t.flags.Load()&boundaryWork != 0 || m.Pending() {
-			alive = t.exitToUser()
+	for t.flags.Load()&boundaryWork == 0 || t.exitToUser() {
+		k.M.Enter(t.Ctx, t.hw)
+		if kind := t.Ctx.Exit.Kind; kind != hal.ExitSyscall {
+			t.trapped(kind)
+		} else if t.sysLeft--; t.sysLeft != 0 {
+			k.Syscalls.Dispatch(t)
+		} else {
+			t.sampledCall()
 		}
 	}
 	t.finish()
+}
+
+// trapped serves what ended ring 3 and was no system call.
+func (t *Thread) trapped(kind hal.ExitKind) {
+	if kind != hal.ExitInterrupt {
+		t.exception()
+	} else if m := t.k.M; m.Pending() {
+		m.Dispatch()
+		runtime.Gosched()
+	}
 }
 
 // sampleEvery is how many system calls share one measurement of their CPU time, on

@@ -19,6 +19,21 @@ const futexBuckets = 256
 type futexBucket struct {
 	mu         sync.Mutex
 	head, tail *futexWaiter
+	// waiters counts them and those who are about to be: see lockToWait.
+	waiters atomic.Int32
+}
+
+// lockToWait locks the bucket for a thread that will look at its word and, if that is as
+// it was, be linked. It is counted before it looks, so that whoever changes the word and
+// finds nobody counted then need not lock: the thread will see the change.
+func (b *futexBucket) lockToWait() {
+	b.waiters.Add(1)
+	b.mu.Lock()
+}
+
+func (b *futexBucket) unlockToWait() {
+	b.mu.Unlock()
+	b.waiters.Add(-1)
 }
 
 // futexWaiter is a thread in FUTEX_WAIT: part of Thread, so waiting allocates nothing
@@ -59,6 +74,7 @@ func (b *futexBucket) link(w *futexWaiter) {
 	} else {
 		w.next.prev = w
 	}
+	b.waiters.Add(1)
 	w.bucket.Store(b)
 }
 
@@ -81,6 +97,7 @@ func (b *futexBucket) detach(w *futexWaiter) {
 		w.next.prev = w.prev
 	}
 	w.next, w.prev = nil, nil
+	b.waiters.Add(-1)
 }
 
 // wake wakes up to n waiters on key with a bit in common: EINVAL at one that a wake is
@@ -122,23 +139,23 @@ func (t *Thread) FutexWait(addr hal.UserAddr, shared bool, val uint32, bitset ui
 	b := &t.k.futexes[t.k.futexIndex(key)]
 	w := &t.futex
 	for {
-		b.mu.Lock()
+		b.lockToWait()
 		v, ok := t.hw.Load32(addr)
 		if !ok {
-			b.mu.Unlock()
+			b.unlockToWait()
 			if _, err := t.space.Load32(t, addr); err != nil {
 				return unix.EFAULT
 			}
 			continue
 		}
 		if v != val {
-			b.mu.Unlock()
+			b.unlockToWait()
 			return unix.EAGAIN
 		}
 		w.t, w.key, w.bitset, w.prio = t, key, bitset, t.futexPrio()
 		t.flags.And(^fEvent)
 		b.link(w)
-		b.mu.Unlock()
+		b.unlockToWait()
 		break
 	}
 	for {
@@ -187,11 +204,17 @@ func (t *Thread) FutexWake(addr hal.UserAddr, shared bool, n int, bitset uint32)
 
 func (k *Kernel) futexWake(key mm.FutexKey, n int, bitset uint32) (int, error) {
 	b := &k.futexes[k.futexIndex(key)]
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.head == nil {
+	// An addition, since the caller's change of the word is to come before the look
+	// (lockToWait).
+	if b.waiters.Add(0) == 0 {
 		return 0, nil
 	}
+	return b.lockedWake(key, n, bitset)
+}
+
+func (b *futexBucket) lockedWake(key mm.FutexKey, n int, bitset uint32) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	woken, err := b.wake(key, max(n, 1), bitset)
 	if err != nil {
 		return 0, err

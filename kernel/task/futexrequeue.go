@@ -32,16 +32,16 @@ func (t *Thread) FutexWaitRequeuePI(addr, addr2 hal.UserAddr, shared bool, val, 
 	w := &t.futex
 	b := &t.k.futexes[t.k.futexIndex(key)]
 	for {
-		b.mu.Lock()
+		b.lockToWait()
 		v, ok := t.hw.Load32(addr)
 		if ok {
 			if v != val {
-				b.mu.Unlock()
+				b.unlockToWait()
 				return unix.EAGAIN
 			}
 			break
 		}
-		b.mu.Unlock()
+		b.unlockToWait()
 		if _, err := t.space.Load32(t, addr); err != nil {
 			return unix.EFAULT
 		}
@@ -50,7 +50,7 @@ func (t *Thread) FutexWaitRequeuePI(addr, addr2 hal.UserAddr, shared bool, val, 
 	t.flags.And(^fEvent)
 	b.link(w)
 	t.k.piWaiters.Add(1)
-	b.mu.Unlock()
+	b.unlockToWait()
 	defer func() { w.requeue = false; w.endPI() }()
 	for {
 		r := t.Block(deadline, wait.Interruptible)
@@ -221,14 +221,14 @@ func (t *Thread) FutexWaitv(words []FutexWord, deadline int64) (int, error) {
 	for i := 0; i < len(ws); i++ {
 		w := &ws[i]
 		b := &t.k.futexes[t.k.futexIndex(w.key)]
-		b.mu.Lock()
+		b.lockToWait()
 		v, ok := t.hw.Load32(words[i].Addr)
 		if ok && v == words[i].Val {
 			b.link(w)
-			b.mu.Unlock()
+			b.unlockToWait()
 			continue
 		}
-		b.mu.Unlock()
+		b.unlockToWait()
 		if woken := cancelAll(ws[:i]); woken >= 0 {
 			return woken, nil
 		}
