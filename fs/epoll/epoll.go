@@ -87,6 +87,7 @@ type item struct {
 	// Under Set.mtx.
 	data    uint64
 	removed bool
+	pass    uint64 // of Set.report, in which it was reported last
 
 	// Under Set.lock.
 	events     uint32
@@ -117,6 +118,7 @@ type Set struct {
 	mtx   sync.Mutex
 	items map[key]*item
 	ev    [EventSize]byte // the event being copied out
+	pass  uint64
 	dead  bool
 
 	lock                 sync.Mutex
@@ -294,35 +296,37 @@ func (s *Set) report(dst *mm.IOSeq, max int) (int, error) {
 	if empty {
 		return 0, nil
 	}
-	n := 0
-	for {
-		s.mtx.Lock()
-		m, fault := s.reportLocked(dst, max-n)
-		s.mtx.Unlock()
-		n += m
-		if fault == nil || n > 0 {
-			return n, nil
-		}
+	s.mtx.Lock()
+	s.pass++
+	pass := s.pass
+	n, fault := s.reportLocked(dst, max, pass)
+	s.mtx.Unlock()
+	for fault != nil {
 		if err := fault.FaultIn(true); err != nil {
+			if n > 0 {
+				return n, nil
+			}
 			return 0, err
 		}
+		m := 0
+		s.mtx.Lock()
+		m, fault = s.reportLocked(dst, max-n, pass)
+		s.mtx.Unlock()
+		n += m
 	}
+	return n, nil
 }
 
-// reportLocked reports until max, the end of what was ready at its start, or a fault,
+// reportLocked reports until max, an item that the pass has reported, or a fault,
 // at which it stops with the sequence where it must be faulted in.
-func (s *Set) reportLocked(dst *mm.IOSeq, max int) (n int, fault *mm.IOSeq) {
-	s.lock.Lock()
-	stop := s.last // level-triggered items go behind it
-	s.lock.Unlock()
-	for done := false; !done && n < max; {
+func (s *Set) reportLocked(dst *mm.IOSeq, max int, pass uint64) (n int, fault *mm.IOSeq) {
+	for n < max {
 		s.lock.Lock()
 		i := s.first
-		if i == nil {
+		if i == nil || i.pass == pass {
 			s.lock.Unlock()
 			break
 		}
-		done = i == stop
 		s.drop(i)
 		events := i.events
 		s.lock.Unlock()
@@ -352,6 +356,7 @@ func (s *Set) reportLocked(dst *mm.IOSeq, max int) (n int, fault *mm.IOSeq) {
 			break
 		}
 		n++
+		i.pass = pass
 		s.lock.Lock()
 		switch {
 		case i.events&unix.EPOLLONESHOT != 0:

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -183,6 +184,25 @@ CASE(order, epoll_wait)
 	eventfd_write(fds[2], 1);
 	int n = epoll_wait(ep, got, 16, 0);
 	say("%d", n);
+}
+CASE(many, epoll_wait)
+{ /* events on pages that have not been touched, and on one that is not there */
+	start();
+	int e = eventfd(1, 0);
+	for (int i = 0; i < 700; i++) {
+		struct epoll_event v = { EPOLLIN, { .u64 = i } };
+		epoll_ctl(ep, EPOLL_CTL_ADD, dup(e), &v);
+	}
+	struct epoll_event *to = mmap(NULL, 12288, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	R(epoll_wait(ep, to, 1024, 0));
+	say("%d %d", (int)to[341].data.u64, (int)to[699].data.u64);
+	MUST(munmap((char *)to + 4096, 8192));
+	R(epoll_wait(ep, to, 1024, 0));
+	say("%d", (int)to[340].data.u64);
+	R(epoll_wait(ep, (void *)((char *)to + 4090), 1024, 0));
+	to = mmap(NULL, 12288, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	R(epoll_wait(ep, to, 1024, 0));
+	say("%d %d", (int)to[0].data.u64, (int)to[699].data.u64);
 }
 CASE(nested, epoll_ctl, epoll_wait)
 {

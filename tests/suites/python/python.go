@@ -29,7 +29,7 @@ var Modules = []string{
 	"test_multiprocessing_spawn", "test_multiprocessing_forkserver",
 	// and of their kind
 	"test_poll", "test_epoll", "test_eintr", "test_pty", "test_threadsignals", "test_wait3", "test_wait4", "test_fork1", "test_popen",
-	"test_posixpath", "test_shutil", "test_socketserver", "test_ioctl", "test_openpty", "test_getpass", "test_thread", "test_concurrent_futures",
+	"test_posixpath", "test_shutil", "test_socketserver", "test_openpty", "test_getpass", "test_thread", "test_concurrent_futures",
 }
 
 // Dir is the suite's folder in the tree.

@@ -81,7 +81,7 @@ def child(module, results, ignore, only):
             super().addSkip(test, reason)
 
     testresult.RegressionTestResult = Result
-    argv = ["-u", "all,-network,-urlfetch,-gui,-audio,-extralargefile"]
+    argv = ["-u", "all,-urlfetch,-gui,-audio,-extralargefile"]
     if os.path.exists(ignore):
         argv += ["--ignorefile", ignore]
     for pattern in only:
