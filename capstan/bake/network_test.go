@@ -39,7 +39,7 @@ func TestCatalogueBakesFromPackagesAlone(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		l, err := erofs.Plan(img.Root)
+		l, err := erofs.Plan(img.Root, erofs.None)
 		if err != nil {
 			t.Fatal(err)
 		}

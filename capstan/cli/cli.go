@@ -24,6 +24,7 @@ import (
 	"kiln/capstan/bake"
 	"kiln/capstan/catalogue"
 	"kiln/capstan/elfinfo"
+	"kiln/capstan/erofs"
 	"kiln/capstan/tree"
 	"kiln/kernel/image"
 )
@@ -35,6 +36,7 @@ type app struct {
 	kernel   string
 	quiet    bool
 	noHost   bool
+	compress string
 	status   int    // of pack run
 	control  string // pack run's --control
 	// interrupted is the signal that ended the work.
@@ -156,6 +158,7 @@ unpacked root.`,
 	root.Flags().StringVarP(&output, "output", "o", "", "the image's file (default NAME.img)")
 	root.PersistentFlags().StringVar(&a.kernel, "kernel", "", "the kernel's ELF file (default: $"+bake.KernelEnv+", kernel.elf beside pack, or build/kernel.elf)")
 	root.PersistentFlags().BoolVar(&a.noHost, "no-host", false, "bake a catalogue entry or a manifest from Debian's packages alone, with no file of this machine's system")
+	root.PersistentFlags().StringVar(&a.compress, "compress", "", "how the files of an image are stored: auto, none, lz4 or lz4hc (default: the manifest's, else auto, which is lz4hc where that makes the image a tenth smaller; `pack run NAME` does not compress by itself)")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "say nothing but errors")
 	root.AddCommand(a.buildCmd(), a.runCmd(), a.lsCmd(), a.inspectCmd(), a.syscallsCmd(), a.smokeCmd())
 	for _, name := range []string{"ps", "logs", "stop", "rm", "export"} {
@@ -212,7 +215,10 @@ func (a *app) options() (*bake.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &bake.Options{Kernel: a.kernel, Cache: cache, Log: a.say}
+	if err := image.OneOf("--compress", a.compress, erofs.Ways); err != nil {
+		return nil, usagef("%w", err)
+	}
+	o := &bake.Options{Kernel: a.kernel, Cache: cache, Compress: erofs.Compression(a.compress), Log: a.say}
 	if a.noHost {
 		o.Host = tree.New()
 	}

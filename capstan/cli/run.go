@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"kiln/capstan/bake"
+	"kiln/capstan/erofs"
 	"kiln/capstan/manifest"
 	"kiln/capstan/vmm"
 	"kiln/kernel/image"
@@ -391,6 +392,9 @@ func (a *app) imageFor(ctx context.Context, ref, program string) (file string, d
 	img, err := a.gather(ctx, ref, program, o)
 	if err != nil {
 		return "", done, err
+	}
+	if img.Compress == "" && o.Compress == "" {
+		o.Compress = erofs.None // the file is gone after the run
 	}
 	// A name of its own: the same program may run twice, with different kernels.
 	f, err := os.CreateTemp(dir, img.Config.Name+"-*.img")

@@ -11,6 +11,7 @@ import (
 
 	goerofs "github.com/erofs/go-erofs"
 	"github.com/spf13/cobra"
+	"kiln/capstan/erofs"
 	"kiln/kernel/image"
 )
 
@@ -127,7 +128,7 @@ func inspect(name string) (*report, error) {
 	if img.Header.RootLen == 0 {
 		return r, nil
 	}
-	root, err := goerofs.Open(img.RootSection(f))
+	root, err := erofs.List(img.RootSection(f))
 	if err != nil {
 		return nil, fmt.Errorf("the root of %s is damaged (%w): bake it again", name, err)
 	}

@@ -1,13 +1,13 @@
-// Package erofs writes the root image: an uncompressed EROFS file system whose files
-// the kernel maps page by page straight from the image.
+// Package erofs writes the root image: an EROFS file system whose files the kernel maps
+// page by page straight from the image, but for those that it compresses (compress.go).
 //
 // Everything is in the plainest layout the format has. Blocks are 4 KiB. All inodes
 // are extended (64 bytes, so that each has its own time stamp) and stand one after
 // the other behind the superblock, the root first. Then come folders, link targets
 // and file contents, each from a block of its own (FLAT_PLAIN) with the last block
 // filled up with zeros: byte N of a file is at a fixed address, and a page of it is
-// a page of the image. Nothing depends on the clock or on the order of a map, so the
-// same tree gives the same bytes.
+// a page of the image. A compressed file has its index behind its inode. Nothing depends
+// on the clock or on the order of a map, so the same tree gives the same bytes.
 //
 // The library github.com/erofs/go-erofs also writes images but puts small files
 // behind their inodes, where they cannot be mapped; it is what the tests read with.
@@ -35,8 +35,10 @@ const (
 	superOffset = 1024
 	superSize   = 128
 	magic       = 0xE0F5E1E2
-	// metaStart is where inodes begin; an inode's number is its offset / 32.
+	// metaStart is where inodes begin; an inode's number is its offset / 32. In an
+	// image with compressed files LZ4's parameters stand before them.
 	metaStart    = superOffset + superSize
+	parameters   = 64
 	inodeSize    = 64
 	nidSize      = 32
 	direntSize   = 12
@@ -48,6 +50,8 @@ const (
 type Layout struct {
 	inodes []*inode
 	blocks uint32
+	meta   int64 // where inodes begin
+	end    int64 // where they end
 }
 
 type inode struct {
@@ -58,18 +62,30 @@ type inode struct {
 	block  uint32 // first data block
 	size   int64
 	dir    []byte // a folder's data
+	z      *compressed
 	parent *inode
 }
 
-// Plan lays a tree out.
-func Plan(t *tree.Tree) (*Layout, error) {
-	l := &Layout{}
+// blocks is how many blocks the inode's data takes.
+func (in *inode) blocks() uint64 {
+	if in.z != nil {
+		return uint64(in.z.blocks)
+	}
+	return uint64(in.size+BlockSize-1) / BlockSize
+}
+
+// Plan lays a tree out. Files that it compresses it has read; it keeps what they became.
+func Plan(t *tree.Tree, z Compression) (*Layout, error) {
+	l := &Layout{meta: metaStart}
 	byPath := map[string]*inode{}
 	err := t.Walk(func(name string, n *tree.Node) error {
 		if base := path.Base(name); len(base) > maxName {
 			return fmt.Errorf("the name of %s is longer than %d bytes", name, maxName)
 		}
-		in := &inode{path: name, node: n, nlink: 1, nid: uint64(metaStart+inodeSize*len(l.inodes)) / nidSize}
+		in := &inode{path: name, node: n, nlink: 1}
+		if n.Mode.IsRegular() {
+			in.size = n.Size
+		}
 		in.parent = byPath[path.Dir(name)]
 		if in.parent == nil {
 			in.parent = in // the root is its own parent
@@ -87,11 +103,23 @@ func Plan(t *tree.Tree) (*Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := uint64(metaStart+inodeSize*len(l.inodes)+BlockSize-1) / BlockSize
+	any, err := compress(l.inodes, z)
+	if err != nil {
+		return nil, err
+	}
+	if any {
+		l.meta += parameters
+	}
+	l.end = l.meta
+	for _, in := range l.inodes {
+		in.nid = uint64(l.end) / nidSize
+		l.end += (inodeSize + in.z.indexSize() + inodeSize - 1) &^ (inodeSize - 1)
+	}
+	next := uint64(l.end+BlockSize-1) / BlockSize
 	place := func(in *inode) {
 		if in.size > 0 {
 			in.block = uint32(next)
-			next += uint64(in.size+BlockSize-1) / BlockSize
+			next += in.blocks()
 		}
 	}
 	// Folders and links first: what a look-up touches is close together.
@@ -111,7 +139,6 @@ func Plan(t *tree.Tree) (*Layout, error) {
 	}
 	for _, in := range l.inodes {
 		if in.node.Mode.IsRegular() {
-			in.size = in.node.Size
 			place(in)
 		}
 	}
@@ -206,7 +233,7 @@ func unixMode(m fs.FileMode) uint16 {
 // WriteTo writes the image, Size bytes in one pass.
 func (l *Layout) WriteTo(w io.Writer) (int64, error) {
 	out := &padded{w: bufio.NewWriterSize(w, 1<<20)}
-	out.write(l.meta())
+	out.write(l.head())
 	out.pad()
 	for _, in := range l.inodes {
 		if in.node.Mode.IsDir() {
@@ -222,7 +249,11 @@ func (l *Layout) WriteTo(w io.Writer) (int64, error) {
 	for _, in := range l.inodes {
 		if in.node.Mode.IsRegular() && in.size > 0 && out.err == nil {
 			out.at(in)
-			out.copy(in)
+			if in.z != nil {
+				out.compressed(in.z)
+			} else {
+				out.copy(in)
+			}
 			out.pad()
 		}
 	}
@@ -235,27 +266,33 @@ func (l *Layout) WriteTo(w io.Writer) (int64, error) {
 	return out.n, out.err
 }
 
-// meta is the superblock and the inodes, from byte 0.
-func (l *Layout) meta() []byte {
+// head is the superblock and the inodes, from byte 0.
+func (l *Layout) head() []byte {
 	le := binary.LittleEndian
-	b := make([]byte, metaStart+inodeSize*len(l.inodes))
+	b := make([]byte, l.end)
 	sb := b[superOffset:]
 	le.PutUint32(sb[0:], magic)
 	le.PutUint32(sb[8:], compatSBCsum)
 	sb[12] = 12 // log2 of the block size
-	le.PutUint16(sb[14:], metaStart/nidSize)
+	le.PutUint16(sb[14:], uint16(l.meta/nidSize))
 	le.PutUint64(sb[16:], uint64(len(l.inodes)))
 	le.PutUint64(sb[24:], tree.Epoch)
 	le.PutUint32(sb[36:], l.blocks)
 	copy(sb[64:80], "kiln-root")
+	if l.meta > metaStart {
+		putParameters(sb)
+	}
 	for i, in := range l.inodes {
-		p := b[metaStart+i*inodeSize:]
+		p := b[in.nid*nidSize:]
 		le.PutUint16(p[0:], 1) // extended, EROFS_INODE_FLAT_PLAIN
 		le.PutUint16(p[4:], unixMode(in.node.Mode))
 		le.PutUint64(p[8:], uint64(in.size))
-		if fileType(in.node.Mode) >= 3 && fileType(in.node.Mode) <= 4 {
+		switch {
+		case in.z != nil:
+			in.z.put(p, in.block)
+		case fileType(in.node.Mode) >= 3 && fileType(in.node.Mode) <= 4:
 			le.PutUint32(p[16:], in.node.Rdev)
-		} else {
+		default:
 			le.PutUint32(p[16:], in.block)
 		}
 		le.PutUint32(p[20:], uint32(i+1))
@@ -318,7 +355,7 @@ func (p *padded) copy(in *inode) {
 		}
 	}
 	if err == nil && n != in.size {
-		err = fmt.Errorf("%s changed while it was read: bake again", in.path)
+		err = in.changed()
 	}
 	p.err = err
 }

@@ -46,7 +46,7 @@ func sample(t *testing.T) *tree.Tree {
 
 func write(t *testing.T, tr *tree.Tree) []byte {
 	t.Helper()
-	l, err := Plan(tr)
+	l, err := Plan(tr, None)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestAnotherReaderSeesTheSameTree(t *testing.T) {
 func TestFilePagesAreImagePages(t *testing.T) {
 	tr := sample(t)
 	img := write(t, tr)
-	l, err := Plan(tr)
+	l, err := Plan(tr, None)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestFileThatChangesWhileReadIsAnError(t *testing.T) {
 		if err := tr.Add("/f", n); err != nil {
 			t.Fatal(err)
 		}
-		l, err := Plan(tr)
+		l, err := Plan(tr, None)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,7 +194,7 @@ func TestFileThatChangesWhileReadIsAnError(t *testing.T) {
 	n := tree.File(0o644, []byte("x"))
 	n.Open = func() (io.ReadCloser, error) { return nil, errors.New("gone") }
 	tr.Add("/f", n)
-	l, _ := Plan(tr)
+	l, _ := Plan(tr, None)
 	if _, err := l.WriteTo(io.Discard); err == nil || err.Error() != "gone" {
 		t.Errorf("open error: %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"kiln/capstan/erofs"
 	"kiln/kernel/image"
 )
 
@@ -141,6 +142,7 @@ func (m *Manifest) checkMachine() error {
 		return bad("hostname %q must be up to 64 letters, digits, - and .", m.Hostname)
 	}
 	for _, err := range []error{image.OneOf("at_exit", m.AtExit, image.AtExits), image.OneOf("log_level", m.LogLevel, image.LogLevels),
+		image.OneOf("compress", m.Compress, erofs.Ways),
 		image.OneOf("network.mode", m.Network.Mode, []string{"dhcp", "static", "none"})} {
 		if err != nil {
 			return bad("%w", err)

@@ -68,6 +68,7 @@ type Manifest struct {
 	Limits   map[string]Limit `yaml:"limits"`
 	AtExit   string           `yaml:"at_exit"`
 	LogLevel string           `yaml:"log_level"`
+	Compress string           `yaml:"compress"` // how files are stored: capstan/erofs.Compression
 	// Programs, instead of Program and Args, are several that the kernel supervises.
 	Programs []Program `yaml:"programs"`
 	// Files are put into the root beside the program and its libraries.

@@ -1,16 +1,17 @@
-// Package erofs reads EROFS images, the root file system of an image: uncompressed
-// files (FLAT_PLAIN, and FLAT_INLINE whose tails stand behind the inode) in blocks of
-// 4 KiB.
+// Package erofs reads EROFS images, the root file system of an image, in blocks of
+// 4 KiB: uncompressed files (FLAT_PLAIN, and FLAT_INLINE whose tails stand behind the
+// inode) and files compressed by LZ4 (index.go), as mkfs.erofs writes them by itself.
 //
 //	fs, err := erofs.Open(c, mem, erofs.Frames(mem, bootInfo.RootFrame, bootInfo.RootSize))
 //	fs, err := erofs.Open(c, mem, erofs.Device(mem, disk))
 //
 // There are two backings. An image in memory is its own page cache: files map its
-// frames. A disk is read through two kinds of cache: inodes and folders through one
+// frames, but for what is compressed. A disk is read through two kinds of cache: inodes and folders through one
 // mm.Object over the device, file contents into the frames of the file's own Object.
 //
 // An image may be hostile: every offset, count and length is checked where it is used,
-// and what does not hold is EUCLEAN (EFSCORRUPTED, as Linux answers).
+// and what does not hold is EUCLEAN (EFSCORRUPTED, as Linux answers). What Linux 6.1 can
+// read and this package cannot is EOPNOTSUPP; bytes that do not decompress are EIO.
 //
 // Inodes are found by number in a table of weak pointers: who uses one keeps it, and the
 // collector's clean-up gives its page cache back. FS.mu guards the table and is a leaf.
@@ -48,6 +49,12 @@ const (
 
 	flatPlain  = 0
 	flatInline = 2
+
+	// Incompatible features that are known: zeros before compressed data (not behind),
+	// and parameters of algorithms with physical clusters of several blocks (one bit).
+	incompatPadding = 1
+	incompatBig     = 2
+	algorithmLZ4    = 1
 )
 
 var errBad error = unix.EUCLEAN
@@ -143,6 +150,8 @@ type FS struct {
 	meta   int64 // byte offset of inode 0
 	blocks int64
 	inos   uint64
+	padded bool // incompatPadding
+	big    bool // incompatBig
 	root   *Inode
 
 	mu    sync.Mutex
@@ -161,11 +170,14 @@ func Open(c wait.Context, mem *mm.Memory, b Backing) (*FS, error) {
 	}
 	le := binary.LittleEndian
 	sb := block[superOffset:]
-	if le.Uint32(sb) != magic || sb[12] != 12 || le.Uint32(sb[80:]) != 0 {
+	features := le.Uint32(sb[80:])
+	if le.Uint32(sb) != magic || sb[12] != 12 || features&^(incompatPadding|incompatBig) != 0 ||
+		features&incompatBig != 0 && le.Uint16(sb[84:])&^algorithmLZ4 != 0 {
 		return nil, unix.EINVAL
 	}
 	fs := &FS{mem: mem, back: b, dev: vfs.AllocDev(), blocks: int64(le.Uint32(sb[36:])),
 		meta: int64(le.Uint32(sb[40:])) * blockSize, inos: le.Uint64(sb[16:]),
+		padded: features&incompatPadding != 0, big: features&incompatBig != 0,
 		table: map[uint64]weak.Pointer[Inode]{}}
 	if fs.blocks*blockSize > b.size() || len(block) < blockSize {
 		return nil, errBad
@@ -237,7 +249,8 @@ type layout struct {
 	fs     *FS
 	block  int64 // first whole block
 	size   int64
-	inline int64 // byte offset of the tail behind the inode, 0 if there is none
+	inline int64  // byte offset of the tail behind the inode, 0 if there is none
+	z      *index // of a compressed file
 	// padding says whether zeros follow the file's end: the image never changes, so
 	// its last page is searched once, not at every read.
 	padding uint32 // atomic
@@ -355,7 +368,16 @@ func (fs *FS) load(c wait.Context, nid uint64) (*Inode, error) {
 	default:
 		return nil, errBad
 	}
-	return i, i.lay.check(int(format>>1&7), off+n+xattr)
+	if kind := int(format >> 1 & 7); kind == zFull || kind == zCompact {
+		if i.kind != unix.S_IFREG {
+			return nil, unix.EOPNOTSUPP
+		}
+		a.Blocks = int64(u) * (blockSize / 512)
+		i.lay.z, err = fs.newIndex(c, kind, off+n+xattr, a.Size)
+	} else {
+		err = i.lay.check(kind, off+n+xattr)
+	}
+	return i, err
 }
 
 // check makes sure that the file's bytes lie in the image.
@@ -392,6 +414,14 @@ func (l *layout) at(idx int64) (off int64, n int) {
 // ImageRun implements mm.Source. The last page of a file is mapped as it is only if
 // zeros follow the file's end, which a mapping would show.
 func (l *layout) ImageRun(idx int64, most int) (hal.PFN, int) {
+	if l.z != nil {
+		if _, ok := l.fs.back.(*inMemory); !ok || idx < 0 {
+			return 0, 0
+		}
+		block, n := l.z.run(idx, most)
+		f, n := l.fs.back.frames(block, n)
+		return f, int(n)
+	}
 	whole, tail := l.size/blockSize, int(l.size%blockSize)
 	end := whole
 	if tail > 0 && l.inline == 0 {
@@ -421,6 +451,9 @@ func (l *layout) ReadPages(c wait.Context, idx int64, frames []hal.PFN) error {
 		clear(l.fs.mem.Bytes(frames[len(frames)-1]))
 		frames, last = frames[:len(frames)-1], last-1
 	}
+	if l.z != nil {
+		return l.z.readPages(c, idx, frames)
+	}
 	off, n := l.at(last)
 	whole := frames
 	if l.inline != 0 && n < blockSize {
@@ -439,6 +472,14 @@ func (l *layout) ReadPages(c wait.Context, idx int64, frames []hal.PFN) error {
 		clear(l.fs.mem.Bytes(frames[len(frames)-1])[n:])
 	}
 	return nil
+}
+
+// Group implements mm.Grouped.
+func (l *layout) Group() int {
+	if l.z != nil {
+		return l.z.group
+	}
+	return 1
 }
 
 // WritePages implements mm.Source.

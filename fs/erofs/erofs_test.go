@@ -279,9 +279,14 @@ func walkAll(img []byte) {
 
 func FuzzImage(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff}, 0, byte(0))
-	img := makeImage(f)
+	for k := range 4 {
+		// Distances back, blocks and places in the indexes of the compressed ones.
+		f.Add([]byte{2, 0, 0, 0, 0xff, 0xff}, 1216+64*k, byte(2*k))
+		f.Add([]byte{1, 0, 0xff, 0x0f, 0xff, 0xff, 0xff, 0xff}, 1300+64*k, byte(2*k))
+	}
+	images := append([][]byte{makeImage(f)}, smallCompressed(f)...)
 	f.Fuzz(func(_ *testing.T, patch []byte, at int, flags byte) {
-		bad := bytes.Clone(img)
+		bad := bytes.Clone(images[int(flags>>1)%len(images)])
 		at = (at&0xffff + 1024) % len(bad)
 		copy(bad[at:], patch)
 		if flags&1 != 0 {

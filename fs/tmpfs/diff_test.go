@@ -348,7 +348,7 @@ func image(t *testing.T, mem *mm.Memory, dir string, disk bool) vfs.FileSystem {
 	if err := tr.CopyTree(tree.HostSource{Dir: dir}, "/", func(string, *tree.Node) bool { return true }); err != nil {
 		t.Fatal(err)
 	}
-	l, err := write.Plan(tr)
+	l, err := write.Plan(tr, write.None)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,9 @@ type Kernel struct {
 	end uint64
 }
 
+// Size is the kernel's file's, in bytes.
+func (k *Kernel) Size() int64 { return int64(len(k.file)) }
+
 type phdr struct {
 	Type, Flags                             uint32
 	Off, Vaddr, Paddr, Filesz, Memsz, Align uint64

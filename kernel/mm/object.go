@@ -35,6 +35,7 @@ type Object struct {
 	// srcEnd is one past the last page that the source has; pages beyond it are new
 	// and zero. It sinks with Truncate and rises with write-back. Changed under mu.
 	srcEnd atomic.Int64
+	group  int64 // of a Grouped source, else 1
 
 	mu       sync.Mutex
 	pages    radix
@@ -63,6 +64,10 @@ func NewObject(mem *Memory, src Source, size int64) *Object {
 	o.size.Store(size)
 	if src != nil {
 		o.srcEnd.Store(pagesFor(size))
+		o.group = 1
+		if g, ok := src.(Grouped); ok {
+			o.group = int64(min(max(g.Group(), 1), maxReadAhead))
+		}
 	}
 	return o
 }
@@ -309,6 +314,11 @@ func (o *Object) readWindow(idx int64, want int, around bool) (first int64, n in
 	default:
 		o.window = minReadAhead
 		n = min(max(want, minReadAhead), maxReadAhead)
+	}
+	if g := o.group; g > 1 && want > 0 {
+		end := min(first+int64(n)+g-1, idx&^(g-1)+maxReadAhead) &^ (g - 1)
+		first &^= g - 1
+		n = int(end - first)
 	}
 	n = int(min(int64(n), o.srcEnd.Load()-first))
 	for i := idx - 1; i >= first; i-- {

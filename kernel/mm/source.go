@@ -18,6 +18,13 @@ type Source interface {
 	WritePages(c wait.Context, idx int64, frames []hal.PFN) error
 }
 
+// Grouped is a Source that gives one page at the cost of the group of Group() pages it
+// stands in (compressed files). Groups are aligned; their size is a power of two, at
+// most 32.
+type Grouped interface {
+	Group() int
+}
+
 // BlockDevice is a disk: drivers/virtio/blk implements it, fs/erofs reads through it.
 type BlockDevice interface {
 	// Size in bytes; a multiple of 512.

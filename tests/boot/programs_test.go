@@ -127,15 +127,21 @@ func TestCatalogueEntriesPassTheirSmokeTests(t *testing.T) {
 	}
 }
 
-// The root on a disk, which larger images have, serves the same.
+// The root on a disk, which larger images have, serves the same, and so do compressed ones.
 func TestRootOnADiskServesTheSameFiles(t *testing.T) {
 	pack, err := vmtest.Pack()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range machines {
-		t.Run(m.name, func(t *testing.T) {
-			out, err := output(t, bootLimit, exec.Command(pack, append([]string{"run", "-q", "--net", "none", "--root", "disk", image(t, "lua")}, m.flags...)...))
+	z := filepath.Join(t.TempDir(), "lua.img")
+	if out, err := exec.Command(pack, "build", "lua", "--compress", "lz4hc", "-o", z).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for i, img := range []string{image(t, "lua"), z, z} {
+		where := []string{"disk", "memory", "disk"}[i]
+		m := machines[i%len(machines)]
+		t.Run(fmt.Sprintf("%s %d %s", m.name, i, where), func(t *testing.T) {
+			out, err := output(t, bootLimit, exec.Command(pack, append([]string{"run", "-q", "--net", "none", "--root", where, img}, m.flags...)...))
 			if err != nil {
 				t.Errorf("%v", err)
 			}

@@ -43,7 +43,7 @@ type Result struct {
 
 // Do boots, runs the program to its end and closes the machine.
 func (r *Run) Do() (res Result, err error) {
-	l, err := erofs.Plan(r.Root)
+	l, err := erofs.Plan(r.Root, erofs.None)
 	if err != nil {
 		return res, err
 	}
