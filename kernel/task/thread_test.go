@@ -254,6 +254,46 @@ func TestSpinningThreadsShareACPU(t *testing.T) {
 	}
 }
 
+// A child's SIGCHLD comes before its wake-up: the wait tells of the child nevertheless.
+func TestWaitIsNotInterruptedByTheSignalOfItsOwnChild(t *testing.T) {
+	r := newRig(t)
+	r.onClone(forkNr, CloneArgs{ExitSignal: int32(unix.SIGCHLD)}, 0x3000)
+	const stopped = uint32(unix.SIGSTOP)<<8 | 0x7f
+	var over atomic.Bool
+	r.on(waitNr, func(th *Thread) (uintptr, error) {
+		install(th, int32(unix.SIGCHLD), 0, 0)
+		res, err := th.Wait(WaitArgs{PID: -1, Options: unix.WEXITED | unix.WSTOPPED})
+		if err != nil || res.Status != stopped {
+			t.Errorf("waited for %+v, %v", res, err)
+		}
+		over.Store(true)
+		th.SetMask(Set(int32(unix.SIGCHLD)))
+		return 0, nil
+	})
+	r.on(pauseNr, func(th *Thread) (uintptr, error) {
+		for parent := th.process.parent.Threads()[0]; parent.state.Load() != stateBlocked; {
+			th.Yield()
+		}
+		p := th.process
+		p.mu.Lock()
+		p.stopReport = stopped
+		p.mu.Unlock()
+		p.parent.SendSignal(SignalInfo{Signo: int32(unix.SIGCHLD), Code: cldStopped, PID: p.pid})
+		for !over.Load() {
+			th.Yield()
+		}
+		return 0, nil
+	})
+	r.sysAt(0x1000, forkNr)
+	r.jump(0x1002, 0x1010)
+	r.sysAt(0x1010, waitNr)
+	r.sysAt(0x1012, unix.SYS_EXIT_GROUP, 0)
+	r.sysAt(0x3000, pauseNr)
+	r.sysAt(0x3002, unix.SYS_EXIT_GROUP, 0)
+	r.start(0x1000)
+	r.wait()
+}
+
 func TestForkWaitAndChildSignals(t *testing.T) {
 	r := newRig(t)
 	r.onClone(forkNr, CloneArgs{ExitSignal: int32(unix.SIGCHLD)}, 0x3000)

@@ -51,6 +51,10 @@ func (t *Thread) Wait(a WaitArgs) (WaitResult, error) {
 			return r, err
 		}
 		if r := t.Block(hal.NoDeadline, wait.Interruptible); r != wait.Ready {
+			// The signal may be the child's own, which comes before its wake-up.
+			if res, found, err := t.collect(&a); err != nil || found {
+				return res, err
+			}
 			return WaitResult{}, r.Err()
 		}
 	}
