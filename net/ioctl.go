@@ -121,7 +121,7 @@ func (s *Stack) ioctl(c wait.Context, sp *mm.Space, req uint32, arg uint64) (uin
 		return 0, s.ifconf(c, sp, arg)
 	case unix.SIOCGIFNAME, unix.SIOCGIFFLAGS, unix.SIOCGIFADDR, unix.SIOCGIFDSTADDR, unix.SIOCGIFBRDADDR, unix.SIOCGIFNETMASK,
 		unix.SIOCGIFMTU, unix.SIOCGIFHWADDR, unix.SIOCGIFINDEX, unix.SIOCGIFMETRIC, unix.SIOCGIFTXQLEN, unix.SIOCGIFMAP:
-	case unix.SIOCSIFFLAGS, unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFBRDADDR, unix.SIOCSIFMTU, unix.SIOCSIFHWADDR,
+	case unix.SIOCSIFFLAGS, unix.SIOCSIFADDR, unix.SIOCSIFNETMASK, unix.SIOCSIFBRDADDR, unix.SIOCSIFDSTADDR, unix.SIOCSIFMTU, unix.SIOCSIFHWADDR,
 		unix.SIOCSIFTXQLEN, unix.SIOCADDRT, unix.SIOCDELRT, unix.SIOCSARP, unix.SIOCDARP:
 		if !mayAdmin(c) {
 			return 0, unix.EPERM
@@ -187,13 +187,21 @@ func (s *Stack) ifreq(i *iface, req uint32, b, v []byte) error {
 		}
 		net := a.Subnet()
 		addr := a.Address
+		peer, other := s.peerOf(i, addr)
+		if other {
+			net = peer.Subnet()
+		}
 		switch req {
+		case unix.SIOCGIFDSTADDR:
+			if other {
+				addr = peer.Address
+			}
 		case unix.SIOCGIFNETMASK:
 			m := net.Mask()
 			addr = tcpip.AddrFrom4Slice(m.AsSlice())
 		case unix.SIOCGIFBRDADDR:
 			addr = net.Broadcast()
-			if i.eth == nil {
+			if i.eth == nil || other {
 				addr = tcpip.AddrFrom4([4]byte{})
 			}
 		}

@@ -53,7 +53,7 @@ func (s *Stack) setIfreq(i *iface, req uint32, v []byte) unix.Errno {
 	main, named := s.mainV4(i.id)
 	switch req {
 	case unix.SIOCSIFFLAGS:
-		s.setUp(i, binary.LittleEndian.Uint16(v)&unix.IFF_UP != 0)
+		s.setFlags(i, uint32(binary.LittleEndian.Uint16(v)), 0xffff)
 		s.linkChanged(i)
 		return 0
 	case unix.SIOCSIFMTU:
@@ -87,6 +87,9 @@ func (s *Stack) setIfreq(i *iface, req uint32, v []byte) unix.Errno {
 			return 0
 		}
 		n := classBits(a.Addr.As4()[0])
+		if s.linkState(i).flags&unix.IFF_POINTOPOINT != 0 {
+			n = 32
+		}
 		if i.down.Load() {
 			s.setUp(i, true) // an address brings the interface up
 			s.linkChanged(i)
@@ -100,12 +103,26 @@ func (s *Stack) setIfreq(i *iface, req uint32, v []byte) unix.Errno {
 		if !ok {
 			return unix.EINVAL
 		}
+		if peer, ok := s.peerOf(i, main.Address); ok {
+			s.connectedRoute(i, main, false)
+			s.setPeer(i, main.Address, tcpip.AddressWithPrefix{Address: peer.Address, PrefixLen: n})
+			s.connectedRoute(i, main, true)
+			return 0
+		}
 		if n == main.PrefixLen {
 			return 0
 		}
 		s.dropAddr(i, main)
 		main.PrefixLen = n
 		return s.putAddr(i, main, true)
+	}
+	if req == unix.SIOCSIFDSTADDR {
+		if !named {
+			return unix.EADDRNOTAVAIL
+		}
+		s.dropAddr(i, main)
+		s.setPeer(i, main.Address, tcpip.AddressWithPrefix{Address: a.Addr, PrefixLen: 32})
+		return s.putAddr(i, tcpip.AddressWithPrefix{Address: main.Address, PrefixLen: 32}, true)
 	}
 	// SIOCSIFBRDADDR: the last address of the net is the only one.
 	if !named {

@@ -24,6 +24,7 @@
 //
 // # Locks
 //
+//	Stack.tunMu → tunDevice.mu → tunFile.mu (net/tun.go)
 //	unixSocket.mu (lower address first where two are held) → namespace.mu
 //	netstack's own locks → inetSocket callbacks → gate.mu
 //	ethernet.mu → the driver's transmit lock
@@ -102,6 +103,8 @@ type Stack struct {
 	onConfig []func()
 	routes   map[routeKey]routeInfo // what netstack's table has no room for
 
+	tunMu sync.Mutex // one change of what stands behind /dev/net/tun at a time; outermost
+
 	rtMu sync.Mutex // one change of the route table at a time; before mu
 
 	unix namespace
@@ -117,12 +120,17 @@ type Stack struct {
 type iface struct {
 	id   tcpip.NICID
 	name string
-	eth  *ethernet // nil: loopback
-	lo   *loopback // of the loopback
+	eth  *ethernet  // nil: loopback
+	lo   *loopback  // of the loopback
+	wire *tunDevice // of one that a program made; a TAP has eth too
 	dhcp *dhcpClient
 	// down is the absence of IFF_UP; queue is the program's txqueuelen and one more.
 	down  atomic.Bool
 	queue atomic.Uint32
+	// soft are the flags that a program may set and that mean nothing here (softFlags).
+	soft atomic.Uint32
+	// peers are the other ends of addresses that have one, by address; under Stack.mu.
+	peers map[tcpip.Address]tcpip.AddressWithPrefix
 }
 
 const loopbackNIC tcpip.NICID = 1
@@ -276,8 +284,10 @@ func (s *Stack) AddDevice(name string, dev Device) error {
 	if err := s.ns.CreateNICWithOptions(id, eth, stack.NICOptions{Name: name, QDisc: direct{eth}}); err != nil {
 		return fmt.Errorf("net: %s: %v", name, err)
 	}
+	i := &iface{id: id, name: name, eth: eth}
+	i.soft.Store(unix.IFF_MULTICAST)
 	s.mu.Lock()
-	s.ifaces = append(s.ifaces, &iface{id: id, name: name, eth: eth})
+	s.ifaces = append(s.ifaces, i)
 	s.mu.Unlock()
 	return nil
 }

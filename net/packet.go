@@ -279,8 +279,8 @@ func (x *packetSocket) name(m *RecvMsg, f packetFrame) {
 	binary.BigEndian.PutUint16(b[2:], f.proto)
 	binary.LittleEndian.PutUint32(b[4:], uint32(f.nic))
 	binary.LittleEndian.PutUint16(b[8:], unix.ARPHRD_ETHER)
-	if f.nic == loopbackNIC {
-		binary.LittleEndian.PutUint16(b[8:], unix.ARPHRD_LOOPBACK)
+	if i := x.s.byIndex(f.nic); i != nil {
+		binary.LittleEndian.PutUint16(b[8:], x.s.linkState(i).hwType)
 	}
 	b[10], b[11] = packetKind(f.kind), 6
 	copy(b[llAddrAt:], f.src[:])
@@ -360,12 +360,18 @@ func (x *packetSocket) Send(_ *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	if len(frame) < ethLen {
 		return 0, unix.EINVAL
 	}
-	if i.eth != nil {
+	switch {
+	case i.eth != nil:
 		if err := i.eth.sendFrame(frame); err != nil {
 			return 0, unix.ENOBUFS
 		}
-	} else {
+	case i.lo != nil:
 		i.lo.inject(frame)
+	default: // TUN has no link header
+		ip := frame[ethLen:]
+		if !i.wire.send(ip, proto, flowOf(ip)) {
+			return 0, unix.ENOBUFS
+		}
 	}
 	return size, nil
 }

@@ -156,7 +156,14 @@ func (s *Stack) counters(i *iface) linkCounters {
 	if e := i.eth; e != nil {
 		return linkCounters{e.rxPackets.Load(), e.rxBytes.Load(), e.rxDropped.Load(), e.txPackets.Load(), e.txBytes.Load(), e.txDropped.Load()}
 	}
-	st := s.ns.NICInfo()[i.id].Stats
+	nic, ok := s.ns.NICInfo()[i.id]
+	if !ok {
+		return linkCounters{} // it has just gone
+	}
+	st := nic.Stats
+	if i.wire != nil {
+		return linkCounters{st.Rx.Packets.Value(), st.Rx.Bytes.Value(), 0, st.Tx.Packets.Value(), st.Tx.Bytes.Value(), i.wire.tun.dropped.Load()}
+	}
 	return linkCounters{st.Rx.Packets.Value(), st.Rx.Bytes.Value(), 0, st.Tx.Packets.Value(), st.Tx.Bytes.Value(), 0}
 }
 

@@ -71,9 +71,7 @@ func (s *Stack) changeLink(typ, flags uint16, req []byte) unix.Errno {
 	if mask == 0 && want != 0 {
 		mask = ^uint32(0)
 	}
-	if mask&unix.IFF_UP != 0 {
-		s.setUp(i, want&unix.IFF_UP != 0)
-	}
+	s.setFlags(i, want, mask)
 	s.linkChanged(i)
 	return 0
 }
@@ -86,10 +84,20 @@ func (s *Stack) linkChanged(i *iface) {
 
 // deleteLink is RTM_DELLINK: cards and the loopback stay.
 func (s *Stack) deleteLink(req []byte) unix.Errno {
-	if _, _, e := s.linkOf(req); e != 0 {
+	i, _, e := s.linkOf(req)
+	if e != 0 {
 		return e
 	}
-	return unix.EOPNOTSUPP
+	if i.wire == nil {
+		return unix.EOPNOTSUPP
+	}
+	s.tunMu.Lock()
+	defer s.tunMu.Unlock()
+	if s.byIndex(i.id) != i {
+		return unix.ENODEV
+	}
+	i.wire.remove()
+	return 0
 }
 
 // txqlen is how many packets wait, as the program set it.
@@ -105,6 +113,8 @@ func (s *Stack) setMTU(i *iface, mtu int) unix.Errno {
 	most := 65536
 	if i.eth != nil {
 		most = i.eth.dev.MTU()
+	} else if i.wire != nil {
+		most = 65535
 	}
 	if mtu < 68 || mtu > most {
 		return unix.EINVAL
@@ -114,8 +124,23 @@ func (s *Stack) setMTU(i *iface, mtu int) unix.Errno {
 	}
 	if i.lo != nil {
 		i.lo.SetMTU(uint32(mtu))
+	} else if i.eth == nil {
+		i.wire.tun.SetMTU(uint32(mtu))
 	}
 	return 0
+}
+
+// softFlags are those of dev_change_flags that the interface only keeps.
+const softFlags = unix.IFF_DEBUG | unix.IFF_NOTRAILERS | unix.IFF_NOARP | unix.IFF_DYNAMIC | unix.IFF_MULTICAST |
+	unix.IFF_PORTSEL | unix.IFF_AUTOMEDIA | unix.IFF_ALLMULTI | unix.IFF_PROMISC
+
+// setFlags changes the flags in mask to those of want.
+func (s *Stack) setFlags(i *iface, want, mask uint32) {
+	m := mask & softFlags
+	i.soft.Store(i.soft.Load()&^m | want&m)
+	if mask&unix.IFF_UP != 0 {
+		s.setUp(i, want&unix.IFF_UP != 0)
+	}
 }
 
 // setUp brings a link up or down. With it go its routes, and come those of its addresses.
@@ -133,6 +158,9 @@ func (s *Stack) setUp(i *iface, up bool) {
 		return
 	}
 	s.ns.EnableNIC(i.id)
+	if i.wire != nil {
+		i.wire.writable()
+	}
 	for _, pa := range s.addresses(i.id) {
 		s.connectedRoute(i, pa.AddressWithPrefix, true)
 	}
@@ -140,11 +168,15 @@ func (s *Stack) setUp(i *iface, up bool) {
 
 // connectedRoute makes or removes the route to the net of an address.
 func (s *Stack) connectedRoute(i *iface, a tcpip.AddressWithPrefix, add bool) {
-	if a.PrefixLen == a.Address.BitLen() || i.down.Load() {
+	net, peer := s.peerOf(i, a.Address)
+	if !peer {
+		net = a
+	}
+	if !peer && a.PrefixLen == a.Address.BitLen() || i.down.Load() {
 		return
 	}
-	r := tcpip.Route{Destination: a.Subnet(), NIC: i.id}
-	if i.eth == nil {
+	r := tcpip.Route{Destination: net.Subnet(), NIC: i.id}
+	if i.lo != nil {
 		// The whole net is this machine; on Linux it is in table local.
 		s.ns.RemoveRoutes(func(o tcpip.Route) bool { return keyOf(o) == keyOf(r) })
 		if add {
@@ -169,32 +201,65 @@ func (s *Stack) connectedRoute(i *iface, a tcpip.AddressWithPrefix, add bool) {
 	s.removeRoutes(func(o tcpip.Route) bool { return keyOf(o) == keyOf(r) })
 }
 
-// parseAddr takes struct ifaddrmsg apart: EINVAL, ENODEV, EOPNOTSUPP.
-func (s *Stack) parseIfAddr(req []byte) (i *iface, a tcpip.AddressWithPrefix, e unix.Errno) {
+// peerOf is the other end of an address, with the prefix that leads to it.
+func (s *Stack) peerOf(i *iface, a tcpip.Address) (tcpip.AddressWithPrefix, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := i.peers[a]
+	return p, ok
+}
+
+// setPeer gives an address another end; one with an empty address takes it away.
+func (s *Stack) setPeer(i *iface, a tcpip.Address, peer tcpip.AddressWithPrefix) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if peer.Address.Len() == 0 {
+		delete(i.peers, a)
+		return
+	}
+	if i.peers == nil {
+		i.peers = map[tcpip.Address]tcpip.AddressWithPrefix{}
+	}
+	i.peers[a] = peer
+}
+
+// parseIfAddr takes struct ifaddrmsg apart: EINVAL, ENODEV, EOPNOTSUPP. An address with
+// another end (peer) stands alone: the prefix is the peer's.
+func (s *Stack) parseIfAddr(req []byte) (i *iface, a, peer tcpip.AddressWithPrefix, e unix.Errno) {
 	if len(req) < unix.SizeofIfAddrmsg {
-		return nil, a, unix.EINVAL
+		return nil, a, peer, unix.EINVAL
 	}
 	at := attributes(req[unix.SizeofIfAddrmsg:])
 	fam := req[0]
 	if fam != unix.AF_INET && fam != unix.AF_INET6 {
-		return nil, a, unix.EOPNOTSUPP
+		return nil, a, peer, unix.EOPNOTSUPP
 	}
 	v, ok := at[unix.IFA_LOCAL]
 	if !ok {
 		if v, ok = at[unix.IFA_ADDRESS]; !ok {
-			return nil, a, unix.EINVAL
+			return nil, a, peer, unix.EINVAL
 		}
 	}
 	if a.Address, ok = address(fam, v); !ok {
-		return nil, a, unix.EINVAL
+		return nil, a, peer, unix.EINVAL
 	}
 	if a.PrefixLen = int(req[1]); a.PrefixLen > a.Address.BitLen() {
-		return nil, a, unix.EINVAL
+		return nil, a, peer, unix.EINVAL
+	}
+	if v, ok := at[unix.IFA_ADDRESS]; ok {
+		other, ok := address(fam, v)
+		if !ok {
+			return nil, a, peer, unix.EINVAL
+		}
+		if other != a.Address {
+			peer = tcpip.AddressWithPrefix{Address: other, PrefixLen: a.PrefixLen}
+			a.PrefixLen = a.Address.BitLen()
+		}
 	}
 	if i = s.byIndex(tcpip.NICID(binary.LittleEndian.Uint32(req[4:]))); i == nil {
-		return nil, a, unix.ENODEV
+		return nil, a, peer, unix.ENODEV
 	}
-	return i, a, 0
+	return i, a, peer, 0
 }
 
 // has says whether an interface has an address.
@@ -212,7 +277,7 @@ const maxAddrs = 1024
 
 // newAddr is RTM_NEWADDR: EEXIST, EADDRNOTAVAIL (of many), ENOBUFS.
 func (s *Stack) newAddr(flags uint16, req []byte) unix.Errno {
-	i, a, e := s.parseIfAddr(req)
+	i, a, peer, e := s.parseIfAddr(req)
 	if e != 0 {
 		return e
 	}
@@ -223,7 +288,7 @@ func (s *Stack) newAddr(flags uint16, req []byte) unix.Errno {
 		if flags&unix.NLM_F_EXCL != 0 || flags&unix.NLM_F_REPLACE == 0 {
 			return unix.EEXIST
 		}
-		if old == a {
+		if p, _ := s.peerOf(i, a.Address); old == a && p == peer {
 			return 0
 		}
 		s.dropAddr(i, old)
@@ -231,6 +296,7 @@ func (s *Stack) newAddr(flags uint16, req []byte) unix.Errno {
 	if len(s.addresses(i.id)) >= maxAddrs {
 		return unix.ENOBUFS
 	}
+	s.setPeer(i, a.Address, peer)
 	return s.putAddr(i, a, flagsOf(req)&unix.IFA_F_NOPREFIXROUTE == 0)
 }
 
@@ -262,12 +328,13 @@ func addrGroup(a tcpip.Address) int {
 
 // deleteAddr is RTM_DELADDR: EADDRNOTAVAIL.
 func (s *Stack) deleteAddr(req []byte) unix.Errno {
-	i, a, e := s.parseIfAddr(req)
+	i, a, peer, e := s.parseIfAddr(req)
 	if e != 0 {
 		return e
 	}
 	old, ok := s.has(i, a.Address)
-	if !ok || a.PrefixLen != old.PrefixLen && a.PrefixLen != 0 {
+	p, _ := s.peerOf(i, a.Address)
+	if !ok || p != peer || a.PrefixLen != old.PrefixLen && a.PrefixLen != 0 {
 		return unix.EADDRNOTAVAIL
 	}
 	s.dropAddr(i, old)
@@ -279,6 +346,7 @@ func (s *Stack) dropAddr(i *iface, a tcpip.AddressWithPrefix) {
 	s.forgetFlows()
 	s.connectedRoute(i, a, false)
 	s.notify(addrGroup(a.Address), unix.RTM_DELADDR, s.addrMessage(i, a))
+	s.setPeer(i, a.Address, tcpip.AddressWithPrefix{})
 }
 
 // neighbours are an interface's of one version.

@@ -141,20 +141,28 @@ func (s *Stack) linkMessage(i *iface) []byte {
 	oper := byte(6) // IF_OPER_UP
 	if st.flags&unix.IFF_UP == 0 || i.eth != nil && !i.eth.dev.LinkUp() {
 		oper = 2 // IF_OPER_DOWN
-	} else if i.eth == nil {
+	} else if i.lo != nil || i.wire != nil {
 		oper = 0 // IF_OPER_UNKNOWN
+		if i.wire != nil && !i.wire.carrier() {
+			oper = 2
+		}
 	}
 	b = attr(b, unix.IFLA_OPERSTATE, []byte{oper})
 	b = attr(b, unix.IFLA_LINKMODE, []byte{0})
 	b = attr(b, unix.IFLA_MTU, le32(st.mtu))
 	b = attr(b, unix.IFLA_GROUP, le32(0))
 	b = attr(b, unix.IFLA_QDISC, []byte("noqueue\x00"))
-	b = attr(b, unix.IFLA_ADDRESS, st.mac)
-	bcast := []byte{255, 255, 255, 255, 255, 255}
-	if i.eth == nil {
-		bcast = make([]byte, 6)
+	if st.mac != nil {
+		b = attr(b, unix.IFLA_ADDRESS, st.mac)
+		bcast := []byte{255, 255, 255, 255, 255, 255}
+		if i.eth == nil {
+			bcast = make([]byte, 6)
+		}
+		b = attr(b, unix.IFLA_BROADCAST, bcast)
 	}
-	b = attr(b, unix.IFLA_BROADCAST, bcast)
+	if i.wire != nil {
+		b = attr(b, unix.IFLA_LINKINFO, attr(nil, unix.IFLA_INFO_KIND, []byte("tun\x00")))
+	}
 	c := s.counters(i)
 	st64 := make([]byte, 25*8) // struct rtnl_link_stats64
 	for n, v := range []uint64{c.rxPackets, c.txPackets, c.rxBytes, c.txBytes, 0, 0, c.rxDropped, c.txDropped} {
@@ -179,17 +187,20 @@ type linkState struct {
 }
 
 func (s *Stack) linkState(i *iface) linkState {
+	if i.wire != nil {
+		return i.wire.linkState()
+	}
 	if i.down.Load() {
-		f := uint32(unix.IFF_BROADCAST | unix.IFF_MULTICAST)
+		f := uint32(unix.IFF_BROADCAST) | i.soft.Load()
 		if i.eth == nil {
-			return linkState{unix.IFF_LOOPBACK, unix.ARPHRD_LOOPBACK, i.lo.MTU(), make([]byte, 6)}
+			return linkState{unix.IFF_LOOPBACK | i.soft.Load(), unix.ARPHRD_LOOPBACK, i.lo.MTU(), make([]byte, 6)}
 		}
 		return linkState{f, unix.ARPHRD_ETHER, i.eth.MTU(), []byte(i.eth.mac)}
 	}
 	if i.eth == nil {
-		return linkState{unix.IFF_UP | unix.IFF_LOOPBACK | unix.IFF_RUNNING | unix.IFF_LOWER_UP, unix.ARPHRD_LOOPBACK, i.lo.MTU(), make([]byte, 6)}
+		return linkState{unix.IFF_UP | unix.IFF_LOOPBACK | unix.IFF_RUNNING | unix.IFF_LOWER_UP | i.soft.Load(), unix.ARPHRD_LOOPBACK, i.lo.MTU(), make([]byte, 6)}
 	}
-	f := uint32(unix.IFF_UP | unix.IFF_BROADCAST | unix.IFF_MULTICAST)
+	f := unix.IFF_UP | unix.IFF_BROADCAST | i.soft.Load()
 	if i.eth.dev.LinkUp() {
 		f |= unix.IFF_RUNNING | unix.IFF_LOWER_UP
 	}
@@ -243,10 +254,17 @@ func (s *Stack) addrMessage(i *iface, a tcpip.AddressWithPrefix) []byte {
 	b := make([]byte, unix.SizeofIfAddrmsg)
 	b[0], b[1], b[2], b[3] = fam, byte(a.PrefixLen), unix.IFA_F_PERMANENT, scopeOf(a.Address)
 	binary.LittleEndian.PutUint32(b[4:], uint32(i.id))
-	b = attr(b, unix.IFA_ADDRESS, a.Address.AsSlice())
-	if fam == unix.AF_INET {
+	peer, other := s.peerOf(i, a.Address)
+	if !other {
+		peer = a
+	}
+	b[1] = byte(peer.PrefixLen)
+	b = attr(b, unix.IFA_ADDRESS, peer.Address.AsSlice())
+	if fam == unix.AF_INET || other {
 		b = attr(b, unix.IFA_LOCAL, a.Address.AsSlice())
-		if i.eth != nil && a.PrefixLen < 31 {
+	}
+	if fam == unix.AF_INET {
+		if i.eth != nil && !other && a.PrefixLen < 31 {
 			net := a.Subnet()
 			bc := net.Broadcast()
 			b = attr(b, unix.IFA_BROADCAST, bc.AsSlice())

@@ -127,7 +127,7 @@ func (s *Stack) dumpLocal(r *reply, family int) {
 				continue
 			}
 			net := a.Subnet()
-			if i.eth == nil && a.Address.Len() == header.IPv4AddressSize && a.PrefixLen < 32 {
+			if i.lo != nil && a.Address.Len() == header.IPv4AddressSize && a.PrefixLen < 32 {
 				one(i, unix.RTN_LOCAL, net.ID(), a.PrefixLen, a.Address)
 			}
 			one(i, unix.RTN_LOCAL, a.Address, a.Address.BitLen(), a.Address)

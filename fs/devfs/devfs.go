@@ -28,6 +28,8 @@ type Config struct {
 	// Console is the machine's terminal, Terminals what it belongs to; nil: none.
 	Console   *tty.TTY
 	Terminals *tty.Host
+	// Tun opens /dev/net/tun; nil: there is none.
+	Tun func(vfs.Inode) vfs.FileOps
 }
 
 // Device numbers (Linux, Documentation/admin-guide/devices.txt).
@@ -41,6 +43,7 @@ var (
 	devTTY     = unix.Mkdev(5, 0)
 	devConsole = unix.Mkdev(5, 1)
 	devPTMX    = unix.Mkdev(5, 2)
+	devTun     = unix.Mkdev(10, 200)
 )
 
 // New makes the tree and registers the devices.
@@ -74,6 +77,13 @@ func New(mem *mm.Memory, cfg Config) (vfs.FileSystem, error) {
 		add("ttyS0", unix.S_IFCHR|0o620, devTTYS0, "")
 		add("ptmx", unix.S_IFCHR|0o666, devPTMX, "")
 		terminals(&cfg)
+	}
+	if cfg.Tun != nil && err == nil {
+		vfs.RegisterDevice(unix.S_IFCHR, devTun, func(_ vfs.Lookup, i vfs.Inode, _ uint32) (vfs.FileOps, error) { return cfg.Tun(i), nil })
+		var dir vfs.Inode
+		if dir, err = root.Create(c, "net", vfs.NewNode{Mode: unix.S_IFDIR | 0o755}); err == nil {
+			_, err = dir.Create(c, "tun", vfs.NewNode{Mode: unix.S_IFCHR | 0o666, Rdev: devTun})
+		}
 	}
 	for _, l := range [][2]string{{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}} {
 		add(l[0], unix.S_IFLNK|0o777, 0, l[1])

@@ -11,6 +11,8 @@ package sysfs
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,7 +34,10 @@ type Net struct {
 	Type    int    // ARPHRD_*
 	Flags   uint32 // IFF_*
 	Up      bool
-	Bytes   func() (rx, tx, rxPackets, txPackets uint64)
+	// QueueLen is tx_queue_len; More are attributes that not all have.
+	QueueLen int
+	More     map[string]string
+	Bytes    func() (rx, tx, rxPackets, txPackets uint64)
 }
 
 // Block is a disk.
@@ -255,9 +260,12 @@ func (t *tree) netDir(i Net) *pseudo.Dir {
 	for _, f := range []struct{ name, text string }{
 		{"address", i.Address}, {"mtu", strconv.Itoa(i.MTU)}, {"ifindex", strconv.Itoa(i.Index)}, {"iflink", strconv.Itoa(i.Index)},
 		{"type", strconv.Itoa(i.Type)}, {"flags", fmt.Sprintf("0x%x", i.Flags)}, {"operstate", state}, {"carrier", carrier},
-		{"speed", "10000"}, {"duplex", "full"}, {"tx_queue_len", "1000"}, {"addr_len", "6"}, {"dev_id", "0x0"}, {"link_mode", "0"},
+		{"speed", "10000"}, {"duplex", "full"}, {"tx_queue_len", strconv.Itoa(i.QueueLen)}, {"addr_len", strconv.Itoa((len(i.Address) + 1) / 3)}, {"dev_id", "0x0"}, {"link_mode", "0"},
 	} {
 		d.Const(f.name, f.text+"\n")
+	}
+	for _, name := range slices.Sorted(maps.Keys(i.More)) {
+		d.Const(name, i.More[name]+"\n")
 	}
 	if i.Bytes != nil {
 		s := d.Mkdir("statistics")

@@ -135,7 +135,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	}
 	rx := uint64(7)
 	lo := sysfs.Net{Name: "lo", Index: 1, MTU: 65536, Address: "00:00:00:00:00:00", Type: 772, Flags: unix.IFF_UP | unix.IFF_LOOPBACK, Up: true}
-	eth := sysfs.Net{Name: "eth0", Index: 2, MTU: 1500, Address: "52:54:00:12:34:56", Type: 1,
+	eth := sysfs.Net{Name: "eth0", Index: 2, MTU: 1500, QueueLen: 500, More: map[string]string{"tun_flags": "0x1002"}, Address: "52:54:00:12:34:56", Type: 1,
 		Bytes: func() (uint64, uint64, uint64, uint64) { return rx, 2, 3, 4 }}
 	r.nets = []sysfs.Net{lo, eth}
 	if l := r.names("/class/net"); !slices.Equal(l, []string{"eth0", "lo"}) {
@@ -143,6 +143,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	}
 	for name, want := range map[string]string{"lo/operstate": "unknown", "lo/mtu": "65536", "lo/type": "772", "lo/flags": "0x9",
 		"eth0/operstate": "down", "eth0/carrier": "0", "eth0/address": "52:54:00:12:34:56", "eth0/ifindex": "2", "eth0/statistics/rx_bytes": "7",
+		"eth0/tx_queue_len": "500", "eth0/addr_len": "6", "eth0/tun_flags": "0x1002",
 		"eth0/statistics/tx_packets": "4"} {
 		if s := r.read("/class/net/" + name); s != want+"\n" {
 			t.Errorf("%s is %q", name, s)

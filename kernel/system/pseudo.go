@@ -36,7 +36,7 @@ func (s *System) interfaces() []sysfs.Net {
 	var out []sysfs.Net
 	for _, i := range s.net.Interfaces() {
 		out = append(out, sysfs.Net{Name: i.Name, Index: i.Index, MTU: i.MTU, Address: i.Address, Type: i.Type,
-			Flags: i.Flags, Up: i.Flags&unix.IFF_UP != 0, Bytes: i.Counters})
+			Flags: i.Flags, Up: i.Flags&unix.IFF_UP != 0, QueueLen: i.QueueLen, More: i.Tun, Bytes: i.Counters})
 	}
 	return out
 }

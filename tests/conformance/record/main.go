@@ -45,8 +45,9 @@ func run(names []string) error {
 	}
 	g := &linuxguest.Guest{
 		Kernel: k, Root: root, Files: files,
-		Spec: spec.Spec{Path: conformance.GuestPath, Dir: "/", Args: []string{conformance.GuestPath}, Env: conformance.Env},
-		Args: []string{"-machine", "q35", "-cpu", "max,la57=off", "-m", "512", "-accel", "tcg", "-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none"},
+		Spec:    spec.Spec{Path: conformance.GuestPath, Dir: "/", Args: []string{conformance.GuestPath}, Env: conformance.Env},
+		Args:    []string{"-machine", "q35", "-cpu", "max,la57=off", "-m", "512", "-accel", "tcg", "-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none"},
+		Modules: []string{"tun"},
 	}
 	out, err := g.Run(ctx)
 	if err != nil {
