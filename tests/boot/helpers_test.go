@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,9 +158,10 @@ func checkAlive(t testing.TB, console string) {
 	}
 }
 
-// tail is the end of a console, for people.
+// tail is the end of a console, for people: without what conformance cases say, which is
+// not for them.
 func tail(console string) string {
-	lines := strings.Split(strings.TrimRight(console, "\n"), "\n")
+	lines := slices.DeleteFunc(strings.Split(strings.TrimRight(console, "\n"), "\n"), func(l string) bool { return l == "" || strings.HasPrefix(l, "@@ ") })
 	if len(lines) > 60 {
 		lines = append([]string{fmt.Sprintf("(%d lines before)", len(lines)-60)}, lines[len(lines)-60:]...)
 	}
