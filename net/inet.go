@@ -85,6 +85,8 @@ func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error)
 		switch protocol {
 		case 0, unix.IPPROTO_UDP:
 			tr, protocol = udp.ProtocolNumber, unix.IPPROTO_UDP
+		case unix.IPPROTO_UDPLITE:
+			tr = liteNumber
 		case icmpNr:
 			if !s.mayPing(c) {
 				return nil, unix.EACCES

@@ -286,7 +286,7 @@ func (x *inetSocket) destination(b []byte) (tcpip.FullAddress, error) {
 	if err != nil {
 		return a, err
 	}
-	if a.Port == 0 && x.pro == unix.IPPROTO_UDP {
+	if a.Port == 0 && (x.pro == unix.IPPROTO_UDP || x.pro == unix.IPPROTO_UDPLITE) {
 		return a, unix.EINVAL
 	}
 	if a.Addr.Unspecified() {

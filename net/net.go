@@ -167,7 +167,7 @@ func New(cfg Config) (*Stack, error) {
 			arp.NewProtocol, s.newIPv4, s.newIPv6,
 		},
 		TransportProtocols: []stack.TransportProtocolFactory{
-			s.newTCP, s.newUDP, icmp.NewProtocol4, icmp.NewProtocol6,
+			s.newTCP, s.newUDP, newLite, icmp.NewProtocol4, icmp.NewProtocol6,
 		},
 		Clock:       s.clock,
 		HandleLocal: true,
