@@ -66,6 +66,7 @@ type builder struct {
 	ctx      context.Context
 	out      *tree.Tree
 	packages []string // not fetched yet, or all in set
+	depends  bool     // fetch what they depend on in one go
 	set      *deb.Set
 	hostHas  bool // the program is on the host: its files come first
 	closure  *elfinfo.Closure
@@ -90,13 +91,18 @@ func (b *builder) fetch() (bool, error) {
 	}
 	f := &deb.Fetcher{Dir: filepath.Join(b.opts.Cache, "debs"), Log: b.opts.Log}
 	var err error
+	if b.depends {
+		if err = f.FetchAll(b.ctx, b.packages); err != nil {
+			return false, err
+		}
+	}
 	b.set, err = f.NewSet(b.ctx, b.packages)
 	return err == nil, err
 }
 
 // FromManifest gathers the image that a manifest describes.
 func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image, error) {
-	b := &builder{opts: o, ctx: ctx, out: tree.New(), packages: allPackages(m)}
+	b := &builder{opts: o, ctx: ctx, out: tree.New(), packages: allPackages(m), depends: m.FetchAll}
 	if err := b.skeleton(m.Users); err != nil {
 		return nil, err
 	}

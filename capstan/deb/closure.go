@@ -54,6 +54,21 @@ func (f *Fetcher) Closure(ctx context.Context, names []string) ([]string, error)
 	return files, os.WriteFile(list, []byte(strings.Join(all, "\n")), 0o644)
 }
 
+// FetchAll gets packages and everything that they depend on in one go, which is quicker than
+// one after another where most of them are needed. It does not unpack them.
+func (f *Fetcher) FetchAll(ctx context.Context, names []string) error {
+	files, err := f.Closure(ctx, names)
+	if err != nil {
+		return err
+	}
+	f.resolved = map[string]string{}
+	for _, file := range files {
+		name, _, _ := strings.Cut(filepath.Base(file), "_")
+		f.resolved[name] = file
+	}
+	return nil
+}
+
 // files are where package files are, nil if one is not there.
 func (f *Fetcher) files(bases []string) (out []string) {
 	for _, base := range bases {
@@ -94,7 +109,7 @@ func (f *Fetcher) resolve(ctx context.Context, names []string) ([]string, error)
 	}
 	defer os.RemoveAll(dir)
 	ask := append(slices.Clone(empty), "-o", "Dir::Cache::archives="+dir, "install", "--print-uris", "--no-install-recommends", "-y")
-	out, err := f.apt(ctx, aptTimeout, dir, append(ask, names...)...)
+	out, err := f.apt(ctx, downloadTimeout, dir, append(ask, names...)...) // it reads all package lists
 	if err != nil {
 		return nil, err
 	}

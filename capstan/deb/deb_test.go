@@ -184,6 +184,43 @@ func TestAClosureIsWhatAptWouldInstall(t *testing.T) {
 	}
 }
 
+// What depends on much is fetched in one go, and unpacked only as far as it is needed.
+func TestDependenciesAreFetchedInOneGo(t *testing.T) {
+	calls := debtest.FakeApt(t, map[string][]byte{
+		"av":       debtest.Package("av", "libav5, libother", debtest.XZ, debtest.Reg("./usr/bin/av", "x")),
+		"libav5":   debtest.Package("libav5", "libcodec", debtest.XZ, debtest.Reg("./usr/lib/libav.so.5", "x")),
+		"libcodec": debtest.Package("libcodec", "", debtest.XZ, debtest.Reg("./usr/lib/libstrange.so.3", "x")),
+		"libother": debtest.Package("libother", "", debtest.XZ, debtest.Reg("./usr/lib/libother.so", "x")),
+	})
+	if err := os.WriteFile(filepath.Join(os.Getenv("FAKE_APT"), "av.depends"), []byte("libav5 libcodec libother"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := &Fetcher{Dir: t.TempDir()}
+	if err := f.FetchAll(context.Background(), []string{"av"}); err != nil {
+		t.Fatal(err)
+	}
+	log := calls()
+	s, err := f.NewSet(context.Background(), []string{"av"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.Provide(context.Background(), &elfinfo.MissingError{Name: "libav.so.5"}); !ok || err != nil {
+		t.Error(ok, err)
+	}
+	if len(s.Names()) != 2 {
+		t.Errorf("unpacked %v", s.Names())
+	}
+	if ok, err := s.Provide(context.Background(), &elfinfo.MissingError{Name: "libstrange.so.3"}); !ok || err != nil {
+		t.Error(ok, err)
+	}
+	if ok, err := s.Provide(context.Background(), &elfinfo.MissingError{Name: "libnone.so.1"}); ok || err != nil {
+		t.Error(ok, err)
+	}
+	if n := strings.Count(log, " download "); n != 1 || calls() != log {
+		t.Errorf("%d downloads:\n%s", n, calls())
+	}
+}
+
 func TestAClosureOfWhatIsNotThereSaysSo(t *testing.T) {
 	debtest.FakeApt(t, nil)
 	for name, want := range map[string]string{"nosuch": "apt knows no package nosuch", "../x": "cannot be the name"} {

@@ -27,6 +27,8 @@ type Fetcher struct {
 	Log func(format string, args ...any)
 
 	read map[string]*Package
+	// resolved are the files of packages by name that FetchAll got: nothing else is asked for.
+	resolved map[string]string
 	// own is set once the host's package lists turned out to be missing or old: pack
 	// then keeps lists of its own, for which it need not be root.
 	own bool
@@ -87,6 +89,9 @@ const (
 
 // file is the path of the package's file in the cache.
 func (f *Fetcher) file(ctx context.Context, name string) (string, error) {
+	if file := f.resolved[name]; file != "" {
+		return file, nil
+	}
 	// Asking apt takes a third of a second for each package, so an answer holds a day.
 	if old := f.cached(name); old != "" {
 		if fi, err := os.Stat(old); err == nil && time.Since(fi.ModTime()) < freshFor {
@@ -130,6 +135,9 @@ func (f *Fetcher) current(ctx context.Context, name string) (string, error) {
 
 // knows says whether there is such a package, without the network.
 func (f *Fetcher) knows(ctx context.Context, name string) bool {
+	if f.resolved != nil {
+		return f.resolved[name] != ""
+	}
 	if f.cached(name) != "" {
 		return true
 	}
@@ -340,7 +348,7 @@ func (s *Set) Provide(ctx context.Context, missing *elfinfo.MissingError) (bool,
 		var todo []string
 		for _, p := range s.packages {
 			for _, d := range p.Depends {
-				if s.packages[d] == nil && !tried[d] && isLibrary(d) {
+				if s.packages[d] == nil && !tried[d] && isLibrary(d) && (s.f.resolved == nil || s.f.resolved[d] != "") {
 					tried[d] = true
 					todo = append(todo, d)
 				}
@@ -378,7 +386,7 @@ func (s *Set) has(base string) (found bool) {
 
 // isLibrary says whether a package may hold a library, by Debian's naming.
 func isLibrary(name string) bool {
-	return strings.HasPrefix(name, "lib") || name == "zlib1g" || name == "musl"
+	return strings.HasPrefix(name, "lib") || strings.Contains(name, "-lib") || name == "zlib1g" || name == "musl" // ocl-icd-libopencl1
 }
 
 // policyName is what Debian's policy 8.1 makes of a soname: libfoo.so.1 is in libfoo1,

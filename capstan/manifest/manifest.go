@@ -42,6 +42,9 @@ type Manifest struct {
 	Build *Build `yaml:"build"`
 	// Packages are Debian packages to take files from when this host lacks them.
 	Packages []string `yaml:"packages"`
+	// FetchAll fetches the packages and all that they depend on in one go, which is quicker
+	// than library by library where there are many.
+	FetchAll bool `yaml:"fetch_all"`
 	// Args are the arguments without argv[0], which is Argv0 or the program's name.
 	Args     []string          `yaml:"args"`
 	Argv0    string            `yaml:"argv0"`
