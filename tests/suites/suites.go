@@ -100,8 +100,8 @@ func ReadDifferences(file string) ([]Difference, error) {
 	return ds, err
 }
 
-// of is the difference that explains a test.
-func of(ds []Difference, unit, id string) *Difference {
+// Explained is the difference that explains a test, nil if there is none.
+func Explained(ds []Difference, unit, id string) *Difference {
 	for i := range ds {
 		if d := &ds[i]; d.Unit == unit && (d.ID == id || match(d.ID, id)) {
 			return d
@@ -124,7 +124,7 @@ func Compare(unit string, linux, here Unit, ds []Difference, part bool) (wrong [
 		if o != Pass || h == Pass || part && !ran {
 			continue
 		}
-		if d := of(ds, unit, id); d == nil || ran && d.Outcome != h && d.Outcome != Fail {
+		if d := Explained(ds, unit, id); d == nil || ran && d.Outcome != h && d.Outcome != Fail {
 			if !ran {
 				h = "not run"
 			}
@@ -197,7 +197,7 @@ func (u Unit) sums(unit string, ds []Difference) Sums {
 			s.Passed++
 			s.PassedHere++
 		}
-		d := of(ds, unit, id)
+		d := Explained(ds, unit, id)
 		if d == nil {
 			continue
 		}

@@ -8,14 +8,15 @@ import (
 )
 
 func TestOutcomesAreReadFromTheConsole(t *testing.T) {
-	r, err := parse([]byte("noise\r\n" +
+	runs, err := parse([]byte("noise\r\n" +
 		"\x1e{\"module\": \"m\", \"id\": \"test.m.A.a\", \"result\": \"pass\", \"detail\": \"\"}\r\nkernel: says something\r\n" +
 		"\x1e{\"module\": \"m\", \"id\": \"test.m.A.b\", \"result\": \"hang\", \"detail\": \"where\"}\n" +
 		"\x1e{\"module\": \"m\", \"id\": \"test.m.A.c\", \"result\": \"skip\", \"detail\": \"why\"}\n" +
 		"\x1e{\"module\": \"m\", \"id\": \"test.m.A.c\", \"result\": \"pass\", \"detail\": \"\"}\n" +
 		"\x1e{\"module\": \"m\", \"done\": true, \"log\": \"OK\"}\n"))
-	if err != nil || !r.Ended || r.Log != "OK" {
-		t.Fatal(r, err)
+	r := runs["m"]
+	if err != nil || len(runs) != 1 || !r.Ended || r.Log != "OK" {
+		t.Fatal(runs, err)
 	}
 	want := suites.Unit{"m.A.a": suites.Pass, "m.A.b": suites.Fail, "m.A.c": suites.Skip}
 	if !maps.Equal(r.Unit, want) || r.Details["m.A.b"] != "hang: where" {

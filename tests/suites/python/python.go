@@ -65,18 +65,24 @@ type Run struct {
 
 // line is one of suite.py's.
 type line struct {
-	ID, Result, Detail, Log string
-	Done                    bool
+	Module, ID, Result, Detail, Log string
+	Done                            bool
 }
 
-// parse reads what suite.py printed: a record separator and a line of JSON for each outcome.
-func parse(out []byte) (*Run, error) {
-	r := &Run{Unit: suites.Unit{}, Details: map[string]string{}}
+// parse reads what suite.py printed, a record separator and a line of JSON for each
+// outcome, into a run for each module.
+func parse(out []byte) (map[string]*Run, error) {
+	runs := map[string]*Run{}
 	for _, rec := range bytes.Split(out, []byte{0x1e})[1:] {
 		rec, _, _ = bytes.Cut(rec, []byte("\n"))
 		var l line
 		if err := json.Unmarshal(rec, &l); err != nil {
-			return r, fmt.Errorf("%q: %w", rec, err)
+			return runs, fmt.Errorf("%q: %w", rec, err)
+		}
+		r := runs[l.Module]
+		if r == nil {
+			r = &Run{Unit: suites.Unit{}, Details: map[string]string{}}
+			runs[l.Module] = r
 		}
 		if l.Done {
 			r.Ended, r.Log = true, l.Log
@@ -96,40 +102,41 @@ func parse(out []byte) (*Run, error) {
 			r.Details[id] = l.Result + ": " + l.Detail
 		}
 	}
-	return r, nil
-}
-
-// arguments are suite.py's. only are patterns of fnmatch that choose tests.
-func arguments(module string, hang time.Duration, only []string) []string {
-	return []string{"/suite.py", "-limit", strconv.Itoa(int(hang / time.Second)), "/dev/console", strings.Join(append([]string{module}, only...), ":")}
+	return runs, nil
 }
 
 // hang is how long a test may say nothing.
 const hang = 2 * time.Minute
 
-// Linux runs a module on this host's kernel.
-func Linux(ctx context.Context, img, module string, only ...string) (*Run, error) {
+// arguments are suite.py's. A module may have patterns of fnmatch behind colons, which
+// choose tests.
+func arguments(modules []string) []string {
+	return append([]string{"/suite.py", "-limit", strconv.Itoa(int(hang / time.Second)), "/dev/console"}, modules...)
+}
+
+// Linux runs modules on this host's kernel.
+func Linux(ctx context.Context, img string, modules ...string) (map[string]*Run, error) {
 	var out buffer
-	if err := suites.Linux(ctx, img, &out, append([]string{"/usr/bin/python3"}, arguments(module, hang, only)...)...); err != nil {
+	if err := suites.Linux(ctx, img, &out, append([]string{"/usr/bin/python3"}, arguments(modules)...)...); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, out.bytes())
 	}
 	return parse(out.bytes())
 }
 
-// Hosted runs a module on Kiln as a process.
-func Hosted(ctx context.Context, img, module string, only ...string) (*Run, error) {
+// Hosted runs modules on Kiln as a process, one machine for all.
+func Hosted(ctx context.Context, img string, modules ...string) (map[string]*Run, error) {
 	pack, err := vmtest.Pack()
 	if err != nil {
 		return nil, err
 	}
 	var out buffer
-	args := append([]string{"run", "--quiet", "--vmm", "process", "--net", "none", "-m", "2G", "-c", "2", img, "--"}, arguments(module, hang, only)...)
+	args := append([]string{"run", "--quiet", "--vmm", "process", "--net", "none", "-m", "2G", "-c", "2", img, "--"}, arguments(modules)...)
 	cmd := exec.CommandContext(ctx, pack, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%s on Kiln: %w\n%s", module, err, out.bytes())
+		return nil, fmt.Errorf("%v on Kiln: %w\n%s", modules, err, out.bytes())
 	}
 	return parse(out.bytes())
 }

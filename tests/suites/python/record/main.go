@@ -42,11 +42,12 @@ func record(modules []string) error {
 	for _, m := range modules {
 		var unit suites.Unit
 		for range 2 {
-			r, err := python.Linux(ctx, img, m)
+			runs, err := python.Linux(ctx, img, m)
 			if err != nil {
 				return err
 			}
-			if !r.Ended {
+			r := runs[m]
+			if r == nil || !r.Ended {
 				return fmt.Errorf("%s did not come to its end", m)
 			}
 			for id, d := range r.Details {
