@@ -321,7 +321,7 @@ func aioTransfer(t *task.Thread, f *vfs.File, o *iocb) (uintptr, error) {
 		return 0, unix.EOPNOTSUPP
 	}
 	a := Args{uint64(o.fd), o.buf, o.n, o.off}
-	if !f.Ops.Seekable() {
+	if !f.Seekable() {
 		return transfer(t, &a, vec, op, 0)
 	}
 	if int64(o.off) < 0 {

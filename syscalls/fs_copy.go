@@ -129,7 +129,7 @@ func (x *copier) write(seq *mm.IOSeq, n int) (int, error) {
 	}
 	m, err := x.out.Write(x.t, seq)
 	m = max(m, 0)
-	for (err == unix.EAGAIN || err == nil && m < n) && (x.whole || !x.out.Nonblocking()) && !x.out.Ops.Seekable() {
+	for (err == unix.EAGAIN || err == nil && m < n) && (x.whole || !x.out.Nonblocking()) && !x.out.Seekable() {
 		var k int
 		k, err = x.t.BlockOn(x.out, writeEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.out.Write(x.t, seq) })
 		if m += max(k, 0); err != nil || k == 0 {
@@ -179,7 +179,7 @@ func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, bad
 	}
 	defer in.DecRef()
-	if a[2] != 0 && !in.Ops.Seekable() {
+	if a[2] != 0 && !in.Seekable() {
 		return 0, unix.ESPIPE
 	}
 	if err != nil { // a negative offset
@@ -190,7 +190,7 @@ func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	defer out.DecRef()
-	if !in.Ops.Seekable() || int64(a[3]) < 0 || out.Flags()&unix.O_APPEND != 0 || !givesBytes(in) || !takesBytes(out) {
+	if !in.Seekable() || int64(a[3]) < 0 || out.Flags()&unix.O_APPEND != 0 || !givesBytes(in) || !takesBytes(out) {
 		return 0, unix.EINVAL
 	}
 	if pos < 0 {
@@ -356,7 +356,7 @@ func mayBeSpliced(in, out *vfs.File, inOff, outOff bool) error {
 		return unix.ESPIPE
 	case out.Flags()&unix.O_APPEND != 0 && !toPipe:
 		return unix.EINVAL
-	case inOff && !in.Ops.Seekable(), outOff && !out.Ops.Seekable():
+	case inOff && !in.Seekable(), outOff && !out.Seekable():
 		return unix.EINVAL
 	case !givesBytes(in), !takesBytes(out):
 		return unix.EINVAL
@@ -366,7 +366,7 @@ func mayBeSpliced(in, out *vfs.File, inOff, outOff bool) error {
 
 // splice is run for what mayBeSpliced.
 func (x *copier) splice(n uint64) (int, error) {
-	if _, fromPipe := pipe.Of(x.in); !fromPipe && x.inPos < 0 && x.in.Ops.Seekable() {
+	if _, fromPipe := pipe.Of(x.in); !fromPipe && x.inPos < 0 && x.in.Seekable() {
 		x.inPos = x.in.Pos(x.t)
 	}
 	if q, toPipe := pipe.Of(x.out); toPipe {

@@ -24,6 +24,8 @@ func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 }
 
 func readWait(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
+	f.IncRef() // it may be borrowed, and a wait runs work that may close it
+	defer f.DecRef()
 	ns, _ := f.Ops.Timeouts()
 	on := waiter.Waitable(f)
 	if p, ok := f.Ops.(vfs.PerReader); ok {
@@ -41,7 +43,7 @@ func writeFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 		return 0, err
 	}
 	n, err := f.Write(t, &x.seq)
-	if !f.Nonblocking() && (err == unix.EAGAIN || err == nil && n < want && x.seq.Len() > 0 && !f.Ops.Seekable()) {
+	if !f.Nonblocking() && (err == unix.EAGAIN || err == nil && n < want && x.seq.Len() > 0 && !f.Seekable()) {
 		n, err = writeWait(t, f, x, n)
 	}
 	if err == unix.EPIPE {
@@ -52,6 +54,8 @@ func writeFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 
 // writeWait goes on with a write of which n bytes are done.
 func writeWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
+	f.IncRef() // as in readWait
+	defer f.DecRef()
 	_, ns := f.Ops.Timeouts()
 	deadline := timeout(t, ns)
 	for {
@@ -73,7 +77,7 @@ func writeWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 // limit. off < 0 is the file's position.
 func fileSizeLimit(t *task.Thread, f *vfs.File, q *mm.IOSeq, off int64) error {
 	limit := t.Process().FileSizeLimit()
-	if limit >= 1<<63-1 || q.Len() == 0 || !f.Ops.Seekable() {
+	if limit >= 1<<63-1 || q.Len() == 0 || !f.Seekable() {
 		return nil
 	}
 	a, err := f.Ops.Attr(t)
@@ -114,13 +118,20 @@ const (
 	writeOp
 )
 
+func allows(f *vfs.File, op ioOp) bool {
+	if op == readOp {
+		return f.Readable()
+	}
+	return f.Writable()
+}
+
 // openFor is the file behind fd, open for the direction: EBADF.
 func openFor(t *task.Thread, fd uint64, op ioOp) (*vfs.File, error) {
 	f := t.FDs().Get(int32(fd))
 	if f == nil {
 		return nil, unix.EBADF
 	}
-	if op == readOp && !f.Readable() || op == writeOp && !f.Writable() {
+	if !allows(f, op) {
 		f.DecRef()
 		return nil, unix.EBADF
 	}
@@ -129,10 +140,15 @@ func openFor(t *task.Thread, fd uint64, op ioOp) (*vfs.File, error) {
 
 // transfer is read, write, readv and writev.
 func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr, error) {
-	f, err := openFor(t, a[0], op)
-	if err != nil {
-		return 0, err
+	f, counted := t.FDs().Borrow(int32(a[0]))
+	if f == nil {
+		return 0, unix.EBADF
 	}
+	if !allows(f, op) {
+		release(f, counted)
+		return 0, unix.EBADF
+	}
+	var err error
 	x := newCall(t)
 	if vec {
 		err = x.many(t, a[1], a[2])
@@ -145,7 +161,7 @@ func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr
 	n := 0
 	switch {
 	case err != nil:
-	case flags&rwfAppend != 0 && op == writeOp && f.Ops.Seekable():
+	case flags&rwfAppend != 0 && op == writeOp && f.Seekable():
 		n, err = appendFile(t, f, x, true)
 	case op == readOp:
 		n, err = readFile(t, f, x)
@@ -153,7 +169,7 @@ func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr
 		n, err = writeFile(t, f, x)
 	}
 	x.free()
-	f.DecRef()
+	release(f, counted)
 	countIO(t, op, n)
 	if n > 0 {
 		return uintptr(n), nil
@@ -235,23 +251,32 @@ func appendFile(t *task.Thread, f *vfs.File, x *fsCall, move bool) (int, error) 
 
 // transferAt is pread, pwrite and their vectors.
 func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr, error) {
-	off := int64(a[3])
-	if off < 0 {
+	if int64(a[3]) < 0 {
 		return 0, unix.EINVAL
 	}
-	f, err := fileOf(t, a[0])
+	f, counted, err := borrowFile(t, a[0])
 	if err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
+	n := 0
 	switch {
-	case !f.Ops.Seekable():
-		return 0, unix.ESPIPE
-	case op == readOp && !f.Readable(), op == writeOp && !f.Writable():
-		return 0, unix.EBADF
+	case !f.Seekable():
+		err = unix.ESPIPE
+	case !allows(f, op):
+		err = unix.EBADF
+	default:
+		x := newCall(t)
+		n, err = x.transferAt(t, f, a, vec, op, flags)
+		x.free()
 	}
-	x := newCall(t)
-	defer x.free()
+	release(f, counted)
+	if n > 0 {
+		return uintptr(n), nil
+	}
+	return 0, err
+}
+
+func (x *fsCall) transferAt(t *task.Thread, f *vfs.File, a *Args, vec bool, op ioOp, flags uint64) (n int, err error) {
 	if vec {
 		err = x.many(t, a[1], a[2])
 	} else {
@@ -263,7 +288,7 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 	if err != nil {
 		return 0, err
 	}
-	n := 0
+	off := int64(a[3])
 	switch {
 	case op == readOp:
 		n, err = f.ReadAt(t, &x.seq, off)
@@ -275,10 +300,7 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 		}
 	}
 	countIO(t, op, n)
-	if n > 0 {
-		return uintptr(n), nil
-	}
-	return 0, err
+	return n, err
 }
 
 // sysLseek: EBADF, EINVAL, ESPIPE, ENXIO. See lseek(2).

@@ -75,6 +75,27 @@ func fileOf(t *task.Thread, fd uint64) (*vfs.File, error) {
 	return f, nil
 }
 
+// borrowFile is fileOf for a call that waits for nothing while it has the file
+// (vfs.FDTable.Borrow).
+func borrowFile(t *task.Thread, fd uint64) (f *vfs.File, counted bool, err error) {
+	f, counted = t.FDs().Borrow(int32(fd))
+	if f == nil {
+		return nil, false, unix.EBADF
+	}
+	if f.Flags()&unix.O_PATH != 0 {
+		release(f, counted)
+		return nil, false, unix.EBADF
+	}
+	return f, counted, nil
+}
+
+// release ends what Borrow and borrowFile gave.
+func release(f *vfs.File, counted bool) {
+	if counted {
+		f.DecRef()
+	}
+}
+
 // rawFile is fileOf that lets O_PATH pass.
 func rawFile(t *task.Thread, fd uint64) (*vfs.File, error) {
 	if f := t.FDs().Get(int32(fd)); f != nil {
@@ -95,7 +116,7 @@ func checkRange(addr, n uint64) (int, error) {
 func (x *fsCall) one(t *task.Thread, addr, n uint64) error {
 	size, err := checkRange(addr, n)
 	if err == nil {
-		x.seq = mm.UserIO(t.Space(), t, hal.UserAddr(addr), size)
+		x.seq.SetUser(t.Space(), t, hal.UserAddr(addr), size)
 	}
 	return err
 }

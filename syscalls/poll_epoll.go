@@ -6,7 +6,6 @@ import (
 	"kiln/fs/epoll"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
-	"kiln/kernel/mm"
 	"kiln/kernel/task"
 	"kiln/kernel/wait"
 )
@@ -148,20 +147,25 @@ func epollWait(t *task.Thread, a *Args, deadline int64) (uintptr, error) {
 	if a[1] > uint64(hal.UserTop) || uint64(hal.UserTop)-a[1] < size {
 		return 0, unix.EFAULT
 	}
-	f, err := pollFile(t, a[0])
+	f, counted, err := borrowFile(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	set := epoll.Of(f)
 	if set == nil {
-		f.DecRef()
+		release(f, counted)
 		return 0, unix.EINVAL
 	}
 	x := newCall(t)
-	x.seq = mm.UserIO(t.Space(), t, hal.UserAddr(a[1]), int(size))
-	n, err := set.Wait(t, &x.seq, int(most), deadline)
+	x.seq.SetUser(t.Space(), t, hal.UserAddr(a[1]), int(size))
+	n, err := set.Look(&x.seq, int(most))
+	if n == 0 && err == nil && deadline > 0 {
+		f.IncRef() // it is borrowed
+		n, err = set.Wait(t, &x.seq, int(most), deadline)
+		f.DecRef()
+	}
 	x.free()
-	f.DecRef()
+	release(f, counted)
 	return uintptr(n), err
 }
 

@@ -120,7 +120,7 @@ func (r *ureq) transfer(vec bool, op ioOp) (uintptr, error) {
 	if op == readOp && !f.Readable() || op == writeOp && !f.Writable() {
 		return 0, unix.EBADF
 	}
-	if r.u.flags&setupIOPoll != 0 || r.opf&rwfNowait != 0 && !f.Ops.Seekable() || r.opf&^(rwfHipri|rwfDsync|rwfSync|rwfAppend|rwfNowait) != 0 {
+	if r.u.flags&setupIOPoll != 0 || r.opf&rwfNowait != 0 && !f.Seekable() || r.opf&^(rwfHipri|rwfDsync|rwfSync|rwfAppend|rwfNowait) != 0 {
 		return 0, unix.EOPNOTSUPP
 	}
 	addr, length := r.addr, uint64(r.len)
@@ -130,7 +130,7 @@ func (r *ureq) transfer(vec bool, op ioOp) (uintptr, error) {
 			length = uint64(r.buf.len)
 		}
 	}
-	streams := int64(r.off) == -1 || !f.Ops.Seekable()
+	streams := int64(r.off) == -1 || !f.Seekable()
 	var n uintptr
 	var err error
 	switch {

@@ -76,20 +76,20 @@ func putWord(dst *mm.IOSeq, v uint64) (int, error) {
 type EventFD struct {
 	Base
 	mu    sync.Mutex
-	count uint64
+	count atomic.Uint64 // changed under mu
 	sem   bool
 }
 
 // NewEventFD makes one; flags are O_NONBLOCK or 0.
 func NewEventFD(initial uint32, semaphore bool, flags uint32) *vfs.File {
-	return newFile(&EventFD{count: uint64(initial), sem: semaphore}, flags, "[eventfd]")
+	e := &EventFD{sem: semaphore}
+	e.count.Store(uint64(initial))
+	return newFile(e, flags, "[eventfd]")
 }
 
 // FDInfo implements vfs.FDInfoer.
 func (e *EventFD) FDInfo(_ wait.Context, b *bytes.Buffer) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	fmt.Fprintf(b, "eventfd-count: %16x\n", e.count)
+	fmt.Fprintf(b, "eventfd-count: %16x\n", e.count.Load())
 }
 
 // Read implements vfs.FileOps: EINVAL for less than 8 bytes, EAGAIN at zero.
@@ -98,7 +98,7 @@ func (e *EventFD) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int
 		return 0, unix.EINVAL
 	}
 	e.mu.Lock()
-	v := e.count
+	v := e.count.Load()
 	if v == 0 {
 		e.mu.Unlock()
 		return 0, unix.EAGAIN
@@ -106,7 +106,7 @@ func (e *EventFD) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int
 	if e.sem {
 		v = 1
 	}
-	e.count -= v
+	e.count.Store(e.count.Load() - v)
 	e.mu.Unlock()
 	e.Q.Notify(waiter.EventOut)
 	return putWord(dst, v)
@@ -138,11 +138,11 @@ func (e *EventFD) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (in
 // Add adds v to the counter, or says that it would overflow.
 func (e *EventFD) Add(v uint64) bool {
 	e.mu.Lock()
-	if v > ^uint64(0)-1-e.count {
+	if v > ^uint64(0)-1-e.count.Load() {
 		e.mu.Unlock()
 		return false
 	}
-	e.count += v
+	e.count.Add(v)
 	e.mu.Unlock()
 	if v > 0 {
 		e.Q.Notify(waiter.EventIn)
@@ -152,13 +152,12 @@ func (e *EventFD) Add(v uint64) bool {
 
 // Readiness implements waiter.Waitable.
 func (e *EventFD) Readiness(mask waiter.EventMask) waiter.EventMask {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	n := e.count.Load()
 	var r waiter.EventMask
-	if e.count > 0 {
+	if n > 0 {
 		r |= waiter.EventIn
 	}
-	if e.count < ^uint64(0)-1 {
+	if n < ^uint64(0)-1 {
 		r |= waiter.EventOut
 	}
 	return r & mask

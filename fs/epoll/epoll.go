@@ -93,6 +93,7 @@ type item struct {
 	events     uint32
 	next, prev *item
 	ready      bool // on the ready list
+	again      bool // notified while it was asked on the list
 }
 
 // sleeper is one thread in Wait.
@@ -158,7 +159,7 @@ func (i *item) notify(m waiter.EventMask) bool {
 		s.lock.Unlock()
 		return false
 	}
-	if !i.ready {
+	if i.again = true; !i.ready {
 		s.pushBack(i)
 	}
 	woke := s.wakeOne()
@@ -244,6 +245,10 @@ func (i *item) poll(events uint32) uint32 {
 	return uint32(i.key.f.Ops.Readiness(waiter.EventMask(events)&waiter.AllEvents)) & events
 }
 
+// Look reports up to max events to dst without waiting: 0 if there is none, EFAULT if not
+// even the first could be written.
+func (s *Set) Look(dst *mm.IOSeq, max int) (int, error) { return s.report(dst, max) }
+
 // Wait reports up to max events to dst: epoll_wait's core. It returns 0 at the
 // deadline, EINTR for a signal, EFAULT if not even the first event could be
 // written. A deadline that has passed makes it look once.
@@ -290,12 +295,6 @@ func (s *Set) Wait(c wait.Context, dst *mm.IOSeq, max int, deadline int64) (int,
 
 // report is ep_send_events: one pass over what is ready now.
 func (s *Set) report(dst *mm.IOSeq, max int) (int, error) {
-	s.lock.Lock()
-	empty := s.first == nil
-	s.lock.Unlock()
-	if empty {
-		return 0, nil
-	}
 	s.mtx.Lock()
 	s.pass++
 	pass := s.pass
@@ -320,58 +319,64 @@ func (s *Set) report(dst *mm.IOSeq, max int) (int, error) {
 // reportLocked reports until max, an item that the pass has reported, or a fault,
 // at which it stops with the sequence where it must be faulted in.
 func (s *Set) reportLocked(dst *mm.IOSeq, max int, pass uint64) (n int, fault *mm.IOSeq) {
-	for n < max {
-		s.lock.Lock()
-		i := s.first
-		if i == nil || i.pass == pass {
-			s.lock.Unlock()
-			break
-		}
-		s.drop(i)
+	s.lock.Lock()
+	for i := s.first; i != nil && i.pass != pass && n < max; i = s.first {
+		// It stays on the list while it is asked; what comes meanwhile is noted.
+		i.again = false
 		events := i.events
 		s.lock.Unlock()
-
 		got := uint32(0)
 		if events&^privateBits != 0 {
 			got = i.poll(events)
 		}
-		if got == 0 {
-			continue
+		if got != 0 {
+			fault = s.put(dst, got, i.data)
 		}
-		before := *dst
-		binary.LittleEndian.PutUint32(s.ev[:], got)
-		binary.LittleEndian.PutUint64(s.ev[4:], i.data)
-		if m, err := dst.CopyOutNoFault(s.ev[:]); err != nil || m < EventSize {
-			s.lock.Lock()
-			if !i.ready {
-				s.pushFront(i)
-			}
-			s.lock.Unlock()
-			// The sequence itself goes on at the event's first byte; the page to
-			// fault in may be the next one.
-			at := before
-			at.Skip(m)
-			*dst = before
-			fault = s.faultAt(at)
+		s.lock.Lock()
+		if fault != nil {
 			break
 		}
-		n++
-		i.pass = pass
-		s.lock.Lock()
-		switch {
-		case i.events&unix.EPOLLONESHOT != 0:
-			i.events &= privateBits
-		case i.events&unix.EPOLLET == 0 && !i.ready:
+		stays := i.again
+		if got != 0 {
+			n++
+			i.pass = pass
+			if i.events&unix.EPOLLONESHOT != 0 {
+				i.events &= privateBits
+			} else if i.events&unix.EPOLLET == 0 {
+				stays = true // behind the others
+			}
+		}
+		if !stays {
+			s.drop(i)
+		} else if i != s.last {
+			s.drop(i)
 			s.pushBack(i)
 		}
-		s.lock.Unlock()
 	}
-	s.lock.Lock()
-	if s.first != nil {
+	if s.first != nil && s.sleepFirst != nil {
 		s.wakeOne()
 	}
 	s.lock.Unlock()
 	return n, fault
+}
+
+// put copies an event out. At a fault the sequence stays at the event's first byte; the
+// page to fault in may be the next one. Called with mtx held.
+func (s *Set) put(dst *mm.IOSeq, events uint32, data uint64) (fault *mm.IOSeq) {
+	binary.LittleEndian.PutUint32(s.ev[:], events)
+	binary.LittleEndian.PutUint64(s.ev[4:], data)
+	if dst.Put(s.ev[:]) {
+		return nil
+	}
+	before := *dst
+	m, err := dst.CopyOutNoFault(s.ev[:])
+	if err == nil && m == EventSize {
+		return nil
+	}
+	at := before
+	at.Skip(m)
+	*dst = before
+	return s.faultAt(at)
 }
 
 // faultAt moves a sequence to the heap: only the path of a fault pays for it.

@@ -227,8 +227,10 @@ func (e *end) EventRegister(w *waiter.Entry) error { e.q.EventRegister(w); retur
 func (e *end) EventUnregister(w *waiter.Entry)     { e.q.EventUnregister(w) }
 
 func (p *Pipe) wakeReaders() {
-	p.rd.Notify(waiter.ReadableEvents)
-	p.rw.Notify(waiter.ReadableEvents)
+	if p.rd.n.Load()|p.rw.n.Load() != 0 {
+		p.rd.Notify(waiter.ReadableEvents)
+		p.rw.Notify(waiter.ReadableEvents)
+	}
 }
 
 func (p *Pipe) wakeWriters() {
@@ -264,6 +266,9 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 		full = full || p.used == len(p.ring)
 		s := &p.ring[p.head]
 		b := p.mem.Bytes(s.frame)[s.off : s.off+s.n]
+		if one := dst.Span(); one < len(b) && !s.packet { // the next goes on with the rest
+			b = b[:one]
+		}
 		n, fault := len(b), error(nil)
 		if !dst.Put(b) {
 			if n, fault = p.copyOut(dst, b); fault == errAgain {

@@ -188,6 +188,18 @@ func (t *FDTable) Get(fd int32) *File {
 	}
 }
 
+// Borrow is Get for the time in which the calling task, whose table it is, does not wait
+// for anything that signals end: the reference is counted only if others use the table,
+// since nobody else closes descriptors in it. A lent file's reference is the lender's.
+func (t *FDTable) Borrow(fd int32) (f *File, counted bool) {
+	if t.refs.Load() == 1 {
+		if s := *t.slots.Load(); uint(fd) < uint(len(s)) {
+			return s[fd].Load(), false
+		}
+	}
+	return t.Get(fd), true
+}
+
 // Install puts f (taking over the caller's reference) at the lowest free number
 // >= min; EMFILE at the limit, ENFILE when the machine has too many open files (the
 // reference stays the caller's).

@@ -135,6 +135,7 @@ type File struct {
 	inode  Inode                 // of Path.Entry, with a use held; nil without a Path
 	access uint8                 // holdsWrite, holdsText
 	still  bool                  // Ops is Still
+	stream bool                  // Ops is not Seekable
 
 	watchMu  sync.Mutex
 	watchers []Watcher
@@ -194,7 +195,7 @@ func tooManyFiles() bool { return openFiles.Load() > maxFiles.Load() }
 
 // NewFile makes a description with one reference.
 func NewFile(ops FileOps, flags uint32) *File {
-	f := &File{Ops: ops}
+	f := &File{Ops: ops, stream: !ops.Seekable()}
 	f.flags.Store(flags)
 	f.refs.Store(1)
 	openFiles.Add(1)
@@ -206,6 +207,9 @@ func NewFile(ops FileOps, flags uint32) *File {
 func (f *File) Readiness(mask waiter.EventMask) waiter.EventMask { return f.Ops.Readiness(mask) }
 func (f *File) EventRegister(e *waiter.Entry) error              { return f.Ops.EventRegister(e) }
 func (f *File) EventUnregister(e *waiter.Entry)                  { f.Ops.EventUnregister(e) }
+
+// Seekable says whether pread and lseek work: that of Ops, which never changes.
+func (f *File) Seekable() bool { return !f.stream }
 
 // Flags are the status flags and access mode; SetFlags replaces those in mask.
 func (f *File) Flags() uint32 { return f.flags.Load() }

@@ -38,7 +38,7 @@ type Nowait interface{ Nowait() }
 
 // Read is read(2) on the description: at its position, which it moves.
 func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
-	if !f.Ops.Seekable() {
+	if f.stream {
 		n, err := f.Ops.Read(c, f, dst, -1)
 		if n > 0 && listening() {
 			f.Accessed()
@@ -59,7 +59,7 @@ func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
 
 // Write is write(2).
 func (f *File) Write(c wait.Context, src *mm.IOSeq) (int, error) {
-	if !f.Ops.Seekable() {
+	if f.stream {
 		n, err := f.Ops.Write(c, f, src, -1)
 		if n > 0 && listening() {
 			f.Modified()
@@ -151,7 +151,7 @@ func (f *File) Seek(c wait.Context, off int64, whence int) (int64, error) {
 	if _, ok := f.Ops.(NoSeek); ok {
 		return 0, nil
 	}
-	if !f.Ops.Seekable() {
+	if f.stream {
 		return 0, unix.ESPIPE
 	}
 	f.pos.Lock(c)

@@ -1,47 +1,6 @@
 package vfs
 
-import (
-	"sync/atomic"
+import "kiln/kernel/mm"
 
-	"gvisor.dev/gvisor/pkg/waiter"
-
-	"kiln/kernel/hal"
-	"kiln/kernel/wait"
-)
-
-// SleepLock may be held over storage I/O and over copies that fault. Whoever waits
-// for it does so in Context.Block, which gives the CPU token back; a sync.Mutex held
-// over Block would deadlock a machine with one token. The zero value is unlocked.
-type SleepLock struct {
-	state atomic.Int32 // 0 free, 1 held, 2 held and waited for
-	q     waiter.Queue
-}
-
-// TryLock takes the lock if it is free.
-func (l *SleepLock) TryLock() bool { return l.state.CompareAndSwap(0, 1) }
-
-// Lock takes it, waiting Uninterruptible. A nil c stands for a kernel goroutine.
-func (l *SleepLock) Lock(c wait.Context) {
-	if l.TryLock() {
-		return
-	}
-	if c == nil {
-		c = wait.Background()
-	}
-	e := new(waiter.Entry)
-	e.Init(c.Listener(), waiter.EventOut)
-	l.q.EventRegister(e)
-	for l.state.Swap(2) != 0 {
-		c.Block(hal.NoDeadline, wait.Uninterruptible)
-	}
-	l.q.EventUnregister(e)
-	// Block may have eaten a wake-up meant for a wait further up the stack.
-	c.Listener().NotifyEvent(0)
-}
-
-// Unlock gives it back and wakes who waits.
-func (l *SleepLock) Unlock() {
-	if l.state.Swap(0) == 2 {
-		l.q.Notify(waiter.EventOut)
-	}
-}
+// SleepLock may be held over storage I/O and over copies that fault.
+type SleepLock = mm.SleepLock

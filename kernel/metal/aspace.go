@@ -82,7 +82,10 @@ func userSpan(addr hal.UserAddr, n int) uint64 {
 
 // CopyIn implements hal.AddressSpace.
 func (a *AddressSpace) CopyIn(dst []byte, src hal.UserAddr) (int, hal.UserAddr) {
-	n := userSpan(src, len(dst))
+	n := uint64(len(dst))
+	if src >= hal.UserTop || n > uint64(hal.UserTop-src) {
+		n = userSpan(src, len(dst))
+	}
 	to := addrOf(unsafe.Pointer(unsafe.SliceData(dst)))
 	left, fault := userCopy(a, to, uint64(src), n)
 	runtime.KeepAlive(dst)
@@ -94,7 +97,10 @@ func (a *AddressSpace) CopyIn(dst []byte, src hal.UserAddr) (int, hal.UserAddr) 
 
 // CopyOut implements hal.AddressSpace.
 func (a *AddressSpace) CopyOut(dst hal.UserAddr, src []byte) (int, hal.UserAddr) {
-	n := userSpan(dst, len(src))
+	n := uint64(len(src))
+	if dst >= hal.UserTop || n > uint64(hal.UserTop-dst) {
+		n = userSpan(dst, len(src))
+	}
 	from := addrOf(unsafe.Pointer(unsafe.SliceData(src)))
 	left, fault := userCopy(a, uint64(dst), from, n)
 	runtime.KeepAlive(src)

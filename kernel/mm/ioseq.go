@@ -44,6 +44,16 @@ func UserIO(s *Space, c wait.Context, addr hal.UserAddr, n int) IOSeq {
 	return IOSeq{s: s, c: c, base: addr, n: n, left: n}
 }
 
+// SetUser makes q, which is c's own, the sequence UserIO: what is there already is not
+// written again.
+func (q *IOSeq) SetUser(s *Space, c wait.Context, addr hal.UserAddr, n int) {
+	if q.s != s || len(q.rest) != 0 {
+		*q = IOSeq{s: s, c: c}
+	}
+	n = max(n, 0)
+	q.base, q.n, q.left = addr, n, n
+}
+
 // UserIOV is a sequence over many ranges.
 func UserIOV(s *Space, c wait.Context, v []IOVec) IOSeq {
 	q := IOSeq{s: s, c: c, rest: v}
@@ -64,6 +74,14 @@ func KernelIO(b []byte) IOSeq { return IOSeq{k: b, left: len(b)} }
 
 // Len is the number of bytes left.
 func (q *IOSeq) Len() int { return q.left }
+
+// Span is the number of bytes that lie in one piece.
+func (q *IOSeq) Span() int {
+	if q.s == nil {
+		return q.left
+	}
+	return q.n
+}
 
 // IsKernel says whether the sequence is a kernel buffer, whose copies never fault.
 func (q *IOSeq) IsKernel() bool { return q.s == nil }

@@ -48,7 +48,7 @@ type Object struct {
 	busy   waiter.Queue // readers of pages that are being filled
 
 	// writers serialises WriteAt, Truncate and PunchHole, as Linux's i_rwsem does.
-	writers sleepLock
+	writers SleepLock
 
 	// Links of the clock, under reclaimer.mu, and its hand, under mu.
 	ringNext, ringPrev *Object

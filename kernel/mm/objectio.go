@@ -32,7 +32,10 @@ func (o *Object) ReadAt(c wait.Context, dst *IOSeq, off int64) (int, error) {
 		if err != nil {
 			return orDone(done, err)
 		}
-		m, err := dst.CopyOut(b)
+		m := len(b)
+		if !dst.Put(b) {
+			m, err = dst.CopyOut(b)
+		}
 		o.mem.Unref(f)
 		done += m
 		off += int64(m)
@@ -122,15 +125,16 @@ func orDone(done int, err error) (int, error) {
 // memory is gone. Writers exclude each other; they may fault on their source, which
 // may be a mapping of the same file.
 func (o *Object) WriteAt(c wait.Context, src *IOSeq, off int64) (int, error) {
-	o.writers.lock(c)
-	defer o.writers.unlock()
-	return o.write(c, src, off)
+	o.writers.Lock(c)
+	n, err := o.write(c, src, off)
+	o.writers.Unlock()
+	return n, err
 }
 
 // Append is WriteAt at the end of the file (O_APPEND) and returns where it wrote.
 func (o *Object) Append(c wait.Context, src *IOSeq) (off int64, n int, err error) {
-	o.writers.lock(c)
-	defer o.writers.unlock()
+	o.writers.Lock(c)
+	defer o.writers.Unlock()
 	off = o.size.Load()
 	n, err = o.write(c, src, off)
 	return off, n, err
@@ -158,7 +162,10 @@ func (o *Object) write(c wait.Context, src *IOSeq, off int64) (int, error) {
 		if err != nil {
 			return orDone(done, err)
 		}
-		m, err := src.CopyIn(o.mem.Bytes(f)[at : at+n])
+		m, b := n, o.mem.Bytes(f)[at:at+n]
+		if !src.Take(b) {
+			m, err = src.CopyIn(b)
+		}
 		o.mem.Unref(f)
 		o.wrote(idx, off+int64(m), m)
 		done += m
@@ -228,7 +235,6 @@ func (o *Object) own(idx int64, from hal.PFN) error {
 // the file. A page that turned out to lie beyond the end goes again.
 func (o *Object) wrote(idx, end int64, n int) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if n > 0 {
 		if p := o.pages.get(idx); p != nil && *p != 0 {
 			*p = *p&^slotBlank | slotDirty
@@ -236,11 +242,10 @@ func (o *Object) wrote(idx, end int64, n int) {
 		if end > o.size.Load() {
 			o.size.Store(end)
 		}
-		return
-	}
-	if idx >= pagesFor(o.size.Load()) {
+	} else if idx >= pagesFor(o.size.Load()) {
 		o.remove(idx)
 	}
+	o.mu.Unlock()
 }
 
 // Truncate sets the size; pages beyond it leave the cache and every mapping (a
@@ -257,8 +262,8 @@ func (o *Object) TruncateCtx(c wait.Context, size int64) error {
 	if pagesFor(size) > maxFilePages {
 		return unix.EFBIG
 	}
-	o.writers.lock(c)
-	defer o.writers.unlock()
+	o.writers.Lock(c)
+	defer o.writers.Unlock()
 	old := o.size.Load()
 	if tail := min(size, old); tail&hal.PageMask != 0 {
 		if err := o.zeroRange(c, tail, (tail|hal.PageMask)+1-tail); err != nil {
@@ -308,8 +313,8 @@ func (o *Object) PunchHoleCtx(c wait.Context, off, length int64) error {
 	if off < 0 || length <= 0 || off+length < 0 {
 		return unix.EINVAL
 	}
-	o.writers.lock(c)
-	defer o.writers.unlock()
+	o.writers.Lock(c)
+	defer o.writers.Unlock()
 	end := min(off+length, (pagesFor(o.size.Load()))<<hal.PageShift)
 	for off < end {
 		if off&hal.PageMask == 0 && end-off >= hal.PageSize && o.src == nil {
@@ -343,8 +348,8 @@ func (o *Object) Allocate(c wait.Context, off, length int64, keep bool) error {
 	if pagesFor(end) > maxFilePages {
 		return unix.EFBIG
 	}
-	o.writers.lock(c)
-	defer o.writers.unlock()
+	o.writers.Lock(c)
+	defer o.writers.Unlock()
 	if size := o.size.Load(); end > size && !keep && size&hal.PageMask != 0 {
 		// What a mapping wrote beyond the end in the last page does not become part of
 		// the file.

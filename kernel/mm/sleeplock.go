@@ -1,7 +1,7 @@
 package mm
 
 import (
-	"sync"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -9,34 +9,39 @@ import (
 	"kiln/kernel/wait"
 )
 
-// sleepLock is a lock that may be held over blocking I/O and faulting copies:
-// whoever waits for it does so in Context.Block, which gives the CPU token back. A
-// sync.Mutex held over Block would deadlock a machine with one token.
-type sleepLock struct {
-	mu   sync.Mutex
-	held bool
-	q    waiter.Queue
+// SleepLock may be held over storage I/O and over copies that fault. Whoever waits
+// for it does so in Context.Block, which gives the CPU token back; a sync.Mutex held
+// over Block would deadlock a machine with one token. The zero value is unlocked.
+type SleepLock struct {
+	state atomic.Int32 // 0 free, 1 held, 2 held and waited for
+	q     waiter.Queue
 }
 
-func (l *sleepLock) tryLock() bool {
-	l.mu.Lock()
-	ok := !l.held
-	l.held = true
-	l.mu.Unlock()
-	return ok
-}
+// TryLock takes the lock if it is free.
+func (l *SleepLock) TryLock() bool { return l.state.CompareAndSwap(0, 1) }
 
-func (l *sleepLock) lock(c wait.Context) {
-	if !l.tryLock() {
-		blockUntil(c, &l.q, l.tryLock)
+// Lock takes it, waiting Uninterruptible. A nil c stands for a kernel goroutine.
+func (l *SleepLock) Lock(c wait.Context) {
+	if l.TryLock() {
+		return
 	}
+	c = orBackground(c)
+	e := new(waiter.Entry)
+	e.Init(c.Listener(), waiter.EventOut)
+	l.q.EventRegister(e)
+	for l.state.Swap(2) != 0 {
+		c.Block(hal.NoDeadline, wait.Uninterruptible)
+	}
+	l.q.EventUnregister(e)
+	// Block may have eaten a wake-up meant for a wait further up the stack.
+	c.Listener().NotifyEvent(0)
 }
 
-func (l *sleepLock) unlock() {
-	l.mu.Lock()
-	l.held = false
-	l.mu.Unlock()
-	l.q.Notify(waiter.EventOut)
+// Unlock gives it back and wakes who waits.
+func (l *SleepLock) Unlock() {
+	if l.state.Swap(0) == 2 {
+		l.q.Notify(waiter.EventOut)
+	}
 }
 
 // blockUntil waits on q until done says true. It leaves a wake-up behind: Block may
