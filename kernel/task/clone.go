@@ -387,7 +387,8 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	if a.Flags&unix.CLONE_VM == 0 {
 		n.space.SetOwner(id)
 	}
-	k.threads[id], k.procs[id] = n, p
+	k.threads[id] = n
+	k.enter(p)
 	a.event = t.traceChild(n, a)
 	return nil
 }

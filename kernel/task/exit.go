@@ -358,6 +358,7 @@ func (k *Kernel) reap(p *Process) {
 	}
 	if k.procs[p.pid] == p {
 		delete(k.procs, p.pid)
+		k.countIn(p, -1)
 	}
 	if p.parent != nil {
 		p.parent.children.remove(p)

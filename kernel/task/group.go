@@ -47,7 +47,9 @@ func (t *Thread) SetPGID(pid, pgid int32) error {
 			return unix.EPERM
 		}
 	}
+	k.countIn(p, -1)
 	p.pgid = pgid
+	k.countIn(p, 1)
 	return nil
 }
 
@@ -56,12 +58,12 @@ func (t *Thread) SetSID() (int32, error) {
 	k, p := t.k, t.process
 	k.tree.Lock()
 	defer k.tree.Unlock()
-	for _, o := range k.procs {
-		if o.pgid == p.pid {
-			return 0, unix.EPERM
-		}
+	if k.groups[p.pid].group != 0 {
+		return 0, unix.EPERM
 	}
+	k.countIn(p, -1)
 	p.pgid, p.sid, p.tty, p.ttyOldGroup = p.pid, p.pid, nil, 0
+	k.countIn(p, 1)
 	return p.pid, nil
 }
 

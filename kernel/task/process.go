@@ -271,22 +271,42 @@ func (k *Kernel) allocPID() int32 {
 			k.lastPID = 300 // RESERVED_PIDS
 		}
 		id := k.lastPID
-		if k.threads[id] == nil && k.procs[id] == nil && !k.groupExists(id) {
+		// The number of a group or session must not become a PID.
+		if k.threads[id] == nil && k.procs[id] == nil && k.groups[id] == (members{}) {
 			return id
 		}
 	}
 	return 0
 }
 
-// groupExists says whether id names a process group or session: such a number must
-// not become a PID. Called with tree held.
-func (k *Kernel) groupExists(id int32) bool {
-	for _, p := range k.procs {
-		if p.pgid == id || p.sid == id {
-			return true
+// members counts the processes, zombies too, of the group and of the session with a number.
+type members struct{ group, session int32 }
+
+// countIn adds n to the members of p's group and session, which are numbers of their
+// own as long as they have any. Called with tree held, also before and after either
+// changes.
+func (k *Kernel) countIn(p *Process, n int32) {
+	add := func(id int32, m members) {
+		c := k.groups[id]
+		c.group, c.session = c.group+n*m.group, c.session+n*m.session
+		if c == (members{}) {
+			delete(k.groups, id)
+		} else {
+			k.groups[id] = c
 		}
 	}
-	return false
+	if p.pgid == p.sid {
+		add(p.pgid, members{1, 1})
+		return
+	}
+	add(p.pgid, members{group: 1})
+	add(p.sid, members{session: 1})
+}
+
+// enter makes a new process known by its number, group and session. Called with tree held.
+func (k *Kernel) enter(p *Process) {
+	k.procs[p.pid] = p
+	k.countIn(p, 1)
 }
 
 // newThread makes a thread without a number. EAGAIN: over the kernel-heap budget.
@@ -365,7 +385,8 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 		k.init.children.add(p)
 	}
 	t.tid.Store(id)
-	k.procs[id], k.threads[id] = p, t
+	k.threads[id] = t
+	k.enter(p)
 	if k.init == nil {
 		k.init = p
 	}

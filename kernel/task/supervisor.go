@@ -25,7 +25,8 @@ func (k *Kernel) Supervise(s Supervision) *Process {
 	k.tree.Lock()
 	p.pid = k.allocPID()
 	p.pgid, p.sid = p.pid, p.pid
-	k.procs[p.pid], k.init = p, p
+	k.enter(p)
+	k.init = p
 	k.tree.Unlock()
 	return p
 }

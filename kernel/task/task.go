@@ -93,6 +93,7 @@ type Kernel struct {
 	tree    sync.RWMutex
 	threads map[int32]*Thread
 	procs   map[int32]*Process
+	groups  map[int32]members // countIn
 	lastPID int32
 	init    *Process
 }
@@ -120,7 +121,7 @@ func NewKernel(c Config) *Kernel {
 	k := &Kernel{
 		M: c.M, Mem: c.Mem, Timers: c.Timers, NS: c.NS, Net: c.Net,
 		Syscalls: c.Syscalls, Log: c.Log, OnInitExit: c.OnInitExit,
-		threads: map[int32]*Thread{}, procs: map[int32]*Process{},
+		threads: map[int32]*Thread{}, procs: map[int32]*Process{}, groups: map[int32]members{},
 	}
 	if k.Log == nil {
 		k.Log = func(string, string, ...any) {}
