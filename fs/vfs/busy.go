@@ -63,6 +63,27 @@ func allowWrite(i Inode) {
 	}
 }
 
+// startWriting is getWrite for a file of a mount, which counts it. EROFS: a remount that
+// makes the mount read-only either sees the count or is seen here.
+func (ns *Namespace) startWriting(m *Mount, i Inode) error {
+	if err := getWrite(i); err != nil {
+		return err
+	}
+	m.writers.Add(1)
+	if !m.ReadOnly() {
+		return nil
+	}
+	// It may be a remount under way that finds somebody else writing.
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	if !m.ReadOnly() {
+		return nil
+	}
+	m.writers.Add(-1)
+	putWrite(i)
+	return unix.EROFS
+}
+
 // What a description holds of its inode's WriteAccess until its end.
 const (
 	holdsNothing = iota

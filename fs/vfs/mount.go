@@ -257,17 +257,20 @@ func (ns *Namespace) ReconfigureSuper(s *Super, flags uint64, data string) error
 			return err
 		}
 	}
-	if flags&unix.MS_RDONLY != 0 && s.flags.Load()&unix.MS_RDONLY == 0 {
-		ns.mu.RLock()
-		defer ns.mu.RUnlock()
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	old := s.flags.Load()
+	if flags&unix.MS_RDONLY != 0 && old&unix.MS_RDONLY == 0 {
+		s.flags.Store(old | unix.MS_RDONLY) // then look: see startWriting
 		for _, m := range ns.list {
 			if m.Super == s && m.writers.Load() > 0 {
+				s.flags.Store(old)
 				return unix.EBUSY
 			}
 		}
 	}
 	const changeable = superFlags &^ unix.MS_DIRSYNC // MS_RMT_MASK
-	s.flags.Store(s.flags.Load()&^changeable | flags&changeable)
+	s.flags.Store(old&^changeable | flags&changeable)
 	return nil
 }
 
@@ -281,8 +284,17 @@ func (ns *Namespace) Reconfigure(p Path, set, mask uint64, rec bool) error {
 	}
 	list := ns.subtree(p.Mount, rec)
 	if set&mask&unix.MS_RDONLY != 0 {
+		var shut []*Mount
 		for _, m := range list {
-			if m.flags.Load()&unix.MS_RDONLY == 0 && m.writers.Load() > 0 {
+			old := m.flags.Load()
+			if old&unix.MS_RDONLY != 0 {
+				continue
+			}
+			m.flags.Store(old | unix.MS_RDONLY) // then look: see startWriting
+			if shut = append(shut, m); m.writers.Load() > 0 {
+				for _, m := range shut {
+					m.flags.Store(m.flags.Load() &^ unix.MS_RDONLY)
+				}
 				return unix.EBUSY
 			}
 		}

@@ -92,7 +92,7 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 	}
 	access := uint8(holdsNothing)
 	if p.Entry.kind == unix.S_IFREG && (flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0) {
-		if err := getWrite(i); err != nil {
+		if err := ns.startWriting(p.Mount, i); err != nil {
 			return nil, err
 		}
 		access = holdsWrite
@@ -107,16 +107,11 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 	if err != nil {
 		i.DecRef()
 		drop := File{inode: i, access: access, Path: p}
-		if access == holdsWrite {
-			p.Mount.writers.Add(1)
-		}
 		drop.dropAccess()
 		return nil, err
 	}
 	f := newHeld(ops, flags, p)
-	if f.access = access; access == holdsWrite {
-		p.Mount.writers.Add(1)
-	}
+	f.access = access
 	if flags&unix.O_DIRECT != 0 && f.Undirect() {
 		f.DecRef()
 		return nil, unix.EINVAL
@@ -307,11 +302,13 @@ func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*Fi
 	k.loc.Store(&location{parent: p.Entry, name: "#" + itoa(inoOf(i)), gone: true})
 	f := newAt(ops, flags, Path{p.Mount, k})
 	f.told(unix.IN_OPEN)
-	if getWrite(i) == nil { // it is new: nobody runs it
-		f.access = holdsWrite
-		p.Mount.writers.Add(1)
-	}
+	err = ns.startWriting(p.Mount, i) // it is new: nobody runs it
 	i.DecRef()
+	if err != nil {
+		f.DecRef()
+		return nil, err
+	}
+	f.access = holdsWrite
 	return f, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -269,6 +270,78 @@ func TestMountsAndDotDot(t *testing.T) {
 	}
 	if infos := ns.MountList(ns.Root()); len(infos) != 2 || infos[1].Point != "/m" {
 		t.Errorf("mounts: %+v", infos)
+	}
+}
+
+// TestNoFileIsOpenForWritingOnAMountThatBecameReadOnly opens while another thread remounts.
+func TestNoFileIsOpenForWritingOnAMountThatBecameReadOnly(t *testing.T) {
+	for what, remount := range map[string]func(ns *vfs.Namespace, l vfs.Lookup, ro uint64) error{
+		"the file system": func(ns *vfs.Namespace, l vfs.Lookup, ro uint64) error {
+			return ns.Mount(l, "", "/m", "", unix.MS_REMOUNT|ro, "")
+		},
+		"the mount": func(ns *vfs.Namespace, l vfs.Lookup, ro uint64) error {
+			return ns.Mount(l, "", "/m", "", unix.MS_REMOUNT|unix.MS_BIND|ro, "")
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			ns, l, mem := world(t, "")
+			ns.Register("tmpfs", vfs.FSType{NoDev: true, Check: tmpfs.Check, New: func(_, data string) (vfs.FileSystem, error) { return tmpfs.New(mem, data) }})
+			if err := ns.Mkdir(l, "/m", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := ns.Mount(l, "", "/m", "tmpfs", 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			create(t, ns, l, "/m/f", 0o644).DecRef()
+			var shut, end atomic.Bool
+			var opened, refused atomic.Int64
+			var wait sync.WaitGroup
+			for range 3 {
+				wait.Go(func() {
+					for !end.Load() {
+						f, err := ns.Open(l, "/m/f", unix.O_WRONLY, 0)
+						if err == unix.EROFS {
+							refused.Add(1)
+							continue
+						}
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						opened.Add(1)
+						for range 3 {
+							if shut.Load() {
+								t.Error("a writer on a mount that is read-only")
+							}
+							runtime.Gosched()
+						}
+						f.DecRef()
+						runtime.Gosched()
+					}
+				})
+			}
+			done := 0
+			for limit := time.Now().Add(10 * time.Second); (done < 300 || opened.Load() < 300) && time.Now().Before(limit) && !t.Failed(); runtime.Gosched() {
+				switch err := remount(ns, l, unix.MS_RDONLY); err {
+				case nil:
+					done++
+					shut.Store(true)
+					runtime.Gosched()
+					shut.Store(false)
+					if err := remount(ns, l, 0); err != nil {
+						t.Error(err)
+					}
+				case unix.EBUSY:
+				default:
+					t.Error(err)
+				}
+			}
+			end.Store(true)
+			wait.Wait()
+			if done == 0 || opened.Load() == 0 {
+				t.Errorf("%d remounts, %d opens, %d refused", done, opened.Load(), refused.Load())
+			}
+		})
 	}
 }
 
