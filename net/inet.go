@@ -241,6 +241,9 @@ func (x *inetSocket) Bind(c *Caller, b []byte) error {
 	if a.Port != 0 && a.Port < 1024 && x.typ != unix.SOCK_RAW && !c.capable(capNetBindService) {
 		return unix.EACCES
 	}
+	if err := x.loosen(); err != nil {
+		return err
+	}
 	if x.bound.Load() && x.typ != unix.SOCK_RAW {
 		if x.domain == unix.AF_INET && !a.Addr.Unspecified() && !x.s.local(a.Addr) {
 			return unix.EADDRNOTAVAIL // this is looked at first

@@ -141,7 +141,9 @@ func (x *inetSocket) connectDone() {
 // somebody else had the error (SO_ERROR).
 func (x *inetSocket) connectFailed() error {
 	err := error(unix.ECONNABORTED)
-	if terr := x.ep().LastError(); terr != nil && !x.told.Load() {
+	if deferred := x.opt.takeError(); deferred != nil {
+		err = deferred
+	} else if terr := x.ep().LastError(); terr != nil && !x.told.Load() {
 		// A connection that timed out is ETIMEDOUT, a reset one ECONNREFUSED.
 		if err = errno(terr); err == unix.ECONNRESET {
 			err = unix.ECONNREFUSED
@@ -150,6 +152,32 @@ func (x *inetSocket) connectFailed() error {
 	x.conn.Store(ssUnconnected)
 	x.renew()
 	return err
+}
+
+// loosen lets a socket whose connection has failed be bound, before anybody has heard of the
+// failure, which is kept: its port was connect's choice and went with the attempt.
+func (x *inetSocket) loosen() error {
+	if !x.isTCP() || x.conn.Load() != ssConnecting || x.local.Load() != nil {
+		return nil
+	}
+	switch x.state() {
+	case tcp.StateError, tcp.StateClose, tcp.StateInitial, tcp.StateBound:
+	default:
+		return nil
+	}
+	err := error(nil)
+	if terr := x.ep().LastError(); terr != nil && !x.told.Load() {
+		if err = errno(terr); err == unix.ECONNRESET {
+			err = unix.ECONNREFUSED
+		}
+	}
+	if failed := x.renew(); failed != nil {
+		return failed
+	}
+	if err != nil {
+		x.Defer(err)
+	}
+	return nil
 }
 
 // noRoute says that no route covers the address: Linux's ENETUNREACH.

@@ -95,11 +95,11 @@ func scratch(n int) (b []byte, put func()) {
 }
 
 // Read implements vfs.FileOps.
-func (x *inetSocket) Read(c wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+func (x *inetSocket) Read(c wait.Context, f *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
 	if x.isTCP() {
 		return x.readStream(dst)
 	}
-	return x.readDatagram(dst, nil)
+	return x.readDatagram(dst, nil, f != nil && f.Nonblocking())
 }
 
 // Write implements vfs.FileOps.
@@ -301,7 +301,7 @@ func (x *inetSocket) destination(b []byte) (tcpip.FullAddress, error) {
 
 // readDatagram takes one datagram through a kernel buffer: a page fault must not
 // lose it half-way.
-func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg) (int, error) {
+func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg, nonblock bool) (int, error) {
 	flags := 0
 	if m != nil {
 		flags = m.Flags
@@ -313,6 +313,9 @@ func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	}
 	w := capWriter{b: buf}
 	res, terr := x.ep().Read(&w, tcpip.ReadOptions{Peek: flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m != nil})
+	if _, shut := terr.(*tcpip.ErrClosedForReceive); shut && nonblock {
+		return 0, unix.EAGAIN // only who would wait hears that nothing comes any more
+	}
 	if terr != nil {
 		return 0, x.readError(terr)
 	}
@@ -345,13 +348,13 @@ func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		return x.recvError(dst, m)
 	}
 	if !x.isTCP() {
-		return x.readDatagram(dst, m)
+		return x.readDatagram(dst, m, m.Nonblock)
 	}
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EINVAL
 	}
 	switch {
-	case m.Flags&unix.MSG_PEEK != 0:
+	case m.Flags&unix.MSG_PEEK != 0, dst.Len() == 0: // to receive nothing waits for something
 		return x.peekStream(dst)
 	case m.Flags&unix.MSG_TRUNC != 0:
 		return x.discardStream(dst)
@@ -366,9 +369,6 @@ func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 
 // peekStream copies through a kernel buffer: a second try would start over.
 func (x *inetSocket) peekStream(dst *mm.IOSeq) (int, error) {
-	if dst.Len() == 0 {
-		return 0, nil
-	}
 	buf, put := scratch(dst.Len())
 	defer put()
 	w := tcpip.SliceWriter(buf)

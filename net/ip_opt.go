@@ -36,7 +36,12 @@ func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 	}
 	n, err := byteOrInt(v)
 	if err != nil {
-		return err
+		// Nothing is 0, but to those that ask for a byte at least.
+		switch name {
+		case unix.IP_TTL, unix.IP_MULTICAST_TTL, unix.IP_MULTICAST_LOOP, unix.IP_UNICAST_IF, unix.IP_MULTICAST_ALL, unix.IP_FREEBIND,
+			unix.IP_TRANSPARENT, unix.IP_MINTTL:
+			return err
+		}
 	}
 	on := n != 0
 	switch name {

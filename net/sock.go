@@ -172,6 +172,7 @@ type base struct {
 	ino              uint64
 	uid              uint32 // the effective one of who made it
 	opt              sockOpts
+	owned            vfs.Owned // the inode's
 }
 
 // Domain implements Socket.
@@ -189,9 +190,21 @@ func (b *base) Ino() uint64 { return b.ino }
 // Attr implements vfs.FileOps.
 func (b *base) Attr(wait.Context) (vfs.Attr, error) {
 	now := b.s.cfg.Machine.Walltime()
-	return vfs.Attr{Dev: 8, Ino: b.ino, Mode: unix.S_IFSOCK | 0o777, Nlink: 1, BlockSize: hal.PageSize,
-		Atime: now, Mtime: now, Ctime: now}, nil
+	a := vfs.Attr{Dev: 8, Ino: b.ino, Mode: unix.S_IFSOCK, Nlink: 1, BlockSize: hal.PageSize, Atime: now, Mtime: now, Ctime: now}
+	b.owned.Fill(&a)
+	return a, nil
 }
+
+// SetAttr implements vfs.FileOps.
+func (b *base) SetAttr(c wait.Context, a vfs.SetAttr) error {
+	cur, err := b.Attr(c)
+	if err != nil {
+		return err
+	}
+	return b.owned.Change(cur, a)
+}
+
+func (b *base) inode() *vfs.Owned { return &b.owned }
 
 // Timeouts implements Socket.
 func (b *base) Timeouts() (rcv, snd int64) { return b.opt.rcvTimeo.Load(), b.opt.sndTimeo.Load() }
@@ -250,7 +263,10 @@ func (s *Stack) register(b *base, sock Socket) {
 func (b *base) Async(mask waiter.EventMask) int32 { return vfs.AsyncReason(mask) }
 
 // SocketFile wraps a socket for a descriptor table; flags are O_NONBLOCK or 0.
-func SocketFile(sock Socket, flags uint32) *vfs.File {
+func SocketFile(sock Socket, flags uint32, c *vfs.Creds) *vfs.File {
+	if b, ok := sock.(interface{ inode() *vfs.Owned }); ok {
+		b.inode().Own(c, 0o777)
+	}
 	f := vfs.NewFile(sock, unix.O_RDWR|flags)
 	if b, ok := sock.(interface{ Ino() uint64 }); ok {
 		f.Name = "socket:[" + utoa(b.Ino()) + "]"

@@ -199,7 +199,9 @@ func (x *unixSocket) bindPath(c *Caller, path string) error {
 	if c.NS == nil {
 		return unix.EACCES
 	}
-	p, err := c.NS.MknodPath(c.Lookup, path, unix.S_IFSOCK|0o777)
+	at := vfs.Attr{Mode: unix.S_IFSOCK}
+	x.owned.Fill(&at) // fchmod of the socket counts for its name's node
+	p, err := c.NS.MknodPath(c.Lookup, path, at.Mode)
 	if err == unix.EEXIST {
 		err = unix.EADDRINUSE
 	}

@@ -28,11 +28,11 @@ func TestUnixCyclesInFlightAreCollected(t *testing.T) {
 	s := newStack(t, testRAM)
 	used, open := s.cfg.Budget.Used(), vfs.OpenFiles()
 	inner, other := pair(t, s, unix.SOCK_STREAM)
-	hostage := SocketFile(inner, 0)
+	hostage := SocketFile(inner, 0, nil)
 	for range 100 {
 		a, b := pair(t, s, unix.SOCK_STREAM)
 		c, d := pair(t, s, unix.SOCK_DGRAM)
-		fa, fb, fc, fd := SocketFile(a, 0), SocketFile(b, 0), SocketFile(c, 0), SocketFile(d, 0)
+		fa, fb, fc, fd := SocketFile(a, 0, nil), SocketFile(b, 0, nil), SocketFile(c, 0, nil), SocketFile(d, 0, nil)
 		give(t, a, fd, hostage) // b's queue leads to d
 		give(t, c, fb)          // and d's to b
 		for _, f := range []*vfs.File{fa, fb, fc, fd} {
@@ -41,7 +41,7 @@ func TestUnixCyclesInFlightAreCollected(t *testing.T) {
 	}
 	keepA, keepB := pair(t, s, unix.SOCK_STREAM)
 	x, y := pair(t, s, unix.SOCK_STREAM)
-	fx, fy := SocketFile(x, 0), SocketFile(y, 0)
+	fx, fy := SocketFile(x, 0, nil), SocketFile(y, 0, nil)
 	give(t, keepA, fy)
 	give(t, x, fx) // y's queue leads to x, and y can be received from keepB
 	fx.DecRef()

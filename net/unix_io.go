@@ -352,10 +352,7 @@ func (x *unixSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	if m.Flags&unix.MSG_OOB != 0 {
 		return x.recvOOB(dst, m)
 	}
-	if m.Flags&unix.MSG_ERRQUEUE != 0 {
-		return 0, unix.EAGAIN
-	}
-	return x.recv(dst, m)
+	return x.recv(dst, m) // MSG_ERRQUEUE means nothing here
 }
 
 func (x *unixSocket) recv(dst *mm.IOSeq, m *RecvMsg) (int, error) {
@@ -412,7 +409,13 @@ func (x *unixSocket) empty() error {
 // joined where they are asked for, nor anything with what follows a descriptor.
 func (x *unixSocket) recvStream(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	if dst.Len() == 0 {
-		return 0, nil
+		// recv of nothing waits for something, and leaves it.
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if len(x.rx) > 0 {
+			return 0, nil
+		}
+		return 0, x.empty()
 	}
 	t := taking{m: m, peek: m.Flags&unix.MSG_PEEK != 0}
 	done := 0

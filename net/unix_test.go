@@ -141,7 +141,7 @@ func TestUnixRightsTravelOnce(t *testing.T) {
 	s := newStack(t, testRAM)
 	a, b := pair(t, s, unix.SOCK_STREAM)
 	inner, other := pair(t, s, unix.SOCK_STREAM)
-	f := SocketFile(inner, 0)
+	f := SocketFile(inner, 0, nil)
 	f.IncRef()
 	q := mm.KernelIO([]byte("fd"))
 	if _, err := a.Send(me, &q, &SendMsg{Control: Control{Files: []*vfs.File{f}}}); err != nil {
@@ -163,7 +163,7 @@ func TestUnixRightsTravelOnce(t *testing.T) {
 	// Not received: released with the queue.
 	inner, other = pair(t, s, unix.SOCK_STREAM)
 	q = mm.KernelIO([]byte("fd"))
-	if _, err := a.Send(me, &q, &SendMsg{Control: Control{Files: []*vfs.File{SocketFile(inner, 0)}}}); err != nil {
+	if _, err := a.Send(me, &q, &SendMsg{Control: Control{Files: []*vfs.File{SocketFile(inner, 0, nil)}}}); err != nil {
 		t.Fatal(err)
 	}
 	b.Release(nil)

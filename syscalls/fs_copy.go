@@ -185,12 +185,22 @@ func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil { // a negative offset
 		return 0, err
 	}
+	if int64(a[3]) < 0 {
+		return 0, unix.EINVAL
+	}
 	out, err := openFor(t, a[0], writeOp)
 	if err != nil {
 		return 0, err
 	}
 	defer out.DecRef()
-	if !in.Seekable() || int64(a[3]) < 0 || out.Flags()&unix.O_APPEND != 0 || !givesBytes(in) || !takesBytes(out) {
+	_, toPipe := pipe.Of(out)
+	if !toPipe && out.Flags()&unix.O_APPEND != 0 {
+		return 0, unix.EINVAL
+	}
+	if !in.Seekable() {
+		return sendStream(t, in, out, a[3], toPipe)
+	}
+	if !givesBytes(in) || !takesBytes(out) {
 		return 0, unix.EINVAL
 	}
 	if pos < 0 {
@@ -202,6 +212,20 @@ func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	return uintptr(n), putOffset(t, in, a[2], x.inPos)
+}
+
+// sendStream is sendfile from what has no position: from a socket into a pipe it is a
+// splice, else EINVAL, but for no bytes of what lets itself be sought (anonymous inodes).
+func sendStream(t *task.Thread, in, out *vfs.File, n uint64, toPipe bool) (uintptr, error) {
+	if _, ok := in.Ops.(vfs.NoSeek); ok && !toPipe && n == 0 {
+		return 0, nil
+	}
+	if !toPipe || !isSocket(in) {
+		return 0, unix.EINVAL
+	}
+	x := copier{t: t, in: in, out: out, inPos: -1, outPos: -1, wait: !in.Nonblocking() && !out.Nonblocking(), whole: true}
+	done, err := x.splice(n)
+	return uintptr(done), err
 }
 
 // sysCopyFileRange, in Linux' order: EBADF, EFAULT, EINVAL (flags), EISDIR, EINVAL for what
@@ -252,7 +276,8 @@ func sysCopyFileRange(t *task.Thread, a *Args) (uintptr, error) {
 			return 0, unix.EINVAL
 		}
 	}
-	n := int64(min(a[4], maxRW))
+	// What is beyond the end is not there to overlap.
+	n := min(int64(min(a[4], maxRW)), max(at[0].Size-x.inPos, 0))
 	if at[0].Dev == at[1].Dev && at[0].Ino == at[1].Ino && x.inPos < x.outPos+n && x.outPos < x.inPos+n {
 		return 0, unix.EINVAL
 	}
@@ -436,8 +461,10 @@ func sysTee(t *task.Thread, a *Args) (uintptr, error) {
 	return uintptr(room), nil
 }
 
-// sysVmsplice is writev to a pipe or readv from one: pages are copied, never given. EBADF
-// for what is not a pipe. See vmsplice(2).
+// sysVmsplice is a writev to a pipe of what fits, or a readv from one: pages are copied,
+// never given. Whether it waits is SPLICE_F_NONBLOCK's alone to say, not O_NONBLOCK's. EINVAL
+// (flags), EBADF, EFAULT and EINVAL (vectors), EBADF for what is not a pipe, unless there is
+// nothing to move. See vmsplice(2).
 func sysVmsplice(t *task.Thread, a *Args) (uintptr, error) {
 	if a[3]&^spliceFlags != 0 {
 		return 0, unix.EINVAL
@@ -446,41 +473,26 @@ func sysVmsplice(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	if a[2] == 0 {
-		f.DecRef()
-		return 0, nil
+	defer f.DecRef()
+	if !f.Writable() && !f.Readable() {
+		return 0, unix.EBADF
 	}
-	_, ok := pipe.Of(f)
-	op := readOp
-	if f.Writable() {
-		op = writeOp
+	x := newCall(t)
+	defer x.free()
+	if err := x.many(t, a[1], a[2]); err != nil || x.seq.Len() == 0 {
+		return 0, err
 	}
-	f.DecRef()
+	p, ok := pipe.Of(f)
 	if !ok {
 		return 0, unix.EBADF
 	}
-	if a[3]&spliceNonblock != 0 {
-		return vmspliceNow(t, a, op)
+	nonblock, n := a[3]&spliceNonblock != 0, 0
+	if !f.Writable() {
+		n, err = t.BlockOn(f, readEvents, nonblock, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
+	} else if _, err = t.BlockOn(f, writeEvents, nonblock, hal.NoDeadline, unix.EAGAIN, p.Room); err == nil { // a page of its own
+		n, err = f.Write(t, &x.seq)
 	}
-	return transfer(t, a, true, op, 0)
-}
-
-// vmspliceNow is vmsplice with SPLICE_F_NONBLOCK: EAGAIN where it would wait.
-func vmspliceNow(t *task.Thread, a *Args, op ioOp) (uintptr, error) {
-	f, err := openFor(t, a[0], op)
-	if err != nil {
-		return 0, err
-	}
-	defer f.DecRef()
-	x := newCall(t)
-	defer x.free()
-	if err := x.many(t, a[1], a[2]); err != nil {
-		return 0, err
-	}
-	n := 0
-	if op == readOp {
-		n, err = f.Read(t, &x.seq)
-	} else if n, err = f.Write(t, &x.seq); err == unix.EPIPE {
+	if err == unix.EPIPE {
 		signalSelf(t, unix.SIGPIPE)
 	}
 	if n > 0 {

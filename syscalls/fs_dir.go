@@ -90,6 +90,13 @@ func sysMknodat(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 func mknod(t *task.Thread, dirfd, path, mode, dev uint64) (uintptr, error) {
+	switch mode & unix.S_IFMT { // before the path is looked at
+	case 0, unix.S_IFREG, unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK:
+	case unix.S_IFDIR:
+		return 0, unix.EPERM
+	default:
+		return 0, unix.EINVAL
+	}
 	return withPath(t, dirfd, path, false, func(l vfs.Lookup, p string) error {
 		return t.Kernel().NS.Mknod(l, p, uint32(mode), uint64(uint32(dev)))
 	})
@@ -130,10 +137,21 @@ func symlink(t *task.Thread, target, dirfd, path uint64) (uintptr, error) {
 	})
 }
 
-// two copies two paths and calls do with where each starts.
+// two copies two paths and calls do with where each starts. What is wrong with the second is
+// in l2, to be told when the first one has been walked.
 func two(t *task.Thread, fd1, p1, fd2, p2 uint64, empty bool, do func(l1 vfs.Lookup, s1 string, l2 vfs.Lookup, s2 string) error) (uintptr, error) {
 	return withPath(t, fd1, p1, empty, func(l1 vfs.Lookup, s1 string) error {
-		_, err := withPath(t, fd2, p2, false, func(l2 vfs.Lookup, s2 string) error { return do(l1, s1, l2, s2) })
+		var l2 vfs.Lookup
+		var f *vfs.File
+		s2, err := pathArg(t, p2, false)
+		if err == nil {
+			l2, f, err = where(t, fd2, s2)
+		}
+		if err != nil {
+			l2.Wrong = err
+		}
+		err = do(l1, s1, l2, s2)
+		done(f)
 		return err
 	})
 }
@@ -150,17 +168,6 @@ func sysLinkat(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 func link(t *task.Thread, fd1, p1, fd2, p2 uint64, flags int) (uintptr, error) {
-	if _, err := pathArg(t, p2, false); err != nil {
-		// The old path is looked up before the new one is found to be bad.
-		_, old := withPath(t, fd1, p1, flags&unix.AT_EMPTY_PATH != 0, func(l vfs.Lookup, s string) error {
-			_, err := t.Kernel().NS.Walk(l, s, vfs.WalkEmpty)
-			return err
-		})
-		if old != nil {
-			err = old
-		}
-		return 0, err
-	}
 	return two(t, fd1, p1, fd2, p2, flags&unix.AT_EMPTY_PATH != 0, func(l1 vfs.Lookup, s1 string, l2 vfs.Lookup, s2 string) error {
 		return t.Kernel().NS.Link(l1, s1, l2, s2, flags)
 	})

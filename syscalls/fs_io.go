@@ -4,9 +4,12 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"kiln/fs/anon"
+	"kiln/fs/epoll"
 	"kiln/fs/vfs"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
+	"kiln/net"
 )
 
 const (
@@ -138,29 +141,60 @@ func openFor(t *task.Thread, fd uint64, op ioOp) (*vfs.File, error) {
 	return f, nil
 }
 
+// ranges sets seq to what a[1] and a[2] say, for a transfer with f, in Linux's order: EFAULT
+// and EINVAL of vectors come before EBADF of a file that is not open for the direction (for
+// single ranges the caller has looked at that), EINVAL of a file that knows no such transfer
+// before EFAULT of a single range.
+func (x *fsCall) ranges(t *task.Thread, f *vfs.File, a *Args, vec bool, op ioOp) error {
+	var err error
+	if !vec {
+		err = x.one(t, a[1], a[2])
+	} else if err = x.many(t, a[1], a[2]); err != nil {
+		return err
+	} else if !allows(f, op) {
+		return unix.EBADF
+	}
+	if (err != nil || x.seq.Len() == 0) && !transfers(f, op) {
+		return unix.EINVAL
+	}
+	return err
+}
+
+// transfers says whether a file knows reads or writes at all (FMODE_CAN_READ,
+// FMODE_CAN_WRITE).
+func transfers(f *vfs.File, op ioOp) bool {
+	switch f.Ops.(type) {
+	case *epoll.Set, *anon.PidFD:
+		return false
+	case *anon.SignalFD, *anon.TimerFD, *anon.Inotify, *anon.FSContext:
+		return op == readOp
+	}
+	return true
+}
+
+func isSocket(f *vfs.File) bool {
+	_, ok := f.Ops.(net.Socket)
+	return ok
+}
+
 // transfer is read, write, readv and writev.
 func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr, error) {
 	f, counted := t.FDs().Borrow(int32(a[0]))
 	if f == nil {
 		return 0, unix.EBADF
 	}
-	if !allows(f, op) {
+	if !allows(f, op) && (!vec || f.Flags()&unix.O_PATH != 0) {
 		release(f, counted)
 		return 0, unix.EBADF
 	}
-	var err error
 	x := newCall(t)
-	if vec {
-		err = x.many(t, a[1], a[2])
-	} else {
-		err = x.one(t, a[1], a[2])
-	}
+	err := x.ranges(t, f, a, vec, op)
 	if err == nil && flags != 0 {
 		err = rwFlags(f, x, flags)
 	}
 	n := 0
 	switch {
-	case err != nil:
+	case err != nil, x.seq.Len() == 0 && (vec || op == readOp && isSocket(f)): // does not come to the file
 	case flags&rwfAppend != 0 && op == writeOp && f.Seekable():
 		n, err = appendFile(t, f, x, true)
 	case op == readOp:
@@ -262,7 +296,7 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 	switch {
 	case !f.Seekable():
 		err = unix.ESPIPE
-	case !allows(f, op):
+	case !vec && !allows(f, op):
 		err = unix.EBADF
 	default:
 		x := newCall(t)
@@ -277,15 +311,11 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 }
 
 func (x *fsCall) transferAt(t *task.Thread, f *vfs.File, a *Args, vec bool, op ioOp, flags uint64) (n int, err error) {
-	if vec {
-		err = x.many(t, a[1], a[2])
-	} else {
-		err = x.one(t, a[1], a[2])
-	}
+	err = x.ranges(t, f, a, vec, op)
 	if err == nil && flags != 0 {
 		err = rwFlags(f, x, flags)
 	}
-	if err != nil {
+	if err != nil || vec && x.seq.Len() == 0 {
 		return 0, err
 	}
 	off := int64(a[3])
@@ -422,7 +452,8 @@ func sysFallocate(t *task.Thread, a *Args) (uintptr, error) {
 	if off+n < 0 {
 		return 0, unix.EFBIG
 	}
-	if a[1]&unix.FALLOC_FL_PUNCH_HOLE == 0 && uint64(off+n) > t.Process().Limit(unix.RLIMIT_FSIZE) {
+	// The file system knows these modes, and looks at the limit where the file would grow.
+	if a[1]&^unix.FALLOC_FL_KEEP_SIZE == 0 && off+n > at.Size && uint64(off+n) > t.Process().Limit(unix.RLIMIT_FSIZE) {
 		signalSelf(t, unix.SIGXFSZ)
 		return 0, unix.EFBIG
 	}

@@ -1,6 +1,8 @@
 package syscalls
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/fs/vfs"
@@ -36,7 +38,7 @@ func open(t *task.Thread, dirfd, addr uint64, flags, mode uint32, resolve uint64
 	if err != nil {
 		return 0, err
 	}
-	if t.FDs().Full() {
+	if t.FDs().Full(1) {
 		return 0, unix.EMFILE
 	}
 	l, dir, err := where(t, dirfd, path)
@@ -82,7 +84,16 @@ func sysOpenat2(t *task.Thread, a *Args) (uintptr, error) {
 	case resolve&resolveCached != 0 && (makes || flags&unix.O_TRUNC != 0):
 		return 0, unix.EAGAIN
 	}
-	return open(t, a[0], a[1], uint32(flags), uint32(mode), resolve)
+	fd, err := open(t, a[0], a[1], uint32(flags), uint32(mode), resolve)
+	if resolve&resolveCached != 0 && (err == unix.ENOENT || err == unix.ENAMETOOLONG || err == unix.ENOTDIR) {
+		// That there is no such name is cached by no file system in memory. A last part that
+		// is no directory is there.
+		p, bad := pathArg(t, a[1], false)
+		if last := flags&unix.O_DIRECTORY != 0 || strings.HasSuffix(p, "/"); bad == nil && (err != unix.ENOTDIR || !last) {
+			err = unix.EAGAIN
+		}
+	}
+	return fd, err
 }
 
 // copyStruct is copy_struct_from_user: bytes beyond what is known must be zero (E2BIG).

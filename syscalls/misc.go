@@ -120,6 +120,9 @@ func sysGetrandom(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.EINVAL
 	}
 	want := int(min(a[1], math.MaxInt32))
+	if _, err := checkRange(a[0], uint64(want)); err != nil {
+		return 0, err
+	}
 	b := make([]byte, min(want, hal.PageSize))
 	n := 0
 	for n < want {

@@ -7,6 +7,7 @@ import (
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
+	"kiln/net"
 )
 
 var mmEntries = []Entry{
@@ -61,53 +62,52 @@ func sysMmap(t *task.Thread, a *Args) (uintptr, error) {
 	return mmapFile(t, f, &m)
 }
 
+// mmapFile maps a file. What speaks against it is left to mm.Space.Mmap, which answers in
+// Linux's order.
 func mmapFile(t *task.Thread, f *vfs.File, m *mm.MapArgs) (uintptr, error) {
-	if m.Len == 0 {
-		return 0, unix.EINVAL
+	shared := m.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE
+	m.MaxProt = protAll
+	if shared && !f.Writable() {
+		m.MaxProt &^= hal.ProtWrite
 	}
-	switch m.Flags & unix.MAP_TYPE {
-	case unix.MAP_SHARED, unix.MAP_PRIVATE, unix.MAP_SHARED_VALIDATE:
-	default:
-		return 0, unix.EINVAL
-	}
-	m.MaxProt = hal.ProtRead | hal.ProtWrite | hal.ProtExec
-	if m.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE {
-		if !f.Writable() {
-			if m.Prot&hal.ProtWrite != 0 {
-				return 0, unix.EACCES
-			}
-			m.MaxProt &^= hal.ProtWrite
-		}
-	}
-	if !f.Readable() {
-		return 0, unix.EACCES
-	}
-	if s, ok := f.Ops.(vfs.Mapper); ok {
-		shared := m.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE
-		writable, err := s.BeginMap(shared, m.Prot&hal.ProtWrite != 0)
-		if err != nil {
-			return 0, err
-		}
-		defer s.EndMap(shared)
-		if !writable {
-			m.MaxProt &^= hal.ProtWrite
-		}
-	}
-	if f.Path.Valid() && f.Path.Mount.Flags()&unix.MS_NOEXEC != 0 {
-		if m.Prot&hal.ProtExec != 0 {
-			return 0, unix.EPERM
-		}
+	noexec := f.Path.Valid() && f.Path.Mount.Flags()&unix.MS_NOEXEC != 0
+	if noexec {
 		m.MaxProt &^= hal.ProtExec
 	}
-	if s, ok := f.Ops.(vfs.OffsetMapper); ok {
-		off, err := s.MapOffset(int64(m.Offset), m.Len)
-		if err != nil {
-			return 0, err
-		}
-		m.Offset = off
-	}
+	sock, isSock := f.Ops.(net.Socket)
 	obj, err := f.Ops.Object(t)
-	if err != nil {
+	switch {
+	case shared && m.Prot&hal.ProtWrite != 0 && !f.Writable(), !f.Readable():
+		m.Denied = unix.EACCES
+	case noexec && m.Prot&hal.ProtExec != 0:
+		m.Denied = unix.EPERM
+	case isSock:
+		obj, m.Refused = mapSocket(t, sock, m)
+	case err != nil:
+		m.Denied = err
+	}
+	if m.Denied == nil && m.Refused == nil {
+		if s, ok := f.Ops.(vfs.Mapper); ok {
+			writable, err := s.BeginMap(shared, m.Prot&hal.ProtWrite != 0)
+			if m.Denied = err; err == nil {
+				defer s.EndMap(shared)
+			}
+			if err == nil && !writable {
+				m.MaxProt &^= hal.ProtWrite
+			}
+		}
+		if s, ok := f.Ops.(vfs.OffsetMapper); ok {
+			off, err := s.MapOffset(int64(m.Offset), m.Len)
+			if m.Refused = err; err == nil {
+				m.Offset = off
+			}
+		}
+	}
+	if m.Denied != nil || m.Refused != nil {
+		_, err := t.Space().Mmap(t, *m)
+		if err == nil {
+			err = unix.EINVAL // cannot be: it says at least what it was given
+		}
 		return 0, err
 	}
 	if obj == nil {
@@ -127,7 +127,28 @@ func mmapFile(t *task.Thread, f *vfs.File, m *mm.MapArgs) (uintptr, error) {
 	}
 	m.Keep, m.Release = f.IncRef, f.DecRef
 	addr, err := t.Space().Mmap(t, *m)
+	if isSock {
+		obj.DecRef()
+	}
 	return uintptr(addr), err
+}
+
+const protAll = hal.ProtRead | hal.ProtWrite | hal.ProtExec
+
+// mapSocket is mmap's answer of sockets: ENODEV, but TCP knows mappings without a page, to
+// be read only, for TCP_ZEROCOPY_RECEIVE (EPERM otherwise), and AF_PACKET those of a ring,
+// which there is none of (EINVAL).
+func mapSocket(t *task.Thread, s net.Socket, m *mm.MapArgs) (*mm.Object, error) {
+	switch {
+	case s.Domain() == unix.AF_PACKET:
+		return nil, unix.EINVAL
+	case s.Domain() != unix.AF_INET && s.Domain() != unix.AF_INET6, s.Type() != unix.SOCK_STREAM:
+		return nil, unix.ENODEV
+	case m.Prot&(hal.ProtWrite|hal.ProtExec) != 0:
+		return nil, unix.EPERM
+	}
+	m.MaxProt = hal.ProtRead
+	return mm.NewObject(t.Kernel().Mem, nil, 0), nil
 }
 
 // sysMunmap removes mappings: EINVAL, ENOMEM (a split beyond the limit). See munmap(2).
@@ -199,9 +220,12 @@ func sysMincore(t *task.Thread, a *Args) (uintptr, error) {
 	if a[0]&hal.PageMask != 0 {
 		return 0, unix.EINVAL
 	}
+	if _, err := checkRange(a[0], a[1]); err != nil {
+		return 0, unix.ENOMEM
+	}
 	at := hal.UserAddr(a[2])
-	if uint64(at) >= uint64(hal.UserTop) {
-		return 0, unix.EFAULT
+	if _, err := checkRange(a[2], (a[1]+hal.PageMask)>>hal.PageShift); err != nil {
+		return 0, err
 	}
 	return 0, t.Space().Mincore(hal.UserAddr(a[0]), a[1], func(vec []byte) error {
 		err := t.CopyOut(at, vec)

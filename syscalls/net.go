@@ -147,7 +147,7 @@ func sysSocket(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 func installSocket(t *task.Thread, s net.Socket, nonblock uint32, cloexec bool) (uintptr, error) {
-	f := net.SocketFile(s, nonblock)
+	f := net.SocketFile(s, nonblock, t.Creds())
 	fd, err := t.FDs().Install(f, 0, cloexec)
 	if err != nil {
 		f.DecRef()
@@ -169,6 +169,9 @@ func sysSocketpair(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	n := newNetCall(t)
 	defer n.free()
+	if t.FDs().Full(2) {
+		return 0, unix.EMFILE
+	}
 	if err := t.CopyOut(hal.UserAddr(a[3]), make([]byte, 8)); err != nil {
 		return 0, err // before anything is made
 	}
@@ -239,12 +242,21 @@ func sysAccept4(t *task.Thread, a *Args) (uintptr, error) {
 
 func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 	n, err := socketCall(t, a[0])
+	if err != unix.EBADF && flags&^(unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK) != 0 {
+		if err == nil {
+			n.free()
+		}
+		return 0, unix.EINVAL
+	}
+	if err == unix.ENOTSOCK && t.FDs().Full(1) {
+		return 0, unix.EMFILE
+	}
 	if err != nil {
 		return 0, err
 	}
 	defer n.free()
-	if flags&^(unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK) != 0 {
-		return 0, unix.EINVAL
+	if t.FDs().Full(1) {
+		return 0, unix.EMFILE
 	}
 	s := n.sock
 	c, err := s.Accept(&n.caller)
@@ -268,7 +280,7 @@ func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 			return 0, err
 		}
 	}
-	nf := net.SocketFile(c, flags&unix.SOCK_NONBLOCK)
+	nf := net.SocketFile(c, flags&unix.SOCK_NONBLOCK, t.Creds())
 	fd, err := t.FDs().Install(nf, 0, flags&unix.SOCK_CLOEXEC != 0)
 	if err != nil {
 		s.Unaccept(c) // nf is forgotten: its one reference was never shared
@@ -378,9 +390,25 @@ func sysSetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	v = v[:min(size, len(v))]
 	if err := t.CopyIn(v, hal.UserAddr(a[3])); err != nil {
-		return 0, err
+		return 0, unread(n, int(int32(a[1])), int(int32(a[2])), err)
 	}
 	return 0, n.sock.SetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), v)
+}
+
+// unread is the error of an option whose value cannot be read: where the protocol does not
+// know the level, or IP the option, it does not look at the value.
+func unread(n *netCall, level, name int, err error) error {
+	inet := n.sock.Domain() == unix.AF_INET || n.sock.Domain() == unix.AF_INET6
+	switch {
+	case level == unix.SOL_SOCKET:
+	case n.sock.Domain() == unix.AF_UNIX:
+		return unix.EOPNOTSUPP
+	case inet && (level == unix.SOL_IP || level != unix.SOL_IPV6 && level != n.sock.Protocol() && level != unix.SOL_TCP):
+		if _, e := n.sock.GetOption(&n.caller, level, name, 4); e == unix.ENOPROTOOPT || e == unix.EOPNOTSUPP {
+			return unix.ENOPROTOOPT
+		}
+	}
+	return err
 }
 
 // sysGetsockopt: EFAULT, EINVAL, ENOPROTOOPT. See getsockopt(2).

@@ -9,6 +9,7 @@ import (
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
+	"kiln/kernel/wait"
 	"kiln/net"
 )
 
@@ -66,7 +67,7 @@ func transmitMore(t *task.Thread, n *netCall, done int) (int, error) {
 // receive fills n.seq: all of it with MSG_WAITALL on a stream.
 func receive(t *task.Thread, n *netCall) (int, error) {
 	s, m := n.sock, &n.recv
-	nonblock := n.file.Nonblocking() || m.Flags&(unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE) != 0
+	nonblock := n.file.Nonblocking() || m.Flags&unix.MSG_DONTWAIT != 0 || m.Flags&unix.MSG_ERRQUEUE != 0 && s.Domain() != unix.AF_UNIX
 	m.Nonblock = nonblock
 	done, err := s.Recv(&n.caller, &n.seq, m)
 	if nonblock {
@@ -85,6 +86,8 @@ func receive(t *task.Thread, n *netCall) (int, error) {
 		switch {
 		case err != nil && done > 0:
 			return done, nil
+		case err == wait.ErrRestart && n.seq.Len() == 0 && s.Type() == unix.SOCK_STREAM && s.Domain() != unix.AF_UNIX:
+			return 0, nil // to receive nothing, TCP waits once for whatever comes
 		case err != nil, !all, k == 0, n.seq.Len() == 0:
 			return done, interrupted(rcv, err)
 		}

@@ -31,11 +31,17 @@ func sysTimerCreate(t *task.Thread, a *Args) (uintptr, error) {
 		c = task.TimerArgs{Clock: c.Clock, Value: le.Uint64(b[0:]), Signo: int32(le.Uint32(b[8:])),
 			Notify: int32(le.Uint32(b[12:])), TID: int32(le.Uint32(b[16:]))}
 	}
-	if err := timerClock(t, &c.Clock); err != nil {
-		return 0, err
+	late := c.Clock < 0 && isCPUClock(c.Clock) || c.Clock == unix.CLOCK_REALTIME_ALARM || c.Clock == unix.CLOCK_BOOTTIME_ALARM
+	id, err := int32(0), timerClock(t, &c.Clock)
+	if err == nil {
+		id, err = t.CreateTimer(c)
 	}
-	id, err := t.CreateTimer(c)
 	if err != nil {
+		if late { // these clocks are asked when the number has been told
+			if bad := putU32(t, hal.UserAddr(a[2]), 0); bad != nil {
+				err = bad
+			}
+		}
 		return 0, err
 	}
 	if err := putU32(t, hal.UserAddr(a[2]), uint32(id)); err != nil {

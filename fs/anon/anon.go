@@ -38,10 +38,7 @@ func (b *Base) Attr(wait.Context) (vfs.Attr, error) {
 
 // SetAttr implements vfs.FileOps.
 func (b *Base) SetAttr(_ wait.Context, a vfs.SetAttr) error {
-	if a.SetSize {
-		return unix.EINVAL
-	}
-	return nil
+	return vfs.AnonSetAttr(a)
 }
 
 // NoSeek implements vfs.NoSeek.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 
-	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
@@ -24,10 +23,7 @@ func (f *PidFD) Attr(wait.Context) (vfs.Attr, error) { return vfs.AnonAttr(), ni
 
 // SetAttr implements vfs.FileOps.
 func (f *PidFD) SetAttr(_ wait.Context, a vfs.SetAttr) error {
-	if a.SetSize {
-		return unix.EINVAL
-	}
-	return nil
+	return vfs.AnonSetAttr(a)
 }
 
 // NewPidFD makes one; flags are O_NONBLOCK or 0.

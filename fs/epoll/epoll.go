@@ -426,6 +426,9 @@ func (s *Set) EventUnregister(e *waiter.Entry)     { s.q.EventUnregister(e) }
 // Attr implements vfs.FileOps.
 func (s *Set) Attr(wait.Context) (vfs.Attr, error) { return vfs.AnonAttr(), nil }
 
+// SetAttr implements vfs.FileOps.
+func (s *Set) SetAttr(_ wait.Context, a vfs.SetAttr) error { return vfs.AnonSetAttr(a) }
+
 // Release implements vfs.FileOps: every item goes.
 func (s *Set) Release(*vfs.File) {
 	topology.mu.Lock()

@@ -87,8 +87,8 @@ type Pipe struct {
 	mem  *mm.Memory
 	ino  uint64
 	time int64 // of creation, nanoseconds since the epoch
-	// uid and gid own a pipe that is no FIFO.
-	uid, gid uint32
+	// owned is of a pipe that is no FIFO.
+	owned vfs.Owned
 
 	// Readers wait in rd, writers in wr, descriptions open for both in rw.
 	rd, wr, rw queue
@@ -136,7 +136,7 @@ func New(mem *mm.Memory, flags uint32, creds *vfs.Creds) (r, w *vfs.File, err er
 	if err != nil {
 		return nil, nil, err
 	}
-	p.uid, p.gid = creds.FSUID, creds.FSGID
+	p.owned.Own(creds, 0o600)
 	p.readers, p.writers = 1, 1
 	p.rcounter, p.wcounter = 1, 1
 	name := "pipe:[" + strconv.FormatUint(p.ino, 10) + "]"
@@ -460,19 +460,22 @@ func (e *end) Attr(c wait.Context) (vfs.Attr, error) {
 		return e.inode.Attr(c)
 	}
 	p := e.p
-	return vfs.Attr{Dev: dev(), Ino: p.ino, Mode: unix.S_IFIFO | 0o600, UID: p.uid, GID: p.gid, Nlink: 1, BlockSize: pageSize,
-		Atime: p.time, Mtime: p.time, Ctime: p.time, Btime: p.time}, nil
+	a := vfs.Attr{Dev: dev(), Ino: p.ino, Mode: unix.S_IFIFO, Nlink: 1, BlockSize: pageSize,
+		Atime: p.time, Mtime: p.time, Ctime: p.time, Btime: p.time}
+	p.owned.Fill(&a)
+	return a, nil
 }
 
 // SetAttr implements vfs.FileOps.
 func (e *end) SetAttr(c wait.Context, a vfs.SetAttr) error {
-	if a.SetSize {
-		return unix.EINVAL
-	}
-	if e.inode != nil {
+	if e.inode != nil && !a.SetSize {
 		return e.inode.SetAttr(c, a)
 	}
-	return nil
+	cur, err := e.Attr(c)
+	if err != nil {
+		return err
+	}
+	return e.p.owned.Change(cur, a)
 }
 
 // Ioctl implements vfs.FileOps: FIONREAD.

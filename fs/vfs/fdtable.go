@@ -223,12 +223,15 @@ func (t *FDTable) Install(f *File, min int32, cloexec bool) (int32, error) {
 	return int32(fd), nil
 }
 
-// Full says whether the table has no room for one more descriptor: open asks before it
-// makes a file.
-func (t *FDTable) Full() bool {
+// Full says whether the table has no room for n more descriptors: open asks before it makes
+// a file.
+func (t *FDTable) Full(n int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	fd := t.lowest(0)
+	for ; n > 1; n-- {
+		fd = t.lowest(fd + 1)
+	}
 	return fd >= t.max || fd >= maxDescriptors
 }
 

@@ -119,6 +119,8 @@ type Lookup struct {
 	At    Path
 	// Resolve is openat2's RESOLVE_*.
 	Resolve uint64
+	// Wrong is what is wrong with the path or the directory of the second of two paths.
+	Wrong error
 }
 
 // root is where absolute paths start.

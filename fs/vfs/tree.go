@@ -156,6 +156,9 @@ func (ns *Namespace) Link(from Lookup, old string, to Lookup, new string, flags 
 	if err != nil {
 		return err
 	}
+	if to.Wrong != nil {
+		return to.Wrong
+	}
 	return ns.create(&to, new, NewNode{Mode: unix.S_IFREG}, func(r *found) error {
 		if r.parent.Mount.ReadOnly() {
 			return unix.EROFS
@@ -316,6 +319,9 @@ func (ns *Namespace) Rename(from Lookup, old string, to Lookup, new string, flag
 	a, err := ns.walk(&from, old, walkLast)
 	if err != nil {
 		return err
+	}
+	if to.Wrong != nil {
+		return to.Wrong
 	}
 	b, err := ns.walk(&to, new, walkLast)
 	if err != nil {

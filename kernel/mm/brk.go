@@ -59,7 +59,7 @@ func (s *Space) brk(to uint64) (dead *vma) {
 		if s.lockAll {
 			v.flags |= vmLocked
 		}
-		if s.vmas.n > maxMaps || s.roomFor(v, 0) != nil || !s.mem.budget.Charge(vmaCost) {
+		if s.vmas.n > maxMaps || !s.mayExpand(v.pages(), v.prot, v.flags) || v.flags&vmAccount != 0 && !s.mem.enough(v.pages()) || !s.mem.budget.Charge(vmaCost) {
 			return nil
 		}
 		s.add(v)

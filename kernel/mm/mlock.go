@@ -171,7 +171,8 @@ func (s *Space) Mincore(addr hal.UserAddr, n uint64, f func(vec []byte) error) e
 	var vec [hal.PageSize]byte
 	for end := a + pageUp(n); a < end; {
 		pages := min((end-a)>>hal.PageShift, uint64(len(vec)))
-		if err := s.resident(a, vec[:pages]); err != nil {
+		pages, err := s.resident(a, vec[:pages])
+		if err != nil {
 			return err
 		}
 		if err := f(vec[:pages]); err != nil {
@@ -182,15 +183,18 @@ func (s *Space) Mincore(addr hal.UserAddr, n uint64, f func(vec []byte) error) e
 	return nil
 }
 
-func (s *Space) resident(a uint64, vec []byte) error {
+// resident fills vec as far as the mapping at a goes: ENOMEM if there is none. What lies
+// before a hole is told.
+func (s *Space) resident(a uint64, vec []byte) (uint64, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	v := s.find(a)
+	if v == nil {
+		return 0, unix.ENOMEM
+	}
+	vec = vec[:min(uint64(len(vec)), (v.end-a)>>hal.PageShift)]
 	for i := range vec {
 		at := a + uint64(i)<<hal.PageShift
-		v := s.find(at)
-		if v == nil {
-			return unix.ENOMEM
-		}
 		vec[i] = 0
 		if _, ok := s.HW.Query(hal.UserAddr(at)); ok {
 			vec[i] = 1
@@ -202,5 +206,5 @@ func (s *Space) resident(a uint64, vec []byte) error {
 			o.mu.Unlock()
 		}
 	}
-	return nil
+	return uint64(len(vec)), nil
 }

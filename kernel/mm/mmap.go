@@ -27,6 +27,9 @@ type MapArgs struct {
 	// and goes, in all address spaces, with the space's owner; such pieces are not
 	// joined. They are called under the locks of this package.
 	Opened, Closed func(owner int32)
+	// Denied is what the file's access mode and mount say, given where Linux looks at
+	// them. Refused is what the file itself says, when what was there is gone already.
+	Denied, Refused error
 	// Special is for the kernel's own pages (vvar, vdso): mremap, madvise and
 	// merging leave them alone.
 	Special bool
@@ -123,7 +126,7 @@ func (s *Space) mmap(c wait.Context, a *MapArgs) (addr uint64, lock bool, dead *
 			return 0, false, nil, unix.EAGAIN
 		}
 	}
-	if a.Object != nil && (a.Offset < 0 || a.Offset > 1<<63-1-int64(a.Len)) {
+	if (a.Object != nil || a.Denied != nil || a.Refused != nil) && (a.Offset < 0 || a.Offset > 1<<63-1-int64(a.Len)) {
 		return 0, false, nil, unix.EOVERFLOW
 	}
 	v := vma{start: addr, end: addr + a.Len, prot: a.Prot, maxProt: a.MaxProt}
@@ -139,19 +142,31 @@ func (s *Space) mmap(c wait.Context, a *MapArgs) (addr uint64, lock bool, dead *
 	if a.Prot&^v.maxProt != 0 {
 		return 0, false, nil, unix.EACCES
 	}
-	if err = s.roomFor(&v, a.Flags); err != nil {
-		return 0, false, nil, err
+	fixed := a.Flags&unix.MAP_FIXED != 0
+	if !s.mayExpand(pages, v.prot, v.flags) { // what is replaced counts in its favour
+		if !fixed || !s.mayExpand(pages-s.covered(v.start, v.end), v.prot, v.flags) {
+			return 0, false, nil, unix.ENOMEM
+		}
 	}
-	if a.Flags&unix.MAP_FIXED == 0 && s.extend(&v, a) {
-		return addr, lock, nil, nil
+	if !fixed {
+		if err = s.granted(&v, a); err != nil {
+			return 0, false, nil, err
+		}
+		if s.extend(&v, a) {
+			return addr, lock, nil, nil
+		}
 	}
 	if !s.mem.budget.Charge(vmaCost) {
 		return 0, false, nil, unix.ENOMEM
 	}
-	if a.Flags&unix.MAP_FIXED != 0 {
-		if err = s.clearFor(&v, &dead); err != nil {
+	if fixed {
+		// What was there goes before the last checks, as on Linux.
+		if err = s.clearFor(&v, &dead); err == nil {
+			err = s.granted(&v, a)
+		}
+		if err != nil {
 			s.mem.budget.Uncharge(vmaCost)
-			return 0, false, nil, err
+			return 0, false, dead, err
 		}
 	}
 	n := newVMA(v)
@@ -194,7 +209,7 @@ func (s *Space) extend(v *vma, a *MapArgs) bool {
 func mapFlags(a *MapArgs) (f vmFlags, err error) {
 	switch a.Flags & unix.MAP_TYPE {
 	case unix.MAP_SHARED_VALIDATE:
-		if a.Object == nil {
+		if a.Object == nil && a.Denied == nil && a.Refused == nil {
 			return 0, unix.EINVAL
 		}
 		if a.Flags&^mapKnown&^unix.MAP_SHARED_VALIDATE != 0 {
@@ -207,8 +222,11 @@ func mapFlags(a *MapArgs) (f vmFlags, err error) {
 	default:
 		return 0, unix.EINVAL
 	}
+	if a.Denied != nil {
+		return 0, a.Denied
+	}
 	if a.Flags&unix.MAP_GROWSDOWN != 0 {
-		if a.Object != nil || f&vmShared != 0 {
+		if a.Object != nil || a.Refused != nil || f&vmShared != 0 {
 			return 0, unix.EINVAL
 		}
 		f |= vmGrowsDown
@@ -230,19 +248,13 @@ func accountable(p hal.Prot, f vmFlags) bool {
 	return p&hal.ProtWrite != 0 && f&(vmShared|vmNoReserve) == 0
 }
 
-// roomFor tests the limits for a new mapping; with MAP_FIXED what it replaces counts
-// in its favour.
-func (s *Space) roomFor(v *vma, flags int) error {
-	n := v.pages()
-	if !s.mayExpand(n, v.prot, v.flags) {
-		if flags&unix.MAP_FIXED == 0 || !s.mayExpand(n-s.covered(v.start, v.end), v.prot, v.flags) {
-			return unix.ENOMEM
-		}
-	}
-	if v.flags&vmAccount != 0 && !s.mem.enough(n) {
+// granted are the checks of a mapping whose place is free: ENOMEM (overcommit), and what the
+// file says.
+func (s *Space) granted(v *vma, a *MapArgs) error {
+	if v.flags&vmAccount != 0 && !s.mem.enough(v.pages()) {
 		return unix.ENOMEM
 	}
-	return nil
+	return a.Refused
 }
 
 // covered counts the pages of mappings in [start, end).

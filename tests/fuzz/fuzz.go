@@ -28,6 +28,8 @@ import (
 	"kiln/capstan/tree"
 	"kiln/kernel/image"
 	"kiln/tests/hosted"
+	"kiln/tests/linuxguest"
+	guest "kiln/tests/linuxguest/spec"
 	"kiln/tests/vmtest"
 )
 
@@ -193,6 +195,31 @@ func Native(executor string, ps []Program) (string, error) {
 	return string(out), err
 }
 
+// Oracle runs a batch on Debian's Linux 6.1 in QEMU, which is what Kiln is like where this
+// host's Linux is another version or configured otherwise.
+func Oracle(executor string, ps []Program) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	k, err := linuxguest.Get(ctx)
+	if err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(executor)
+	if err != nil {
+		return "", err
+	}
+	g := &linuxguest.Guest{
+		Kernel: k, Files: map[string]string{"exec": string(b), "batch": string(Batch(ps))},
+		Spec: guest.Spec{Path: "/exec", Dir: "/", Args: []string{"/exec", "/batch"}},
+		Args: []string{"-machine", "q35", "-cpu", "max,la57=off", "-m", "512", "-accel", "tcg", "-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none"},
+	}
+	out, err := g.Run(ctx)
+	if err == nil && !strings.Contains(out, "all done\n") {
+		err = errors.New("the oracle did not come to the end")
+	}
+	return out, err
+}
+
 // WorkerEnv names the batch that a test binary is to run as Worker.
 const WorkerEnv = "KILN_FUZZ_BATCH"
 
@@ -248,15 +275,18 @@ func Worker() error {
 	return err
 }
 
-var reLine = regexp.MustCompile(`^(\d+)(?:\.(\d+))? `)
+var (
+	reLine = regexp.MustCompile(`^(\d+)(?:\.\d+)? `)
+	reCall = regexp.MustCompile(`^\.(\d+) `)
+)
 
-// split sorts output by program.
+// split sorts output by program, whose number it takes away.
 func split(out string, n int) []string {
 	parts := make([]string, n)
 	for l := range strings.Lines(out) {
 		if m := reLine.FindStringSubmatch(l); m != nil {
 			if i, _ := strconv.Atoi(m[1]); i < n {
-				parts[i] += l
+				parts[i] += l[len(m[1]):]
 			}
 		}
 	}
@@ -268,6 +298,8 @@ type Finding struct {
 	Program     Program
 	Linux, Kiln string // what differs first
 	Why         string
+	Kernel      bool   // Kiln's kernel ended before its time
+	said        string // all that Kiln said
 }
 
 func (f *Finding) Error() string {
@@ -276,12 +308,12 @@ func (f *Finding) Error() string {
 
 // Call is the line of the program that gave the difference, with what its pointers point to.
 func (f *Finding) Call() string {
-	m := reLine.FindStringSubmatch(f.Linux)
+	m := reCall.FindStringSubmatch(f.Linux)
 	if m == nil {
 		return ""
 	}
 	lines := strings.Split(f.Program.Text, "\n")
-	i, err := strconv.Atoi(m[2])
+	i, err := strconv.Atoi(m[1])
 	if err != nil || i >= len(lines) {
 		return ""
 	}
@@ -317,6 +349,7 @@ func Compare(executor string, ps []Program) ([]*Finding, error) {
 	want, got := split(linux, len(ps)), split(kiln, len(ps))
 	for i, p := range ps {
 		if f := compareOne(p, want[i], got[i]); f != nil {
+			f.said = got[i]
 			out = append(out, f)
 			if err != nil {
 				break // those behind it did not run
@@ -327,9 +360,55 @@ func Compare(executor string, ps []Program) ([]*Finding, error) {
 		if len(out) == 0 {
 			return nil, fmt.Errorf("Kiln ended early: %w\n%s", err, kiln)
 		}
+		out[0].Kernel = true
 		out[0].Why = fmt.Sprintf("the kernel: %.6000s", err)
 	}
 	return out, nil
+}
+
+// Judge says which findings count: those that both systems repeat, and on which Linux 6.1
+// is not of Kiln's opinion either. It returns besides how many came but once.
+func Judge(executor string, fs []*Finding) (real []*Finding, once int, err error) {
+	var again []*Finding
+	for len(fs) > 0 {
+		n := min(len(fs), 40)
+		var ps []Program
+		for _, f := range fs[:n] {
+			if f.Kernel {
+				real = append(real, f)
+				continue
+			}
+			ps = append(ps, f.Program)
+		}
+		fs = fs[n:]
+		got, err := Compare(executor, ps)
+		if err != nil {
+			return nil, 0, err
+		}
+		once += len(ps) - len(got)
+		again = append(again, got...)
+	}
+	if len(again) == 0 {
+		return real, once, nil
+	}
+	var ps []Program
+	for _, f := range again {
+		ps = append(ps, f.Program)
+	}
+	out, err := Oracle(executor, ps)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w\n%.3000s", err, out)
+	}
+	for i, said := range split(out, len(ps)) {
+		if f := compareOne(ps[i], said, again[i].said); f != nil {
+			f.said, f.Why = again[i].said, "different"
+			if f.Linux != again[i].Linux {
+				f.Why = "different, and this host says " + again[i].Linux
+			}
+			real = append(real, f)
+		}
+	}
+	return real, once, nil
 }
 
 // excused says whether a difference is one between Linux 6.1, which Kiln is like, and
@@ -356,7 +435,7 @@ func compareOne(p Program, linux, kiln string) *Finding {
 	}
 	if p.Threads {
 		if w, g := lastLine(linux), lastLine(kiln); !strings.Contains(g, " ends ") || strings.Contains(kiln, "HANG") {
-			return &Finding{p, w + "\n", g + "\n", "it does not end"}
+			return &Finding{Program: p, Linux: w + "\n", Kiln: g + "\n", Why: "it does not end"}
 		}
 		return nil
 	}
@@ -373,7 +452,7 @@ func compareOne(p Program, linux, kiln string) *Finding {
 			return nil // what follows may differ for it
 		}
 		if a != b {
-			return &Finding{p, a, b, "different"}
+			return &Finding{Program: p, Linux: a, Kiln: b, Why: "different"}
 		}
 	}
 	return nil
@@ -424,7 +503,7 @@ func (f *Finding) Save(dir string) error {
 	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.prog", f.Program.Seed)), []byte(head+f.Program.Text), 0o644)
 }
 
-// Load reads a folder of saved programs.
+// Load reads a folder of saved programs, several of them in a file parted by lines "=".
 func Load(dir string) (ps []Program, err error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.prog"))
 	if err != nil {
@@ -433,10 +512,12 @@ func Load(dir string) (ps []Program, err error) {
 	for _, n := range names {
 		b, rerr := os.ReadFile(n)
 		err = errors.Join(err, rerr)
-		head, text, _ := strings.Cut(string(b), "\n")
-		p := Program{Text: text, Threads: strings.Contains(text, "\nt ")}
-		fmt.Sscanf(head, "# seed %d", &p.Seed)
-		ps = append(ps, p)
+		for one := range strings.SplitSeq(strings.TrimSuffix(string(b), "=\n"), "=\n") {
+			head, text, _ := strings.Cut(one, "\n")
+			p := Program{Text: text, Threads: strings.Contains(text, "\nt ")}
+			fmt.Sscanf(head, "# seed %d", &p.Seed)
+			ps = append(ps, p)
+		}
 	}
 	return ps, err
 }
