@@ -183,21 +183,23 @@ CASE(from_timers, setitimer)
 	struct itimerval t = { .it_value.tv_usec = 1000 };
 	setitimer(ITIMER_REAL, &t, 0);
 	while (!n)
-		pause();
+		usleep(1000);
 	show("ITIMER_REAL");
 	n = 0;
 	alarm(1);
 	while (!n)
-		pause();
+		usleep(1000);
 	show("alarm");
 	noting(SIGVTALRM, 0);
+	n = 0;
 	setitimer(ITIMER_VIRTUAL, &t, 0);
-	for (n = 0; !n;)
+	while (!n)
 		;
 	show("ITIMER_VIRTUAL");
 	noting(SIGPROF, 0);
+	n = 0;
 	setitimer(ITIMER_PROF, &t, 0);
-	for (n = 0; !n;)
+	while (!n)
 		;
 	show("ITIMER_PROF");
 }
