@@ -57,7 +57,7 @@ func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 	cmd, shared := op&^(futexPrivate|futexRealtime), op&futexPrivate == 0
 	addr, addr2 := hal.UserAddr(a[0]), hal.UserAddr(a[4])
 	val, val3 := uint32(a[2]), uint32(a[5])
-	deadline := int64(hal.NoDeadline)
+	deadline, wall := int64(hal.NoDeadline), int64(0)
 	switch cmd {
 	case futexWait, futexWaitBitset, futexLockPI, futexLockPI2, futexWaitRequeue:
 		if a[3] == 0 {
@@ -67,7 +67,15 @@ func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 		if err != nil {
 			return 0, err
 		}
-		deadline = futexDeadline(t, ns, cmd != futexWait, op&futexRealtime != 0 || cmd == futexLockPI)
+		switch {
+		case cmd == futexWait:
+			deadline = t.Deadline(ns)
+		case op&futexRealtime != 0 || cmd == futexLockPI:
+			deadline, wall = t.WallDeadline(ns), ns
+			defer t.EndWall()
+		default:
+			deadline = ns
+		}
 	}
 	if op&futexRealtime != 0 && cmd != futexWaitBitset && cmd != futexWaitRequeue && cmd != futexLockPI2 {
 		return 0, unix.ENOSYS
@@ -76,9 +84,9 @@ func sysFutex(t *task.Thread, a *Args) (uintptr, error) {
 	var err error
 	switch cmd {
 	case futexWait:
-		return 0, futexRestart(t, addr, shared, val, futexMatchAny, deadline)
+		return 0, futexRestart(t, addr, shared, val, futexMatchAny, deadline, 0)
 	case futexWaitBitset:
-		return 0, futexRestart(t, addr, shared, val, val3, deadline)
+		return 0, futexRestart(t, addr, shared, val, val3, deadline, wall)
 	case futexWakeBitset:
 		n, err = t.FutexWake(addr, shared, int(int32(val)), val3)
 	case futexRequeue:
@@ -127,7 +135,11 @@ func sysFutexWaitv(t *task.Thread, a *Args) (uintptr, error) {
 		if err != nil {
 			return 0, err
 		}
-		deadline = futexDeadline(t, ns, true, clock == unix.CLOCK_REALTIME)
+		deadline = ns
+		if clock == unix.CLOCK_REALTIME {
+			deadline = t.WallDeadline(ns)
+			defer t.EndWall()
+		}
 	}
 	words := make([]task.FutexWord, n)
 	for i := range words {
@@ -145,28 +157,20 @@ func sysFutexWaitv(t *task.Thread, a *Args) (uintptr, error) {
 	return uintptr(i), err
 }
 
-// futexDeadline turns a futex's time into Block's deadline. Wall-clock times follow the
-// clock as it is now.
-func futexDeadline(t *task.Thread, ns int64, absolute, realtime bool) int64 {
-	switch m := t.Kernel().M; {
-	case !absolute:
-		return t.Deadline(ns)
-	case realtime && ns != hal.NoDeadline:
-		return t.Deadline(max(0, ns-m.Walltime()))
-	default:
-		return ns
-	}
-}
-
 // futexRestart waits; a signal without a handler lets a wait with a time-out go on to
-// the same deadline, as Linux' futex_wait_restart does.
-func futexRestart(t *task.Thread, addr hal.UserAddr, shared bool, val, bitset uint32, deadline int64) error {
+// the same deadline, as Linux' futex_wait_restart does. wall is a deadline's time of the
+// wall clock, 0 for the other.
+func futexRestart(t *task.Thread, addr hal.UserAddr, shared bool, val, bitset uint32, deadline, wall int64) error {
 	err := t.FutexWait(addr, shared, val, bitset, deadline)
 	if err != wait.ErrRestart || deadline == hal.NoDeadline {
 		return err
 	}
 	return t.SetRestart(func(t *task.Thread) (uintptr, error) {
-		return 0, futexRestart(t, addr, shared, val, bitset, deadline)
+		if wall != 0 {
+			deadline = t.WallDeadline(wall)
+			defer t.EndWall()
+		}
+		return 0, futexRestart(t, addr, shared, val, bitset, deadline, wall)
 	})
 }
 

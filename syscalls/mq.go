@@ -75,7 +75,8 @@ func mqFile(t *task.Thread, fd uint64, ok func(*vfs.File) bool) (*vfs.File, *mqu
 	return f, q, nil
 }
 
-// mqDeadline reads an absolute time of the wall clock: EFAULT, EINVAL.
+// mqDeadline reads an absolute time of the wall clock: EFAULT, EINVAL. The caller ends it with
+// EndWall.
 func mqDeadline(t *task.Thread, at uint64) (int64, error) {
 	if at == 0 {
 		return hal.NoDeadline, nil
@@ -84,7 +85,7 @@ func mqDeadline(t *task.Thread, at uint64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return futexDeadline(t, ns, true, true), nil
+	return t.WallDeadline(ns), nil
 }
 
 // sysMqTimedsend sends a message (queue, text, length, priority, time): EFAULT and EINVAL
@@ -92,6 +93,7 @@ func mqDeadline(t *task.Thread, at uint64) (int64, error) {
 // See mq_send(3).
 func sysMqTimedsend(t *task.Thread, a *Args) (uintptr, error) {
 	deadline, err := mqDeadline(t, a[4])
+	defer t.EndWall()
 	if err != nil {
 		return 0, err
 	}
@@ -120,6 +122,7 @@ func sysMqTimedsend(t *task.Thread, a *Args) (uintptr, error) {
 // EAGAIN, ETIMEDOUT, EINTR, EFAULT. See mq_receive(3).
 func sysMqTimedreceive(t *task.Thread, a *Args) (uintptr, error) {
 	deadline, err := mqDeadline(t, a[4])
+	defer t.EndWall()
 	if err != nil {
 		return 0, err
 	}

@@ -167,7 +167,7 @@ func setTime(t *task.Thread, ns int64) error {
 	if ns < k.M.Nanotime() || ns == hal.NoDeadline {
 		return unix.EINVAL // before the machine was started, or past the end of time
 	}
-	k.M.SetWalltime(ns)
+	k.SetWalltime(ns)
 	anon.ClockWasSet()
 	if k.OnTimeChange != nil {
 		k.OnTimeChange()
@@ -214,21 +214,15 @@ func sysClockNanosleep(t *task.Thread, a *Args) (uintptr, error) {
 	if a[1]&unix.TIMER_ABSTIME == 0 {
 		return sleepUntil(t, t.Deadline(ns), hal.UserAddr(a[3]))
 	}
-	for {
-		now, err := clock(t, id)
-		if err != nil {
-			return 0, err
-		}
-		if ns <= now {
-			return 0, nil
-		}
-		// A wall clock may be set meanwhile: look again after each sleep.
-		switch t.Sleep(t.Deadline(ns - now)) {
-		case wait.Timeout:
-		default:
-			return 0, wait.ErrRestartNoHnd
-		}
+	deadline := ns // the monotonic clocks are one
+	if id != unix.CLOCK_MONOTONIC && id != unix.CLOCK_BOOTTIME && id != unix.CLOCK_BOOTTIME_ALARM {
+		deadline = t.WallDeadline(ns)
+		defer t.EndWall()
 	}
+	if t.Kernel().M.Nanotime() < deadline && t.Sleep(deadline) != wait.Timeout {
+		return 0, wait.ErrRestartNoHnd
+	}
+	return 0, nil
 }
 
 // cpuSleepStep is how often a sleep on CPU time looks at least: a jiffy, as Linux looks.

@@ -48,10 +48,14 @@ func (t *Thread) Block(deadline int64, kind wait.Kind) wait.Result {
 			t.flags.And(^fTimeout)
 		}
 		if deadline != hal.NoDeadline {
-			if t.k.M.Nanotime() >= deadline {
+			at := deadline
+			if t.wall.on.Load() {
+				at = t.wallMoved(at)
+			}
+			if t.k.M.Nanotime() >= at {
 				return t.unblock(armed, wait.Timeout)
 			}
-			t.k.Timers.Arm(&t.timer, deadline)
+			t.k.Timers.Arm(&t.timer, at)
 			armed = true
 		}
 		t.k.Sched.block(t, waits)

@@ -83,6 +83,7 @@ type Kernel struct {
 	sigQueued atomic.Int64 // queued signals, for RLIMIT_SIGPENDING
 	forks     atomic.Uint64
 	load      loadAvg
+	wall      wallClock
 
 	futexes   [futexBuckets]futexBucket
 	piWaiters atomic.Int32
@@ -229,6 +230,7 @@ type Thread struct {
 	e      entity
 	fiber  *fiber
 	timer  timer.Timer // of Block
+	wall   wallWait
 
 	work      workList
 	attempt   *wouldWait   // BlockOn is not to wait

@@ -169,6 +169,8 @@ type posixTimer struct {
 	to       *Thread // SIGEV_THREAD_ID
 	timer    timer.Timer
 	due      int64 // Nanotime, or CPU time
+	wall     bool  // due is a time of the wall clock, reckoned when that had been set by ref
+	ref      int64
 	interval int64
 	queued   bool  // its signal is in a queue; set by enqueue, cleared by queued.free
 	waits    bool  // it fired, and is armed again when the signal is dequeued
@@ -306,9 +308,10 @@ func (p *Process) SetTimer(id int32, absolute bool, value, interval int64) (left
 		return 0, 0, err
 	}
 	now := pt.now()
+	wall := absolute && (pt.clock == clockRealtime || pt.clock == clockTAI)
 	if absolute && value != 0 {
-		if pt.clock == clockRealtime || pt.clock == clockTAI {
-			value -= p.k.M.Walltime() - p.k.M.Nanotime()
+		if wall {
+			value = pt.onMonotonic(value)
 		}
 		value = max(value, 1)
 	} else if value != 0 {
@@ -316,7 +319,7 @@ func (p *Process) SetTimer(id int32, absolute bool, value, interval int64) (left
 	}
 	left, old = pt.left(now), pt.interval
 	p.k.Timers.Stop(&pt.timer)
-	pt.due, pt.interval = value, interval
+	pt.due, pt.interval, pt.wall = value, interval, wall
 	if value == 0 {
 		pt.interval = 0
 	}

@@ -1,6 +1,10 @@
 /* Clocks, sleeps and timers: every clock and flag, errors in Linux's order (clock_gettime(2),
  * clock_nanosleep(2), timer_create(2), timerfd_create(2), setitimer(2), adjtimex(2)). */
 #include "ipc.h"
+#include <linux/futex.h>
+#include <mqueue.h>
+#include <sys/prctl.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/resource.h>
@@ -345,6 +349,121 @@ CASE(fd_cancel, timerfd_settime, clock_settime)
 	SC(timerfd_settime, t, TFD_TIMER_ABSTIME, &s, 0);
 	MUST(clock_settime(CLOCK_REALTIME, &w));
 	R(read(t, &n, 8));
+}
+/* What waits for a time of the wall clock moves when it is set. */
+static ts until;
+static void sleeps_until(int c)
+{
+	while (syscall(SYS_clock_nanosleep, c, TIMER_ABSTIME, &until, 0))
+		;
+}
+static void waits_nanosleep(void) { sleeps_until(CLOCK_REALTIME); }
+static void waits_tai(void) { sleeps_until(CLOCK_TAI); }
+static void waits_futex(void)
+{
+	int word = 0;
+	while (syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 0, &until, 0, FUTEX_BITSET_MATCH_ANY) == 0 || errno != ETIMEDOUT)
+		;
+}
+static void waits_pi(void)
+{
+	int word = 0;
+	pid_t c = FORK(syscall(SYS_futex, &word, FUTEX_LOCK_PI, 0, 0); pause());
+	word = c;
+	syscall(SYS_futex, &word, FUTEX_LOCK_PI, 0, &until);
+	kill(c, SIGKILL);
+}
+static void waits_queue(void)
+{
+	struct mq_attr a = { .mq_maxmsg = 1, .mq_msgsize = 8 };
+	char b[8];
+	mqd_t q = mq_open("/moves", O_CREAT | O_RDWR, 0600, &a);
+	mq_timedreceive(q, b, 8, 0, &until);
+}
+static void waits_timer(void)
+{
+	struct itimerspec s = { .it_value = until };
+	timer_t t;
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGALRM);
+	sigprocmask(SIG_BLOCK, &set, 0);
+	timer_create(CLOCK_REALTIME, 0, &t);
+	timer_settime(t, TIMER_ABSTIME, &s, 0);
+	sigwaitinfo(&set, 0);
+}
+static void waits_fd(void)
+{
+	struct itimerspec s = { .it_value = until };
+	uint64_t n;
+	int t = timerfd_create(CLOCK_REALTIME, 0);
+	timerfd_settime(t, TFD_TIMER_ABSTIME, &s, 0);
+	if (read(t, &n, 8) != 8)
+		_exit(1);
+}
+static void waits_relative(void)
+{
+	struct itimerspec s = { .it_value.tv_sec = 600 };
+	timer_t t;
+	timer_create(CLOCK_REALTIME, 0, &t);
+	timer_settime(t, 0, &s, 0);
+	syscall(SYS_clock_nanosleep, CLOCK_REALTIME, 0, &(ts){ 600 }, 0);
+}
+static void waits_monotonic(void)
+{
+	until = in(CLOCK_MONOTONIC, 600000);
+	sleeps_until(CLOCK_MONOTONIC);
+}
+static struct { const char *name; void (*f)(void); } waits[] = {
+	{ "clock_nanosleep", waits_nanosleep }, { "CLOCK_TAI", waits_tai }, { "futex", waits_futex }, { "PI lock", waits_pi }, { "queue", waits_queue }, { "timer", waits_timer },
+	{ "timerfd", waits_fd }, { "relative", waits_relative }, { "monotonic", waits_monotonic },
+};
+#define WAITS (int)(sizeof waits / sizeof *waits)
+static void jump(int sec)
+{
+	ts w;
+	clock_gettime(CLOCK_REALTIME, &w);
+	w.tv_sec += sec;
+	MUST(clock_settime(CLOCK_REALTIME, &w));
+}
+/* ended gives a process up to some milliseconds. */
+static int ended(pid_t p, int ms)
+{
+	for (; ms > 0; ms -= 10) {
+		if (waitpid(p, 0, WNOHANG) == p)
+			return 1;
+		usleep(10000);
+	}
+	return 0;
+}
+static void moves(int msec, int by)
+{
+	pid_t p[WAITS];
+	until = in(CLOCK_REALTIME, msec);
+	for (int i = 0; i < WAITS; i++)
+		p[i] = FORK(prctl(PR_SET_PDEATHSIG, SIGKILL); waits[i].f());
+	usleep(300000);
+	jump(by);
+	for (int i = 0; i < WAITS; i++) {
+		int over = ended(p[i], by > 0 && i < WAITS - 2 ? 5000 : i ? 10 : msec + 300);
+		say("%s, clock set by %d: %s", waits[i].name, by, over ? "over" : "waits");
+		if (over)
+			p[i] = 0;
+	}
+	jump(-by);
+	for (int i = 0; i < WAITS; i++)
+		if (p[i]) {
+			if (by < 0 && i < WAITS - 2)
+				say("%s, set back: %s", waits[i].name, ended(p[i], 5000) ? "over" : "waits");
+			kill(p[i], SIGKILL);
+			waitpid(p[i], 0, 0);
+		}
+	mq_unlink("/moves");
+}
+CASE(set_moves, clock_settime)
+{
+	moves(600000, 3600);
+	moves(2500, -3600);
 }
 CASE(adjust, adjtimex, clock_adjtime)
 {
