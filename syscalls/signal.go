@@ -290,6 +290,12 @@ func killThread(t *task.Thread, tgid, tid int32, info task.SignalInfo) error {
 	if tid <= 0 {
 		return unix.EINVAL
 	}
+	if tid == t.TID() && (tgid <= 0 || tgid == t.Process().PID()) { // as raise does
+		if err := mayKill(t, t.Process(), info.Signo); err != nil || info.Signo == 0 {
+			return err
+		}
+		return t.Queue(info)
+	}
 	o := t.Kernel().Thread(tid)
 	if p := t.Kernel().Process(tid); o == nil && p != nil && (tgid < 0 || tgid == tid) {
 		return mayKill(t, p, info.Signo) // the leader has ended, its number is taken

@@ -107,6 +107,7 @@ func (t *Thread) exitToUser() bool {
 // to end.
 func (t *Thread) serveSignals() bool {
 	p := t.process
+	info, act := &t.sigInfo, &t.sigAct
 	for {
 		p.mu.Lock()
 		switch {
@@ -129,8 +130,7 @@ func (t *Thread) serveSignals() bool {
 			continue
 		}
 		t.flags.And(^(fStop | fSettle))
-		info, ok := t.dequeue(^t.mask)
-		if !ok {
+		if !t.dequeue(^t.mask, info) {
 			t.recalc()
 			p.mu.Unlock()
 			t.noHandler()
@@ -138,19 +138,19 @@ func (t *Thread) serveSignals() bool {
 		}
 		if t.Traced() {
 			p.mu.Unlock()
-			if !t.signalStop(&info) {
+			if !t.signalStop(info) {
 				continue
 			}
 			p.mu.Lock()
 		}
-		act := p.takeAction(info.Signo)
+		*act = p.takeAction(info.Signo)
 		p.mu.Unlock()
 		switch {
 		case act.Handler == sigIgnore:
 		case act.Handler != sigDefault:
-			t.deliver(&info, &act)
+			t.deliver(info, act)
 		default:
-			if !t.defaultAction(&info) {
+			if !t.defaultAction(info) {
 				return false
 			}
 		}
@@ -162,11 +162,11 @@ func (t *Thread) serveSignals() bool {
 func (p *Process) takeAction(sig int32) SigAction {
 	h := p.hand
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	a := h.actions[sig-1]
 	if a.Flags&SAResetHand != 0 && a.Handler > sigIgnore {
 		h.actions[sig-1].Handler = sigDefault
 	}
+	h.mu.Unlock()
 	return a
 }
 

@@ -265,8 +265,9 @@ func (t *Thread) SetIOPrio(v uint16) { t.ioprio.Store(uint32(v)) }
 func (t *Thread) SigTimedWait(set SigSet, deadline int64) (SignalInfo, error) {
 	p := t.process
 	set &^= sigUnmaskable
+	var info SignalInfo
 	p.mu.Lock()
-	if info, ok := t.dequeue(set); ok || deadline == 0 {
+	if ok := t.dequeue(set, &info); ok || deadline == 0 {
 		t.recalc()
 		p.mu.Unlock()
 		if !ok {
@@ -285,7 +286,7 @@ func (t *Thread) SigTimedWait(set SigSet, deadline int64) (SignalInfo, error) {
 	p.mu.Lock()
 	t.waitingIn = 0
 	t.mask = old
-	info, ok := t.dequeue(set)
+	ok := t.dequeue(set, &info)
 	t.recalc()
 	p.mu.Unlock()
 	switch {

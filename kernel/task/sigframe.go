@@ -57,10 +57,51 @@ const (
 // flagsUser is what rt_sigreturn may change in RFLAGS (FIX_EFLAGS): AC OF DF TF SF ZF AF PF CF RF.
 const flagsUser = 1<<18 | 1<<11 | flagDF | flagTF | 1<<7 | 1<<6 | 1<<4 | 1<<2 | 1<<0 | flagRF
 
-// regOrder is struct sigcontext's order of the general registers.
-func regOrder(r *hal.Regs) [18]*uint64 {
-	return [18]*uint64{&r.R8, &r.R9, &r.R10, &r.R11, &r.R12, &r.R13, &r.R14, &r.R15, &r.RDI, &r.RSI,
-		&r.RBP, &r.RBX, &r.RDX, &r.RAX, &r.RCX, &r.RSP, &r.RIP, &r.RFLAGS}
+// mcRegs is the head of struct sigcontext, the general registers.
+type mcRegs [18 * 8]byte
+
+func (m *mcRegs) put(r *hal.Regs) {
+	le := binary.LittleEndian
+	le.PutUint64(m[0:], r.R8)
+	le.PutUint64(m[8:], r.R9)
+	le.PutUint64(m[16:], r.R10)
+	le.PutUint64(m[24:], r.R11)
+	le.PutUint64(m[32:], r.R12)
+	le.PutUint64(m[40:], r.R13)
+	le.PutUint64(m[48:], r.R14)
+	le.PutUint64(m[56:], r.R15)
+	le.PutUint64(m[64:], r.RDI)
+	le.PutUint64(m[72:], r.RSI)
+	le.PutUint64(m[80:], r.RBP)
+	le.PutUint64(m[88:], r.RBX)
+	le.PutUint64(m[96:], r.RDX)
+	le.PutUint64(m[104:], r.RAX)
+	le.PutUint64(m[112:], r.RCX)
+	le.PutUint64(m[120:], r.RSP)
+	le.PutUint64(m[128:], r.RIP)
+	le.PutUint64(m[136:], r.RFLAGS)
+}
+
+func (m *mcRegs) get(r *hal.Regs) {
+	le := binary.LittleEndian
+	r.R8 = le.Uint64(m[0:])
+	r.R9 = le.Uint64(m[8:])
+	r.R10 = le.Uint64(m[16:])
+	r.R11 = le.Uint64(m[24:])
+	r.R12 = le.Uint64(m[32:])
+	r.R13 = le.Uint64(m[40:])
+	r.R14 = le.Uint64(m[48:])
+	r.R15 = le.Uint64(m[56:])
+	r.RDI = le.Uint64(m[64:])
+	r.RSI = le.Uint64(m[72:])
+	r.RBP = le.Uint64(m[80:])
+	r.RBX = le.Uint64(m[88:])
+	r.RDX = le.Uint64(m[96:])
+	r.RAX = le.Uint64(m[104:])
+	r.RCX = le.Uint64(m[112:])
+	r.RSP = le.Uint64(m[120:])
+	r.RIP = le.Uint64(m[128:])
+	r.RFLAGS = le.Uint64(m[136:])
 }
 
 // onAltStack says whether sp lies in the alternate stack (and it is one that stays
@@ -191,9 +232,7 @@ func (t *Thread) pushFrame(info *SignalInfo, act *SigAction, mask SigSet) bool {
 	le.PutUint32(uc[ucStack+8:], a.Flags)
 	le.PutUint64(uc[ucStack+16:], a.Size)
 	mc := uc[ucMContext:]
-	for i, p := range regOrder(r) {
-		le.PutUint64(mc[i*8:], *p)
-	}
+	(*mcRegs)(mc).put(r)
 	le.PutUint16(mc[144:], userCS)
 	le.PutUint16(mc[150:], userSS)
 	le.PutUint64(mc[mcErr:], t.trap.err)
@@ -228,23 +267,19 @@ func (t *Thread) checkRIP() {
 	}
 }
 
-// frameFP is the vector state as a program may see it. Bytes of a component whose
-// XSTATE_BV bit is clear are what happened to lie there (XSAVE and XSAVEOPT do not write
-// them, SDM 1 13.7 and 13.9): the program gets the initial state. MXCSR is always saved.
-// x87 and SSE are marked as in use, as Linux marks them for handlers that change them
-// in the frame.
+// frameFP puts the vector state as a program may see it into fpBuf. Bytes of a component
+// whose XSTATE_BV bit is clear are what happened to lie there (XSAVE and XSAVEOPT do not
+// write them, SDM 1 13.7 and 13.9): the program gets the initial state. MXCSR is always
+// saved. x87 and SSE are marked as in use, as Linux marks them for handlers that change
+// them in the frame.
 func (t *Thread) frameFP() []byte {
 	le := binary.LittleEndian
-	fp := t.Ctx.FP
-	bv := le.Uint64(fp[xstateBV:])
+	b := t.fpRoom()
+	copy(b, t.Ctx.FP)
+	bv := le.Uint64(b[xstateBV:])
 	if t.k.M.Features().XCR0&^bv == 0 {
-		return fp
+		return b
 	}
-	if t.fpBuf == nil {
-		t.fpBuf = make([]byte, len(fp))
-	}
-	b := t.fpBuf
-	copy(b, fp)
 	if bv&1 == 0 {
 		clear(b[:24])
 		clear(b[32:160])
@@ -260,26 +295,35 @@ func (t *Thread) frameFP() []byte {
 	return b
 }
 
+// fpRoom is fpBuf without the mark behind it.
+func (t *Thread) fpRoom() []byte {
+	n := len(t.Ctx.FP)
+	if t.fpBuf == nil {
+		t.fpBuf = make([]byte, n+4)
+	}
+	return t.fpBuf[:n]
+}
+
 // pushFP writes the vector state with the marks by which user code finds its size
 // (struct _fpx_sw_bytes).
 func (t *Thread) pushFP(at uint64) bool {
 	t.k.M.SyncFP(t.Ctx)
-	fp := t.Ctx.FP
-	if !t.k.M.Features().XSAVE {
-		return t.CopyOut(hal.UserAddr(at), fp) == nil
+	f := t.k.M.Features()
+	if !f.XSAVE {
+		return t.CopyOut(hal.UserAddr(at), t.Ctx.FP) == nil
 	}
-	fp = t.frameFP()
-	var sw [48]byte
+	t.frameFP()
+	b := t.fpBuf
+	n := len(b) - 4
 	le := binary.LittleEndian
+	sw := b[fpSWReserved:fxsaveSize]
+	clear(sw[24:])
 	le.PutUint32(sw[0:], fpMagic1)
-	le.PutUint32(sw[4:], uint32(len(fp)+4))
-	le.PutUint64(sw[8:], t.k.M.Features().XCR0)
-	le.PutUint32(sw[16:], uint32(len(fp)))
-	var magic2 [4]byte
-	le.PutUint32(magic2[:], fpMagic2)
-	return t.CopyOut(hal.UserAddr(at), fp) == nil &&
-		t.CopyOut(hal.UserAddr(at+fpSWReserved), sw[:]) == nil &&
-		t.CopyOut(hal.UserAddr(at+uint64(len(fp))), magic2[:]) == nil
+	le.PutUint32(sw[4:], uint32(n+4))
+	le.PutUint64(sw[8:], f.XCR0)
+	le.PutUint64(sw[16:], uint64(n))
+	le.PutUint32(b[n:], fpMagic2)
+	return t.CopyOut(hal.UserAddr(at), b) == nil
 }
 
 // initFP gives a handler the initial vector state, as every program begins with; pushFP
@@ -363,9 +407,7 @@ func (t *Thread) SigReturn() {
 	mc := uc[ucMContext:]
 	t.SetMask(SigSet(le.Uint64(uc[ucSigMask:])))
 	oldFlags := r.RFLAGS
-	for i, p := range regOrder(r) {
-		*p = le.Uint64(mc[i*8:])
-	}
+	(*mcRegs)(mc).get(r)
 	r.RFLAGS = r.RFLAGS&flagsUser | oldFlags&^flagsUser
 	r.OrigRAX = ^uint64(0)
 	t.restart, t.restartFn = 0, nil
@@ -394,19 +436,19 @@ func (t *Thread) popFP(addr uint64) bool {
 		return false
 	}
 	n := len(fp)
-	if t.fpBuf == nil {
-		t.fpBuf = make([]byte, n)
-	}
-	img := t.fpBuf
-	if t.k.M.Features().XSAVE && !t.xstateInFrame(addr) {
-		n = fxsaveSize // the legacy area alone; the rest is initial
-		copy(img, t.k.initFP)
-	}
-	if t.CopyIn(img[:n], hal.UserAddr(addr)) != nil {
-		return false
-	}
-	if t.k.M.Features().XSAVE && n == fxsaveSize && len(img) > fxsaveSize+8 {
-		binary.LittleEndian.PutUint64(img[fxsaveSize:], 3) // x87 and SSE are in use
+	img := t.fpRoom()
+	// Mostly all of it is there, and it is ours.
+	if xsave := t.k.M.Features().XSAVE; !xsave || t.CopyIn(t.fpBuf, hal.UserAddr(addr)) != nil || !t.xstateMarked(t.fpBuf) {
+		if xsave && !t.xstateInFrame(addr) {
+			n = fxsaveSize // the legacy area alone; the rest is initial
+			copy(img, t.k.initFP)
+		}
+		if t.CopyIn(img[:n], hal.UserAddr(addr)) != nil {
+			return false
+		}
+		if xsave && n == fxsaveSize && len(img) > fxsaveSize+8 {
+			binary.LittleEndian.PutUint64(img[fxsaveSize:], 3) // x87 and SSE are in use
+		}
 	}
 	if !t.k.M.SanitizeFP(img) {
 		return false
@@ -420,16 +462,19 @@ func (t *Thread) popFP(addr uint64) bool {
 
 // xstateInFrame is Linux' check_xstate_in_sigframe.
 func (t *Thread) xstateInFrame(addr uint64) bool {
-	var sw [48]byte
-	if t.CopyIn(sw[:], hal.UserAddr(addr+fpSWReserved)) != nil {
+	b := make([]byte, len(t.fpBuf))
+	if t.CopyIn(b[fpSWReserved:fxsaveSize], hal.UserAddr(addr+fpSWReserved)) != nil {
 		return false
 	}
+	magic := b[len(b)-4:]
+	return t.CopyIn(magic, hal.UserAddr(addr+uint64(len(b)-4))) == nil && t.xstateMarked(b)
+}
+
+// xstateMarked says whether b, as long as fpBuf, has the marks of a whole state.
+func (t *Thread) xstateMarked(b []byte) bool {
 	le := binary.LittleEndian
+	sw, n := b[fpSWReserved:fxsaveSize], len(b)-4
 	size := le.Uint32(sw[16:])
-	if le.Uint32(sw[0:]) != fpMagic1 || size < fxsaveSize+64 || int(size) > len(t.Ctx.FP) ||
-		size > le.Uint32(sw[4:]) || int(size) != len(t.Ctx.FP) {
-		return false
-	}
-	var m [4]byte
-	return t.CopyIn(m[:], hal.UserAddr(addr+uint64(size))) == nil && le.Uint32(m[:]) == fpMagic2
+	return le.Uint32(sw) == fpMagic1 && size >= fxsaveSize+64 && int(size) == n &&
+		size <= le.Uint32(sw[4:]) && le.Uint32(b[n:]) == fpMagic2
 }

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -97,8 +98,17 @@ func newSigHand() *sigHand {
 
 func (h *sigHand) get(sig int32) SigAction {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.actions[sig-1]
+	a := h.actions[sig-1]
+	h.mu.Unlock()
+	return a
+}
+
+// handler is get's Handler alone.
+func (h *sigHand) handler(sig int32) uint64 {
+	h.mu.Lock()
+	a := h.actions[sig-1].Handler
+	h.mu.Unlock()
+	return a
 }
 
 func (h *sigHand) copy() *sigHand {
@@ -182,7 +192,7 @@ func (q *sigQueue) put(n *queued) {
 
 // take removes the first entry for sig; one without an entry (the queue was full) has
 // only its number.
-func (q *sigQueue) take(k *Kernel, sig int32) SignalInfo {
+func (q *sigQueue) take(k *Kernel, sig int32, info *SignalInfo) {
 	var found, prev *queued
 	more := false
 	for n, before := q.head, (*queued)(nil); n != nil; before, n = n, n.next {
@@ -199,12 +209,12 @@ func (q *sigQueue) take(k *Kernel, sig int32) SignalInfo {
 		q.set &^= Set(sig)
 	}
 	if found == nil {
-		return SignalInfo{Signo: sig}
+		*info = SignalInfo{Signo: sig}
+		return
 	}
 	q.unlink(found, prev)
-	info := found.info
+	*info = found.info
 	found.free(k)
-	return info
 }
 
 func (q *sigQueue) unlink(n, prev *queued) {
@@ -258,12 +268,10 @@ func nextSignal(s SigSet) int32 {
 	if s&sigSync != 0 {
 		s &= sigSync
 	}
-	for i := int32(1); i <= NumSignals; i++ {
-		if s.Has(i) {
-			return i
-		}
+	if s == 0 {
+		return 0
 	}
-	return 0
+	return int32(bits.TrailingZeros64(uint64(s))) + 1
 }
 
 // SendSignal queues a signal for the process, as kill does; info carries si_code,
@@ -380,7 +388,7 @@ func (p *Process) ignored(t *Thread, sig int32) bool {
 }
 
 func (p *Process) actionIgnores(sig int32) bool {
-	switch p.hand.get(sig).Handler {
+	switch p.hand.handler(sig) {
 	case sigIgnore:
 		return true
 	case sigDefault:
@@ -441,7 +449,7 @@ func (p *Process) fatal(sig int32) bool {
 	if sig == int32(unix.SIGKILL) {
 		return true
 	}
-	return p.hand.get(sig).Handler == sigDefault && !sigIgnores.Has(sig) && !sigStops.Has(sig)
+	return p.hand.handler(sig) == sigDefault && !sigIgnores.Has(sig) && !sigStops.Has(sig)
 }
 
 // beginExit makes every thread end; the first status counts. Called with mu held.
@@ -492,26 +500,26 @@ func (t *Thread) forceSegv(during int32) {
 	t.force(SignalInfo{Signo: int32(unix.SIGSEGV), Code: SIKernel})
 }
 
-// dequeue takes the next signal of set from the thread's or the process's queue.
+// dequeue takes the next signal of set from the thread's or the process's queue to info.
 // Called with Process.mu held.
-func (t *Thread) dequeue(set SigSet) (SignalInfo, bool) {
+func (t *Thread) dequeue(set SigSet, info *SignalInfo) bool {
 	p := t.process
 	q := &t.pending
 	sig := nextSignal(q.set & set)
 	if sig == 0 {
 		q = &p.pending
 		if sig = nextSignal(q.set & set); sig == 0 {
-			return SignalInfo{}, false
+			return false
 		}
 	}
-	info := q.take(p.k, sig)
+	q.take(p.k, sig, info)
 	if info.timer != nil {
-		info.timer.delivered(&info)
+		info.timer.delivered(info)
 	}
 	if sig == int32(unix.SIGALRM) && q == &p.pending {
 		p.itimers[unix.ITIMER_REAL].dequeued()
 	}
-	return info, true
+	return true
 }
 
 // recalc clears fSignal if nothing is deliverable. Called with Process.mu held, as
@@ -519,9 +527,9 @@ func (t *Thread) dequeue(set SigSet) (SignalInfo, bool) {
 func (t *Thread) recalc() {
 	if (t.pending.set|t.process.pending.set)&^t.mask != 0 {
 		t.flags.Or(fSignal)
-		return
+	} else if t.flags.Load()&fSignal != 0 {
+		t.flags.And(^fSignal)
 	}
-	t.flags.And(^fSignal)
 }
 
 // Mask is the set of blocked signals.
@@ -536,13 +544,13 @@ func (t *Thread) SetMask(m SigSet) {
 	}
 	p := t.process
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	newly := m &^ t.mask
 	t.mask = m
 	if move := p.pending.set & newly; move != 0 && p.nthreads > 1 {
 		p.retarget(t, move)
 	}
 	t.recalc()
+	p.mu.Unlock()
 }
 
 // retarget wakes siblings for shared signals that t no longer takes.
@@ -629,7 +637,8 @@ func (t *Thread) TakeSignal(s SigSet) (SignalInfo, bool) {
 	p := t.process
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	info, ok := t.dequeue(s &^ sigUnmaskable)
+	var info SignalInfo
+	ok := t.dequeue(s&^sigUnmaskable, &info)
 	t.recalc()
 	return info, ok
 }

@@ -156,11 +156,13 @@ func TestFrameRoundTripKeepsEveryRegisterAndVectorState(t *testing.T) {
 		r.at(0x0fff, nil)
 		set := r.code[0x1000]
 		r.at(0x1000, func(c *hal.Ctx, as hal.AddressSpace) {
-			for _, p := range regOrder(&c.Regs) {
-				if p != &c.RSP && p != &c.RIP && p != &c.RFLAGS {
-					*p = rnd.Uint64()
-				}
+			var m mcRegs
+			for i := range m {
+				m[i] = byte(rnd.Uint32())
 			}
+			keep := c.Regs
+			m.get(&c.Regs)
+			c.RSP, c.RIP, c.RFLAGS = keep.RSP, keep.RIP, keep.RFLAGS
 			c.RFLAGS |= flagDF | 1 // the handler starts with DF clear, CF stays
 			for i := 32; i < 416; i++ {
 				c.FP[i] = byte(rnd.Uint32())

@@ -259,8 +259,10 @@ type Thread struct {
 	restart   unix.Errno // what the system call returned, if it was a restart code
 	restartFn func(t *Thread) (uintptr, error)
 	trap      trapInfo
+	sigInfo   SignalInfo // the signal that is being delivered, and its action
+	sigAct    SigAction
 	frameBuf  [frameSize]byte // a frame on its way
-	fpBuf     []byte          // vector state on its way in, made by the first rt_sigreturn
+	fpBuf     []byte          // vector state on its way and FP_XSTATE_MAGIC2, made by the first handler
 
 	// Futexes and death.
 	sibling    *Thread // in Process.threads; Process.mu

@@ -1,6 +1,6 @@
 // Pgo records the profile that the Go compiler optimises the kernel with
 // (cmd/kernel/default.pgo; see go.dev/doc/pgo): it boots servers on a kernel with
-// symbols and loads each over TAP, and the benchmark of processes, which loads itself. It
+// symbols and loads each over TAP, and the benchmarks of processes and operations, which load themselves. It
 // stops the virtual CPU at random times through QEMU's gdb stub and unwinds the kernel's
 // stack by the frame information that the linker wrote. Samples of ring 3 are dropped. Run it again when the hot paths have changed:
 //
@@ -44,11 +44,19 @@ var loads = []load{
 	processes("pipe_round_trip", 2000),
 	processes("futex_switch", 1000),
 	processes("cow_fault", 500),
+	operation("tmpfs_write1"), operation("tmpfs_read1"), operation("pipe_write1"), operation("open_close"), operation("stat6"),
+	operation("epoll_wait"), operation("futex_wake"), operation("signal"), operation("mmap_touch_munmap"),
+	operation("thread_create_join"), operation("timer_set_fire"), operation("unix_ping_pong"), operation("tcp_ping_pong"),
 }
 
-// processes is a measure of tests/bench/procs.c, run until the samples are taken.
+// processes is a measure of tests/bench/procs.c, run until the samples are taken,
+// operation one of ops.c.
 func processes(measure string, samples int) load {
 	return load{app: "procs", args: []string{measure, "1000000000"}, samples: samples}
+}
+
+func operation(measure string) load {
+	return load{app: "ops", args: []string{measure, "1000000000"}, samples: 500}
 }
 
 func main() {
@@ -83,16 +91,17 @@ func run(ctx context.Context) error {
 		return err
 	}
 	p := newProfile()
-	procs := filepath.Join(dir, "procs")
-	gcc := exec.CommandContext(ctx, "gcc", "-static", "-O2", "-o", procs, filepath.Join(root, "tests", "bench", "procs.c"))
-	if out, err := gcc.CombinedOutput(); err != nil {
-		return fmt.Errorf("gcc: %v: %s", err, out)
+	for _, name := range []string{"procs", "ops"} {
+		gcc := exec.CommandContext(ctx, "gcc", "-static", "-O2", "-pthread", "-o", filepath.Join(dir, name), filepath.Join(root, "tests", "bench", name+".c"))
+		if out, err := gcc.CombinedOutput(); err != nil {
+			return fmt.Errorf("gcc: %v: %s", err, out)
+		}
 	}
 	for _, l := range loads {
 		fmt.Printf("%s: %s\n", l.app, strings.Join(append(l.cmd, l.args...), " "))
 		img, what := filepath.Join(dir, l.app+".img"), l.app
-		if l.app == "procs" {
-			what = procs
+		if len(l.args) > 0 {
+			what = filepath.Join(dir, l.app)
 		}
 		bake := exec.CommandContext(ctx, pack, "build", "-q", what, "-o", img)
 		bake.Env = append(os.Environ(), "KILN_KERNEL="+kernel)
