@@ -194,7 +194,7 @@ func (s *Stack) procRoute(b *bytes.Buffer) {
 	}
 	for _, r := range s.ns.GetRouteTable() {
 		dst := r.Destination.ID()
-		if dst.Len() != 4 || r.NIC == loopbackNIC {
+		if dst.Len() != 4 || dst.As4()[0] == 127 { // that of 127.0.0.0/8 is in table local
 			continue
 		}
 		flags := 1 // RTF_UP

@@ -9,6 +9,7 @@ import (
 
 	"kiln/fs/mqueue"
 	"kiln/kernel/ipc"
+	"kiln/kernel/klog"
 	"kiln/kernel/task"
 	"kiln/loader/vdso"
 )
@@ -22,6 +23,9 @@ type Dispatcher struct {
 	IPC *ipc.Namespace
 	// MQ is the POSIX message queues; the calls need it.
 	MQ *mqueue.FS
+
+	// Messages are the kernel's, for syslog; nil: there are none.
+	Messages *klog.Log
 
 	// Observe, if set, hears of each call before it is served and of its result (tests).
 	// Kernel.Strace must be on; nothing is logged then.

@@ -35,6 +35,8 @@ const (
 	fioclex  = 0x5451
 	fioasync = 0x5452
 	figetbsz = 2
+	fifreeze = 0xc0045877
+	fithaw   = 0xc0045878
 )
 
 // sysFcntl: EBADF; EINVAL for an unknown command; O_PATH descriptors know only the
@@ -317,6 +319,11 @@ func sysIoctl(t *task.Thread, a *Args) (uintptr, error) {
 		if at, err := f.Ops.Attr(t); err == nil && at.Mode&unix.S_IFMT == unix.S_IFSOCK {
 			return socketOwner(t, f, req, arg)
 		}
+	case fifreeze, fithaw: // no file system here can be frozen
+		if !t.Creds().Can(unix.CAP_SYS_ADMIN) {
+			return 0, unix.EPERM
+		}
+		return 0, unix.EOPNOTSUPP
 	case fionread, figetbsz:
 		if at, err := f.Ops.Attr(t); err == nil && at.Mode&unix.S_IFMT == unix.S_IFREG {
 			n := at.Size - f.Pos(t)

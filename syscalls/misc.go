@@ -5,9 +5,12 @@ import (
 	"math"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/kernel/hal"
+	"kiln/kernel/klog"
 	"kiln/kernel/task"
+	"kiln/kernel/wait"
 )
 
 var miscEntries = []Entry{
@@ -16,7 +19,7 @@ var miscEntries = []Entry{
 	{Nr: unix.SYS_SETDOMAINNAME, Name: "setdomainname", Func: sysSetdomainname, Support: Full},
 	{Nr: unix.SYS_SYSINFO, Name: "sysinfo", Func: sysSysinfo, Support: Full},
 	{Nr: unix.SYS_GETRANDOM, Name: "getrandom", Func: sysGetrandom, Support: Full},
-	{Nr: unix.SYS_SYSLOG, Name: "syslog", Func: sysSyslog, Support: Stub, Note: "the kernel's messages go to the console; the log reads as empty"},
+	{Nr: unix.SYS_SYSLOG, Name: "syslog", Func: sysSyslog, Support: Partial, Note: "the level of the console stays the image's"},
 	{Nr: unix.SYS_REBOOT, Name: "reboot", Func: sysReboot, Support: Partial, Note: "no kexec or hibernation (EINVAL)"},
 }
 
@@ -158,25 +161,40 @@ const (
 	logSizeBuffer   = 10
 )
 
-// sysSyslog serves (action, buffer, length) for a log without messages: EPERM (all but
-// reading it all and its size), EINVAL. Reading the next message waits. See syslog(2).
+// noMessages is the log of a dispatcher without one.
+var noMessages klog.Log
+
+// sysSyslog serves (action, buffer, length): EPERM (all but reading it all and its size),
+// EINVAL, EFAULT. Reading the next message waits for one; the level of the console is the
+// image's and stays. See syslog(2).
 func sysSyslog(t *task.Thread, a *Args) (uintptr, error) {
 	act, n := int32(a[0]), int32(a[2])
 	c := t.Creds()
 	if act != logReadAll && act != logSizeBuffer && !c.Can(unix.CAP_SYSLOG) && !c.Can(unix.CAP_SYS_ADMIN) {
 		return 0, unix.EPERM
 	}
+	log := t.Kernel().Syscalls.(*Dispatcher).Messages
+	if log == nil {
+		log = &noMessages
+	}
 	switch act {
-	case logClose, logOpen, logClear, logConsoleOff, logConsoleOn, logSizeUnread, logSizeBuffer:
+	case logClose, logOpen, logConsoleOff, logConsoleOn:
 		return 0, nil
+	case logClear:
+		log.Clear()
+		return 0, nil
+	case logSizeUnread:
+		return uintptr(log.Unread()), nil
+	case logSizeBuffer:
+		return klog.Size, nil
 	case logRead, logReadAll, logReadClear:
 		if a[1] == 0 || n < 0 {
 			return 0, unix.EINVAL
 		}
-		if n > 0 && act == logRead {
-			return 0, waitSignal(t)
+		if n == 0 {
+			return 0, nil
 		}
-		return 0, nil
+		return readLog(t, log, act, hal.UserAddr(a[1]), int(n))
 	case logConsoleLevel:
 		if n < 1 || n > 8 {
 			return 0, unix.EINVAL
@@ -184,6 +202,35 @@ func sysSyslog(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, nil
 	}
 	return 0, unix.EINVAL
+}
+
+func readLog(t *task.Thread, log *klog.Log, act int32, at hal.UserAddr, n int) (uintptr, error) {
+	var text []byte
+	if act == logRead {
+		var e waiter.Entry
+		e.Init(t.Listener(), waiter.EventIn)
+		log.Queue().EventRegister(&e)
+		defer log.Queue().EventUnregister(&e)
+		for {
+			if text = log.Read(n); len(text) > 0 {
+				break
+			}
+			if r := t.Block(hal.NoDeadline, wait.Interruptible); r != wait.Ready {
+				return 0, r.Err()
+			}
+		}
+	} else {
+		text = log.ReadAll(n)
+	}
+	if len(text) > 0 {
+		if err := t.CopyOut(at, text); err != nil {
+			return 0, err
+		}
+	}
+	if act == logReadClear {
+		log.Clear()
+	}
+	return uintptr(len(text)), nil
 }
 
 // sysReboot ends or restarts the machine (magic, magic2, command, argument): EPERM,

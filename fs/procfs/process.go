@@ -115,9 +115,10 @@ const (
 	inoExe
 	inoCwd
 	inoRoot
-	inoNS        // and its links
-	inoNet = 300 // and its files
-	inoMem = 399
+	inoNS            // and its links
+	inoNet     = 300 // and its files
+	inoMem     = 399
+	inoPageMap = 398
 )
 
 // The entries of /proc/PID: procFiles, then these. A thread's directory has all but the
@@ -131,11 +132,12 @@ const (
 	entFDInfo
 	entNet
 	entMem
+	entPageMap
 	entTask
 )
 
 var (
-	others       = []string{"exe", "cwd", "root", "ns/", "fd/", "fdinfo/", "net/", "mem", "task/"}
+	others       = []string{"exe", "cwd", "root", "ns/", "fd/", "fdinfo/", "net/", "mem", "pagemap", "task/"}
 	procLayout   = layout(others)
 	threadLayout = layout(others[:entTask])
 	nsNames      = []string{"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"}
@@ -204,6 +206,8 @@ func (e *entry) node(i int) vfs.Inode {
 		return e.f.netDir(e.ino(inoNet))
 	case entMem:
 		return e.memFile()
+	case entPageMap:
+		return e.pageMapFile()
 	}
 	d := e.newDir(inoTask)
 	d.SetDynamic(taskDir{e.f, e.p})

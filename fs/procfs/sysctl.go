@@ -263,6 +263,7 @@ func (f *FS) sysFS(d *pseudo.Dir) {
 	f.addNumbers(d, "aio-nr", one(anon.AIOUsed.Load, nil))
 	f.limit(d, "lease-break-time", &vfs.LeaseBreakTime)
 	f.kept(d, "leases-enable", 0, 1, 1)
+	f.limit(d, "dir-notify-enable", &vfs.DirNotifyEnable)
 	f.kept(d, "mount-max", 1, maxInt32, 100000)
 	f.kept(d, "suid_dumpable", 0, 2, 0)
 	f.limit(d, "protected_symlinks", &vfs.ProtectedSymlinks)

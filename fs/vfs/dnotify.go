@@ -1,6 +1,8 @@
 package vfs
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -30,8 +32,16 @@ var dnEvents = []struct{ dn, in uint32 }{
 	{dnAttrib, unix.IN_ATTRIB},
 }
 
-// Notify is F_NOTIFY by way of descriptor fd: ENOTDIR. Events add up; without any it ends.
+// DirNotifyEnable is fs.dir-notify-enable: with 0 F_NOTIFY is EINVAL.
+var DirNotifyEnable atomic.Int64
+
+func init() { DirNotifyEnable.Store(1) }
+
+// Notify is F_NOTIFY by way of descriptor fd: EINVAL, ENOTDIR. Events add up; without any it ends.
 func (f *File) Notify(fd int32, events uint32, owner *Owner) error {
+	if DirNotifyEnable.Load() == 0 {
+		return unix.EINVAL
+	}
 	if f.inode == nil || !f.Path.Entry.isDir() {
 		return unix.ENOTDIR
 	}

@@ -70,6 +70,50 @@ func (s *Space) count(v *vma, e *VMA) {
 	})
 }
 
+// What PageMap says of a page, in the bits of /proc/PID/pagemap
+// (Documentation/admin-guide/mm/pagemap.rst); the frame's number is below them.
+const (
+	PageMapSoftDirty = 1 << 55 // always, in a mapping: nothing clears it
+	PageMapExclusive = 1 << 56 // mapped once
+	PageMapFile      = 1 << 61 // of a file or of shared memory
+	PageMapPresent   = 1 << 63
+)
+
+// PageMap fills in what is known of each page from addr on.
+func (s *Space) PageMap(addr hal.UserAddr, out []uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var v *vma
+	mappers := int64(0)
+	for i := range out {
+		at := uint64(addr) + uint64(i)<<hal.PageShift
+		out[i] = 0
+		if v == nil || at >= v.end {
+			if v = s.vmas.at(at); v == nil {
+				continue
+			}
+			if mappers = 1; v.obj != nil {
+				mappers = v.obj.mappings(v)
+			}
+		}
+		out[i] = PageMapSoftDirty
+		p, ok := s.HW.Query(hal.UserAddr(at))
+		if !ok {
+			continue
+		}
+		out[i] |= PageMapPresent | uint64(p.Frame)
+		n := mappers
+		if s.mem.kindOf(p.Frame) == KindAnon {
+			n = int64(s.mem.refsOf(p.Frame))
+		} else {
+			out[i] |= PageMapFile
+		}
+		if n == 1 {
+			out[i] |= PageMapExclusive
+		}
+	}
+}
+
 // mappings counts those of the object that show a part of what v does.
 func (o *Object) mappings(v *vma) (n int64) {
 	o.mu.Lock()

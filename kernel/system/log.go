@@ -3,10 +3,10 @@ package system
 import (
 	"fmt"
 	"slices"
-	"sync"
 
 	"kiln/kernel/hal"
 	"kiln/kernel/image"
+	"kiln/kernel/klog"
 )
 
 // logger is the kernel's own voice on the console, and the ring behind syslog(2).
@@ -14,11 +14,11 @@ type logger struct {
 	m     hal.Machine
 	level int
 
-	mu   sync.Mutex
-	ring []string // the last lines
+	ring klog.Log
 }
 
-const ringLines = 256
+// priorities are syslog(2)'s numbers of image.LogLevels.
+var priorities = []int{3, 4, 6, 7}
 
 func newLogger(m hal.Machine, level string) *logger {
 	i := slices.Index(image.LogLevels, level)
@@ -32,15 +32,10 @@ func newLogger(m hal.Machine, level string) *logger {
 // image.LogLevels, such as "strace", was asked for by its own switch and is always shown.
 func (l *logger) log(level, format string, args ...any) {
 	ns := l.m.Nanotime()
-	line := fmt.Sprintf("[%5d.%06d] kiln: %s\n", ns/1e9, ns%1e9/1000, fmt.Sprintf(format, args...))
-	l.mu.Lock()
-	if len(l.ring) == ringLines {
-		copy(l.ring, l.ring[1:])
-		l.ring = l.ring[:ringLines-1]
-	}
-	l.ring = append(l.ring, line)
-	l.mu.Unlock()
-	if slices.Index(image.LogLevels, level) <= l.level {
-		l.m.ConsoleWrite([]byte(line))
+	text := "kiln: " + fmt.Sprintf(format, args...)
+	i := slices.Index(image.LogLevels, level)
+	l.ring.Add(priorities[max(i, 0)], ns, text)
+	if i <= l.level {
+		l.m.ConsoleWrite(fmt.Appendf(nil, "[%5d.%06d] %s\n", ns/1e9, ns%1e9/1000, text))
 	}
 }

@@ -312,6 +312,7 @@ func (s *System) start(o *Options) (err error) {
 	s.calls.VDSO = s.vdso
 	s.calls.IPC, s.calls.MQ = ipc.New(s.mem, s.m), mqueue.New(s.mem)
 	s.ns.Register("mqueue", s.calls.MQ.Mountable())
+	s.calls.Messages = &s.log.ring
 	s.calls.Without(o.Without)
 	s.calls.Observe = o.Observe
 	s.kernel = task.NewKernel(task.Config{

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"kiln/syscalls"
+	"kiln/tests/suites"
 )
 
 //go:generate go run ../cmd/abi
@@ -15,7 +16,11 @@ var levels = map[syscalls.Support]string{
 }
 
 // ABI is docs/abi.md.
-func ABI() string {
+func ABI() (string, error) {
+	packaged, err := suites.Table()
+	if err != nil {
+		return "", err
+	}
 	about, cases := map[string]int{}, Cases()
 	for _, c := range cases {
 		for _, call := range c.Calls {
@@ -47,5 +52,5 @@ func ABI() string {
 		}
 		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s |\n", e.Nr, e.Name, levels[e.Support], Level(e), count, strings.ReplaceAll(e.Note, "|", "\\|"))
 	}
-	return b.String()
+	return b.String() + "\n" + packaged, nil
 }

@@ -63,7 +63,7 @@ var layers = []struct {
 	{"kiln/kernel/image", 0}, {"kiln/kernel/boot", 0},
 	{"kiln/kernel/hal", 1},
 	{"kiln/kernel/metal", 2}, {"kiln/kernel/hosted", 2},
-	{"kiln/kernel/wait", 2}, {"kiln/kernel/timer", 2},
+	{"kiln/kernel/wait", 2}, {"kiln/kernel/timer", 2}, {"kiln/kernel/klog", 2},
 	{"kiln/kernel/mm", 3},
 	{"kiln/fs/vfs", 4},
 	{"kiln/fs", 5}, {"kiln/net", 5}, {"kiln/drivers", 5},

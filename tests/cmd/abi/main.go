@@ -15,7 +15,11 @@ import (
 )
 
 func main() {
-	text := conformance.ABI()
+	text, err := conformance.ABI()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "abi:", err)
+		os.Exit(1)
+	}
 	if len(os.Args) > 1 {
 		fmt.Print(text)
 		return

@@ -451,6 +451,23 @@ CASE(dnotify, fcntl)
 	told("closed", d);
 }
 
+/* fs.dir-notify-enable turns F_NOTIFY off. */
+CASE(dnotify_off, fcntl)
+{
+	fresh("/tmp/fc");
+	mkdir("d", 0755);
+	int d = open("d", O_RDONLY), fd = made("f", "x"), sw = open("/proc/sys/fs/dir-notify-enable", O_RDWR);
+	R(pread(sw, buf, 8, 0));
+	say("%.2s", buf);
+	R(pwrite(sw, "0", 1, 0));
+	R(fcntl(d, F_NOTIFY, DN_CREATE));
+	R(fcntl(d, F_NOTIFY, 0));
+	R(fcntl(fd, F_NOTIFY, DN_CREATE));
+	R(fcntl(99, F_NOTIFY, DN_CREATE));
+	R(pwrite(sw, "1", 1, 0));
+	R(fcntl(d, F_NOTIFY, DN_CREATE));
+}
+
 CASE(rw_hint, fcntl)
 {
 	fresh("/tmp/fc");
