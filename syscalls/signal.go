@@ -236,10 +236,17 @@ func sysKill(t *task.Thread, a *Args) (uintptr, error) {
 		}
 		return 0, killOne(t, p, info)
 	}
+	var err error
+	k.Together(func() { err = killSeveral(t, pid, info) })
+	return 0, err
+}
+
+func killSeveral(t *task.Thread, pid int32, info task.SignalInfo) error {
+	k := t.Kernel()
 	var to []*task.Process
 	switch pid {
 	case -1 << 31:
-		return 0, unix.ESRCH
+		return unix.ESRCH
 	case -1:
 		for _, p := range k.Processes() {
 			if p.PID() > 1 && p != t.Process() {
@@ -261,9 +268,9 @@ func sysKill(t *task.Thread, a *Args) (uintptr, error) {
 		}
 	}
 	if ok {
-		return 0, nil
+		return nil
 	}
-	return 0, err
+	return err
 }
 
 func killOne(t *task.Thread, p *task.Process, info task.SignalInfo) error {

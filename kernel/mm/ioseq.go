@@ -262,12 +262,28 @@ func (q *IOSeq) Limit(n int) {
 	}
 }
 
-// faultForCopy serves a fault that the kernel hit on a program's behalf.
+// Starving is a wait.Context that can wait for memory: OutOfMemory is called when a victim
+// has been chosen (Memory.OnOOM) and gives it a moment; false: it is to end itself.
+type Starving interface{ OutOfMemory() bool }
+
+// oomTries bounds how often a copy waits for memory: a victim may need what the copy's
+// caller holds before it can end.
+const oomTries = 5000
+
+// faultForCopy serves a fault that the kernel hit on a program's behalf. ENOMEM: there is no
+// memory, though the caller has waited for a victim to end if it can (Linux's allocator
+// does not fail for one page either).
 func (s *Space) faultForCopy(c wait.Context, addr hal.UserAddr, access hal.Prot) error {
-	switch err := s.HandleFault(c, addr, access); err {
-	case nil, unix.ENOMEM:
-		return err
-	default:
-		return unix.EFAULT
+	for try := 0; ; try++ {
+		switch err := s.HandleFault(c, addr, access); err {
+		case nil:
+			return nil
+		case unix.ENOMEM:
+			if w, ok := c.(Starving); !ok || try == oomTries || !w.OutOfMemory() {
+				return err
+			}
+		default:
+			return unix.EFAULT
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/hal"
+	"kiln/kernel/wait"
 )
 
 func TestRadixAgreesWithMap(t *testing.T) {
@@ -365,6 +366,14 @@ func TestKernelEatingTheReserveTellsTheHook(t *testing.T) {
 	r.close()
 }
 
+// hungry is a context that waits for memory.
+type hungry struct {
+	wait.Context
+	wait func() bool
+}
+
+func (h hungry) OutOfMemory() bool { return h.wait() }
+
 // A working set larger than memory works, slowly; anonymous memory squeezes the cache
 // out; when nothing is left a fault is ENOMEM, the hook is told, and nothing leaks.
 func TestMemoryRunsOut(t *testing.T) {
@@ -409,8 +418,18 @@ func TestMemoryRunsOut(t *testing.T) {
 	if _, err := q.CopyOut([]byte("x")); err != unix.ENOMEM {
 		t.Errorf("copy: %v", err)
 	}
-	if err := s.Munmap(a, 200*pg); err != nil {
-		t.Fatal(err)
+	// One who can wait for a victim does, and then has its page.
+	waited := 0
+	c := hungry{Context: wait.Background(), wait: func() bool {
+		if waited++; waited == 3 {
+			if err := s.Munmap(a, 200*pg); err != nil {
+				t.Error(err)
+			}
+		}
+		return true
+	}}
+	if n, err := s.CopyOut(c, b+150*pg, []byte("x")); n != 1 || err != nil || waited != 3 {
+		t.Errorf("copy that waits: %d, %v, %d times", n, err, waited)
 	}
 	r.put(s, b+150*pg, 1)
 	s.DecUsers()

@@ -36,11 +36,13 @@ const siKernel = 0x80 // SI_KERNEL (siginfo.h)
 
 // Signal implements tty.Jobs.
 func (j jobs) Signal(pgrp int32, sig unix.Signal) {
-	for _, p := range j.k.Group(pgrp) {
-		if p.State() != 'Z' {
-			p.SendSignal(task.SignalInfo{Signo: int32(sig), Code: siKernel})
+	j.k.Together(func() {
+		for _, p := range j.k.Group(pgrp) {
+			if p.State() != 'Z' {
+				p.SendSignal(task.SignalInfo{Signo: int32(sig), Code: siKernel})
+			}
 		}
-	}
+	})
 }
 
 // Leave implements tty.Jobs.

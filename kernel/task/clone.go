@@ -321,6 +321,8 @@ func (n *Thread) discard(*CloneArgs) {
 // ends the parent's group, or that came while the child was copied, is seen here:
 // EAGAIN and ERESTARTNOINTR as in Linux' copy_process.
 func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
+	k.births.RLock()
+	defer k.births.RUnlock()
 	k.tree.Lock()
 	defer k.tree.Unlock()
 	own := t.process

@@ -9,7 +9,6 @@ import (
 
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
-	"kiln/kernel/wait"
 )
 
 // trapInfo is the last exception, for sigcontext (thread.trap_nr and its kin).
@@ -79,7 +78,7 @@ func (t *Thread) pageFault(e *hal.Exit) {
 	if err == unix.ENOMEM {
 		t.k.oomKill(t.space)
 		// Another process may have been chosen: give it time to go, then try again.
-		t.Block(t.Deadline(1_000_000), wait.Killable)
+		t.OutOfMemory()
 		return
 	}
 	// An I/O error under a mapping.

@@ -67,6 +67,15 @@ func (t *Thread) SetSID() (int32, error) {
 	return p.pid, nil
 }
 
+// Together runs f while nobody is born, so that a signal for several processes reaches
+// their children too: who is not in the list yet is refused by attach, because its parent
+// has been told to end, or is born after the signal. f sends and does not wait.
+func (k *Kernel) Together(f func()) {
+	k.births.Lock()
+	defer k.births.Unlock()
+	f()
+}
+
 // Group lists the live processes of a group.
 func (k *Kernel) Group(pgid int32) (out []*Process) {
 	k.tree.RLock()

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/mm"
+	"kiln/kernel/wait"
 )
 
 // oomScoreMin in /proc/pid/oom_score_adj exempts a process.
@@ -47,10 +48,28 @@ func (p *Process) OOMScore() int64 {
 	return max(0, (1000+n*1000/int64(p.k.Mem.TotalPages()))*2/3)
 }
 
+// OutOfMemory implements mm.Starving.
+func (t *Thread) OutOfMemory() bool {
+	if t.flags.Load()&fKill != 0 {
+		return false
+	}
+	// The more there are, the less often each looks again, or they do nothing else.
+	n := t.k.starving.Add(1)
+	defer t.k.starving.Add(-1)
+	return t.Block(t.Deadline(oomPause*int64(n/2+1)), wait.Killable) != wait.Kill
+}
+
+// oomPause is how long a thread that found no memory waits for the victim, in nanoseconds.
+const oomPause = 1_000_000
+
 // oomKill ends the process that Linux would choose, with a line that names it, and those
 // who share its memory. Process 1 is chosen when there is nobody else. While one is dying
 // already it does nothing: that one's memory is about to come back.
 func (k *Kernel) oomKill(*mm.Space) {
+	if !k.oom.TryLock() {
+		return // another thread is choosing
+	}
+	defer k.oom.Unlock()
 	var victim *Process
 	var most int64
 	k.tree.RLock()

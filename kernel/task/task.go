@@ -18,6 +18,8 @@
 //
 // Locks, outermost first:
 //
+//	Kernel.births         for writing while a signal for several processes is sent, else by attach
+//	Kernel.oom            while a victim is chosen
 //	Kernel.tree           the pid table, parents, children, groups, sessions, zombies
 //	  Process.mu          threads of the process, pending signals, masks, limits, timers;
 //	                      never two at once
@@ -88,9 +90,13 @@ type Kernel struct {
 	futexes   [futexBuckets]futexBucket
 	piWaiters atomic.Int32
 
+	oom      sync.Mutex   // held while a victim is chosen
+	starving atomic.Int32 // threads that wait for one to end
+
 	usersMu sync.Mutex
 	users   map[uint32]*user
 
+	births  sync.RWMutex // before tree: see Together
 	tree    sync.RWMutex
 	threads map[int32]*Thread
 	procs   map[int32]*Process
