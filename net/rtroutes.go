@@ -163,6 +163,9 @@ func (s *Stack) getRoute(r *reply, req []byte) unix.Errno {
 		b[4], b[7] = unix.RT_TABLE_LOCAL, unix.RTN_LOCAL
 		nic = loopbackNIC
 	}
+	if dst.Len() == header.IPv4AddressSize && binary.LittleEndian.Uint32(req[8:])&unix.RTM_F_LOOKUP_TABLE == 0 {
+		b[4] = unix.RT_TABLE_MAIN // which table it was is told if asked for
+	}
 	b = attr(b, unix.RTA_TABLE, le32(uint32(b[4])))
 	b = attr(b, unix.RTA_DST, dst.AsSlice())
 	b = attr(b, unix.RTA_OIF, le32(uint32(nic)))
