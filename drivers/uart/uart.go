@@ -248,6 +248,14 @@ func (u *UART) Write(b []byte) int {
 	return total
 }
 
+// Apart runs f, which writes to the port by itself, while nothing that was given to Write
+// is sent: a line of the kernel's stays whole.
+func (u *UART) Apart(f func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	f()
+}
+
 // Room is how many bytes Write would take; OnWritable tells of more if it is few.
 func (u *UART) Room() int {
 	u.mu.Lock()

@@ -164,3 +164,42 @@ func TestNothingThereIsNoUART(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What writes to the port by itself is not mixed with what is queued.
+func TestWhatIsWrittenApartStaysWhole(t *testing.T) {
+	c, u := open(t)
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for range 300 {
+			for rest := []byte("program\n"); len(rest) > 0; {
+				if n := u.Write(rest); n > 0 {
+					rest = rest[n:]
+				} else {
+					time.Sleep(100 * time.Microsecond)
+				}
+			}
+		}
+	}()
+	const line = "a line of the kernel's\n"
+	for range 100 {
+		u.Apart(func() {
+			for i := range line {
+				u.out(regData, line[i])
+			}
+		})
+		time.Sleep(50 * time.Microsecond)
+	}
+	<-done
+	for i := 0; !u.Drain(1); i++ {
+		if i > 5000 {
+			t.Fatal("not drained")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := bytes.Count(c.tx, []byte(line)); n != 100 {
+		t.Errorf("%d of 100 lines are whole", n)
+	}
+}

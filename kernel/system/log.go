@@ -3,6 +3,7 @@ package system
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"kiln/kernel/hal"
 	"kiln/kernel/image"
@@ -13,6 +14,8 @@ import (
 type logger struct {
 	m     hal.Machine
 	level int
+	// apart runs what writes to the console while nobody else does; nil: as it comes.
+	apart atomic.Pointer[func(func())]
 
 	ring klog.Log
 }
@@ -36,6 +39,11 @@ func (l *logger) log(level, format string, args ...any) {
 	i := slices.Index(image.LogLevels, level)
 	l.ring.Add(priorities[max(i, 0)], ns, text)
 	if i <= l.level {
-		l.m.ConsoleWrite(fmt.Appendf(nil, "[%5d.%06d] %s\n", ns/1e9, ns%1e9/1000, text))
+		line := fmt.Appendf(nil, "[%5d.%06d] %s\n", ns/1e9, ns%1e9/1000, text)
+		if f := l.apart.Load(); f != nil {
+			(*f)(func() { l.m.ConsoleWrite(line) })
+		} else {
+			l.m.ConsoleWrite(line)
+		}
 	}
 }

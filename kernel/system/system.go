@@ -212,6 +212,8 @@ func (s *System) console(p tty.Port) tty.Port {
 	case p != nil:
 		return p
 	case s.devs.UART != nil:
+		apart := s.devs.UART.Apart
+		s.log.apart.Store(&apart)
 		return s.devs.UART
 	}
 	return earlyConsole{s.m}
