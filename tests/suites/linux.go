@@ -62,6 +62,9 @@ mkdir dev/pts dev/shm
 mount -t devpts -o newinstance,ptmxmode=666,gid=5 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
+ln -s fd/0 dev/stdin
+ln -s fd/1 dev/stdout
+ln -s fd/2 dev/stderr
 mount -t tmpfs -o mode=1777 shm dev/shm
 ln -s /proc/1/fd/1 dev/console
 ip link set lo up

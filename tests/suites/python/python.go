@@ -29,7 +29,8 @@ var Modules = []string{
 	"test_multiprocessing_spawn", "test_multiprocessing_forkserver",
 	// and of their kind
 	"test_poll", "test_epoll", "test_eintr", "test_pty", "test_threadsignals", "test_wait3", "test_wait4", "test_fork1", "test_popen",
-	"test_posixpath", "test_shutil", "test_socketserver", "test_openpty", "test_getpass", "test_thread", "test_concurrent_futures",
+	"test_os@user", "test_posix@user", "test_tempfile@user", "test_resource@user", "test_subprocess@user", "test_shutil@user",
+	"test_posixpath", "test_shutil", "test_socketserver", "test_openpty", "test_getpass", "test_thread",
 }
 
 // Dir is the suite's folder in the tree.
@@ -106,7 +107,7 @@ func parse(out []byte) (map[string]*Run, error) {
 }
 
 // hang is how long a test may say nothing.
-const hang = 2 * time.Minute
+const hang = 4 * time.Minute
 
 // arguments are suite.py's. A module may have patterns of fnmatch behind colons, which
 // choose tests.

@@ -6,6 +6,7 @@ runner and prints a line of JSON for each test's outcome.
 OUT is the file that gets the lines, each behind a record separator. A test that says
 nothing for SECONDS is ended and is a "hang", one that takes the interpreter with it a
 "crash"; the module is then started again without the tests that have had their turn.
+MODULE@user runs as a user without privileges.
 """
 
 import json
@@ -15,6 +16,7 @@ import sys
 import time
 
 WORK = "/tmp/suite"
+USER = 1000
 
 
 def child(module, results, ignore, only):
@@ -130,6 +132,7 @@ def tail(name, size=6000):
 
 
 def run(module, out, limit, only):
+    name, _, user = module.partition("@")
     results, ignore = f"{WORK}/{module}.results", f"{WORK}/{module}.ignore"
     ignored = []
     for round in range(1000):
@@ -140,12 +143,21 @@ def run(module, out, limit, only):
         pid = os.fork()
         if pid == 0:
             os.setsid()
+            for sig in signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPIPE:
+                signal.signal(sig, signal.SIG_DFL)  # whatever who started this had made of them
             null, fd = os.open("/dev/null", os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             os.dup2(null, 0)
             os.dup2(fd, 1)
             os.dup2(fd, 2)
             os.closerange(3, 100)
-            os.execv("/usr/bin/python3", ["python3", "/suite.py", "-child", results, ignore if ignored else "-", module] + only)
+            if user:
+                os.chown(results, USER, USER)
+                os.setgroups([])
+                os.setresgid(USER, USER, USER)
+                os.setresuid(USER, USER, USER)
+                os.environ["HOME"] = "/home/user"
+                os.chdir("/home/user")
+            os.execv("/usr/bin/python3", ["python3", "/suite.py", "-child", results, ignore if ignored else "-", name] + only)
         current, done, status, last = None, False, None, time.monotonic()
         at = 0
         killed = False

@@ -1,14 +1,18 @@
 // Record writes tests/suites/python/linux/MODULE.txt: what this host's Linux makes of each
 // test of CPython's modules. It needs root. A test passes that passes in both of two runs.
 //
-//	go run ./tests/suites/python/record [MODULE...]
+//	go run ./tests/suites/python/record [MODULE[:PATTERN...]...]
+//
+// With patterns only the tests that match are recorded anew.
 package main
 
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"kiln/tests/suites"
 	"kiln/tests/suites/python"
@@ -39,10 +43,12 @@ func record(modules []string) error {
 	if err := python.Bake(ctx, img); err != nil {
 		return err
 	}
-	for _, m := range modules {
+	for _, what := range modules {
+		m, _, part := strings.Cut(what, ":")
+		file := filepath.Join(dir, "linux", m+".txt")
 		var unit suites.Unit
 		for range 2 {
-			runs, err := python.Linux(ctx, img, m)
+			runs, err := python.Linux(ctx, img, what)
 			if err != nil {
 				return err
 			}
@@ -65,7 +71,15 @@ func record(modules []string) error {
 				}
 			}
 		}
-		if err := unit.Write(filepath.Join(dir, "linux", m+".txt")); err != nil {
+		if part {
+			old, err := suites.ReadUnit(file)
+			if err != nil {
+				return err
+			}
+			maps.Copy(old, unit)
+			unit = old
+		}
+		if err := unit.Write(file); err != nil {
 			return err
 		}
 		n := map[suites.Outcome]int{}
