@@ -44,7 +44,7 @@ func TestModulesDoAsOnLinux(t *testing.T) {
 	}
 	for _, m := range modules {
 		t.Run(m, func(t *testing.T) {
-			linux, err := suites.ReadUnit(filepath.Join(dir, "linux", m+".txt"))
+			linux, err := Recording(m)
 			if err != nil {
 				t.Fatal(err)
 			}
