@@ -319,7 +319,7 @@ pivot_root /nosuch /nosuch; echo $?
 ## printf
 printf '%5d|%-5s|%05x|%c|%s\n' 42 ab 255 z end; printf '%b\n' 'a\tb'; printf '%d\n' abc; echo $?; printf '%s-' a b c; echo; printf '%.2f\n' 2.345
 ## ps
-ps | head -1; ps -o pid,args | grep -c 'ps -o'; ps -o ppid,pgid,comm | head -1; ps -T | head -1; sleep 9 & sleep 0.5; ps -o pid,stat,comm | grep "$! " | awk '{print substr($2,1,1),$3}'; kill $!
+ps | head -1; ps -o ppid,pgid,comm | head -1; ps -T | head -1; sleep 9 & sleep 0.5; ps -o pid,stat,comm | grep "$! " | awk '{print substr($2,1,1),$3}'; kill $!
 ## pwd
 pwd; cd /; pwd; mkdir /tmp/w/d; cd /tmp/w/d; rmdir ../d; /bin/busybox pwd; echo $?
 ## rdate
