@@ -22,6 +22,8 @@ type netlinkSocket struct {
 	port   uint32
 	groups uint64 // bit n-1: group n
 	peer   uint32
+	sndbuf int
+	rcvbuf int
 	rx     []nlMessage
 	bytes  int
 	capAck bool // NETLINK_CAP_ACK
@@ -42,8 +44,9 @@ type nlMessage struct {
 // nlGroups is how many groups there are at most: RTNLGRP_MAX of Linux 6.1, rounded up.
 const nlGroups = 64
 
-// nlQueueMax bounds a socket's unread replies, in bytes.
-const nlQueueMax = 212992
+// nlQueue is net.core.rmem_default: the bound of a socket's unread replies, in bytes,
+// until SO_RCVBUF sets another.
+const nlQueue = 212992
 
 func (s *Stack) netlinkSocket(c *Caller, typ, protocol int) (Socket, error) {
 	if typ != unix.SOCK_RAW && typ != unix.SOCK_DGRAM {
@@ -55,7 +58,7 @@ func (s *Stack) netlinkSocket(c *Caller, typ, protocol int) (Socket, error) {
 	if !s.cfg.Budget.Charge(sockCost) {
 		return nil, unix.ENOBUFS
 	}
-	x := &netlinkSocket{}
+	x := &netlinkSocket{sndbuf: nlQueue, rcvbuf: nlQueue}
 	x.base = base{s: s, domain: unix.AF_NETLINK, typ: int32(typ), pro: int32(protocol)}
 	s.register(&x.base, x)
 	return x, nil
@@ -146,7 +149,7 @@ func (x *netlinkSocket) Connect(c *Caller, b []byte) error {
 // cookie); what there is no room for is lost.
 func (x *netlinkSocket) Deliver(b []byte) {
 	x.mu.Lock()
-	ok := !x.closed && x.bytes+len(b) <= nlQueueMax
+	ok := !x.closed && x.bytes+len(b) <= x.rcvbuf
 	if ok {
 		x.rx = append(x.rx, nlMessage{b: append([]byte(nil), b...)})
 		x.bytes += len(b)
@@ -174,19 +177,21 @@ func (x *netlinkSocket) PeerName() ([]byte, error) { return nlAddr(0, 0), nil }
 func (x *netlinkSocket) SetOption(c *Caller, level, name int, v []byte) error {
 	switch level {
 	case unix.SOL_SOCKET:
-		err := x.setCommon(c, name, v)
-		if err == errNotHere {
-			switch name {
-			case unix.SO_SNDBUF, unix.SO_RCVBUF, unix.SO_SNDBUFFORCE, unix.SO_RCVBUFFORCE, unix.SO_REUSEADDR, unix.SO_ATTACH_FILTER:
-				return nil
-			}
-			return unix.ENOPROTOOPT
+		switch err := x.setPlain(c, name, v, x.sizes()); {
+		case err != errNotHere:
+			return err
+		case name == unix.SO_ATTACH_FILTER:
+			return nil
 		}
-		return err
+		return notPlain(name)
 	case unix.SOL_NETLINK:
 		return x.setNetlink(name, v)
 	}
 	return unix.ENOPROTOOPT
+}
+
+func (x *netlinkSocket) sizes() queueSizes {
+	return queueSizes{&x.mu, &x.sndbuf, &x.rcvbuf, 2 * nlQueue}
 }
 
 func (x *netlinkSocket) setNetlink(name int, v []byte) error {
@@ -243,15 +248,14 @@ func (x *netlinkSocket) getNetlink(name, room int) ([]byte, error) {
 // GetOption implements Socket.
 func (x *netlinkSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	if level == unix.SOL_SOCKET {
-		if b := x.getCommon(name); b != nil {
+		if b := x.getPlain(name, x.sizes()); b != nil {
 			return b, nil
 		}
 		switch name {
-		case unix.SO_SNDBUF, unix.SO_RCVBUF:
-			return intVal(nlQueueMax), nil
-		case unix.SO_ERROR, unix.SO_REUSEADDR, unix.SO_ACCEPTCONN:
+		case unix.SO_ERROR, unix.SO_ACCEPTCONN:
 			return intVal(0), nil
 		}
+		return nil, notPlain(name)
 	}
 	if level == unix.SOL_NETLINK {
 		return x.getNetlink(name, n)
@@ -370,7 +374,10 @@ func (x *netlinkSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) 
 		}
 	}
 	size := src.Len()
-	if size > nlQueueMax-32 {
+	x.mu.Lock()
+	room := x.sndbuf - 32
+	x.mu.Unlock()
+	if size > room {
 		return 0, unix.EMSGSIZE
 	}
 	buf, put := scratch(min(size, 65536))
@@ -422,7 +429,7 @@ func (r *reply) flush() {
 		x.uncharge(m)
 	case m.charged:
 		x.rx = append(x.rx, m)
-	case x.bytes+len(r.b) > nlQueueMax:
+	case x.bytes+len(r.b) > x.rcvbuf:
 		x.over = true
 	default:
 		x.rx = append(x.rx, m)
@@ -519,7 +526,7 @@ func (s *Stack) notify(group int, typ uint16, body []byte) {
 		if wants {
 			r := reply{x: x}
 			r.append(typ, body)
-			if x.bytes+len(r.b) > nlQueueMax {
+			if x.bytes+len(r.b) > x.rcvbuf {
 				x.over = true
 			} else {
 				x.rx = append(x.rx, nlMessage{b: r.b, group: group})

@@ -50,27 +50,13 @@ func (x *packetSocket) setSocket(c *Caller, name int, v []byte) error {
 		x.filter = nil
 		return nil
 	}
-	if err := x.setCommon(c, name, v); err != errNotHere {
+	if err := x.setPlain(c, name, v, x.sizes()); err != errNotHere {
 		return err
 	}
-	n, _ := intArg(v)
-	force := name == unix.SO_RCVBUFFORCE || name == unix.SO_SNDBUFFORCE
-	if force && !c.capable(capNetAdmin) {
-		return unix.EPERM
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	switch name {
-	case unix.SO_RCVBUF, unix.SO_RCVBUFFORCE:
-		x.rcvbuf = int(clampBuf(n, minRcvBuf, 16<<20, force))
-	case unix.SO_SNDBUF, unix.SO_SNDBUFFORCE:
-		x.sndbuf = int(clampBuf(n, minSndBuf, 16<<20, force))
-	case unix.SO_REUSEADDR, unix.SO_REUSEPORT, unix.SO_BROADCAST, unix.SO_KEEPALIVE:
-	default:
-		return unix.ENOPROTOOPT
-	}
-	return nil
+	return notPlain(name)
 }
+
+func (x *packetSocket) sizes() queueSizes { return queueSizes{&x.mu, &x.sndbuf, &x.rcvbuf, 16 << 20} }
 
 // setPacket serves SOL_PACKET: EINVAL, ENODEV, ENOPROTOOPT for rings and fan-out.
 func (x *packetSocket) setPacket(name int, v []byte) error {
@@ -136,7 +122,7 @@ func (x *packetSocket) membership(add bool, v []byte) error {
 func (x *packetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	switch level {
 	case unix.SOL_SOCKET:
-		if b := x.getCommon(name); b != nil {
+		if b := x.getPlain(name, x.sizes()); b != nil {
 			return b, nil
 		}
 		x.mu.Lock()
@@ -146,15 +132,12 @@ func (x *packetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) 
 			e, _ := x.err.(unix.Errno)
 			x.err = nil
 			return intVal(int(e)), nil
-		case unix.SO_RCVBUF:
-			return intVal(x.rcvbuf), nil
-		case unix.SO_SNDBUF:
-			return intVal(x.sndbuf), nil
-		case unix.SO_ACCEPTCONN, unix.SO_REUSEADDR:
+		case unix.SO_ACCEPTCONN:
 			return intVal(0), nil
 		case unix.SO_COOKIE:
 			return binary.LittleEndian.AppendUint64(nil, x.ino), nil
 		}
+		return nil, notPlain(name)
 	case unix.SOL_PACKET:
 		x.mu.Lock()
 		defer x.mu.Unlock()

@@ -664,31 +664,12 @@ func (x *unixSocket) SetOption(c *Caller, level, name int, v []byte) error {
 	if level != unix.SOL_SOCKET {
 		return unix.EOPNOTSUPP
 	}
-	if name == unix.SO_LINGER {
-		if len(v) < 8 {
-			return unix.EINVAL
-		}
-		return nil
-	}
-	err := x.setCommon(c, name, v)
+	err := x.setPlain(c, name, v, x.sizes())
 	if err != errNotHere {
 		return err
 	}
 	n, _ := intArg(v)
 	switch name {
-	case unix.SO_SNDBUF, unix.SO_SNDBUFFORCE:
-		x.mu.Lock()
-		x.sndbuf = int(clampBuf(n, 4608, 2*unixBuf, name == unix.SO_SNDBUFFORCE || name == unix.SO_RCVBUFFORCE))
-		x.mu.Unlock()
-	case unix.SO_RCVBUF, unix.SO_RCVBUFFORCE:
-		x.mu.Lock()
-		x.rcvbuf = int(clampBuf(n, 2304, 2*unixBuf, name == unix.SO_SNDBUFFORCE || name == unix.SO_RCVBUFFORCE))
-		x.mu.Unlock()
-	case unix.SO_REUSEPORT:
-		if n != 0 {
-			return unix.EOPNOTSUPP
-		}
-	case unix.SO_REUSEADDR, unix.SO_KEEPALIVE, unix.SO_BROADCAST, unix.SO_NO_CHECK:
 	case unix.SO_PASSSEC:
 		x.passSec.Store(n != 0)
 	case unix.SO_PEEK_OFF:
@@ -699,12 +680,14 @@ func (x *unixSocket) SetOption(c *Caller, level, name int, v []byte) error {
 	return nil
 }
 
+func (x *unixSocket) sizes() queueSizes { return queueSizes{&x.mu, &x.sndbuf, &x.rcvbuf, 2 * unixBuf} }
+
 // GetOption implements Socket.
 func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	if level != unix.SOL_SOCKET {
 		return nil, unix.EOPNOTSUPP
 	}
-	if b := x.getCommon(name); b != nil {
+	if b := x.getPlain(name, x.sizes()); b != nil {
 		return b, nil
 	}
 	x.mu.Lock()
@@ -714,10 +697,6 @@ func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 		e, _ := x.err.(unix.Errno)
 		x.err = nil
 		return intVal(int(e)), nil
-	case unix.SO_SNDBUF:
-		return intVal(x.sndbuf), nil
-	case unix.SO_RCVBUF:
-		return intVal(x.rcvbuf), nil
 	case unix.SO_ACCEPTCONN:
 		return boolVal(x.listening), nil
 	case unix.SO_PEERCRED:
@@ -726,10 +705,6 @@ func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 			u = Ucred{UID: ^uint32(0), GID: ^uint32(0)}
 		}
 		return append(append(le32(uint32(u.PID)), le32(u.UID)...), le32(u.GID)...), nil
-	case unix.SO_LINGER:
-		return make([]byte, 8), nil
-	case unix.SO_REUSEADDR, unix.SO_REUSEPORT, unix.SO_KEEPALIVE, unix.SO_BROADCAST, unix.SO_NO_CHECK:
-		return intVal(0), nil
 	case unix.SO_PEEK_OFF:
 		return intVal(int(x.opt.peekOff.Load())), nil
 	case unix.SO_PASSSEC:
