@@ -188,7 +188,10 @@ func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr
 		return 0, unix.EBADF
 	}
 	x := newCall(t)
-	err := x.ranges(t, f, a, vec, op)
+	var err error
+	if vec || x.one(t, a[1], a[2]) != nil || x.seq.Len() == 0 { // mostly not
+		err = x.ranges(t, f, a, vec, op)
+	}
 	if err == nil && flags != 0 {
 		err = rwFlags(f, x, flags)
 	}
@@ -311,7 +314,9 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 }
 
 func (x *fsCall) transferAt(t *task.Thread, f *vfs.File, a *Args, vec bool, op ioOp, flags uint64) (n int, err error) {
-	err = x.ranges(t, f, a, vec, op)
+	if vec || x.one(t, a[1], a[2]) != nil || x.seq.Len() == 0 { // mostly not
+		err = x.ranges(t, f, a, vec, op)
+	}
 	if err == nil && flags != 0 {
 		err = rwFlags(f, x, flags)
 	}

@@ -227,10 +227,8 @@ func (e *end) EventRegister(w *waiter.Entry) error { e.q.EventRegister(w); retur
 func (e *end) EventUnregister(w *waiter.Entry)     { e.q.EventUnregister(w) }
 
 func (p *Pipe) wakeReaders() {
-	if p.rd.n.Load()|p.rw.n.Load() != 0 {
-		p.rd.Notify(waiter.ReadableEvents)
-		p.rw.Notify(waiter.ReadableEvents)
-	}
+	p.rd.Notify(waiter.ReadableEvents)
+	p.rw.Notify(waiter.ReadableEvents)
 }
 
 func (p *Pipe) wakeWriters() {
@@ -399,7 +397,9 @@ func (e *end) Write(_ wait.Context, f *vfs.File, src *mm.IOSeq, _ int64) (int, e
 	p.unlock()
 	// Linux wakes at each write once somebody polls, even one that found no room, so
 	// that edge-triggered readers hear of data that came behind old data.
-	p.wakeReaders()
+	if p.rd.n.Load()|p.rw.n.Load() != 0 {
+		p.wakeReaders()
+	}
 	if done > 0 {
 		return done, nil
 	}
