@@ -39,6 +39,14 @@ func (x *inetSocket) SetOption(c *Caller, level, name int, v []byte) error {
 	return unix.ENOPROTOOPT
 }
 
+// unknownLevel is getsockopt's error of a level that the socket has not: IPv6 and IPv4 differ.
+func (x *inetSocket) unknownLevel() error {
+	if x.domain == unix.AF_INET6 {
+		return unix.ENOPROTOOPT
+	}
+	return unix.EOPNOTSUPP
+}
+
 // GetOption implements Socket.
 func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	var b []byte
@@ -48,7 +56,7 @@ func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 		b, err = x.getSocket(name, n)
 	case unix.SOL_TCP:
 		if !x.isTCP() {
-			return nil, unix.EOPNOTSUPP
+			return nil, x.unknownLevel()
 		}
 		b, err = x.getTCP(name)
 	case unix.SOL_IP:
@@ -59,12 +67,12 @@ func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 		}
 	case unix.SOL_IPV6:
 		if x.domain != unix.AF_INET6 {
-			return nil, unix.EOPNOTSUPP
+			return nil, x.unknownLevel()
 		}
 		b, err = x.getIPv6(name)
 	case unix.SOL_UDP:
 		if x.pro != unix.IPPROTO_UDP {
-			return nil, unix.EOPNOTSUPP
+			return nil, x.unknownLevel()
 		}
 		b = x.getUDP(name)
 	case unix.SOL_RAW:
@@ -72,7 +80,7 @@ func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	case solICMPv6:
 		b, err = x.getICMPv6(name)
 	default:
-		return nil, unix.EOPNOTSUPP
+		return nil, x.unknownLevel()
 	}
 	if err == nil && b == nil {
 		err = unix.ENOPROTOOPT

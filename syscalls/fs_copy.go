@@ -375,10 +375,10 @@ func mayBeSpliced(in, out *vfs.File, inOff, outOff bool) error {
 	p, fromPipe := pipe.Of(in)
 	q, toPipe := pipe.Of(out)
 	switch {
-	case !fromPipe && !toPipe, p != nil && p == q:
-		return unix.EINVAL
 	case fromPipe && inOff, toPipe && outOff:
 		return unix.ESPIPE
+	case !fromPipe && !toPipe, p != nil && p == q:
+		return unix.EINVAL
 	case out.Flags()&unix.O_APPEND != 0 && !toPipe:
 		return unix.EINVAL
 	case inOff && !in.Seekable(), outOff && !out.Seekable():

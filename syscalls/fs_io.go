@@ -266,12 +266,25 @@ func rwFlags(f *vfs.File, x *fsCall, flags uint64) error {
 	if flags&^(rwfHipri|rwfDsync|rwfSync|rwfNowait|rwfAppend) != 0 {
 		return unix.EOPNOTSUPP
 	}
+	if flags&^rwfHipri != 0 && oneByOne(f) {
+		return unix.EOPNOTSUPP
+	}
 	if flags&rwfNowait != 0 {
 		if _, ok := f.Ops.(vfs.Nowait); !ok {
 			return unix.EOPNOTSUPP
 		}
 	}
 	return nil
+}
+
+// oneByOne says whether Linux reads a file by read alone, range by range, so that it knows no
+// flags (do_loop_readv_writev).
+func oneByOne(f *vfs.File) bool {
+	switch f.Ops.(type) {
+	case *anon.SignalFD, *anon.TimerFD, *anon.Inotify, *anon.FSContext:
+		return true
+	}
+	return f.Path.Valid() && f.Path.IsDir()
 }
 
 // appendFile is a write with RWF_APPEND.

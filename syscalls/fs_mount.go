@@ -126,7 +126,7 @@ func onInode(t *task.Thread, arg uint64, form int, write bool, do func(i vfs.Ino
 		}
 		defer f.DecRef()
 		if f.Inode() == nil {
-			return 0, unix.EOPNOTSUPP
+			return do(nil)
 		}
 		if write && f.Path.Valid() && f.Path.ReadOnly() {
 			return 0, unix.EROFS
@@ -158,14 +158,23 @@ func sysGetxattr(t *task.Thread, a *Args) (uintptr, error)  { return getxattr(t,
 func sysLgetxattr(t *task.Thread, a *Args) (uintptr, error) { return getxattr(t, a, 0) }
 func sysFgetxattr(t *task.Thread, a *Args) (uintptr, error) { return getxattr(t, a, byFD) }
 
+// xattrOf is xattrName for what may have no attributes at all: EOPNOTSUPP after the rest.
+func xattrOf(t *task.Thread, i vfs.Inode, addr uint64) (string, error) {
+	name, err := xattrName(t, addr)
+	if err == nil && i == nil {
+		err = unix.EOPNOTSUPP
+	}
+	return name, err
+}
+
 // getxattr: ENODATA, EOPNOTSUPP, ERANGE for a small buffer; size 0 asks for the length. See
 // getxattr(2).
 func getxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
-	name, err := xattrName(t, a[1])
-	if err != nil {
-		return 0, err
-	}
 	return onInode(t, a[0], form, false, func(i vfs.Inode) (uintptr, error) {
+		name, err := xattrOf(t, i, a[1])
+		if err != nil {
+			return 0, err
+		}
 		if err := xattrAllowed(t, i, name, false); err != nil {
 			return 0, err
 		}
@@ -198,21 +207,24 @@ func sysFsetxattr(t *task.Thread, a *Args) (uintptr, error) { return setxattr(t,
 
 // setxattr: EINVAL for flags, E2BIG, EEXIST, ENODATA, ENOSPC, EPERM. See setxattr(2).
 func setxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
-	if a[4]&^(unix.XATTR_CREATE|unix.XATTR_REPLACE) != 0 {
-		return 0, unix.EINVAL
-	}
-	name, err := xattrName(t, a[1])
-	if err != nil {
-		return 0, err
-	}
-	if a[3] > xattrSizeMax {
-		return 0, unix.E2BIG
-	}
-	v := make([]byte, a[3])
-	if err := t.CopyIn(v, hal.UserAddr(a[2])); err != nil {
-		return 0, err
-	}
 	return onInode(t, a[0], form, true, func(i vfs.Inode) (uintptr, error) {
+		if a[4]&^(unix.XATTR_CREATE|unix.XATTR_REPLACE) != 0 {
+			return 0, unix.EINVAL
+		}
+		name, err := xattrName(t, a[1])
+		if err != nil {
+			return 0, err
+		}
+		if a[3] > xattrSizeMax {
+			return 0, unix.E2BIG
+		}
+		v := make([]byte, a[3])
+		if err := t.CopyIn(v, hal.UserAddr(a[2])); err != nil {
+			return 0, err
+		}
+		if i == nil {
+			return 0, unix.EOPNOTSUPP
+		}
 		if err := xattrAllowed(t, i, name, true); err != nil {
 			return 0, err
 		}
@@ -239,6 +251,9 @@ func sysFlistxattr(t *task.Thread, a *Args) (uintptr, error) { return listxattr(
 // listxattr: ERANGE; trusted names show with CAP_SYS_ADMIN only. See listxattr(2).
 func listxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
 	return onInode(t, a[0], form, false, func(i vfs.Inode) (uintptr, error) {
+		if i == nil {
+			return 0, unix.EOPNOTSUPP
+		}
 		x, ok := i.(vfs.Xattrs)
 		if !ok {
 			return 0, nil
@@ -268,11 +283,11 @@ func sysFremovexattr(t *task.Thread, a *Args) (uintptr, error) { return removexa
 
 // removexattr: ENODATA, EPERM, EOPNOTSUPP. See removexattr(2).
 func removexattr(t *task.Thread, a *Args, form int) (uintptr, error) {
-	name, err := xattrName(t, a[1])
-	if err != nil {
-		return 0, err
-	}
 	return onInode(t, a[0], form, true, func(i vfs.Inode) (uintptr, error) {
+		name, err := xattrOf(t, i, a[1])
+		if err != nil {
+			return 0, err
+		}
 		if err := xattrAllowed(t, i, name, true); err != nil {
 			return 0, err
 		}

@@ -325,10 +325,35 @@ func getSigInfo(t *task.Thread, at uint64, sig, to int32) (task.SignalInfo, erro
 	}
 	i := task.ParseSignalInfo(b[:])
 	i.Signo = sig
+	if !knownInfo(sig, i.Code) {
+		for _, c := range b[siginfoKernel:] {
+			if c != 0 {
+				return i, unix.E2BIG
+			}
+		}
+	}
 	if (i.Code >= 0 || i.Code == task.SITkill) && to != t.Process().PID() {
 		return i, unix.EPERM
 	}
 	return i, nil
+}
+
+// siginfoKernel is the part of a siginfo_t that the kernel knows; the rest is for layouts to
+// come (SI_EXPANSION_SIZE).
+const siginfoKernel = 48
+
+// knownInfo says whether the kernel knows what a siginfo_t of this signal and code holds
+// (known_siginfo_layout).
+func knownInfo(sig, code int32) bool {
+	const kernel, dethread, asyncNL = 0x80, -7, -60
+	if code <= 0 || code == kernel {
+		return code >= dethread || code == asyncNL
+	}
+	last := map[int32]int32{int32(unix.SIGILL): 11, int32(unix.SIGFPE): 15, int32(unix.SIGSEGV): 9, int32(unix.SIGBUS): 5, int32(unix.SIGTRAP): 6, int32(unix.SIGSYS): 2}
+	if n, ok := last[sig]; ok {
+		return code <= n
+	}
+	return code <= 6 // of SIGCHLD and SIGPOLL, and as if of SIGPOLL
 }
 
 // sysRtSigqueueinfo queues a signal with its data for a process: EFAULT, EPERM, ESRCH,
@@ -350,7 +375,7 @@ func sysRtSigqueueinfo(t *task.Thread, a *Args) (uintptr, error) {
 func sysRtTgsigqueueinfo(t *task.Thread, a *Args) (uintptr, error) {
 	tgid, tid := int32(a[0]), int32(a[1])
 	info, err := getSigInfo(t, a[3], int32(a[2]), tgid)
-	if err == unix.EFAULT {
+	if err == unix.EFAULT || err == unix.E2BIG {
 		return 0, err
 	}
 	if tgid <= 0 || tid <= 0 {

@@ -208,6 +208,9 @@ func sysClockNanosleep(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
+	if (id == unix.CLOCK_REALTIME_ALARM || id == unix.CLOCK_BOOTTIME_ALARM) && !t.Creds().Can(unix.CAP_WAKE_ALARM) {
+		return 0, unix.EPERM
+	}
 	if id < 0 {
 		return sleepOnCPU(t, id, ns, a[1]&unix.TIMER_ABSTIME != 0, hal.UserAddr(a[3]))
 	}

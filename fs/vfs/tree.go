@@ -20,6 +20,13 @@ func (ns *Namespace) make(l *Lookup, r *found, n NewNode) (Path, error) {
 	if err := ns.mayCreate(l, r); err != nil {
 		return Path{}, err
 	}
+	switch n.Mode & unix.S_IFMT {
+	case unix.S_IFCHR, unix.S_IFBLK:
+		// Device 0:0 is a whiteout, which anybody may make.
+		if !l.Creds.Can(CapMknod) && !(n.Mode&unix.S_IFMT == unix.S_IFCHR && n.Rdev == 0) {
+			return Path{}, unix.EPERM
+		}
+	}
 	i, err := d.inode.Create(l.C, r.name, owned(l, d.inode, n))
 	if err != nil {
 		return Path{}, err
@@ -108,10 +115,6 @@ func (ns *Namespace) Mknod(l Lookup, path string, mode uint32, rdev uint64) erro
 		mode |= unix.S_IFREG
 	case unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK:
 	case unix.S_IFCHR, unix.S_IFBLK:
-		// Device 0:0 is a whiteout, which anybody may make.
-		if !l.Creds.Can(CapMknod) && !(mode&unix.S_IFMT == unix.S_IFCHR && rdev == 0) {
-			return unix.EPERM
-		}
 	case unix.S_IFDIR:
 		return unix.EPERM
 	default:

@@ -209,6 +209,13 @@ type TimerArgs struct {
 	ValueIsID bool
 }
 
+// SkipTimer uses up a number: a timer that cannot be made after all had one already.
+func (p *Process) SkipTimer() {
+	p.mu.Lock()
+	p.posix.next = (p.posix.next + 1) & math.MaxInt32
+	p.mu.Unlock()
+}
+
 // CreateTimer is timer_create. EINVAL: clock, notification, signal or thread; EAGAIN:
 // too many.
 func (t *Thread) CreateTimer(a TimerArgs) (int32, error) {
@@ -221,20 +228,20 @@ func (t *Thread) CreateTimer(a TimerArgs) (int32, error) {
 		return 0, unix.EINVAL
 	}
 	pt := &posixTimer{p: p, clock: a.Clock, notify: a.Notify, signo: a.Signo, value: a.Value}
+	good := true
 	switch a.Notify {
 	case sigevNone:
 	case sigevThreadID:
-		o := t.k.Thread(a.TID)
-		if o == nil || o.process != p {
-			return 0, unix.EINVAL
-		}
-		pt.to = o
+		pt.to = t.k.Thread(a.TID)
+		good = pt.to != nil && pt.to.process == p
 		fallthrough
 	case sigevSignal, 2: // SIGEV_THREAD is glibc's business: a signal all the same
-		if a.Signo <= 0 || a.Signo > NumSignals {
-			return 0, unix.EINVAL
-		}
+		good = good && a.Signo > 0 && a.Signo <= NumSignals
 	default:
+		good = false
+	}
+	if !good {
+		p.SkipTimer()
 		return 0, unix.EINVAL
 	}
 	pt.timer.Init(pt.fired)

@@ -34,16 +34,12 @@ func executor(t *testing.T) string {
 
 const batch = 80
 
-// quick is how many programs the tests try that are not make accept's. They are the same
-// ones each time, known to agree: a new difference is a change of Kiln's.
-const quick = 80
-
 // Random programs do the same on Kiln as on this host's Linux: a few that do not change
 // (some 15 seconds), in make accept new ones for half an hour. KILN_FUZZ_SEED=N runs one seed, or KILN_FUZZ_COUNT
 // from it on, KILN_FUZZ_TIME another time.
 func TestRandomProgramsDoAsOnLinux(t *testing.T) {
 	e := executor(t)
-	first, count, d := uint64(1), quick, time.Duration(0)
+	first, count, d := uint64(1), Quick, time.Duration(0)
 	if os.Getenv("KILN_ACCEPT") != "" || os.Getenv("KILN_FUZZ_TIME") != "" {
 		first, count, d = rand.Uint64()>>16, 1<<30, 30*time.Minute
 	}

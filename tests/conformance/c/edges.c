@@ -426,6 +426,79 @@ CASE(lateerrors, timer_create, getrandom, fallocate)
 	R(fallocate(m, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, 8192, 1));
 }
 
+CASE(queueinfo, rt_sigqueueinfo, rt_tgsigqueueinfo)
+{
+	/* what lies behind the part of a siginfo_t that the kernel knows */
+	int codes[] = {-1, -6, -7, -8, -60, -61, 0, 0x80, 1, 6, 7, 10};
+	char info[128] = {0};
+	signal(SIGUSR1, SIG_IGN), signal(SIGILL, SIG_IGN);
+	for (int full = 0; full < 2; full++) {
+		info[127] = full;
+		for (unsigned i = 0; i < sizeof codes / sizeof *codes; i++) {
+			memcpy(info + 8, &codes[i], 4);
+			say("-- code %d, %s", codes[i], full ? "more" : "nothing more");
+			R(syscall(SYS_rt_sigqueueinfo, getpid(), SIGUSR1, info));
+			R(syscall(SYS_rt_sigqueueinfo, 99999, SIGILL, info));
+			R(syscall(SYS_rt_tgsigqueueinfo, 0, 1, SIGUSR1, info));
+		}
+	}
+	R(syscall(SYS_rt_sigqueueinfo, 99999, 65, (void *)8));
+}
+
+CASE(lateargs, setxattr, fsetxattr, getxattr, removexattr, splice, preadv2, clock_nanosleep)
+{
+	here();
+	int f = open("f", O_CREAT | O_RDWR, 0644), p[2], q[2], d = open(".", O_RDONLY);
+	char *bad = (char *)8, b[4];
+	off_t zero = 0;
+	struct iovec v = {b, 4};
+	struct timespec ts = {0, 1}, wrong = {0, -1};
+	MUST(pipe(p));
+	MUST(pipe(q));
+	R(syscall(SYS_setxattr, "missing", "trusted.x", b, 4, 8));
+	R(syscall(SYS_setxattr, "missing", bad, b, 4, 0));
+	R(syscall(SYS_setxattr, "f", "trusted.x", b, 4, 8));
+	R(syscall(SYS_setxattr, "f", bad, b, 1 << 20, 8));
+	R(syscall(SYS_setxattr, "f", "", b, 1 << 20, 0));
+	R(syscall(SYS_setxattr, "f", "trusted.x", bad, 1 << 20, 0));
+	R(syscall(SYS_setxattr, "f", "x", bad, 4, 0));
+	R(syscall(SYS_fsetxattr, 99, "", b, 4, 8));
+	R(syscall(SYS_fsetxattr, p[0], "trusted.x", b, 4, 8));
+	R(syscall(SYS_fsetxattr, p[0], "trusted.x", b, 4, 0));
+	R(syscall(SYS_getxattr, "missing", bad, b, 4));
+	R(syscall(SYS_getxattr, "f", bad, b, 4));
+	R(syscall(SYS_removexattr, "missing", bad));
+	R(syscall(SYS_removexattr, "f", ""));
+	R(splice(p[0], &zero, p[1], NULL, 1, 0));
+	R(splice(p[0], NULL, p[1], NULL, 1, 0));
+	R(splice(f, NULL, f, NULL, 1, 0));
+	R(splice(p[0], &zero, q[1], NULL, 1, 0));
+	R(syscall(SYS_preadv2, d, &v, 1, 0, 0, 1));
+	R(syscall(SYS_preadv2, d, &v, 1, 0, 0, 17));
+	R(syscall(SYS_preadv2, d, &v, 1, -1, 0, 8));
+	timer_t t = NULL;
+	struct sigevent ev = {.sigev_notify = SIGEV_NONE}, odd = {.sigev_notify = 99};
+	R(syscall(SYS_timer_create, CLOCK_MONOTONIC, &ev, &t)), say("  %d", *(int *)&t);
+	R(syscall(SYS_timer_create, CLOCK_MONOTONIC, &odd, &t));
+	R(syscall(SYS_timer_create, -1, NULL, &t));
+	R(syscall(SYS_timer_create, CLOCK_MONOTONIC, &ev, NULL));
+	R(syscall(SYS_timer_create, 99, &ev, &t));
+	R(syscall(SYS_timer_create, CLOCK_MONOTONIC, &ev, &t)), say("  %d", *(int *)&t);
+	MUST(seteuid(1000));
+	R(mknod("missing/x", S_IFBLK | 0600, 0x103));
+	R(mknod("f", S_IFBLK | 0600, 0x103));
+	R(mknod("new", S_IFBLK | 0600, 0x103));
+	R(syscall(SYS_clock_nanosleep, CLOCK_REALTIME_ALARM, 0, bad, NULL));
+	R(syscall(SYS_clock_nanosleep, CLOCK_REALTIME_ALARM, 0, &wrong, NULL));
+	R(syscall(SYS_clock_nanosleep, CLOCK_BOOTTIME_ALARM, 0, &ts, NULL));
+	int s6 = socket(AF_INET6, SOCK_STREAM, 0), s4 = socket(AF_INET, SOCK_STREAM, 0);
+	socklen_t l = 4;
+	R(getsockopt(s6, 17, 103, b, &l));
+	R(getsockopt(s4, 17, 103, b, &l));
+	R(getsockopt(s6, 99, 1, b, &l));
+	R(getsockopt(s4, 99, 1, b, &l));
+}
+
 CASE(cachedopen, openat2)
 {
 	here();

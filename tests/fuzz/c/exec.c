@@ -29,9 +29,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/msg.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -303,6 +307,29 @@ static void setup(void)
 		res[i] = res2[i] = -1;
 }
 
+// tidy removes what System V and message queues a program has left.
+static void tidy(void)
+{
+	char info[256];
+	for (int i = 0, n = msgctl(0, MSG_INFO, (void *)info); i <= n; i++) {
+		int id = msgctl(i, MSG_STAT, (void *)info);
+		if (id >= 0)
+			msgctl(id, IPC_RMID, NULL);
+	}
+	for (int i = 0, n = semctl(0, 0, SEM_INFO, info); i <= n; i++) {
+		int id = semctl(i, 0, SEM_STAT, info);
+		if (id >= 0)
+			semctl(id, 0, IPC_RMID);
+	}
+	for (int i = 0, n = shmctl(0, SHM_INFO, (void *)info); i <= n; i++) {
+		int id = shmctl(i, SHM_STAT, (void *)info);
+		if (id >= 0)
+			shmctl(id, IPC_RMID, NULL);
+	}
+	syscall(SYS_mq_unlink, "q1");
+	syscall(SYS_mq_unlink, "q2");
+}
+
 // one runs a program in a child and waits, at most two seconds.
 static void one(void)
 {
@@ -335,6 +362,7 @@ static void one(void)
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
 	umount2("/tmp", MNT_DETACH);
+	tidy();
 	say("%d ends %x\n", program, st);
 }
 
