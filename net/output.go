@@ -128,7 +128,14 @@ func (s *Stack) newIPv6(ns *stack.Stack) stack.NetworkProtocol {
 
 // NewEndpoint implements stack.NetworkProtocol.
 func (p *ipv6Protocol) NewEndpoint(nic stack.NetworkInterface, d stack.TransportDispatcher) stack.NetworkEndpoint {
-	return &ipv6Endpoint{p.ipv6ProtocolMethods.NewEndpoint(nic, d).(ipv6Methods), p.s}
+	e := p.ipv6ProtocolMethods.NewEndpoint(nic, d)
+	if n, ok := e.(ipv6.NDPEndpoint); ok && nic.IsLoopback() {
+		// Netstack looks for routers on the loopback too, where raw sockets would see it.
+		c := n.NDPConfigurations()
+		c.MaxRtrSolicitations = 0
+		n.SetNDPConfigurations(c)
+	}
+	return &ipv6Endpoint{e.(ipv6Methods), p.s}
 }
 
 // WritePacket implements stack.NetworkEndpoint.
