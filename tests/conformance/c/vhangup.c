@@ -58,10 +58,15 @@ CASE(terminal, vhangup)
 
 CASE(unprivileged, vhangup)
 {
-	signal(SIGHUP, SIG_IGN); /* it may have a terminal */
-	R(vhangup());
-	setuid(1000);
-	R(vhangup());
+	pid_t p = fork();
+	if (!p) {
+		setsid(); /* or the terminal that the case has is hung up */
+		R(vhangup());
+		setuid(1000);
+		R(vhangup());
+		_exit(0);
+	}
+	waitpid(p, 0, 0);
 }
 
 CASES
