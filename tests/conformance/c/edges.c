@@ -48,7 +48,7 @@ static void whose(const char *what, int fd)
 	say("  %s: mode %o uid %u gid %u", what, st.st_mode, st.st_uid, st.st_gid);
 }
 
-CASE(owned, fchmod, fchown, fstat)
+CASE(owned, fchmod, fchown)
 {
 	here();
 	MUST(setresgid(-1, 1001, -1));
@@ -320,7 +320,7 @@ CASE(sendfileedges, sendfile, copy_file_range)
 	say("  %ld %ld", (long)i, (long)o);
 }
 
-CASE(twopaths, linkat, renameat2)
+CASE(twopaths, linkat, renameat)
 {
 	here();
 	int f = open("f", O_CREAT | O_RDWR, 0644);
