@@ -170,7 +170,7 @@ func (f *tunFile) ifreq(c wait.Context, req uint32, b *[ifreqSize]byte) (out boo
 	}
 	switch req {
 	case unix.TUNSETQUEUE:
-		return false, f.setQueue(c, flags)
+		return false, f.setQueue(flags)
 	case unix.TUNSETIFF:
 		if d != nil {
 			return false, unix.EEXIST
@@ -201,7 +201,7 @@ func (f *tunFile) ifreq(c wait.Context, req uint32, b *[ifreqSize]byte) (out boo
 }
 
 // setQueue is TUNSETQUEUE: a queue of an interface with several rests, or takes part again.
-func (f *tunFile) setQueue(c wait.Context, flags uint16) error {
+func (f *tunFile) setQueue(flags uint16) error {
 	f.mu.Lock()
 	d, off := f.dev, f.off
 	f.mu.Unlock()
