@@ -429,6 +429,7 @@ static void robust(void)
 	struct robust *r = (void *)(w + 64);
 	struct robust_list_head *h = (void *)(w + 200), *got;
 	size_t len;
+	volatile unsigned *ready = w + 300, *waiter = w + 301; /* the second word is the waiter's pid */
 	R(syscall(SYS_set_robust_list, h, sizeof *h - 1));
 	R(syscall(SYS_get_robust_list, 0, 8L, &len));
 	R(syscall(SYS_get_robust_list, 999999, &got, &len));
@@ -442,7 +443,10 @@ static void robust(void)
 			r[3].word = getpid();
 			h->list_op_pending = &r[3].l;
 			syscall(SYS_set_robust_list, h, sizeof *h);
-			ms(120);
+			*ready = 1;
+			while (*waiter == 0)
+				ms(1);
+			asleep(*waiter);
 			if (how == 1)
 				kill(getpid(), SIGKILL);
 			if (how == 2)
@@ -450,7 +454,16 @@ static void robust(void)
 			if (how == 3)
 				r[1].l.next = (void *)8; /* a broken list */
 		});
-		int q = FORK({ ms(30); struct timespec t = rel(5000); _exit(F(&r[1].word, FUTEX_WAIT, r[1].word, &t, NULL, 0)); });
+		int q = FORK({
+			while (!*ready)
+				ms(1);
+			struct timespec t = rel(20000);
+			unsigned held = r[1].word;
+			*waiter = getpid();
+			_exit(F(&r[1].word, FUTEX_WAIT, held, &t, NULL, 0));
+		});
+		while (!*ready)
+			ms(1);
 		R(syscall(SYS_get_robust_list, p, &got, &len) == 0 && len == 24);
 		waitpid(p, NULL, 0);
 		say("end %d: %s, %s, %u, pending %s", how, strcpy((char[100]){ 0 }, word(r[0].word, p)), strcpy((char[100]){ 0 }, word(r[1].word, p)), r[2].word, word(r[3].word, p));
