@@ -82,6 +82,10 @@ __attribute__((unused)) static int ready(int s, int events)
 	return poll(&f, 1, 5000) == 1 ? f.revents : 0;
 }
 
+/* settle lets segments come to where they are going, also on a machine with other work; for
+ * what can be waited for there is ready. */
+__attribute__((unused)) static void settle(void) { usleep(150000); }
+
 __attribute__((unused)) static int setint(int s, int level, int name, int v) { return setsockopt(s, level, name, &v, sizeof v); }
 
 /* get prints an option's value as its int, or the errno. */

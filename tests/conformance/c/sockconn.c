@@ -291,14 +291,14 @@ CASE(accepting, accept4, getpeername)
 	R(accept(l, (void *)8, &m));
 	R(accept(l, (void *)&b, 0));
 	R(accept(l, 0, 0));
-	usleep(20000);
+	settle();
 	/* A connection that ended before it was accepted. */
 	int k = socket(AF_INET, SOCK_STREAM, 0);
 	struct linger lg = { 1, 0 };
 	connect(k, (void *)&a, n);
 	setsockopt(k, SOL_SOCKET, SO_LINGER, &lg, sizeof lg);
 	close(k);
-	usleep(20000);
+	settle();
 	OK(s = accept(l, 0, 0));
 	R(recv(s, buf, 1, 0));
 	m = sizeof b;
@@ -335,7 +335,7 @@ CASE(names, getsockname, getpeername)
 	ready(p[0], POLLIN);
 	NAME(getpeername, p[0], 28);
 	shutdown(p[0], SHUT_WR);
-	usleep(20000);
+	settle();
 	NAME(getpeername, p[0], 28);
 	NAME(getsockname, p[0], 28);
 }
@@ -421,7 +421,7 @@ CASE(progress, connect, poll)
 	for (int i = 0; i < 8; i++) {
 		s[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 		connect(s[i], (void *)&a, n);
-		usleep(20000); /* the queue is seen to be full when the handshakes before have ended */
+		settle(); /* the queue is seen to be full when the handshakes before have ended */
 	}
 	int x = s[7];
 	R(connect(x, (void *)&a, n));
@@ -538,7 +538,7 @@ CASE(down, recvfrom)
 	R(recv(p[1], buf, 9, 0));
 	/* What comes later is read all the same. */
 	R(send(p[0], "more", 4, MSG_NOSIGNAL));
-	usleep(20000);
+	settle();
 	R(recv(p[1], buf, 9, 0));
 	R(send(p[1], "back", 4, 0));
 	R(recv(p[0], buf, 9, 0));
@@ -549,7 +549,7 @@ CASE(down, recvfrom)
 	R(recv(p[0], buf, 9, 0));
 	R(shutdown(p[1], SHUT_RDWR));
 	R(recv(p[0], buf, 9, 0));
-	usleep(20000);
+	settle();
 	R(shutdown(p[0], SHUT_RD));
 	R(shutdown(p[1], SHUT_RD));
 	udp(AF_INET, u);
@@ -587,7 +587,8 @@ CASE(events, poll, shutdown)
 	EV(p[0]);
 	EV(p[1]);
 	shutdown(p[0], SHUT_WR);
-	usleep(20000);
+	ready(p[0], 0); /* both ends: hung up */
+	ready(p[1], 0);
 	EV(p[0]);
 	EV(p[1]);
 	tcp(AF_INET, p);

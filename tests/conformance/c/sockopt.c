@@ -230,7 +230,7 @@ CASE(lowat, setsockopt, getsockopt, recvfrom)
 	tcp(AF_INET, p);
 	setint(p[1], SOL_SOCKET, SO_RCVLOWAT, 10);
 	write(p[0], "12345", 5);
-	usleep(50000);
+	settle();
 	struct pollfd f = { p[1], POLLIN, 0 };
 	R(poll(&f, 1, 50));
 	R(recv(p[1], buf, 3, MSG_DONTWAIT));

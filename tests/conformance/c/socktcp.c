@@ -140,7 +140,7 @@ CASE(info, getsockopt)
 	recv(p[1], buf, 1000, MSG_WAITALL);
 	send(p[1], buf, 10, 0);
 	recv(p[0], buf, 10, MSG_WAITALL);
-	usleep(100000);
+	settle();
 	n = sizeof i;
 	memset(&i, 0, sizeof i);
 	R(getsockopt(p[0], SOL_TCP, TCP_INFO, &i, &n));
@@ -180,11 +180,11 @@ CASE(states, getsockopt, shutdown)
 	STATE(s);
 	R(shutdown(c, SHUT_WR));
 	ready(s, POLLIN);
-	usleep(50000);
+	settle();
 	STATE(c);
 	STATE(s);
 	R(shutdown(s, SHUT_WR));
-	usleep(50000);
+	settle();
 	STATE(c);
 	STATE(s);
 	int d = t4();
@@ -213,7 +213,7 @@ CASE(queues, ioctl)
 	R(v);
 	R(ioctl(p[1], SIOCATMARK, &v));
 	R(v);
-	usleep(50000);
+	settle();
 	R(ioctl(p[0], SIOCOUTQ, &v));
 	R(v);
 	R(ioctl(p[0], SIOCOUTQNSD, &v));
