@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -224,6 +225,9 @@ func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
 		if once, err = x.sendControl(&m.Control, &opts.ControlMessages); err != nil {
 			return 0, err
 		}
+	}
+	if more && opts.To == nil && !x.hasCorked() && x.ep().State() != uint32(transport.DatagramEndpointStateConnected) {
+		return 0, unix.EDESTADDRREQ // which netstack would say with the last part
 	}
 	buf, put := scratch(size)
 	defer put()

@@ -174,7 +174,7 @@ func link(t *task.Thread, fd1, p1, fd2, p2 uint64, flags int) (uintptr, error) {
 }
 
 // sysRename, sysRenameat, sysRenameat2: EXDEV, ENOENT, ENOTEMPTY, EINVAL, EISDIR, ENOTDIR,
-// EBUSY, EEXIST. RENAME_WHITEOUT is EINVAL. See rename(2).
+// EBUSY, EEXIST; RENAME_WHITEOUT on a tmpfs only, as Linux has it. See rename(2).
 func sysRename(t *task.Thread, a *Args) (uintptr, error) {
 	return rename(t, atCWD, a[0], atCWD, a[1], 0)
 }

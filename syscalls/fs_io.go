@@ -495,14 +495,16 @@ func sysFadvise64(t *task.Thread, a *Args) (uintptr, error) {
 	return 0, nil
 }
 
-// sysReadahead: EBADF, EINVAL for what has no pages. See readahead(2).
+// sysReadahead: EBADF, EINVAL for what is neither a regular file nor a block device, and for
+// a negative length. The cache decides by itself. See readahead(2).
 func sysReadahead(t *task.Thread, a *Args) (uintptr, error) {
 	f, err := openFor(t, a[0], readOp)
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
-	if o, err := f.Ops.Object(t); err != nil || o == nil {
+	at, err := f.Ops.Attr(t)
+	if k := at.Mode & unix.S_IFMT; err != nil || k != unix.S_IFREG && k != unix.S_IFBLK || int64(a[2]) < 0 {
 		return 0, unix.EINVAL
 	}
 	return 0, nil

@@ -8,6 +8,7 @@ import (
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/task"
+	"kiln/kernel/wait"
 )
 
 // optionalPath is a path argument that may be null.
@@ -106,14 +107,20 @@ func xattrAllowed(t *task.Thread, i vfs.Inode, name string, write bool) error {
 			}
 			return unix.ENODATA
 		}
-	default:
-		return unix.EOPNOTSUPP // system.posix_acl_* and what nobody knows
+	case strings.HasPrefix(name, "system."):
+		return unix.EOPNOTSUPP // no ACLs, and what nobody knows
 	}
 	mask := uint32(vfs.MayRead)
 	if write {
 		mask = vfs.MayWrite
 	}
-	return c.Permission(&a, mask)
+	if err := c.Permission(&a, mask); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(name, "user.") || len(name) == len("user.") {
+		return unix.EOPNOTSUPP
+	}
+	return nil
 }
 
 // onInode finds the node of one of the three forms of an xattr call: by path, by path
@@ -126,7 +133,7 @@ func onInode(t *task.Thread, arg uint64, form int, write bool, do func(i vfs.Ino
 		}
 		defer f.DecRef()
 		if f.Inode() == nil {
-			return do(nil)
+			return do(nodeless{ops: f.Ops})
 		}
 		if write && f.Path.Valid() && f.Path.ReadOnly() {
 			return 0, unix.EROFS
@@ -154,24 +161,25 @@ func onInode(t *task.Thread, arg uint64, form int, write bool, do func(i vfs.Ino
 
 const byFD = -1
 
+// nodeless is what a description without a node (a pipe, an eventfd) has for one: an owner
+// and a mode, and no attributes.
+type nodeless struct {
+	vfs.BaseInode
+	ops vfs.FileOps
+}
+
+// Attr implements vfs.Inode.
+func (n nodeless) Attr(c wait.Context) (vfs.Attr, error) { return n.ops.Attr(c) }
+
 func sysGetxattr(t *task.Thread, a *Args) (uintptr, error)  { return getxattr(t, a, vfs.WalkFollow) }
 func sysLgetxattr(t *task.Thread, a *Args) (uintptr, error) { return getxattr(t, a, 0) }
 func sysFgetxattr(t *task.Thread, a *Args) (uintptr, error) { return getxattr(t, a, byFD) }
-
-// xattrOf is xattrName for what may have no attributes at all: EOPNOTSUPP after the rest.
-func xattrOf(t *task.Thread, i vfs.Inode, addr uint64) (string, error) {
-	name, err := xattrName(t, addr)
-	if err == nil && i == nil {
-		err = unix.EOPNOTSUPP
-	}
-	return name, err
-}
 
 // getxattr: ENODATA, EOPNOTSUPP, ERANGE for a small buffer; size 0 asks for the length. See
 // getxattr(2).
 func getxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
 	return onInode(t, a[0], form, false, func(i vfs.Inode) (uintptr, error) {
-		name, err := xattrOf(t, i, a[1])
+		name, err := xattrName(t, a[1])
 		if err != nil {
 			return 0, err
 		}
@@ -222,9 +230,6 @@ func setxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
 		if err := t.CopyIn(v, hal.UserAddr(a[2])); err != nil {
 			return 0, err
 		}
-		if i == nil {
-			return 0, unix.EOPNOTSUPP
-		}
 		if err := xattrAllowed(t, i, name, true); err != nil {
 			return 0, err
 		}
@@ -251,9 +256,6 @@ func sysFlistxattr(t *task.Thread, a *Args) (uintptr, error) { return listxattr(
 // listxattr: ERANGE; trusted names show with CAP_SYS_ADMIN only. See listxattr(2).
 func listxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
 	return onInode(t, a[0], form, false, func(i vfs.Inode) (uintptr, error) {
-		if i == nil {
-			return 0, unix.EOPNOTSUPP
-		}
 		x, ok := i.(vfs.Xattrs)
 		if !ok {
 			return 0, nil
@@ -284,7 +286,7 @@ func sysFremovexattr(t *task.Thread, a *Args) (uintptr, error) { return removexa
 // removexattr: ENODATA, EPERM, EOPNOTSUPP. See removexattr(2).
 func removexattr(t *task.Thread, a *Args, form int) (uintptr, error) {
 	return onInode(t, a[0], form, true, func(i vfs.Inode) (uintptr, error) {
-		name, err := xattrOf(t, i, a[1])
+		name, err := xattrName(t, a[1])
 		if err != nil {
 			return 0, err
 		}

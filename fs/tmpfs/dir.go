@@ -178,6 +178,29 @@ func (i *Inode) removed(k *Inode) {
 
 // Rename implements vfs.Inode.
 func (i *Inode) Rename(_ wait.Context, oldName string, src vfs.Inode, newDir vfs.Inode, newName string, dst vfs.Inode, exchange bool) error {
+	return i.rename(oldName, src, newDir, newName, dst, exchange, nil)
+}
+
+// RenameWhiteout implements vfs.WhiteoutRenamer.
+func (i *Inode) RenameWhiteout(_ wait.Context, oldName string, src vfs.Inode, newDir vfs.Inode, newName string, dst vfs.Inode, n vfs.NewNode) (vfs.Inode, error) {
+	w, err := i.fs.newInode(n)
+	if err != nil {
+		return nil, err
+	}
+	if !i.fs.held.charge(nameCost + int64(len(oldName))) {
+		err = unix.ENOSPC
+	} else if err = i.rename(oldName, src, newDir, newName, dst, false, w); err != nil {
+		i.fs.held.uncharge(nameCost + int64(len(oldName)))
+	}
+	if err != nil {
+		w.links(-1)
+		return nil, err
+	}
+	return w, nil
+}
+
+// rename is Rename that leaves behind under the old name, whose cost is charged, if there is such a node.
+func (i *Inode) rename(oldName string, src vfs.Inode, newDir vfs.Inode, newName string, dst vfs.Inode, exchange bool, behind *Inode) error {
 	s := src.(*Inode)
 	nd, ok := newDir.(*Inode)
 	if !ok || nd.fs != i.fs {
@@ -197,8 +220,8 @@ func (i *Inode) Rename(_ wait.Context, oldName string, src vfs.Inode, newDir vfs
 		}
 	}
 	if i == nd {
-		i.renameHere(oldName, newName)
-	} else if err := i.renameAway(oldName, nd, newName, s); err != nil {
+		i.renameHere(oldName, newName, behind)
+	} else if err := i.renameAway(oldName, nd, newName, s, behind); err != nil {
 		return err
 	}
 	if d != nil {
@@ -211,7 +234,7 @@ func (i *Inode) Rename(_ wait.Context, oldName string, src vfs.Inode, newDir vfs
 
 // renameHere renames inside one directory. The entry keeps its place in readdir, so that
 // a program that renames what it lists meets each file once.
-func (i *Inode) renameHere(oldName, newName string) {
+func (i *Inode) renameHere(oldName, newName string, behind *Inode) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if o := i.dir[newName]; o != nil {
@@ -222,11 +245,14 @@ func (i *Inode) renameHere(oldName, newName string) {
 	i.fs.held.uncharge(int64(len(oldName)) - int64(len(newName)))
 	e.name = strings.Clone(newName)
 	i.dir[e.name] = e
+	if behind != nil {
+		i.insert(oldName, behind)
+	}
 	i.changed()
 }
 
 // renameAway moves a name to another directory, over what is there.
-func (i *Inode) renameAway(oldName string, nd *Inode, newName string, s *Inode) error {
+func (i *Inode) renameAway(oldName string, nd *Inode, newName string, s, behind *Inode) error {
 	if !i.fs.held.charge(nameCost + int64(len(newName))) {
 		return unix.ENOSPC
 	}
@@ -239,6 +265,9 @@ func (i *Inode) renameAway(oldName string, nd *Inode, newName string, s *Inode) 
 	i.mu.Lock()
 	if e := i.dir[oldName]; e != nil {
 		i.leave(e)
+	}
+	if behind != nil {
+		i.insert(oldName, behind)
 	}
 	i.mu.Unlock()
 	return nil

@@ -51,6 +51,12 @@ type TmpfileCreator interface {
 	Tmpfile(c wait.Context, n NewNode) (Inode, error)
 }
 
+// WhiteoutRenamer is an Inode of a directory that can leave a whiteout where it renames
+// from (RENAME_WHITEOUT). n says what kind of node; the new one is returned.
+type WhiteoutRenamer interface {
+	RenameWhiteout(c wait.Context, oldName string, src Inode, newDir Inode, newName string, dst Inode, n NewNode) (Inode, error)
+}
+
 // Uncached marks directories whose entries come and go by themselves (/proc): names are
 // looked up each time.
 type Uncached interface{ Uncached() bool }

@@ -336,9 +336,6 @@ func (ns *Namespace) Rename(from Lookup, old string, to Lookup, new string, flag
 	if special(a.name) {
 		return unix.EBUSY
 	}
-	if flags&unix.RENAME_WHITEOUT != 0 {
-		return unix.EINVAL // no file system here has them for programs
-	}
 	if special(b.name) {
 		if flags&unix.RENAME_NOREPLACE != 0 {
 			return unix.EEXIST
@@ -392,7 +389,13 @@ func (ns *Namespace) rename(l *Lookup, a, b *found, flags uint) error {
 	if b.parent.Entry.depth >= maxDepth {
 		return unix.ENAMETOOLONG
 	}
-	if err := a.parent.Entry.inode.Rename(l.C, a.name, src.inode, b.parent.Entry.inode, b.name, dst.inode, exchange); err != nil {
+	var whiteout Inode
+	if flags&unix.RENAME_WHITEOUT != 0 {
+		whiteout, err = renameWhiteout(l, a, b, src.inode, dst.inode)
+	} else {
+		err = a.parent.Entry.inode.Rename(l.C, a.name, src.inode, b.parent.Entry.inode, b.name, dst.inode, exchange)
+	}
+	if err != nil {
 		return err
 	}
 	if dst.inode == nil {
@@ -400,6 +403,9 @@ func (ns *Namespace) rename(l *Lookup, a, b *found, flags uint) error {
 	}
 	from, to := a.parent.Entry.inode, b.parent.Entry.inode
 	moved(src, b.parent.Entry, b.name, dst, exchange)
+	if whiteout != nil {
+		a.parent.Entry.born(a.name, whiteout)
+	}
 	switch {
 	case exchange:
 		tellMoved(src.inode, from, a.name, to, b.name, nil)
@@ -410,6 +416,16 @@ func (ns *Namespace) rename(l *Lookup, a, b *found, flags uint) error {
 		tellMoved(src.inode, from, a.name, to, b.name, nil)
 	}
 	return nil
+}
+
+// renameWhiteout renames src to b and leaves a whiteout at a, of which nobody is told.
+func renameWhiteout(l *Lookup, a, b *found, src, dst Inode) (Inode, error) {
+	dir := a.parent.Entry.inode
+	w, ok := dir.(WhiteoutRenamer)
+	if !ok {
+		return nil, unix.EINVAL
+	}
+	return w.RenameWhiteout(l.C, a.name, src, b.parent.Entry.inode, b.name, dst, owned(l, dir, NewNode{Mode: unix.S_IFCHR}))
 }
 
 // mayRename is the permission half of vfs_rename.

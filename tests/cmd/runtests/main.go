@@ -1,10 +1,11 @@
 // Runtests is `make test`: formatting, vet, layering, unit tests, a race pass and
-// the boots, with one closing line "N passed, N failed, N skipped". It exits
+// the boots, beside which the fuzz targets run, with one closing line "N passed, N failed, N skipped". It exits
 // non-zero if anything failed or nothing ran.
 package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,7 +15,9 @@ import (
 
 	"kiln/apps"
 	"kiln/capstan/catalogue"
+	"kiln/tests/fuzztargets"
 	"kiln/tests/rotation"
+	"kiln/tests/vmtest"
 )
 
 type event struct {
@@ -40,12 +43,54 @@ func main() {
 	n.goTest("race", []string{"CGO_ENABLED=1"}, append([]string{"-timeout", "15m", "-race"}, racePackages()...)...)
 	turn, _ := rotation.Turn()
 	fmt.Println(rotation.Say(catalogue.New(apps.FS).Names()))
+	fuzzed := fuzz(turn)
 	n.goTest("boots", []string{fmt.Sprintf("%s=%d", rotation.Env, turn)}, "-timeout", "40m", "-p", "1", "./tests/boot/...")
 	n.goTest("boots with 2 CPUs", []string{"KILN_CPUS=2"}, "-timeout", "20m", "-run", onTwo, "./tests/boot")
+	n.fuzzed(fuzzed())
 	fmt.Printf("took %s\n", time.Since(start).Round(time.Second))
 	fmt.Printf("%d passed, %d failed, %d skipped\n", n.passed, n.failed, n.skipped)
 	if n.failed > 0 || n.passed == 0 {
 		os.Exit(1)
+	}
+}
+
+// fuzzTime is how long each fuzz target runs.
+const fuzzTime = 20 * time.Second
+
+// fuzz runs the fuzz targets in the time that the boots leave idle: of two processors that is
+// most of one. What it returns ends them and gives the results.
+func fuzz(turn int) func() []fuzztargets.Result {
+	root, err := vmtest.Root()
+	if err != nil {
+		return func() []fuzztargets.Result { return []fuzztargets.Result{{Err: err}} }
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	all := make(chan []fuzztargets.Result)
+	go func() {
+		var l []fuzztargets.Result
+		for r := range fuzztargets.Background(ctx, root, turn, fuzzTime) {
+			l = append(l, r)
+		}
+		all <- l
+	}()
+	return func() []fuzztargets.Result { cancel(); return <-all }
+}
+
+// fuzzed counts what the fuzz targets gave. Those that the boots left no time for are the
+// first at another turn.
+func (n *tally) fuzzed(l []fuzztargets.Result) {
+	fmt.Printf("== fuzz targets, %v each, while there were boots\n", fuzzTime)
+	for _, r := range l {
+		switch {
+		case r.Err != nil:
+			fmt.Printf("--- FAIL: %v: %v\n", r.Target, r.Err)
+			n.failed++
+		case r.Stopped:
+			fmt.Printf("not to its end: %v\n", r.Target)
+		default:
+			fmt.Printf("ok  %v %d inputs\n", r.Target, r.Execs)
+			n.passed++
+		}
 	}
 }
 

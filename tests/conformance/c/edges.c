@@ -515,4 +515,42 @@ CASE(cachedopen, openat2)
 	R(syscall(SYS_openat2, AT_FDCWD, "f/x", &how, sizeof how));
 }
 
+CASE(oddfiles, flistxattr, setxattr, getxattr, removexattr, readahead, sendto)
+{
+	here();
+	char b[64];
+	int p[2], e = eventfd(0, 0), f = open("f", O_CREAT | O_RDWR, 0644), d = open(".", O_RDONLY), m = syscall(SYS_mq_open, "oddfiles", O_CREAT | O_RDWR, 0600, NULL);
+	MUST(pipe(p));
+	R(syscall(SYS_flistxattr, e, b, sizeof b));
+	R(syscall(SYS_flistxattr, p[0], NULL, 0));
+	R(syscall(SYS_flistxattr, open("f", O_PATH), b, sizeof b));
+	R(readahead(f, 0, 1)), R(readahead(f, 0, -1)), R(readahead(f, -1, 1)), R(readahead(m, 0, 1));
+	R(readahead(e, 0, 1)), R(readahead(p[0], 0, 1)), R(readahead(p[1], 0, 1)), R(readahead(d, 0, 1));
+	R(readahead(open("f", O_WRONLY), 0, 1));
+	for (int family = AF_INET; family <= AF_INET6; family += AF_INET6 - AF_INET) {
+		int u = socket(family, SOCK_DGRAM, 0), r = socket(family, SOCK_DGRAM, 0);
+		struct sockaddr_in6 to = {.sin6_family = family};
+		if (family == AF_INET)
+			((struct sockaddr_in *)&to)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		else
+			to.sin6_addr = in6addr_loopback;
+		MUST(bind(r, (void *)&to, sizeof to));
+		socklen_t l = sizeof to;
+		MUST(getsockname(r, (void *)&to, &l));
+		R(send(u, "a", 1, MSG_MORE)), R(send(u, (void *)8, 1, MSG_MORE)), R(send(u, "a", 1, 0));
+		R(sendto(u, "b", 1, MSG_MORE, (void *)&to, l)), R(send(u, "c", 1, MSG_MORE)), R(send(u, "d", 1, 0)), R(send(u, "e", 1, MSG_MORE));
+		R(recv(r, b, sizeof b, MSG_DONTWAIT)), say("  %.3s", b);
+		MUST(connect(u, (void *)&to, l));
+		R(send(u, "x", 1, MSG_MORE)), R(send(u, "y", 1, 0)), R(recv(r, b, sizeof b, MSG_DONTWAIT));
+	}
+	mkdir("root", 0755), chmod("f", 0);
+	MUST(seteuid(1000));
+	for (char *const *n = (char *const[]){"x", "system.y", "trusted.x", "trusted.", "system.", "xy.z", NULL}; *n; n++) {
+		say("  %s", *n);
+		R(syscall(SYS_setxattr, "root", *n, "v", 1, 0)), R(syscall(SYS_getxattr, "root", *n, b, 64)), R(syscall(SYS_removexattr, "root", *n));
+		R(syscall(SYS_setxattr, "f", *n, "v", 1, 0)), R(syscall(SYS_getxattr, "f", *n, b, 64)), R(syscall(SYS_removexattr, "f", *n));
+		R(syscall(SYS_fsetxattr, e, *n, "v", 1, 0)), R(syscall(SYS_fgetxattr, e, *n, b, 64)), R(syscall(SYS_fremovexattr, p[0], *n));
+	}
+}
+
 CASES

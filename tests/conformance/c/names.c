@@ -257,6 +257,36 @@ CASE(renameat2, renameat2)
 	REN("dangling", "link", 2), tell("link");
 }
 
+CASE(whiteout, renameat2)
+{
+	begin();
+	holds("a", "A"), holds("b", "B");
+	symlink("x", "full/l");
+	REN("a", "new", 4), tell("a"), reads("new");
+	REN("new", "b", 4), tell("new"), reads("b");
+	REN("b", "full/b", 5), tell("b"), reads("full/b");
+	REN("full", "dir", 4), tell("full"), tell("dir"), reads("dir/b");
+	REN("dir/l", "dir/m", 4), tell("dir/l"), tell("dir/m");
+	REN("file", "link", 5), tell("file");
+	REN("file", "file", 4), tell("file");
+	REN("missing", "c", 4);
+	REN("dir", "dir/x", 4);
+	REN("dir/b", "file", 6);
+	REN("dir/.", "file", 4);
+	R(unlink("full")), R(unlink("a")), R(rename("new", "a")), tell("a");
+	DIR *d = opendir("dir");
+	int whiteouts = 0;
+	for (struct dirent *e; (e = readdir(d));)
+		whiteouts += e->d_type == DT_CHR;
+	say("  %d", whiteouts);
+	MUST(setresgid(-1, 1001, -1));
+	MUST(setresuid(-1, 1000, -1));
+	holds("mine", "M");
+	REN("mine", "yours", 4), tell("mine");
+	R(open("mine", O_RDONLY));
+	REN("b", "full/c", 4);
+}
+
 static void sticky(void)
 {
 	R(unlink("s/root"));
