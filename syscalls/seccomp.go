@@ -199,6 +199,11 @@ func readFilter(t *task.Thread, at uint64) (bpf.Program, error) {
 	if err := t.CopyIn(raw, hal.UserAddr(binary.LittleEndian.Uint64(head[8:]))); err != nil {
 		return bpf.Program{}, err
 	}
+	return seccompProgram(raw)
+}
+
+// seccompProgram checks a filter's instructions: EINVAL.
+func seccompProgram(raw []byte) (bpf.Program, error) {
 	insns, ok := cbpf.Parse(raw)
 	if !ok || !restrict(insns) {
 		return bpf.Program{}, unix.EINVAL

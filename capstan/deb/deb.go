@@ -30,8 +30,9 @@ type Package struct {
 	Files   *tree.Tree
 }
 
-// maxData bounds the unpacked size of a package, which pack holds in memory.
-const maxData = 2 << 30
+// maxData bounds the unpacked size of a package, which pack holds in memory. A variable for
+// the fuzz target, whose processes are to be small.
+var maxData int64 = 2 << 30
 
 // Read unpacks a package.
 func Read(r io.Reader) (*Package, error) {
@@ -113,7 +114,7 @@ func decompressed(name string, r io.Reader, fn func(*tar.Reader) error) error {
 		}
 		r = z
 	case ".zst":
-		z, err := zstd.NewReader(r, zstd.WithDecoderMaxMemory(maxData))
+		z, err := zstd.NewReader(r, zstd.WithDecoderMaxMemory(uint64(maxData)))
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -8,8 +8,12 @@ import (
 	"io/fs"
 )
 
+// maxPath is the longest path that Linux takes (PATH_MAX without the final zero).
+const maxPath = 4095
+
 // AddTar adds a tar archive's files, owners and modes as the archive has them. rename,
-// if set, changes paths. At most limit bytes of contents are taken.
+// if set, changes paths. At most limit bytes of contents are taken, and no longer paths
+// than Linux takes.
 func (t *Tree) AddTar(r *tar.Reader, limit int64, rename func(string) string) error {
 	if rename == nil {
 		rename = func(s string) string { return s }
@@ -21,6 +25,9 @@ func (t *Tree) AddTar(r *tar.Reader, limit int64, rename func(string) string) er
 		}
 		if err != nil {
 			return err
+		}
+		if len(h.Name) > maxPath || len(h.Linkname) > maxPath {
+			return fmt.Errorf("%.40s… is longer than a path can be", h.Name)
 		}
 		n := &Node{Mode: h.FileInfo().Mode(), UID: uint32(h.Uid), GID: uint32(h.Gid), MTime: h.ModTime.Unix()}
 		switch h.Typeflag {
@@ -42,6 +49,9 @@ func (t *Tree) AddTar(r *tar.Reader, limit int64, rename func(string) string) er
 			_, old, _, err := Resolve(t, rename(h.Linkname))
 			if err != nil {
 				return fmt.Errorf("%s is a hard link to %s, which is not there", h.Name, h.Linkname)
+			}
+			if old.Mode.IsDir() { // it would be its own child
+				return fmt.Errorf("%s is a hard link to the folder %s", h.Name, h.Linkname)
 			}
 			c := *old
 			n = &c
