@@ -284,6 +284,16 @@ func (d *Device) OnBatchEnd(f func()) { d.batchEnd = f }
 
 // Start fills the receive queue and lets the device run.
 func (d *Device) Start() error {
+	if err := d.begin(); err != nil {
+		return err
+	}
+	go d.receive()
+	go d.transmitted()
+	return nil
+}
+
+// begin lends the device the receive buffers and starts it.
+func (d *Device) begin() error {
 	if d.receiver == nil {
 		d.receiver = func(*Packet) {}
 	}
@@ -310,8 +320,6 @@ func (d *Device) Start() error {
 		return err
 	}
 	d.rx.Kick()
-	go d.receive()
-	go d.transmitted()
 	return nil
 }
 

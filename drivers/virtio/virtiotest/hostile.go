@@ -18,6 +18,8 @@ type Hostile struct {
 	Old     bool   // the interface before 1.0
 	Feat    uint64 // offered
 	Answers []byte // to reads of the configuration and of sizes of queues; then zeros
+	// OnNotify, if set, is told of notifications.
+	OnNotify func(q int)
 
 	mu     sync.Mutex
 	status uint8
@@ -27,6 +29,7 @@ type Hostile struct {
 
 type hostileRing struct {
 	size  int
+	desc  hal.PhysAddr
 	used  hal.PhysAddr
 	index uint16
 }
@@ -83,11 +86,16 @@ func (h *Hostile) SetQueue(q, size int, desc, avail, used hal.PhysAddr) error {
 	if h.rings == nil {
 		h.rings = map[int]hostileRing{}
 	}
-	h.rings[q] = hostileRing{size: size, used: used}
+	h.rings[q] = hostileRing{size: size, desc: desc, used: used}
 	return nil
 }
 
-func (h *Hostile) Notify(int)              {}
+func (h *Hostile) Notify(q int) {
+	if h.OnNotify != nil {
+		h.OnNotify(q)
+	}
+}
+
 func (h *Hostile) ConfigLen() int          { return 256 }
 func (h *Hostile) Config8(int) uint8       { return uint8(h.answer()) }
 func (h *Hostile) Config16(int) uint16     { return uint16(h.answer()) }
@@ -126,4 +134,39 @@ func (h *Hostile) Push(q int, id, n uint32, step uint16) {
 	r.index += step
 	h.rings[q] = r
 	mem.Publish32(0, uint32(r.index)<<16)
+}
+
+// Fill writes b where descriptor id of a queue points to, as far as that is one buffer that
+// the device may write.
+func (h *Hostile) Fill(q int, id uint32, b []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r, ok := h.rings[q]
+	if !ok || int(id) >= r.size {
+		return
+	}
+	d, _ := h.M.DeviceMem(r.desc+hal.PhysAddr(16*id), 16)
+	if d[12]&2 == 0 {
+		return
+	}
+	n := binary.LittleEndian.Uint32(d[8:])
+	if to, ok := h.M.DeviceMem(hal.PhysAddr(binary.LittleEndian.Uint64(d)), int(n)); ok {
+		copy(to, b)
+	}
+}
+
+// Serve plays a script on a queue: entries of four bytes (descriptor, bytes written, steps of
+// the index, length of what follows) and the bytes that are written into the buffer.
+func (h *Hostile) Serve(q int, script []byte) (rest []byte) {
+	if len(script) < 4 {
+		return nil
+	}
+	id, n, step := uint32(script[0]), uint32(script[1]), uint16(script[2])
+	if n > 250 {
+		n = 1 << (n - 245)
+	}
+	data := script[4:min(len(script), 4+int(script[3]))]
+	h.Fill(q, id, data)
+	h.Push(q, id, n, step)
+	return script[4+len(data):]
 }
