@@ -318,3 +318,45 @@ func TestWhatCannotBeReadSaysWhy(t *testing.T) {
 		})
 	}
 }
+
+// What is written compressed is read back the same, also where a piece of it is asked for
+// alone; bytes that were never compressed are refused.
+func FuzzCompressed(f *testing.F) {
+	text := contents()["/text"]
+	f.Add(text[:9000], uint16(1), uint32(4097))
+	f.Add(bytes.Repeat([]byte("ab"), 40), uint16(2000), uint32(65535))
+	f.Add([]byte{0}, uint16(65535), uint32(100_000))
+	f.Fuzz(func(t *testing.T, b []byte, times uint16, at uint32) {
+		if len(b) == 0 || len(b) > 1<<16 {
+			return
+		}
+		data := bytes.Repeat(b, 1+int(times)%(1+300_000/len(b)))
+		for i := range b { // not only repetitions
+			data[(i*i+int(at))%len(data)] ^= b[i]
+		}
+		how := write.LZ4
+		if times&1 != 0 {
+			how = write.LZ4HC
+		}
+		mem := mm.NewMemory(fake.New(512))
+		fs, err := mount(mem, ours(t, map[string][]byte{"/x": data}, how), at&1 != 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ns, l := vfs.NewNamespace(fs, "root", unix.MS_RDONLY), vfs.Lookup{C: wait.Background()}
+		file, err := ns.Open(l, "/x", unix.O_RDONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.DecRef()
+		from := int64(at) % int64(len(data))
+		buf := make([]byte, 5000)
+		q := mm.KernelIO(buf)
+		if n, err := file.ReadAt(l.C, &q, from); err != nil || !bytes.Equal(buf[:n], data[from:min(from+5000, int64(len(data)))]) {
+			t.Errorf("%d bytes at %d, %v", n, from, err)
+		}
+		if got, err := readAll(l, ns, "/x"); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
+		}
+	})
+}
