@@ -72,7 +72,9 @@ const stuck = 15 * time.Second
 
 // Run fuzzes one target for o.Time, after its package has been built for that.
 func Run(ctx context.Context, t Target, o Options) Result {
-	args := []string{"go", "test", "-run", "^$", "-fuzz", "^" + t.Name + "$", "-fuzztime", o.Time.String()}
+	// Interesting inputs are not made shorter for longer than that: by default for a minute each,
+	// in which nothing is tried.
+	args := []string{"go", "test", "-run", "^$", "-fuzz", "^" + t.Name + "$", "-fuzztime", o.Time.String(), "-fuzzminimizetime", "50x"}
 	if o.Idle {
 		args = append([]string{"chrt", "--idle", "0"}, append(args, "-p", "1", "-parallel", "1")...)
 	}
