@@ -133,13 +133,21 @@ func (t *tree) cpus(d *pseudo.Dir) {
 			p.Const(name, mask(i, i, n))
 			p.Const(name+"_list", id)
 		}
-		// Only what hal knows: the line's length.
-		e := c.Mkdir("cache/index0")
-		e.Const("level", "1\n")
-		e.Const("type", "Data\n")
-		e.Const("coherency_line_size", "64\n")
-		e.Const("shared_cpu_list", id)
-		e.Const("shared_cpu_map", mask(i, i, n))
+		for k, cache := range t.cfg.Machine.Features().Caches {
+			e := c.Mkdir("cache/index" + strconv.Itoa(k))
+			for _, f := range []struct {
+				name  string
+				value int
+			}{{"id", i}, {"level", cache.Level}, {"coherency_line_size", cache.LineSize}, {"physical_line_partition", cache.LinePartitions},
+				{"ways_of_associativity", cache.Ways}, {"number_of_sets", cache.Sets}} {
+				e.Const(f.name, strconv.Itoa(f.value)+"\n")
+			}
+			e.Const("type", cache.Type+"\n")
+			e.Const("size", strconv.Itoa(cache.Size>>10)+"K\n")
+			// No cache is shared, as each CPU has a package of its own.
+			e.Const("shared_cpu_list", id)
+			e.Const("shared_cpu_map", mask(i, i, n))
+		}
 		c.Symlink("node0", "../../node/node0")
 	}
 }

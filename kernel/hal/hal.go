@@ -237,6 +237,7 @@ type Features struct {
 	Brand                   string
 	Family, Model, Stepping int
 	Flags                   []string // /proc/cpuinfo names
+	Caches                  []Cache  // nil if the processor does not tell
 	TSCHz                   uint64
 	CPUSegment              uint16 // selector whose limit is the CPU's number in ring 3 (LSL), 0 if none
 }

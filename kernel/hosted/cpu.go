@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/kernel/hal"
 )
 
 // Auxiliary vector entries (linux/auxvec.h).
@@ -59,8 +61,12 @@ func (m *Machine) hostFeatures() {
 			f.RDRAND = true
 		}
 	}
+	f.Caches = hal.ReadCaches(cpuid)
 	f.TSCHz = m.clock.tscHz
 }
+
+// cpuid executes CPUID.
+func cpuid(leaf, sub uint32) (a, b, c, d uint32)
 
 func auxv() map[uint64]uint64 {
 	b, _ := os.ReadFile("/proc/self/auxv")

@@ -3,6 +3,8 @@ package metal
 import (
 	"encoding/binary"
 	"strings"
+
+	"kiln/kernel/hal"
 )
 
 // flagNames are /proc/cpuinfo's names of CPUID bits that programs look for.
@@ -59,6 +61,7 @@ func (m *Machine) readFeatures() {
 		}
 	}
 	f.FSGSBASE, f.SMEP, f.SMAP, f.RDRAND = cpuInfo.fsgsbase, cpuInfo.smep, cpuInfo.smap, cpuInfo.rdrand
+	f.Caches = hal.ReadCaches(cpuid)
 	f.TSCHz = clk.hz
 	f.CPUSegment = selCPU | 3
 }
