@@ -67,6 +67,7 @@ func New(cfg Config) *pseudo.FS {
 	top := t.TopDir()
 	t.cpus(top.Mkdir("devices/system/cpu"))
 	t.nodes(top.Mkdir("devices/system/node"))
+	t.memory(top.Mkdir("devices/system/memory"))
 	t.kernel(top.Mkdir("kernel"))
 	c := top.Mkdir("devices/system/clocksource/clocksource0")
 	c.Const("current_clocksource", "tsc\n")

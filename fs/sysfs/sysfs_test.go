@@ -194,3 +194,29 @@ func TestNothingIsWritable(t *testing.T) {
 		t.Errorf("a setting was taken: %v", err)
 	}
 }
+
+func TestMemoryStaysOnline(t *testing.T) {
+	r := newRig(t, 1)
+	const dir = "/devices/system/memory/"
+	if got := r.read(dir + "block_size_bytes"); got != "8000000\n" {
+		t.Errorf("a block has %q", got)
+	}
+	if got := r.read(dir + "memory0/state"); got != "online\n" {
+		t.Errorf("memory0 is %q", got)
+	}
+	for _, c := range []struct {
+		file, value string
+		want        error
+	}{{"state", "offline\n", unix.EBUSY}, {"state", "online", unix.EINVAL}, {"state", "gone", unix.EINVAL},
+		{"online", "0", unix.EBUSY}, {"online", "1\n", nil}, {"online", "x", unix.EINVAL}} {
+		f, err := r.ns.Open(r.l, dir+"memory0/"+c.file, unix.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := mm.KernelIO([]byte(c.value))
+		if _, err := f.Write(r.l.C, &q); err != c.want {
+			t.Errorf("%q to %s: %v, want %v", c.value, c.file, err, c.want)
+		}
+		f.DecRef()
+	}
+}
