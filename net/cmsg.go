@@ -172,11 +172,14 @@ func (x *inetSocket) recvControl(in *tcpip.ReceivableControlMessages, c *Control
 		}
 		add(unix.SOL_IPV6, unix.IPV6_PKTINFO, append(b, le32(uint32(in.IPv6PacketInfo.NIC))...))
 	}
-	if in.HasHopLimit {
+	if in.HasHopLimit && x.opt.hopLimit.Load() {
 		add(unix.SOL_IPV6, unix.IPV6_HOPLIMIT, le32(uint32(in.HopLimit)))
 	}
 	if in.HasTClass {
 		add(unix.SOL_IPV6, unix.IPV6_TCLASS, le32(in.TClass))
+	}
+	if in.HasHopLimit && x.opt.oldHopLimit.Load() {
+		add(unix.SOL_IPV6, unix.IPV6_2292HOPLIMIT, le32(uint32(in.HopLimit)))
 	}
 }
 

@@ -2,6 +2,7 @@ package net
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -138,7 +139,9 @@ func (s *Stack) ioctl(c wait.Context, sp *mm.Space, req uint32, arg uint64) (uin
 	if _, err := sp.CopyIn(c, b[:], hal.UserAddr(arg)); err != nil {
 		return 0, err
 	}
-	i := s.byName(cstring(b[:unix.IFNAMSIZ]))
+	name := cstring(b[:unix.IFNAMSIZ])
+	dev, _, _ := strings.Cut(name, ":")
+	i := s.byName(dev)
 	if req == unix.SIOCGIFNAME {
 		i = nil
 		for _, o := range s.interfaces() {
@@ -152,15 +155,15 @@ func (s *Stack) ioctl(c wait.Context, sp *mm.Space, req uint32, arg uint64) (uin
 	}
 	v := b[unix.IFNAMSIZ:]
 	clear(v)
-	if err := s.ifreq(i, req, b[:], v); err != nil {
+	if err := s.ifreq(i, req, name, b[:], v); err != nil {
 		return 0, err
 	}
 	_, err := sp.CopyOut(c, hal.UserAddr(arg), b[:])
 	return 0, err
 }
 
-// ifreq fills struct ifreq's union v for one interface.
-func (s *Stack) ifreq(i *iface, req uint32, b, v []byte) error {
+// ifreq fills struct ifreq's union v for one interface; name may be an address's label.
+func (s *Stack) ifreq(i *iface, req uint32, name string, b, v []byte) error {
 	le := binary.LittleEndian
 	st := s.linkState(i)
 	switch req {
@@ -181,7 +184,7 @@ func (s *Stack) ifreq(i *iface, req uint32, b, v []byte) error {
 		le.PutUint16(v, st.hwType)
 		copy(v[2:], st.mac)
 	default:
-		a, ok := s.mainV4(i.id)
+		a, ok := s.labelled(i, name)
 		if !ok {
 			return unix.EADDRNOTAVAIL
 		}
@@ -215,7 +218,18 @@ func (s *Stack) mainV4(nic tcpip.NICID) (tcpip.AddressWithPrefix, bool) {
 	return a, err == nil && a.Address.Len() == 4
 }
 
-// ifconf lists the interfaces that have an IPv4 address.
+// labelled is the first IPv4 address of an interface with a label: its name, for those that
+// were given none.
+func (s *Stack) labelled(i *iface, label string) (tcpip.AddressWithPrefix, bool) {
+	for _, a := range s.addresses(i.id) {
+		if a := a.AddressWithPrefix; a.Address.Len() == 4 && s.labelOf(i, a.Address) == label {
+			return a, true
+		}
+	}
+	return tcpip.AddressWithPrefix{}, false
+}
+
+// ifconf lists the IPv4 addresses by their labels.
 func (s *Stack) ifconf(c wait.Context, sp *mm.Space, arg uint64) error {
 	var h [16]byte
 	if _, err := sp.CopyIn(c, h[:], hal.UserAddr(arg)); err != nil {
@@ -224,24 +238,26 @@ func (s *Stack) ifconf(c wait.Context, sp *mm.Space, arg uint64) error {
 	room, to := int(int32(binary.LittleEndian.Uint32(h[:]))), binary.LittleEndian.Uint64(h[8:])
 	n := 0
 	for _, i := range s.interfaces() {
-		a, ok := s.mainV4(i.id)
-		if !ok {
-			continue
+		for _, pa := range s.addresses(i.id) {
+			a := pa.AddressWithPrefix.Address
+			if a.Len() != 4 {
+				continue
+			}
+			if to == 0 {
+				n += ifreqSize // how much room it would take
+				continue
+			}
+			if n+ifreqSize > room {
+				break
+			}
+			var b [ifreqSize]byte
+			copy(b[:unix.IFNAMSIZ-1], s.labelOf(i, a))
+			copy(b[unix.IFNAMSIZ:], encodeAddr(unix.AF_INET, tcpip.FullAddress{Addr: a}))
+			if _, err := sp.CopyOut(c, hal.UserAddr(to+uint64(n)), b[:]); err != nil {
+				return err
+			}
+			n += ifreqSize
 		}
-		if to == 0 {
-			n += ifreqSize // how much room it would take
-			continue
-		}
-		if n+ifreqSize > room {
-			break
-		}
-		var b [ifreqSize]byte
-		copy(b[:unix.IFNAMSIZ-1], i.name)
-		copy(b[unix.IFNAMSIZ:], encodeAddr(unix.AF_INET, tcpip.FullAddress{Addr: a.Address}))
-		if _, err := sp.CopyOut(c, hal.UserAddr(to+uint64(n)), b[:]); err != nil {
-			return err
-		}
-		n += ifreqSize
 	}
 	binary.LittleEndian.PutUint32(h[:], uint32(n))
 	_, err := sp.CopyOut(c, hal.UserAddr(arg), h[:4])

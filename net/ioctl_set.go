@@ -3,6 +3,7 @@ package net
 import (
 	"encoding/binary"
 	"math/bits"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -38,21 +39,36 @@ func (s *Stack) ioctlChange(c wait.Context, sp *mm.Space, req uint32, arg uint64
 	if _, err := sp.CopyIn(c, b[:], hal.UserAddr(arg)); err != nil {
 		return err
 	}
-	i := s.byName(cstring(b[:unix.IFNAMSIZ]))
+	name := cstring(b[:unix.IFNAMSIZ])
+	dev, _, alias := strings.Cut(name, ":")
+	if alias && (req == unix.SIOCSIFMTU || req == unix.SIOCSIFTXQLEN || req == unix.SIOCSIFHWADDR) {
+		dev = name // these know links only
+	}
+	i := s.byName(dev)
 	if i == nil {
 		return unix.ENODEV
 	}
-	if e := s.setIfreq(i, req, b[unix.IFNAMSIZ:]); e != 0 {
+	if e := s.setIfreq(i, req, name, b[unix.IFNAMSIZ:]); e != 0 {
 		return e
 	}
 	return nil
 }
 
-// setIfreq applies the union v of struct ifreq to an interface.
-func (s *Stack) setIfreq(i *iface, req uint32, v []byte) unix.Errno {
-	main, named := s.mainV4(i.id)
+// setIfreq applies the union v of struct ifreq to an interface, or to the address with the
+// label name.
+func (s *Stack) setIfreq(i *iface, req uint32, name string, v []byte) unix.Errno {
+	main, named := s.labelled(i, name)
 	switch req {
 	case unix.SIOCSIFFLAGS:
+		if name != i.name {
+			if !named {
+				return unix.EADDRNOTAVAIL
+			}
+			if binary.LittleEndian.Uint16(v)&unix.IFF_UP == 0 {
+				s.dropAddr(i, main)
+			}
+			return 0
+		}
 		s.setFlags(i, uint32(binary.LittleEndian.Uint16(v)), 0xffff)
 		s.linkChanged(i)
 		return 0
@@ -94,6 +110,9 @@ func (s *Stack) setIfreq(i *iface, req uint32, v []byte) unix.Errno {
 			s.setUp(i, true) // an address brings the interface up
 			s.linkChanged(i)
 		}
+		if _, ok := s.has(i, a.Addr); !ok {
+			s.setLabel(i, a.Addr, name)
+		}
 		return s.putAddr(i, tcpip.AddressWithPrefix{Address: a.Addr, PrefixLen: n}, true)
 	case unix.SIOCSIFNETMASK:
 		if !named {
@@ -113,6 +132,7 @@ func (s *Stack) setIfreq(i *iface, req uint32, v []byte) unix.Errno {
 			return 0
 		}
 		s.dropAddr(i, main)
+		s.setLabel(i, main.Address, name)
 		main.PrefixLen = n
 		return s.putAddr(i, main, true)
 	}
@@ -121,6 +141,7 @@ func (s *Stack) setIfreq(i *iface, req uint32, v []byte) unix.Errno {
 			return unix.EADDRNOTAVAIL
 		}
 		s.dropAddr(i, main)
+		s.setLabel(i, main.Address, name)
 		s.setPeer(i, main.Address, tcpip.AddressWithPrefix{Address: a.Addr, PrefixLen: 32})
 		return s.putAddr(i, tcpip.AddressWithPrefix{Address: main.Address, PrefixLen: 32}, true)
 	}

@@ -386,7 +386,11 @@ func (x *inetSocket) setIPv6(c *Caller, name int, v []byte) error {
 		x.opt.recvpktinfo.Store(on)
 		x.hearMapped()
 	case unix.IPV6_RECVHOPLIMIT:
-		o.SetReceiveHopLimit(on)
+		x.opt.hopLimit.Store(on)
+		o.SetReceiveHopLimit(on || x.opt.oldHopLimit.Load())
+	case unix.IPV6_2292HOPLIMIT:
+		x.opt.oldHopLimit.Store(on)
+		o.SetReceiveHopLimit(on || x.opt.hopLimit.Load())
 	case unix.IPV6_RECVERR:
 		o.SetIPv6RecvError(on)
 	case unix.IPV6_RECVORIGDSTADDR:
@@ -455,7 +459,9 @@ func (x *inetSocket) getIPv6(name int) ([]byte, error) {
 	case unix.IPV6_RECVPKTINFO:
 		return boolVal(o.GetIPv6ReceivePacketInfo()), nil
 	case unix.IPV6_RECVHOPLIMIT:
-		return boolVal(o.GetReceiveHopLimit()), nil
+		return boolVal(x.opt.hopLimit.Load()), nil
+	case unix.IPV6_2292HOPLIMIT:
+		return boolVal(x.opt.oldHopLimit.Load()), nil
 	case unix.IPV6_RECVERR:
 		return boolVal(o.GetIPv6RecvError()), nil
 	case unix.IPV6_RECVORIGDSTADDR:

@@ -65,7 +65,6 @@ var keptOptions = map[optionName]keptOption{
 	{unix.SOL_IPV6, unix.IPV6_RECVDSTOPTS}:     truth,
 	{unix.SOL_IPV6, unix.IPV6_RECVPATHMTU}:     truth,
 	{unix.SOL_IPV6, unix.IPV6_2292PKTINFO}:     truth,
-	{unix.SOL_IPV6, unix.IPV6_2292HOPLIMIT}:    truth,
 	{unix.SOL_IPV6, unix.IPV6_2292RTHDR}:       truth,
 	{unix.SOL_IPV6, unix.IPV6_2292HOPOPTS}:     truth,
 	{unix.SOL_IPV6, unix.IPV6_2292DSTOPTS}:     truth,

@@ -131,6 +131,9 @@ type iface struct {
 	soft atomic.Uint32
 	// peers are the other ends of addresses that have one, by address; under Stack.mu.
 	peers map[tcpip.Address]tcpip.AddressWithPrefix
+	// labels are those of IPv4 addresses that have another than the interface's name
+	// ("lo:1"), by address; under Stack.mu.
+	labels map[tcpip.Address]string
 }
 
 const loopbackNIC tcpip.NICID = 1

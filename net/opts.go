@@ -20,7 +20,7 @@ type sockOpts struct {
 	peekOff            atomic.Int32
 
 	passcred, timestamp, timestampNS, freebind, transparent, inq, debug,
-	dontroute, oobinline, zerocopy, rxqOvfl, recvpktinfo, nofcs atomic.Bool
+	dontroute, oobinline, zerocopy, rxqOvfl, recvpktinfo, nofcs, hopLimit, oldHopLimit atomic.Bool
 
 	deferAccept, fastopen, notsentLowat, linger2 atomic.Int32
 	rcvShown                                     atomic.Int32 // SO_RCVBUF as set

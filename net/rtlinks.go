@@ -223,6 +223,30 @@ func (s *Stack) setPeer(i *iface, a tcpip.Address, peer tcpip.AddressWithPrefix)
 	i.peers[a] = peer
 }
 
+// labelOf is an IPv4 address's label, by default the interface's name.
+func (s *Stack) labelOf(i *iface, a tcpip.Address) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l, ok := i.labels[a]; ok {
+		return l
+	}
+	return i.name
+}
+
+// setLabel gives an address a label; the interface's name takes it away.
+func (s *Stack) setLabel(i *iface, a tcpip.Address, label string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if label == i.name {
+		delete(i.labels, a)
+		return
+	}
+	if i.labels == nil {
+		i.labels = map[tcpip.Address]string{}
+	}
+	i.labels[a] = label
+}
+
 // parseIfAddr takes struct ifaddrmsg apart: EINVAL, ENODEV, EOPNOTSUPP. An address with
 // another end (peer) stands alone: the prefix is the peer's.
 func (s *Stack) parseIfAddr(req []byte) (i *iface, a, peer tcpip.AddressWithPrefix, e unix.Errno) {
@@ -297,6 +321,9 @@ func (s *Stack) newAddr(flags uint16, req []byte) unix.Errno {
 		return unix.ENOBUFS
 	}
 	s.setPeer(i, a.Address, peer)
+	if v, ok := attributes(req[unix.SizeofIfAddrmsg:])[unix.IFA_LABEL]; ok && a.Address.Len() == 4 {
+		s.setLabel(i, a.Address, cstring(v[:min(len(v), unix.IFNAMSIZ-1)]))
+	}
 	return s.putAddr(i, a, flagsOf(req)&unix.IFA_F_NOPREFIXROUTE == 0)
 }
 
@@ -337,6 +364,9 @@ func (s *Stack) deleteAddr(req []byte) unix.Errno {
 	if !ok || p != peer || a.PrefixLen != old.PrefixLen && a.PrefixLen != 0 {
 		return unix.EADDRNOTAVAIL
 	}
+	if v, ok := attributes(req[unix.SizeofIfAddrmsg:])[unix.IFA_LABEL]; ok && a.Address.Len() == 4 && cstring(v) != s.labelOf(i, a.Address) {
+		return unix.EADDRNOTAVAIL
+	}
 	s.dropAddr(i, old)
 	return 0
 }
@@ -347,6 +377,7 @@ func (s *Stack) dropAddr(i *iface, a tcpip.AddressWithPrefix) {
 	s.connectedRoute(i, a, false)
 	s.notify(addrGroup(a.Address), unix.RTM_DELADDR, s.addrMessage(i, a))
 	s.setPeer(i, a.Address, tcpip.AddressWithPrefix{})
+	s.setLabel(i, a.Address, i.name)
 }
 
 // neighbours are an interface's of one version.

@@ -1,6 +1,8 @@
 package net
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"slices"
 
@@ -91,9 +93,14 @@ func (s *Stack) route(c *Caller, r *reply, typ, flags uint16, body []byte, dump 
 			s.dumpRules(r, family)
 			return 0
 		}
-	case unix.RTM_GETQDISC, unix.RTM_GETTCLASS, unix.RTM_GETTFILTER:
+	case unix.RTM_GETQDISC:
 		if dump {
-			return 0 // noqueue is not listed
+			s.dumpQdiscs(r)
+			return 0
+		}
+	case unix.RTM_GETTCLASS, unix.RTM_GETTFILTER:
+		if dump {
+			return 0
 		}
 	}
 	return unix.EOPNOTSUPP
@@ -179,6 +186,29 @@ func (s *Stack) linkMessage(i *iface) []byte {
 	return attr(b, unix.IFLA_STATS, st32)
 }
 
+// dumpQdiscs lists the queueing disciplines (struct tcmsg): a link that was brought up has
+// "noqueue", as packets go to the device at once.
+func (s *Stack) dumpQdiscs(r *reply) {
+	const (
+		root                              = 0xffffffff // TC_H_ROOT
+		kind, stats, stats2, hwOffload    = 1, 3, 7, 12
+		statsBasic, statsQueue, statsSize = 1, 3, 36
+	)
+	for _, i := range s.interfaces() {
+		if s.linkState(i).flags&unix.IFF_UP == 0 {
+			continue
+		}
+		b := make([]byte, 20)
+		binary.LittleEndian.PutUint32(b[4:], uint32(i.id))
+		binary.LittleEndian.PutUint32(b[12:], root)
+		binary.LittleEndian.PutUint32(b[16:], 2) // uses
+		b = attr(b, kind, []byte("noqueue\x00"))
+		b = attr(b, hwOffload, []byte{0})
+		b = attr(b, stats2, attr(attr(nil, statsBasic, make([]byte, 16)), statsQueue, make([]byte, 20)))
+		r.message(unix.RTM_NEWQDISC, attr(b, stats, make([]byte, statsSize)))
+	}
+}
+
 type linkState struct {
 	flags  uint32
 	hwType uint16
@@ -207,12 +237,28 @@ func (s *Stack) linkState(i *iface) linkState {
 	return linkState{f, unix.ARPHRD_ETHER, i.eth.MTU(), []byte(i.eth.mac)}
 }
 
-// addresses are an interface's, in netstack's order, without the limited broadcast address,
-// to which netstack listens on every interface and which Linux has on none.
+// addresses are an interface's: IPv4's first, and of them the one that it speaks from by
+// itself; without the limited broadcast address, to which netstack listens on every
+// interface and which Linux has on none. (netstack keeps them in no order.)
 func (s *Stack) addresses(nic tcpip.NICID) []tcpip.ProtocolAddress {
-	return slices.DeleteFunc(s.ns.AllAddresses()[nic], func(a tcpip.ProtocolAddress) bool {
+	l := slices.DeleteFunc(s.ns.AllAddresses()[nic], func(a tcpip.ProtocolAddress) bool {
 		return a.AddressWithPrefix.Address == header.IPv4Broadcast
 	})
+	if len(l) < 2 {
+		return l
+	}
+	main, _ := s.mainV4(nic)
+	rank := func(a tcpip.Address) int {
+		if a == main.Address {
+			return 0
+		}
+		return a.Len()
+	}
+	slices.SortFunc(l, func(p, q tcpip.ProtocolAddress) int {
+		a, b := p.AddressWithPrefix.Address, q.AddressWithPrefix.Address
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), bytes.Compare(a.AsSlice(), b.AsSlice()))
+	})
+	return l
 }
 
 func scopeOf(a tcpip.Address) byte {
@@ -269,7 +315,7 @@ func (s *Stack) addrMessage(i *iface, a tcpip.AddressWithPrefix) []byte {
 			bc := net.Broadcast()
 			b = attr(b, unix.IFA_BROADCAST, bc.AsSlice())
 		}
-		b = attr(b, unix.IFA_LABEL, append([]byte(i.name), 0))
+		b = attr(b, unix.IFA_LABEL, append([]byte(s.labelOf(i, a.Address)), 0))
 	}
 	b = attr(b, unix.IFA_FLAGS, le32(unix.IFA_F_PERMANENT))
 	forever := le32(^uint32(0))

@@ -192,7 +192,7 @@ func (f *tunFile) ifreq(c wait.Context, req uint32, b *[ifreqSize]byte) (out boo
 		binary.LittleEndian.PutUint16(v, st.hwType)
 		copy(v[2:], st.mac)
 	case unix.SIOCSIFHWADDR:
-		if e := f.s.setIfreq(d.i, req, v); e != 0 {
+		if e := f.s.setIfreq(d.i, req, d.i.name, v); e != 0 {
 			return false, e
 		}
 		return false, nil
