@@ -96,7 +96,7 @@ func sysEpollCtl(t *task.Thread, a *Args) (uintptr, error) {
 // none. EINVAL (maxevents), EFAULT, EBADF, EINVAL (not an epoll set), EINTR. See
 // epoll_wait(2).
 func sysEpollWait(t *task.Thread, a *Args) (uintptr, error) {
-	return epollWait(t, a, epollDeadline(t, a))
+	return epollWait(t, a, epollDeadline)
 }
 
 func epollDeadline(t *task.Thread, a *Args) int64 {
@@ -116,7 +116,7 @@ func sysEpollPwait(t *task.Thread, a *Args) (uintptr, error) {
 	if err := userSigmask(t, a[4], a[5]); err != nil {
 		return 0, err
 	}
-	n, err := epollWait(t, a, epollDeadline(t, a))
+	n, err := epollWait(t, a, epollDeadline)
 	t.RestoreSigmask(err == unix.EINTR)
 	return n, err
 }
@@ -133,40 +133,66 @@ func sysEpollPwait2(t *task.Thread, a *Args) (uintptr, error) {
 	if err := userSigmask(t, a[4], a[5]); err != nil {
 		return 0, err
 	}
-	n, err := epollWait(t, a, deadline)
+	n, err := epollWait(t, a, func(*task.Thread, *Args) int64 { return deadline })
 	t.RestoreSigmask(err == unix.EINTR)
 	return n, err
 }
 
-func epollWait(t *task.Thread, a *Args, deadline int64) (uintptr, error) {
-	most := int32(a[2])
-	if most <= 0 || most > epoll.MaxEvents {
+// epollWait waits until the given time of CLOCK_MONOTONIC, which is only asked for when
+// nothing is ready.
+func epollWait(t *task.Thread, a *Args, until func(*task.Thread, *Args) int64) (uintptr, error) {
+	most := uint64(uint32(a[2]))
+	if most-1 >= epoll.MaxEvents { // or is 0, or negative
 		return 0, unix.EINVAL
 	}
-	size := uint64(most) * epoll.EventSize
-	if a[1] > uint64(hal.UserTop) || uint64(hal.UserTop)-a[1] < size {
+	if end := a[1] + most*epoll.EventSize; end > uint64(hal.UserTop) || end < a[1] {
 		return 0, unix.EFAULT
 	}
-	f, counted, err := borrowFile(t, a[0])
-	if err != nil {
-		return 0, err
+	f, counted := t.FDs().Borrow(int32(a[0]))
+	if f == nil {
+		return 0, unix.EBADF
 	}
 	set := epoll.Of(f)
-	if set == nil {
+	if set == nil || f.Flags()&unix.O_PATH != 0 {
+		err := error(unix.EINVAL)
+		if f.Flags()&unix.O_PATH != 0 {
+			err = unix.EBADF
+		}
 		release(f, counted)
-		return 0, unix.EINVAL
+		return 0, err
 	}
-	x := newCall(t)
-	x.seq.SetUser(t.Space(), t, hal.UserAddr(a[1]), int(size))
-	n, err := set.Look(&x.seq, int(most))
-	if n == 0 && err == nil && deadline > 0 {
-		f.IncRef() // it is borrowed
-		n, err = set.Wait(t, &x.seq, int(most), deadline)
-		f.DecRef()
+	n, more := set.Look(t.Space().HW, hal.UserAddr(a[1]), int(most))
+	var err error
+	if n == 0 || more {
+		n, err = epollSlow(t, set, f, a, n, more, until)
 	}
-	x.free()
 	release(f, counted)
 	return uintptr(n), err
+}
+
+// epollSlow goes on after a look that found n events: more of them, or it waits.
+func epollSlow(t *task.Thread, set *epoll.Set, f *vfs.File, a *Args, n int, more bool, until func(*task.Thread, *Args) int64) (int, error) {
+	deadline := until(t, a)
+	if n == 0 && !more && deadline <= 0 {
+		return 0, nil
+	}
+	x := newCall(t)
+	defer x.free()
+	most := int(int32(a[2]))
+	x.seq.SetUser(t.Space(), t, hal.UserAddr(a[1])+hal.UserAddr(n)*epoll.EventSize, (most-n)*epoll.EventSize)
+	if more {
+		m, err := set.More(&x.seq, most-n)
+		if n > 0 {
+			err = nil
+		}
+		if n += m; n > 0 || err != nil || deadline <= 0 {
+			return n, err
+		}
+	}
+	f.IncRef() // it is borrowed
+	n, err := set.Wait(t, &x.seq, most, deadline)
+	f.DecRef()
+	return n, err
 }
 
 var _ wait.Context = (*task.Thread)(nil)

@@ -34,11 +34,13 @@ package epoll
 import (
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
+	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/wait"
 )
@@ -90,10 +92,11 @@ type item struct {
 	pass    uint64 // of Set.report, in which it was reported last
 
 	// Under Set.lock.
-	events     uint32
 	next, prev *item
 	ready      bool // on the ready list
-	again      bool // notified while it was asked on the list
+
+	events uint32      // written under both, read under one of them
+	again  atomic.Bool // set under Set.lock: notified while it was asked on the list
 }
 
 // sleeper is one thread in Wait.
@@ -122,9 +125,12 @@ type Set struct {
 	pass  uint64
 	dead  bool
 
-	lock                 sync.Mutex
-	first, last          *item
-	sleepFirst, sleepEnd *sleeper
+	// Written under lock. Items leave the ready list under mtx alone: with it held, the
+	// first is the first until it is moved.
+	lock        sync.Mutex
+	first, last atomic.Pointer[item]
+	sleepFirst  atomic.Pointer[sleeper]
+	sleepEnd    *sleeper
 }
 
 // New makes an empty set and its description; nil at the edge of the kernel-heap
@@ -159,7 +165,7 @@ func (i *item) notify(m waiter.EventMask) bool {
 		s.lock.Unlock()
 		return false
 	}
-	if i.again = true; !i.ready {
+	if i.again.Store(true); !i.ready {
 		s.pushBack(i)
 	}
 	woke := s.wakeOne()
@@ -171,7 +177,7 @@ func (i *item) notify(m waiter.EventMask) bool {
 
 // wakeOne wakes the thread that has waited longest. Called with lock held.
 func (s *Set) wakeOne() bool {
-	w := s.sleepFirst
+	w := s.sleepFirst.Load()
 	if w == nil {
 		return false
 	}
@@ -182,7 +188,7 @@ func (s *Set) wakeOne() bool {
 
 func (s *Set) unqueue(w *sleeper) {
 	if w.prev == nil {
-		s.sleepFirst = w.next
+		s.sleepFirst.Store(w.next)
 	} else {
 		w.prev.next = w.next
 	}
@@ -197,7 +203,7 @@ func (s *Set) unqueue(w *sleeper) {
 func (s *Set) enqueue(w *sleeper) {
 	w.prev, w.next, w.queued = s.sleepEnd, nil, true
 	if w.prev == nil {
-		s.sleepFirst = w
+		s.sleepFirst.Store(w)
 	} else {
 		w.prev.next = w
 	}
@@ -207,53 +213,99 @@ func (s *Set) enqueue(w *sleeper) {
 // pushBack and pushFront put an item on the ready list, drop takes it off. Called with
 // lock held.
 func (s *Set) pushBack(i *item) {
-	i.prev, i.next, i.ready = s.last, nil, true
-	if s.last == nil {
-		s.first = i
+	i.prev, i.next, i.ready = s.last.Load(), nil, true
+	if i.prev == nil {
+		s.first.Store(i)
 	} else {
-		s.last.next = i
+		i.prev.next = i
 	}
-	s.last = i
+	s.last.Store(i)
 }
 
 func (s *Set) pushFront(i *item) {
-	i.next, i.prev, i.ready = s.first, nil, true
-	if s.first == nil {
-		s.last = i
+	i.next, i.prev, i.ready = s.first.Load(), nil, true
+	if i.next == nil {
+		s.last.Store(i)
 	} else {
-		s.first.prev = i
+		i.next.prev = i
 	}
-	s.first = i
+	s.first.Store(i)
 }
 
 func (s *Set) drop(i *item) {
 	if i.prev == nil {
-		s.first = i.next
+		s.first.Store(i.next)
 	} else {
 		i.prev.next = i.next
 	}
 	if i.next == nil {
-		s.last = i.prev
+		s.last.Store(i.prev)
 	} else {
 		i.next.prev = i.prev
 	}
 	i.next, i.prev, i.ready = nil, nil, false
 }
 
-// poll is what the item is ready for now, of what it asked. Called with mtx held.
+// poll is what the item is ready for now, of what it asked; nothing if it asks for nothing
+// any more. Called with mtx held.
 func (i *item) poll(events uint32) uint32 {
+	if events&^privateBits == 0 {
+		return 0
+	}
 	return uint32(i.key.f.Ops.Readiness(waiter.EventMask(events)&waiter.AllEvents)) & events
 }
 
-// Look reports up to max events to dst without waiting: 0 if there is none, EFAULT if not
-// even the first could be written.
-func (s *Set) Look(dst *mm.IOSeq, max int) (int, error) { return s.report(dst, max) }
+// Look reports up to max events to dst, which is program memory of as, without waiting: n
+// of them, none if nothing is ready. more: the page behind them is absent; More goes on.
+// It is what most calls of epoll_wait are.
+func (s *Set) Look(as hal.AddressSpace, dst hal.UserAddr, max int) (n int, more bool) {
+	s.mtx.Lock()
+	s.pass++
+	for n < max {
+		i := s.first.Load()
+		if i == nil || i.pass == s.pass {
+			break
+		}
+		i.again.Store(false)
+		events := i.events
+		got := i.poll(events)
+		if got != 0 {
+			binary.LittleEndian.PutUint32(s.ev[:], got)
+			binary.LittleEndian.PutUint64(s.ev[4:], i.data)
+			if m, _ := as.CopyOut(dst, s.ev[:]); m != EventSize {
+				more = true
+				break
+			}
+			dst += EventSize
+			n++
+		}
+		if got != 0 && events&(unix.EPOLLONESHOT|unix.EPOLLET) == 0 && i == s.last.Load() {
+			i.pass = s.pass
+		} else {
+			s.settle(i, got, s.pass)
+		}
+	}
+	if s.first.Load() != nil && s.sleepFirst.Load() != nil {
+		s.passOn()
+	}
+	s.mtx.Unlock()
+	return n, more
+}
+
+// More goes on after a Look that reported some events and had a page absent: EFAULT if
+// nothing can be written at dst. Another thread's pass in between may have begun anew.
+func (s *Set) More(dst *mm.IOSeq, max int) (int, error) {
+	s.mtx.Lock()
+	pass := s.pass
+	s.mtx.Unlock()
+	return s.report(dst, max, pass)
+}
 
 // Wait reports up to max events to dst: epoll_wait's core. It returns 0 at the
 // deadline, EINTR for a signal, EFAULT if not even the first event could be
 // written. A deadline that has passed makes it look once.
 func (s *Set) Wait(c wait.Context, dst *mm.IOSeq, max int, deadline int64) (int, error) {
-	n, err := s.report(dst, max)
+	n, err := s.report(dst, max, s.newPass())
 	if n > 0 || err != nil || deadline <= 0 {
 		return n, err
 	}
@@ -261,7 +313,7 @@ func (s *Set) Wait(c wait.Context, dst *mm.IOSeq, max int, deadline int64) (int,
 	w.l = c.Listener()
 	for {
 		s.lock.Lock()
-		empty := s.first == nil
+		empty := s.first.Load() == nil
 		if empty {
 			s.enqueue(w)
 		}
@@ -276,7 +328,7 @@ func (s *Set) Wait(c wait.Context, dst *mm.IOSeq, max int, deadline int64) (int,
 			s.lock.Unlock()
 		}
 		// Whoever took this thread off the queue counts on it: look in any case.
-		n, err = s.report(dst, max)
+		n, err = s.report(dst, max, s.newPass())
 		if n > 0 || err != nil {
 			break
 		}
@@ -293,71 +345,88 @@ func (s *Set) Wait(c wait.Context, dst *mm.IOSeq, max int, deadline int64) (int,
 	return n, err
 }
 
-// report is ep_send_events: one pass over what is ready now.
-func (s *Set) report(dst *mm.IOSeq, max int) (int, error) {
+// newPass is a number that no item has been reported in.
+func (s *Set) newPass() uint64 {
 	s.mtx.Lock()
+	defer s.mtx.Unlock()
 	s.pass++
-	pass := s.pass
-	n, fault := s.reportLocked(dst, max, pass)
-	s.mtx.Unlock()
-	for fault != nil {
+	return s.pass
+}
+
+// report is ep_send_events: one pass over what is ready now.
+func (s *Set) report(dst *mm.IOSeq, max int, pass uint64) (n int, err error) {
+	for {
+		s.mtx.Lock()
+		m, fault := s.reportLocked(dst, max-n, pass)
+		s.mtx.Unlock()
+		if n += m; fault == nil {
+			return n, nil
+		}
 		if err := fault.FaultIn(true); err != nil {
 			if n > 0 {
 				return n, nil
 			}
 			return 0, err
 		}
-		m := 0
-		s.mtx.Lock()
-		m, fault = s.reportLocked(dst, max-n, pass)
-		s.mtx.Unlock()
-		n += m
 	}
-	return n, nil
 }
 
 // reportLocked reports until max, an item that the pass has reported, or a fault,
-// at which it stops with the sequence where it must be faulted in.
+// at which it stops with the sequence where it must be faulted in. Called with mtx held.
 func (s *Set) reportLocked(dst *mm.IOSeq, max int, pass uint64) (n int, fault *mm.IOSeq) {
-	s.lock.Lock()
-	for i := s.first; i != nil && i.pass != pass && n < max; i = s.first {
-		// It stays on the list while it is asked; what comes meanwhile is noted.
-		i.again = false
-		events := i.events
-		s.lock.Unlock()
-		got := uint32(0)
-		if events&^privateBits != 0 {
-			got = i.poll(events)
-		}
-		if got != 0 {
-			fault = s.put(dst, got, i.data)
-		}
-		s.lock.Lock()
-		if fault != nil {
+	for n < max && fault == nil {
+		i := s.first.Load()
+		if i == nil || i.pass == pass {
 			break
 		}
-		stays := i.again
+		// It stays on the list while it is asked; what comes meanwhile is noted.
+		i.again.Store(false)
+		got := i.poll(i.events)
 		if got != 0 {
-			n++
-			i.pass = pass
-			if i.events&unix.EPOLLONESHOT != 0 {
-				i.events &= privateBits
-			} else if i.events&unix.EPOLLET == 0 {
-				stays = true // behind the others
+			if fault = s.put(dst, got, i.data); fault != nil {
+				break
 			}
+			n++
 		}
-		if !stays {
-			s.drop(i)
-		} else if i != s.last {
-			s.drop(i)
-			s.pushBack(i)
+		s.settle(i, got, pass)
+	}
+	if s.first.Load() != nil && s.sleepFirst.Load() != nil {
+		s.passOn()
+	}
+	return n, fault
+}
+
+// settle puts an item that was asked, and reported if it got anything, where it belongs:
+// behind the others if it is level-triggered or was notified meanwhile, else off the list.
+// Called with mtx held.
+func (s *Set) settle(i *item, got uint32, pass uint64) {
+	s.lock.Lock()
+	stays := i.again.Load()
+	if got != 0 {
+		i.pass = pass
+		if i.events&unix.EPOLLONESHOT != 0 {
+			i.events &= privateBits
+		} else if i.events&unix.EPOLLET == 0 {
+			stays = true
 		}
 	}
-	if s.first != nil && s.sleepFirst != nil {
+	if !stays {
+		s.drop(i)
+	} else if i != s.last.Load() {
+		s.drop(i)
+		s.pushBack(i)
+	}
+	s.lock.Unlock()
+}
+
+// passOn wakes another thread for what is left on the list. Who comes to wait now sees the
+// list itself. Called with mtx held.
+func (s *Set) passOn() {
+	s.lock.Lock()
+	if s.first.Load() != nil {
 		s.wakeOne()
 	}
 	s.lock.Unlock()
-	return n, fault
 }
 
 // put copies an event out. At a fault the sequence stays at the event's first byte; the
@@ -389,17 +458,14 @@ func (s *Set) faultAt(at mm.IOSeq) *mm.IOSeq {
 // Readiness implements waiter.Waitable: whether a Wait would report something. Items
 // that are not ready after all leave the list (ep_eventpoll_poll).
 func (s *Set) Readiness(mask waiter.EventMask) waiter.EventMask {
-	s.lock.Lock()
-	empty := s.first == nil
-	s.lock.Unlock()
-	if empty {
+	if s.first.Load() == nil {
 		return 0
 	}
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	for {
 		s.lock.Lock()
-		i := s.first
+		i := s.first.Load()
 		if i == nil {
 			s.lock.Unlock()
 			return 0
@@ -408,7 +474,7 @@ func (s *Set) Readiness(mask waiter.EventMask) waiter.EventMask {
 		// Off the list while it is asked, so that a notification meanwhile puts it back.
 		s.drop(i)
 		s.lock.Unlock()
-		if events&^privateBits != 0 && i.poll(events) != 0 {
+		if i.poll(events) != 0 {
 			s.lock.Lock()
 			if !i.ready {
 				s.pushFront(i)

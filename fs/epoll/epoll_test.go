@@ -194,7 +194,7 @@ func TestExclusiveEventsWakeOneSet(t *testing.T) {
 		for _, f := range fs {
 			s := Of(f)
 			s.lock.Lock()
-			if s.sleepFirst != nil {
+			if s.sleepFirst.Load() != nil {
 				n++
 			}
 			s.lock.Unlock()

@@ -84,6 +84,14 @@ func pcCopyFault() uint64
 //go:noescape
 func userCopy(as *AddressSpace, dst, src, n uint64) (left, fault uint64)
 
+// userCopy with the kernel's side as the pointer that it is, which keeps it alive.
+//
+//go:noescape
+func userCopyOut(as *AddressSpace, dst uint64, src unsafe.Pointer, n uint64) (left, fault uint64)
+
+//go:noescape
+func userCopyIn(as *AddressSpace, dst unsafe.Pointer, src uint64, n uint64) (left, fault uint64)
+
 //go:noescape
 func userZero(as *AddressSpace, dst, n uint64) (left, fault uint64)
 

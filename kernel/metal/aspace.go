@@ -83,31 +83,33 @@ func userSpan(addr hal.UserAddr, n int) uint64 {
 // CopyIn implements hal.AddressSpace.
 func (a *AddressSpace) CopyIn(dst []byte, src hal.UserAddr) (int, hal.UserAddr) {
 	n := uint64(len(dst))
-	if src >= hal.UserTop || n > uint64(hal.UserTop-src) {
+	if end := uint64(src) + n; end > uint64(hal.UserTop) || end < n {
 		n = userSpan(src, len(dst))
 	}
-	to := addrOf(unsafe.Pointer(unsafe.SliceData(dst)))
-	left, fault := userCopy(a, to, uint64(src), n)
-	runtime.KeepAlive(dst)
+	to := unsafe.Pointer(unsafe.SliceData(dst))
+	left, fault := userCopyIn(a, to, uint64(src), n)
 	if left == 0 && n == uint64(len(dst)) {
 		return len(dst), 0
 	}
-	return a.partial(to, uint64(src), n, left, fault, src)
+	done, at := a.partial(addrOf(to), uint64(src), n, left, fault, src)
+	runtime.KeepAlive(to)
+	return done, at
 }
 
 // CopyOut implements hal.AddressSpace.
 func (a *AddressSpace) CopyOut(dst hal.UserAddr, src []byte) (int, hal.UserAddr) {
 	n := uint64(len(src))
-	if dst >= hal.UserTop || n > uint64(hal.UserTop-dst) {
+	if end := uint64(dst) + n; end > uint64(hal.UserTop) || end < n {
 		n = userSpan(dst, len(src))
 	}
-	from := addrOf(unsafe.Pointer(unsafe.SliceData(src)))
-	left, fault := userCopy(a, uint64(dst), from, n)
-	runtime.KeepAlive(src)
+	from := unsafe.Pointer(unsafe.SliceData(src))
+	left, fault := userCopyOut(a, uint64(dst), from, n)
 	if left == 0 && n == uint64(len(src)) {
 		return len(src), 0
 	}
-	return a.partial(uint64(dst), from, n, left, fault, dst)
+	done, at := a.partial(uint64(dst), addrOf(from), n, left, fault, dst)
+	runtime.KeepAlive(from)
+	return done, at
 }
 
 // partial ends a copy of n bytes that faulted with left of them to go, or that the end

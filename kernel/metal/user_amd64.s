@@ -519,6 +519,12 @@ TEXT ·copyStart(SB),NOSPLIT|NOFRAME,$0
 	JEQ	2(PC); \
 	CLAC
 
+TEXT ·userCopyIn(SB),NOSPLIT|NOFRAME,$0-48
+	JMP	·userCopy(SB)
+
+TEXT ·userCopyOut(SB),NOSPLIT|NOFRAME,$0-48
+	JMP	·userCopy(SB)
+
 // userCopy(as, dst, src, n) (left, fault). Up to 512 bytes go by moves, which start sooner
 // than string instructions (of general registers: under TCG an XMM costs three times as
 // much). RCX is what is left before a step; the last step of a copy
