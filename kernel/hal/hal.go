@@ -216,7 +216,8 @@ type Ctx struct {
 	// FP is the vector state: a standard-format XSAVE image, or the 512 bytes
 	// of FXSAVE where Features.XSAVE is false. It may be read and changed between
 	// Machine.SyncFP and the next Enter; a malformed image must be passed through
-	// SanitizeFP first.
+	// SanitizeFP first. Its capacity is at least 4 bytes more, for the mark behind it
+	// in a signal's frame; the bytes 464 to 511 are the owner's to use.
 	FP   []byte
 	Exit Exit
 	// Impl belongs to the implementation.

@@ -53,7 +53,7 @@ type ctxImpl struct {
 
 // NewCtx makes a context with the vector state of a new Linux thread.
 func (m *Machine) NewCtx() *hal.Ctx {
-	c := &hal.Ctx{FP: make([]byte, m.feat.FPSize), Impl: &ctxImpl{}}
+	c := &hal.Ctx{FP: make([]byte, m.feat.FPSize, m.feat.FPSize+4), Impl: &ctxImpl{}}
 	binary.LittleEndian.PutUint16(c.FP, 0x37f)
 	binary.LittleEndian.PutUint32(c.FP[24:], 0x1f80)
 	if m.feat.XSAVE {

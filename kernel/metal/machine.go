@@ -175,13 +175,13 @@ func (m *Machine) scavenge() {
 // NewCtx implements hal.Machine. The exit path from ring 3 writes into the Ctx, so
 // all of it is touched here: it must not be demand-zero memory then.
 func (m *Machine) NewCtx() *hal.Ctx {
-	raw := make([]byte, m.feat.FPSize+64)
+	raw := make([]byte, m.feat.FPSize+64+4)
 	for i := 0; i < len(raw); i += 64 {
 		raw[i] = 0
 	}
 	raw[len(raw)-1] = 0
 	off := int(-addrOf(unsafe.Pointer(&raw[0])) & 63)
-	fp := raw[off : off+m.feat.FPSize : off+m.feat.FPSize]
+	fp := raw[off : off+m.feat.FPSize : off+m.feat.FPSize+4]
 	binary.LittleEndian.PutUint16(fp, 0x37f)       // x87 control word
 	binary.LittleEndian.PutUint32(fp[24:], 0x1f80) // MXCSR
 	im := new(ctxImpl)

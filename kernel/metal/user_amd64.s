@@ -525,7 +525,7 @@ TEXT ·userCopyIn(SB),NOSPLIT|NOFRAME,$0-48
 TEXT ·userCopyOut(SB),NOSPLIT|NOFRAME,$0-48
 	JMP	·userCopy(SB)
 
-// userCopy(as, dst, src, n) (left, fault). Up to 512 bytes go by moves, which start sooner
+// userCopy(as, dst, src, n) (left, fault). Up to 256 bytes go by moves, which start sooner
 // than string instructions (of general registers: under TCG an XMM costs three times as
 // much). RCX is what is left before a step; the last step of a copy
 // ends at its end and overlaps what was copied before. A step is 32 bytes at most.
@@ -539,7 +539,7 @@ TEXT ·userCopy(SB),NOSPLIT|NOFRAME,$0-48
 	USEROK
 	CMPQ	CX, $32
 	JCS	under32
-	CMPQ	CX, $512
+	CMPQ	CX, $256
 	JHI	strings
 chunk:
 	MOVQ	0(SI), AX

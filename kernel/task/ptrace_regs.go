@@ -101,7 +101,7 @@ func (o *Thread) FPState() []byte {
 	if !m.Features().XSAVE {
 		return append([]byte(nil), o.Ctx.FP...)
 	}
-	fp := append([]byte(nil), o.frameFP()...)
+	fp := append([]byte(nil), o.framedFP()...)
 	clear(fp[fpSWReserved:fxsaveSize])
 	binary.LittleEndian.PutUint64(fp[fpSWReserved:], m.Features().XCR0)
 	return fp

@@ -47,8 +47,11 @@ const (
 	redZone      = 128
 	fpMagic1     = 0x46505853
 	fpMagic2     = 0x46505845
+	fpMagic2Size = 4
 	fpSWReserved = 464 // struct _fpx_sw_bytes
 	fxsaveSize   = 512
+	mxcsrAt      = 24
+	initMXCSR    = 0x1f80
 	xstateBV     = 512 // XSTATE_BV, the first word of the XSAVE header (SDM 1 13.4.2)
 	xsaveYMM     = 576 // the one extended component at a fixed place (SDM 1 13.5.3)
 	xsaveYMMEnd  = xsaveYMM + 256
@@ -181,7 +184,7 @@ func (t *Thread) deliver(info *SignalInfo, act *SigAction) {
 func (t *Thread) fpFrameSize() uint64 {
 	n := uint64(len(t.Ctx.FP))
 	if t.k.M.Features().XSAVE {
-		n += 4 // FP_XSTATE_MAGIC2
+		n += fpMagic2Size
 	}
 	return n
 }
@@ -267,19 +270,19 @@ func (t *Thread) checkRIP() {
 	}
 }
 
-// frameFP puts the vector state as a program may see it into fpBuf. Bytes of a component
-// whose XSTATE_BV bit is clear are what happened to lie there (XSAVE and XSAVEOPT do not
-// write them, SDM 1 13.7 and 13.9): the program gets the initial state. MXCSR is always
-// saved. x87 and SSE are marked as in use, as Linux marks them for handlers that change
-// them in the frame.
-func (t *Thread) frameFP() []byte {
+// framedFP is the vector state as a program may see it: Ctx.FP, or a copy in fpBuf. Bytes of
+// a component whose XSTATE_BV bit is clear are what happened to lie there (XSAVE and
+// XSAVEOPT do not write them, SDM 1 13.7 and 13.9): the program gets the initial state.
+// MXCSR is always saved. x87 and SSE are marked as in use, as Linux marks them for handlers
+// that change them in the frame. Behind it is room for the mark.
+func (t *Thread) framedFP() []byte {
 	le := binary.LittleEndian
+	bv := le.Uint64(t.Ctx.FP[xstateBV:])
+	if t.k.M.Features().XCR0&^bv == 0 {
+		return t.Ctx.FP
+	}
 	b := t.fpRoom()
 	copy(b, t.Ctx.FP)
-	bv := le.Uint64(b[xstateBV:])
-	if t.k.M.Features().XCR0&^bv == 0 {
-		return b
-	}
 	if bv&1 == 0 {
 		clear(b[:24])
 		clear(b[32:160])
@@ -299,7 +302,7 @@ func (t *Thread) frameFP() []byte {
 func (t *Thread) fpRoom() []byte {
 	n := len(t.Ctx.FP)
 	if t.fpBuf == nil {
-		t.fpBuf = make([]byte, n+4)
+		t.fpBuf = make([]byte, n+fpMagic2Size)
 	}
 	return t.fpBuf[:n]
 }
@@ -312,26 +315,32 @@ func (t *Thread) pushFP(at uint64) bool {
 	if !f.XSAVE {
 		return t.CopyOut(hal.UserAddr(at), t.Ctx.FP) == nil
 	}
-	t.frameFP()
-	b := t.fpBuf
-	n := len(b) - 4
+	b := t.framedFP()
+	n := len(b)
+	b = b[:n+fpMagic2Size]
 	le := binary.LittleEndian
 	sw := b[fpSWReserved:fxsaveSize]
 	clear(sw[24:])
 	le.PutUint32(sw[0:], fpMagic1)
-	le.PutUint32(sw[4:], uint32(n+4))
+	le.PutUint32(sw[4:], uint32(n+fpMagic2Size))
 	le.PutUint64(sw[8:], f.XCR0)
 	le.PutUint64(sw[16:], uint64(n))
 	le.PutUint32(b[n:], fpMagic2)
 	return t.CopyOut(hal.UserAddr(at), b) == nil
 }
 
-// initFP gives a handler the initial vector state, as every program begins with; pushFP
+// initFP gives the program the initial vector state, as every program begins with; SyncFP
 // has brought Ctx.FP up to date. What XSTATE_BV does not name is initial without a look at
-// the image (SDM 1 13.8.1).
+// the image (SDM 1 13.8.1), but for MXCSR.
 func (t *Thread) initFP() {
-	n := min(xsaveYMM, len(t.Ctx.FP), len(t.k.initFP))
-	copy(t.Ctx.FP[:n], t.k.initFP[:n])
+	fp := t.Ctx.FP
+	if !t.k.M.Features().XSAVE {
+		copy(fp, t.k.initFP)
+		return
+	}
+	le := binary.LittleEndian
+	le.PutUint32(fp[mxcsrAt:], initMXCSR)
+	le.PutUint64(fp[xstateBV:], 0)
 }
 
 // put writes siginfo_t as Linux lays it out (siginfo_layout).
@@ -424,56 +433,56 @@ func (t *Thread) SigReturn() {
 	t.checkRIP()
 }
 
-// popFP takes over the vector state at addr; 0 is the initial state.
+// popFP takes over the vector state at addr; 0 is the initial state, and so is one that
+// cannot be read (fpu__restore_sig).
 func (t *Thread) popFP(addr uint64) bool {
 	t.k.M.SyncFP(t.Ctx)
-	fp := t.Ctx.FP
-	if addr == 0 {
-		copy(fp, t.k.initFP)
-		return true
-	}
-	if addr >= uint64(hal.UserTop) {
-		return false
-	}
-	n := len(fp)
-	img := t.fpRoom()
-	// Mostly all of it is there, and it is ours.
-	if xsave := t.k.M.Features().XSAVE; !xsave || t.CopyIn(t.fpBuf, hal.UserAddr(addr)) != nil || !t.xstateMarked(t.fpBuf) {
-		if xsave && !t.xstateInFrame(addr) {
-			n = fxsaveSize // the legacy area alone; the rest is initial
-			copy(img, t.k.initFP)
-		}
-		if t.CopyIn(img[:n], hal.UserAddr(addr)) != nil {
-			return false
-		}
-		if xsave && n == fxsaveSize && len(img) > fxsaveSize+8 {
-			binary.LittleEndian.PutUint64(img[fxsaveSize:], 3) // x87 and SSE are in use
-		}
-	}
-	if !t.k.M.SanitizeFP(img) {
-		return false
-	}
-	copy(fp, img)
-	if t.k.M.Features().XSAVE {
-		clear(fp[fpSWReserved:fxsaveSize]) // the frame's marks are no state
+	if addr == 0 || !t.readFP(addr) {
+		t.initFP()
+		return addr == 0
 	}
 	return true
 }
 
+// readFP reads the vector state at addr to Ctx.FP, which is not to be used if it fails.
+func (t *Thread) readFP(addr uint64) bool {
+	if addr >= uint64(hal.UserTop) {
+		return false
+	}
+	fp := t.Ctx.FP
+	n := len(fp)
+	whole := fp[:n+fpMagic2Size]
+	xsave := t.k.M.Features().XSAVE
+	// Mostly all of it is there, and it is ours.
+	if !xsave || t.CopyIn(whole, hal.UserAddr(addr)) != nil || !t.xstateMarked(whole) {
+		if xsave && !t.xstateInFrame(addr) {
+			n = fxsaveSize // the legacy area alone; the rest is initial
+			t.initFP()
+		}
+		if t.CopyIn(fp[:n], hal.UserAddr(addr)) != nil {
+			return false
+		}
+		if xsave && n == fxsaveSize && len(fp) > fxsaveSize+8 {
+			binary.LittleEndian.PutUint64(fp[fxsaveSize:], 3) // x87 and SSE are in use
+		}
+	}
+	return t.k.M.SanitizeFP(fp)
+}
+
 // xstateInFrame is Linux' check_xstate_in_sigframe.
 func (t *Thread) xstateInFrame(addr uint64) bool {
-	b := make([]byte, len(t.fpBuf))
+	b := make([]byte, len(t.Ctx.FP)+fpMagic2Size)
 	if t.CopyIn(b[fpSWReserved:fxsaveSize], hal.UserAddr(addr+fpSWReserved)) != nil {
 		return false
 	}
-	magic := b[len(b)-4:]
-	return t.CopyIn(magic, hal.UserAddr(addr+uint64(len(b)-4))) == nil && t.xstateMarked(b)
+	magic := b[len(b)-fpMagic2Size:]
+	return t.CopyIn(magic, hal.UserAddr(addr+uint64(len(b)-fpMagic2Size))) == nil && t.xstateMarked(b)
 }
 
-// xstateMarked says whether b, as long as fpBuf, has the marks of a whole state.
+// xstateMarked says whether b, as long as Ctx.FP and the mark, has the marks of a whole state.
 func (t *Thread) xstateMarked(b []byte) bool {
 	le := binary.LittleEndian
-	sw, n := b[fpSWReserved:fxsaveSize], len(b)-4
+	sw, n := b[fpSWReserved:fxsaveSize], len(b)-fpMagic2Size
 	size := le.Uint32(sw[16:])
 	return le.Uint32(sw) == fpMagic1 && size >= fxsaveSize+64 && int(size) == n &&
 		size <= le.Uint32(sw[4:]) && le.Uint32(b[n:]) == fpMagic2

@@ -158,10 +158,25 @@ type queued struct {
 	next *queued
 }
 
-var queuedPool = sync.Pool{New: func() any { return new(queued) }}
+// sigQueue is the pending signals of a thread or process. A classic signal is there at
+// most once, a real-time signal as often as it was sent.
+type sigQueue struct {
+	set        SigSet
+	head, tail *queued
+	spare      *queued // an empty node: most queues have one signal at a time
+}
+
+// node is an empty node.
+func (q *sigQueue) node() *queued {
+	if n := q.spare; n != nil {
+		q.spare = nil
+		return n
+	}
+	return new(queued)
+}
 
 // free gives a node back that is in no queue.
-func (n *queued) free(k *Kernel) {
+func (q *sigQueue) free(k *Kernel, n *queued) {
 	k.sigQueued.Add(-1)
 	if n.user != nil {
 		n.user.signals.Add(-1)
@@ -170,14 +185,7 @@ func (n *queued) free(k *Kernel) {
 		n.info.timer.queued = false
 	}
 	*n = queued{}
-	queuedPool.Put(n)
-}
-
-// sigQueue is the pending signals of a thread or process. A classic signal is there at
-// most once, a real-time signal as often as it was sent.
-type sigQueue struct {
-	set        SigSet
-	head, tail *queued
+	q.spare = n
 }
 
 func (q *sigQueue) put(n *queued) {
@@ -214,7 +222,7 @@ func (q *sigQueue) take(k *Kernel, sig int32, info *SignalInfo) {
 	}
 	q.unlink(found, prev)
 	*info = found.info
-	found.free(k)
+	q.free(k, found)
 }
 
 func (q *sigQueue) unlink(n, prev *queued) {
@@ -255,7 +263,7 @@ func (q *sigQueue) drop(k *Kernel, match func(*SignalInfo) bool) {
 		next := n.next
 		if match(&n.info) {
 			q.unlink(n, prev)
-			n.free(k)
+			q.free(k, n)
 		} else {
 			prev = n
 		}
@@ -343,7 +351,7 @@ func (p *Process) enqueue(q *sigQueue, info SignalInfo) error {
 		return nil
 	}
 	p.k.sigQueued.Add(1)
-	n := queuedPool.Get().(*queued)
+	n := q.node()
 	n.info, n.user = info, u
 	q.put(n)
 	return nil

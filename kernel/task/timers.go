@@ -172,7 +172,7 @@ type posixTimer struct {
 	wall     bool  // due is a time of the wall clock, reckoned when that had been set by ref
 	ref      int64
 	interval int64
-	queued   bool  // its signal is in a queue; set by enqueue, cleared by queued.free
+	queued   bool  // its signal is in a queue; set by enqueue, cleared by sigQueue.free
 	waits    bool  // it fired, and is armed again when the signal is dequeued
 	extra    int32 // firings that found the signal of an earlier setting queued
 	overrun  int64 // periods gone by since the last delivery, less the one that is told

@@ -103,7 +103,7 @@ func (m *Machine) NewCtx() *hal.Ctx {
 	m.mu.Lock()
 	m.ctxs[impl] = true
 	m.mu.Unlock()
-	c := &hal.Ctx{FP: make([]byte, m.Feat.FPSize), Impl: impl}
+	c := &hal.Ctx{FP: make([]byte, m.Feat.FPSize, m.Feat.FPSize+4), Impl: impl}
 	binary.LittleEndian.PutUint16(c.FP, 0x37f)
 	binary.LittleEndian.PutUint32(c.FP[24:], 0x1f80)
 	return c
