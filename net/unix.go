@@ -66,6 +66,7 @@ type unixSocket struct {
 	err                error
 
 	rx        []unixMsg
+	room      []unixMsg // empty: where rx begins, of which most queues need no more
 	rxBytes   int
 	withFiles int  // messages with descriptors in rx
 	rcvShut   bool // nothing more will come (shutdown here, or the peer's end)
@@ -609,7 +610,7 @@ func (x *unixSocket) Release(*vfs.File) {
 	}
 	x.closed, x.rcvShut, x.sndShut = true, true, true
 	peer, pending, queued, embryo := x.peer, x.pending, x.rx, x.embryo
-	x.pending, x.rx, x.rxBytes, x.withFiles = nil, nil, 0, 0
+	x.pending, x.rx, x.room, x.rxBytes, x.withFiles = nil, nil, nil, 0, 0
 	x.peer = nil
 	b := x.roomy()
 	ns := &x.s.unix

@@ -259,11 +259,34 @@ func (x *unixSocket) deliver(c *Caller, peer *unixSocket, msg *unixMsg, m *SendM
 			peer.rx[i].oob = false // the older one becomes an ordinary byte
 		}
 	}
-	peer.rx = append(peer.rx, *msg)
-	peer.rxBytes += msg.len()
+	peer.push(msg)
 	peer.mu.Unlock()
 	peer.q.Notify(waiter.ReadableEvents)
 	return nil
+}
+
+// push appends a message to the queue. mu is held.
+func (x *unixSocket) push(m *unixMsg) {
+	if len(x.rx) == 0 {
+		if x.room == nil {
+			x.room = make([]unixMsg, 0, 2)
+		}
+		x.rx = x.room
+	}
+	grown := len(x.rx) == cap(x.rx)
+	x.rx = append(x.rx, *m)
+	if grown {
+		clear(x.room[:cap(x.room)])
+	}
+	x.rxBytes += m.len()
+}
+
+// shift takes the first message off the queue. mu is held.
+func (x *unixSocket) shift() {
+	x.rx[0] = unixMsg{}
+	if x.rx = x.rx[1:]; len(x.rx) == 0 {
+		x.rx = nil
+	}
 }
 
 // sendMessage queues one datagram: EMSGSIZE, ECONNREFUSED, EAGAIN while the queue is
@@ -417,12 +440,12 @@ func (x *unixSocket) recvStream(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		}
 		return 0, x.empty()
 	}
-	t := taking{m: m, peek: m.Flags&unix.MSG_PEEK != 0}
+	t := taking{peek: m.Flags&unix.MSG_PEEK != 0}
 	done := 0
 	for {
 		fly := x.lockRx()
 		before := x.rxBytes
-		n, fault := x.take(dst, &t, done)
+		n, fault := x.take(dst, m, &t, done)
 		after, peer := x.rxBytes, x.peer
 		if n == 0 && done == 0 && !fault {
 			err := x.empty()
@@ -468,29 +491,40 @@ func (x *unixSocket) peeked(n int, peek bool) {
 
 // taking is one receive from a stream.
 type taking struct {
-	m      *RecvMsg
 	peek   bool
 	stop   bool // nothing may be joined to what there is
 	fds    bool // descriptors came with it
 	signed bool // from has whose bytes they are
 	from   Ucred
-	freed  []unixMsg
+	freed  []unixMsg   // with descriptors
 	unread []*vfs.File // that the caller has no room for
 }
 
 // release lets go of what was taken out of the queue. No lock may be held.
 func (t *taking) release(s *Stack) {
+	if t.freed == nil && t.unread == nil {
+		return
+	}
 	for i := range t.freed {
 		t.freed[i].drop(s)
 	}
-	t.freed = t.freed[:0]
 	(&Control{Files: t.unread}).release()
-	t.unread = nil
+	t.freed, t.unread = nil, nil
+}
+
+// free frees a message that is in no queue any more: at once if nothing in it needs that
+// no lock is held.
+func (t *taking) free(s *Stack, m unixMsg) {
+	if len(m.files) > 0 {
+		t.freed = append(t.freed, m)
+		return
+	}
+	m.free(s)
 }
 
 // take copies from the front of the queue. done bytes were copied by an earlier round,
 // which a peek has to skip, as it has to what SO_PEEK_OFF says. mu is held.
-func (x *unixSocket) take(dst *mm.IOSeq, t *taking, done int) (n int, fault bool) {
+func (x *unixSocket) take(dst *mm.IOSeq, m *RecvMsg, t *taking, done int) (n int, fault bool) {
 	skip := 0
 	if t.peek {
 		if skip = int(x.opt.peekOff.Load()); skip < 0 {
@@ -510,7 +544,7 @@ func (x *unixSocket) take(dst *mm.IOSeq, t *taking, done int) (n int, fault bool
 			case !t.peek && inline:
 				msg.oob = false
 			case !t.peek:
-				t.freed = append(t.freed, x.remove(i))
+				t.free(x.s, x.remove(i))
 				continue
 			}
 		}
@@ -525,14 +559,14 @@ func (x *unixSocket) take(dst *mm.IOSeq, t *taking, done int) (n int, fault bool
 				return n, false
 			}
 			t.signed, t.from = true, msg.creds
-			t.m.Control.Creds, t.m.Control.HasCreds = msg.creds, true
+			m.Control.Creds, m.Control.HasCreds = msg.creds, true
 		}
 		k, err := dst.CopyOutNoFault(msg.bytes()[skip:])
 		n += k
 		skip = 0
-		if k > 0 {
-			t.fds = t.fds || len(msg.files) > 0
-			t.unread = append(t.unread, x.files(msg, t.m, t.peek)...)
+		if k > 0 && len(msg.files) > 0 {
+			t.fds = true
+			t.unread = append(t.unread, x.files(msg, m, t.peek)...)
 		}
 		if t.peek {
 			i++
@@ -541,18 +575,14 @@ func (x *unixSocket) take(dst *mm.IOSeq, t *taking, done int) (n int, fault bool
 			msg.off += k
 			x.rxBytes -= k
 			if msg.len() == 0 {
-				t.freed = append(t.freed, *msg)
-				*msg = unixMsg{}
-				x.rx = x.rx[1:]
+				t.free(x.s, *msg)
+				x.shift()
 				t.stop = t.fds
 			}
 		}
 		if err == mm.ErrFault {
 			return n, true
 		}
-	}
-	if len(x.rx) == 0 {
-		x.rx = nil
 	}
 	return n, false
 }
@@ -611,12 +641,8 @@ func (x *unixSocket) recvMessage(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		}
 		x.peeked(min(size, dst.Len()), true)
 	} else {
-		x.rx[0] = unixMsg{}
-		x.rx = x.rx[1:]
+		x.shift()
 		x.rxBytes -= msg.len()
-		if len(x.rx) == 0 {
-			x.rx = nil
-		}
 		x.peeked(msg.len(), false)
 		b = x.roomy()
 	}

@@ -349,7 +349,14 @@ func (i *SignalInfo) put(b []byte) {
 	le.PutUint32(b[0:], uint32(i.Signo))
 	le.PutUint32(b[4:], uint32(i.Errno))
 	le.PutUint32(b[8:], uint32(i.Code))
-	switch sig := unix.Signal(i.Signo); {
+	sig := unix.Signal(i.Signo)
+	if i.Code <= 0 && i.Code != SISigIO && i.Code != SITimer {
+		le.PutUint32(b[16:], uint32(i.PID))
+		le.PutUint32(b[20:], i.UID)
+		le.PutUint64(b[24:], i.Value)
+		return
+	}
+	switch {
 	case i.Code > 0 && i.Code < SIKernel && (sig == unix.SIGSEGV || sig == unix.SIGBUS || sig == unix.SIGILL ||
 		sig == unix.SIGFPE || sig == unix.SIGTRAP):
 		le.PutUint64(b[16:], i.Addr)
