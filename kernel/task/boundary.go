@@ -149,6 +149,7 @@ func (t *Thread) serveSignals() bool {
 		case act.Handler == sigIgnore:
 		case act.Handler != sigDefault:
 			t.deliver(info, act)
+			return true // fSignal says whether there are more that the new mask lets through
 		default:
 			if !t.defaultAction(info) {
 				return false

@@ -350,26 +350,22 @@ func (i *SignalInfo) put(b []byte) {
 	le.PutUint32(b[4:], uint32(i.Errno))
 	le.PutUint32(b[8:], uint32(i.Code))
 	sig := unix.Signal(i.Signo)
-	if i.Code <= 0 && i.Code != SISigIO && i.Code != SITimer {
-		le.PutUint32(b[16:], uint32(i.PID))
-		le.PutUint32(b[20:], i.UID)
-		le.PutUint64(b[24:], i.Value)
-		return
-	}
+	fromKernel := i.Code > 0 && i.Code < SIKernel
 	switch {
-	case i.Code > 0 && i.Code < SIKernel && (sig == unix.SIGSEGV || sig == unix.SIGBUS || sig == unix.SIGILL ||
-		sig == unix.SIGFPE || sig == unix.SIGTRAP):
+	case !fromKernel && i.Code != SISigIO && i.Code != SITimer:
+		i.putSender(b)
+	case fromKernel && (sig == unix.SIGSEGV || sig == unix.SIGBUS || sig == unix.SIGILL || sig == unix.SIGFPE || sig == unix.SIGTRAP):
 		le.PutUint64(b[16:], i.Addr)
-	case i.Code > 0 && i.Code < SIKernel && sig == unix.SIGCHLD:
+	case fromKernel && sig == unix.SIGCHLD:
 		le.PutUint32(b[16:], uint32(i.PID))
 		le.PutUint32(b[20:], i.UID)
 		le.PutUint32(b[24:], uint32(i.Status))
 		le.PutUint64(b[32:], uint64(i.UTime))
 		le.PutUint64(b[40:], uint64(i.STime))
-	case i.Code > 0 && i.Code < SIKernel && (sig == unix.SIGIO || i.Band != 0), i.Code == SISigIO:
+	case fromKernel && (sig == unix.SIGIO || i.Band != 0), i.Code == SISigIO:
 		le.PutUint64(b[16:], uint64(i.Band))
 		le.PutUint32(b[24:], uint32(i.FD))
-	case i.Code > 0 && i.Code < SIKernel && sig == unix.SIGSYS:
+	case fromKernel && sig == unix.SIGSYS:
 		le.PutUint64(b[16:], i.Addr)
 		le.PutUint32(b[24:], uint32(i.Syscall))
 		le.PutUint32(b[28:], 0xc000003e) // AUDIT_ARCH_X86_64
@@ -378,10 +374,16 @@ func (i *SignalInfo) put(b []byte) {
 		le.PutUint32(b[20:], uint32(i.Overrun))
 		le.PutUint64(b[24:], i.Value)
 	default:
-		le.PutUint32(b[16:], uint32(i.PID))
-		le.PutUint32(b[20:], i.UID)
-		le.PutUint64(b[24:], i.Value)
+		i.putSender(b)
 	}
+}
+
+// putSender is who sent it, and the value that came with it.
+func (i *SignalInfo) putSender(b []byte) {
+	le := binary.LittleEndian
+	le.PutUint32(b[16:], uint32(i.PID))
+	le.PutUint32(b[20:], i.UID)
+	le.PutUint64(b[24:], i.Value)
 }
 
 // Bytes is the 128 bytes of siginfo_t, for rt_sigtimedwait and waitid.
