@@ -145,12 +145,14 @@ func epollWait(t *task.Thread, a *Args, until func(*task.Thread, *Args) int64) (
 	if most-1 >= epoll.MaxEvents { // or is 0, or negative
 		return 0, unix.EINVAL
 	}
-	if end := a[1] + most*epoll.EventSize; end > uint64(hal.UserTop) || end < a[1] {
+	if a[1] > uint64(hal.UserTop)-most*epoll.EventSize {
 		return 0, unix.EFAULT
 	}
-	f, counted := t.FDs().Borrow(int32(a[0]))
+	f, counted := t.FDs().Sole(int32(a[0])), false
 	if f == nil {
-		return 0, unix.EBADF
+		if f, counted = t.FDs().Get(int32(a[0])), true; f == nil {
+			return 0, unix.EBADF
+		}
 	}
 	set := epoll.Of(f)
 	if set == nil || f.Flags()&unix.O_PATH != 0 {

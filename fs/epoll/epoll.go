@@ -261,31 +261,34 @@ func (i *item) poll(events uint32) uint32 {
 func (s *Set) Look(as hal.AddressSpace, dst hal.UserAddr, max int) (n int, more bool) {
 	s.mtx.Lock()
 	s.pass++
+	pass := s.pass
 	for n < max {
 		i := s.first.Load()
-		if i == nil || i.pass == s.pass {
+		if i == nil || i.pass == pass {
 			break
 		}
-		i.again.Store(false)
-		events := i.events
-		got := i.poll(events)
-		if got != 0 {
-			binary.LittleEndian.PutUint32(s.ev[:], got)
-			binary.LittleEndian.PutUint64(s.ev[4:], i.data)
-			if m, _ := as.CopyOut(dst, s.ev[:]); m != EventSize {
-				more = true
-				break
-			}
-			dst += EventSize
-			n++
+		if i.again.Load() {
+			i.again.Store(false)
 		}
-		if got != 0 && events&(unix.EPOLLONESHOT|unix.EPOLLET) == 0 && i == s.last.Load() {
-			i.pass = s.pass
+		got := i.poll(i.events)
+		if got == 0 {
+			s.settle(i, 0, pass)
+			continue
+		}
+		binary.LittleEndian.PutUint32(s.ev[:], got)
+		binary.LittleEndian.PutUint64(s.ev[4:], i.data)
+		if m, _ := as.CopyOut(dst+hal.UserAddr(n)*EventSize, s.ev[:]); m != EventSize {
+			more = true
+			break
+		}
+		n++
+		if i.events&(unix.EPOLLONESHOT|unix.EPOLLET) == 0 && i == s.last.Load() {
+			i.pass = pass
 		} else {
-			s.settle(i, got, s.pass)
+			s.settle(i, got, pass)
 		}
 	}
-	if s.first.Load() != nil && s.sleepFirst.Load() != nil {
+	if s.sleepFirst.Load() != nil && s.first.Load() != nil {
 		s.passOn()
 	}
 	s.mtx.Unlock()

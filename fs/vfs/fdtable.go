@@ -192,12 +192,23 @@ func (t *FDTable) Get(fd int32) *File {
 // for anything that signals end: the reference is counted only if others use the table,
 // since nobody else closes descriptors in it. A lent file's reference is the lender's.
 func (t *FDTable) Borrow(fd int32) (f *File, counted bool) {
-	if t.refs.Load() == 1 {
-		if s := *t.slots.Load(); uint(fd) < uint(len(s)) {
-			return s[fd].Load(), false
-		}
+	if f := t.Sole(fd); f != nil {
+		return f, false
 	}
 	return t.Get(fd), true
+}
+
+// Sole is Borrow for who wants it in line: nil if others use the table, or there is no such
+// file in it.
+func (t *FDTable) Sole(fd int32) *File {
+	if t.refs.Load() != 1 {
+		return nil
+	}
+	s := *t.slots.Load()
+	if uint(fd) >= uint(len(s)) {
+		return nil
+	}
+	return s[fd].Load()
 }
 
 // Install puts f (taking over the caller's reference) at the lowest free number

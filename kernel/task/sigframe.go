@@ -221,7 +221,9 @@ func (t *Thread) pushFrame(info *SignalInfo, act *SigAction, mask SigSet) bool {
 		return false
 	}
 	f := &t.frameBuf
-	clear(f[:])
+	clear(f[frameUC : frameUC+ucMContext])
+	clear(f[frameUC+ucMContext+len(mcRegs{}) : frameUC+ucSigMask])
+	clear(f[frameInfo:])
 	le := binary.LittleEndian
 	le.PutUint64(f[0:], act.Restorer)
 	uc := f[frameUC:]
