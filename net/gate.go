@@ -273,11 +273,16 @@ func (g *gate) tick() {
 	}
 }
 
+// ticked goes on while there is something on the budget that only a count takes off: queued
+// bytes too, which may be of sockets that outlive the last connection.
 func (g *gate) ticked() {
 	g.recount(true)
+	g.mu.Lock()
+	held := g.held
+	g.mu.Unlock()
 	g.timerMu.Lock()
 	defer g.timerMu.Unlock()
-	if g.est.Load() > 0 {
+	if g.est.Load() > 0 || held != 0 {
 		g.timer.Reset(time.Second)
 	} else {
 		g.ticking.Store(false)

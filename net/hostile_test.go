@@ -122,6 +122,37 @@ func TestUnreadDatagramsAreBounded(t *testing.T) {
 	}
 }
 
+// What is queued is put on the budget when connections are counted: it must also come off it
+// when there are none any more.
+func TestQueuedDatagramsComeOffTheBudgetAfterTheLastConnection(t *testing.T) {
+	s := newStack(t, 64<<20)
+	used := func() int64 { return s.cfg.Budget.Used() }
+	before := used()
+	u := sock(t, s, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err := u.Bind(me, in4(127, 0, 0, 1, 5000)); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		q := mm.KernelIO(make([]byte, 1000))
+		if _, err := u.Send(me, &q, &SendMsg{Name: in4(127, 0, 0, 1, 5000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sock(t, s, unix.AF_INET, unix.SOCK_STREAM, 0).Release(nil)
+	until := func(what string, ok func() bool) {
+		for range 500 {
+			if ok() {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Fatalf("%s: %d bytes used, %d before; %d connections", what, used(), before, s.gate.est.Load())
+	}
+	until("the datagrams are counted", func() bool { return s.gate.est.Load() == 0 && used() > before+50000 })
+	u.Release(nil)
+	until("nothing is left", func() bool { return used() == before })
+}
+
 func TestReceivedMemoryIsGivenBack(t *testing.T) {
 	x, y, _, _ := twoStacks(t, testRAM, true)
 	srv, cli, l := connected(t, x, y, in4(10, 0, 0, 1, 0))
