@@ -155,7 +155,7 @@ func epollWait(t *task.Thread, a *Args, until func(*task.Thread, *Args) int64) (
 		}
 	}
 	set := epoll.Of(f)
-	if set == nil || f.Flags()&unix.O_PATH != 0 {
+	if set == nil { // or O_PATH, behind which there is never one
 		err := error(unix.EINVAL)
 		if f.Flags()&unix.O_PATH != 0 {
 			err = unix.EBADF
