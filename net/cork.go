@@ -97,6 +97,9 @@ func (x *inetSocket) sendSegments(b []byte, seg int, opts tcpip.WriteOptions) tc
 
 // UDP_* of uapi/linux/udp.h that x/sys/unix lacks.
 const (
+	udpliteSendCscov = 10
+	udpliteRecvCscov = 11
+
 	udpEncap     = 100
 	udpNoCheckTx = 101
 	udpNoCheckRx = 102
@@ -137,6 +140,8 @@ func (x *inetSocket) getUDP(name int) []byte {
 		return boolVal(x.opt.cork.Load())
 	case udpSegment:
 		return intVal(int(x.opt.segment.Load()))
+	case udpliteSendCscov, udpliteRecvCscov:
+		return intVal(0) // UDP-Lite's, which UDP answers, too
 	case udpEncap, udpNoCheckTx, udpNoCheckRx, udpGRO:
 		n, _ := x.opt.kept.load(unix.SOL_UDP, name)
 		return intVal(int(n))

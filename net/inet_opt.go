@@ -22,13 +22,15 @@ func (x *inetSocket) SetOption(c *Caller, level, name int, v []byte) error {
 			return x.setTCP(name, v)
 		}
 	case unix.SOL_IP:
-		return x.setIP(c, name, v)
+		if !x.rawIPv6() {
+			return x.setIP(c, name, v)
+		}
 	case unix.SOL_IPV6:
 		if x.domain == unix.AF_INET6 {
 			return x.setIPv6(c, name, v)
 		}
 	case unix.SOL_UDP:
-		if x.pro == unix.IPPROTO_UDP {
+		if x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM {
 			return x.setUDP(name, v)
 		}
 	case unix.SOL_RAW:
@@ -38,6 +40,9 @@ func (x *inetSocket) SetOption(c *Caller, level, name int, v []byte) error {
 	}
 	return unix.ENOPROTOOPT
 }
+
+// rawIPv6 says that the socket has no options of IPv4's, which IPv6's others have.
+func (x *inetSocket) rawIPv6() bool { return x.domain == unix.AF_INET6 && x.typ == unix.SOCK_RAW }
 
 // unknownLevel is getsockopt's error of a level that the socket has not: IPv6 and IPv4 differ.
 func (x *inetSocket) unknownLevel() error {
@@ -60,18 +65,21 @@ func (x *inetSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 		}
 		b, err = x.getTCP(name)
 	case unix.SOL_IP:
+		if x.rawIPv6() {
+			return nil, unix.ENOPROTOOPT
+		}
 		b, err = x.getIP(name)
 		// ip_getsockopt answers one byte to who asks for less than an int.
-		if err == nil && len(b) == 4 && n > 0 && n < 4 && b[1]|b[2]|b[3] == 0 {
+		if err == nil && len(b) == 4 && name != unix.IP_MULTICAST_IF && n > 0 && n < 4 && b[1]|b[2]|b[3] == 0 {
 			b = b[:1]
 		}
 	case unix.SOL_IPV6:
 		if x.domain != unix.AF_INET6 {
 			return nil, x.unknownLevel()
 		}
-		b, err = x.getIPv6(name)
+		b, err = x.getIPv6(name, n)
 	case unix.SOL_UDP:
-		if x.pro != unix.IPPROTO_UDP {
+		if x.pro != unix.IPPROTO_UDP || x.typ != unix.SOCK_DGRAM {
 			return nil, x.unknownLevel()
 		}
 		b = x.getUDP(name)
@@ -385,8 +393,10 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 		x.opt.inq.Store(n == 1)
 	case unix.TCP_THIN_DUPACK:
 		return within(0, 1)
-	case unix.TCP_REPAIR, unix.TCP_REPAIR_WINDOW, unix.TCP_REPAIR_QUEUE, unix.TCP_QUEUE_SEQ, unix.TCP_REPAIR_OPTIONS:
+	case unix.TCP_REPAIR, unix.TCP_REPAIR_WINDOW, unix.TCP_REPAIR_QUEUE:
 		return unix.EPERM // no socket is in repair
+	case unix.TCP_QUEUE_SEQ, unix.TCP_REPAIR_OPTIONS, unix.TCP_MD5SIG, unix.TCP_MD5SIG_EXT, unix.TCP_FASTOPEN_KEY:
+		return unix.EINVAL // nor has it keys
 	case unix.TCP_TIMESTAMP:
 		return unix.EPERM
 	default:
@@ -471,9 +481,9 @@ func (x *inetSocket) getTCP(name int) ([]byte, error) {
 		return boolVal(x.opt.inq.Load()), nil
 	case unix.TCP_THIN_DUPACK, unix.TCP_REPAIR:
 		return intVal(0), nil
-	case unix.TCP_REPAIR_QUEUE, unix.TCP_QUEUE_SEQ:
+	case unix.TCP_REPAIR_QUEUE, unix.TCP_QUEUE_SEQ, unix.TCP_REPAIR_WINDOW:
 		return nil, unix.EINVAL
-	case unix.TCP_ULP, unix.TCP_SAVED_SYN:
+	case unix.TCP_ULP, unix.TCP_SAVED_SYN, unix.TCP_CC_INFO, unix.TCP_FASTOPEN_KEY:
 		return []byte{}, nil
 	case unix.TCP_INFO:
 		return x.tcpInfo(), nil

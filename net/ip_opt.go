@@ -21,6 +21,9 @@ func byteOrInt(v []byte) (int, error) {
 
 func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 	o := x.ep().SocketOptions()
+	if err := refusedIP(c, name, v); err != nil {
+		return err
+	}
 	switch name {
 	case unix.IP_ADD_MEMBERSHIP, unix.IP_DROP_MEMBERSHIP:
 		return x.membership(name == unix.IP_ADD_MEMBERSHIP, v)
@@ -101,6 +104,11 @@ func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 		}
 	case unix.IP_ROUTER_ALERT:
 		return unix.EINVAL // no router is here
+	case unix.IP_RECVFRAGSIZE:
+		if x.isTCP() {
+			return unix.EINVAL
+		}
+		x.opt.kept.set(unix.SOL_IP, name, int32(n))
 	default:
 		known, err := x.opt.kept.set(unix.SOL_IP, name, int32(n))
 		if !known {
@@ -228,6 +236,12 @@ func (x *inetSocket) multicastIf(v []byte) error {
 	default:
 		return unix.EINVAL
 	}
+	switch {
+	case o.InterfaceAddr.Unspecified():
+		o.InterfaceAddr = tcpip.Address{} // any interface, or the one that is named
+	case o.NIC == 0 && o.InterfaceAddr == header.IPv4Broadcast:
+		return unix.EADDRNOTAVAIL
+	}
 	return errno(x.ep().SetSockOpt(&o))
 }
 
@@ -294,6 +308,14 @@ func (x *inetSocket) getIP(name int) ([]byte, error) {
 		return le32(x.opt.unicastIf.Load()), nil
 	case unix.IP_NODEFRAG:
 		return intVal(0), nil
+	case unix.IP_MSFILTER, mcastMsfilter:
+		return nil, unix.EINVAL // the group that it would name is none
+	case ipProtocol: // inet_num: a raw socket's protocol, else the port
+		if x.typ == unix.SOCK_RAW {
+			return intVal(int(x.pro)), nil
+		}
+		a, _ := x.ep().GetLocalAddress()
+		return intVal(int(a.Port)), nil
 	case unix.IP_MTU:
 		if _, err := x.ep().GetRemoteAddress(); err != nil {
 			return nil, unix.ENOTCONN
@@ -318,23 +340,29 @@ func (s *Stack) mtu() uint32 {
 
 func (x *inetSocket) setIPv6(c *Caller, name int, v []byte) error {
 	o := x.ep().SocketOptions()
+	if err := refusedIPv6(c, name, v); err != nil {
+		return err
+	}
 	switch name {
 	case mcastJoinGroup, mcastLeaveGroup:
 		return x.group(unix.AF_INET6, name == mcastJoinGroup, v)
 	case ipv6UnicastIf:
 		return x.unicastIf(v)
 	case unix.IPV6_ADD_MEMBERSHIP, unix.IPV6_DROP_MEMBERSHIP:
+		if len(v) < sizeMreq6 {
+			return unix.EINVAL
+		}
 		if x.isTCP() {
 			return unix.EPROTO
-		}
-		if len(v) < 20 {
-			return unix.EINVAL
 		}
 		return x.join(name == unix.IPV6_ADD_MEMBERSHIP, tcpip.MembershipOption{
 			MulticastAddr: tcpip.AddrFrom16([16]byte(v[:16])), NIC: tcpip.NICID(binary.LittleEndian.Uint32(v[16:]))})
 	}
 	n32, err := intArg(v)
-	if err != nil {
+	if err != nil && !shortIsZero(name) {
+		if !x.knowsIPv6(name) {
+			err = unix.ENOPROTOOPT
+		}
 		return err
 	}
 	n, on := int(n32), n32 != 0
@@ -431,13 +459,37 @@ func (x *inetSocket) setIPv6(c *Caller, name int, v []byte) error {
 	return nil
 }
 
+// shortIsZero are options that take an argument of less than four bytes for 0.
+func shortIsZero(name int) bool {
+	return name == unix.IPV6_DONTFRAG || name == unix.IPV6_AUTOFLOWLABEL || name == unix.IPV6_RECVFRAGSIZE
+}
+
+// knowsIPv6 says whether an option of setIPv6 is one of this socket.
+func (x *inetSocket) knowsIPv6(name int) bool {
+	switch name {
+	case unix.IPV6_MULTICAST_HOPS, unix.IPV6_MULTICAST_IF:
+		return !x.isTCP()
+	case unix.IPV6_CHECKSUM:
+		return x.typ == unix.SOCK_RAW
+	case unix.IPV6_V6ONLY, unix.IPV6_UNICAST_HOPS, unix.IPV6_MULTICAST_LOOP, unix.IPV6_TCLASS, unix.IPV6_RECVTCLASS, unix.IPV6_RECVPKTINFO,
+		unix.IPV6_RECVHOPLIMIT, unix.IPV6_RECVERR, unix.IPV6_RECVORIGDSTADDR, unix.IPV6_MTU_DISCOVER, unix.IPV6_FREEBIND, unix.IPV6_TRANSPARENT,
+		unix.IPV6_MTU, unix.IPV6_ADDR_PREFERENCES, unix.IPV6_ROUTER_ALERT:
+		return true
+	}
+	_, known := x.opt.kept.get(unix.SOL_IPV6, name)
+	return known
+}
+
 // hearMapped lets an IPv6 socket hear where IPv4's datagrams went, if it wants to know
 // in either way.
 func (x *inetSocket) hearMapped() {
 	x.ep().SocketOptions().SetReceivePacketInfo(x.opt.pktinfo.Load() || x.opt.recvpktinfo.Load())
 }
 
-func (x *inetSocket) getIPv6(name int) ([]byte, error) {
+func (x *inetSocket) getIPv6(name, room int) ([]byte, error) {
+	if b, err, known := x.refusedGet6(name, room); known {
+		return b, err
+	}
 	o := x.ep().SocketOptions()
 	switch name {
 	case unix.IPV6_V6ONLY:

@@ -33,6 +33,11 @@ var (
 const (
 	soPreferBusyPoll = 69
 	soBusyPollBudget = 70
+	soBufLock        = 72
+	soReserveMem     = 73
+	soTxrehash       = 74
+	soRcvmark        = 75
+	soBSDCompat      = 14 // without effect since Linux 2.4
 	soTxtime         = 61
 	stampingMask     = 1<<16 - 1 // SOF_TIMESTAMPING_MASK of Linux 6.1
 
@@ -46,6 +51,9 @@ var keptOptions = map[optionName]keptOption{
 	{unix.SOL_SOCKET, unix.SO_SELECT_ERR_QUEUE}: truth,
 	{unix.SOL_SOCKET, unix.SO_WIFI_STATUS}:      truth,
 	{unix.SOL_SOCKET, unix.SO_PASSSEC}:          truth,
+	{unix.SOL_SOCKET, soBufLock}:                {0, 3, false, 0},
+	{unix.SOL_SOCKET, soRcvmark}:                truth,
+	{unix.SOL_SOCKET, soTxrehash}:               {-1, 1, false, 1},
 	{unix.SOL_SOCKET, unix.SO_TIMESTAMPING}:     {0, stampingMask, false, 0},
 	{unix.SOL_SOCKET, unix.SO_BUSY_POLL}:        nonegint,
 	{unix.SOL_SOCKET, unix.SO_INCOMING_CPU}:     {math.MinInt32, math.MaxInt32, false, -1},
@@ -54,7 +62,7 @@ var keptOptions = map[optionName]keptOption{
 	{unix.SOL_IP, unix.IP_RETOPTS}:              truth,
 	{unix.SOL_IP, unix.IP_CHECKSUM}:             truth,
 	{unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT}: truth,
-	{unix.SOL_IP, unix.IP_RECVFRAGSIZE}:         yesOrNo,
+	{unix.SOL_IP, unix.IP_RECVFRAGSIZE}:         truth,
 	{unix.SOL_IP, unix.IP_PASSSEC}:              truth,
 	{unix.SOL_IP, unix.IP_MINTTL}:               oneByte,
 	{unix.SOL_IP, unix.IP_MULTICAST_ALL}:        usualOn,
@@ -74,7 +82,9 @@ var keptOptions = map[optionName]keptOption{
 	{unix.SOL_IPV6, ipv6RouterAlertIsolate}:    truth,
 	{unix.SOL_IPV6, unix.IPV6_MINHOPCOUNT}:     oneByte,
 	{unix.SOL_IPV6, unix.IPV6_RECVERR_RFC4884}: yesOrNo,
-	{unix.SOL_IPV6, ipv6MulticastAll}:          usualOn,
+	{unix.SOL_IPV6, ipv6MulticastAll}:          {math.MinInt32, math.MaxInt32, true, 1},
+	{unix.SOL_IPV6, ipv6Flowinfo}:              truth,
+	{unix.SOL_IPV6, ipv6FlowinfoSend}:          truth,
 
 	{unix.SOL_TCP, unix.TCP_FASTOPEN_CONNECT}:     yesOrNo,
 	{unix.SOL_TCP, unix.TCP_FASTOPEN_NO_COOKIE}:   yesOrNo,

@@ -211,6 +211,18 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 		if n < 0 || n > math.MaxUint16 {
 			return unix.EINVAL
 		}
+	case name == soReserveMem:
+		if n < 0 {
+			return unix.EINVAL
+		}
+		return unix.EOPNOTSUPP // without memory control groups
+	case name == unix.SO_DETACH_REUSEPORT_BPF, name == unix.SO_ATTACH_REUSEPORT_CBPF:
+		return unix.EINVAL
+	case name == soRcvmark && !c.capable(capNetAdmin) && !c.capable(capNetRaw):
+		return unix.EPERM
+	case name == soTxrehash && n == -1:
+		o.kept.store(unix.SOL_SOCKET, name, 1) // the system's choice
+	case name == soBSDCompat, name == unix.SO_CNX_ADVICE:
 	case name == unix.SO_MAX_PACING_RATE:
 		// A hint about timing: taken, without effect.
 	case name == unix.SO_TYPE, name == unix.SO_ERROR, name == unix.SO_PROTOCOL, name == unix.SO_DOMAIN,
@@ -219,9 +231,10 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 	case name == unix.SO_ATTACH_BPF && o.filterLock.Load():
 		return unix.EPERM
 	case name == unix.SO_ATTACH_BPF, name == unix.SO_ATTACH_REUSEPORT_EBPF:
+		if len(v) != 4 {
+			return unix.EINVAL
+		}
 		return unix.EBADF // no descriptor is a program's
-	case name == unix.SO_ATTACH_REUSEPORT_CBPF:
-		return unix.ENOPROTOOPT
 	default:
 		known, err := o.kept.set(unix.SOL_SOCKET, name, n)
 		if !known {
@@ -272,8 +285,10 @@ func (b *base) getCommon(name int) []byte {
 		return intVal(max(int(o.rcvlowat.Load()), 1))
 	case unix.SO_SNDLOWAT:
 		return intVal(1)
-	case unix.SO_INCOMING_NAPI_ID:
+	case unix.SO_INCOMING_NAPI_ID, soBSDCompat, soReserveMem:
 		return intVal(0)
+	case unix.SO_BPF_EXTENSIONS:
+		return intVal(64) // SKF_AD_MAX
 	case unix.SO_LOCK_FILTER:
 		return boolVal(o.filterLock.Load())
 	case soTxtime:
