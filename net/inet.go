@@ -184,8 +184,11 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 					r &^= waiter.ReadableEvents
 				}
 			}
-		case tcp.StateClosing, tcp.StateLastAck:
-			r |= waiter.EventHUp
+			r |= x.shutEvents(0)
+		case tcp.StateFinWait1, tcp.StateFinWait2:
+			r |= x.shutEvents(0)
+		case tcp.StateCloseWait, tcp.StateClosing, tcp.StateLastAck:
+			r |= x.shutEvents(1)
 		case tcp.StateListen:
 			if len(x.returned) > 0 { // racy on purpose: a listener's poller asks again
 				r |= waiter.ReadableEvents
@@ -204,6 +207,19 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 		r |= waiter.EventErr
 	}
 	return ready(mask, r)
+}
+
+// shutEvents are the events of what is shut down, as tcp_poll has them: here, and, with
+// finished 1, by the peer's FIN. netstack tells neither once both directions are.
+func (x *inetSocket) shutEvents(finished uint32) (r waiter.EventMask) {
+	down := x.down.Load() | finished
+	if down&1 != 0 {
+		r = waiter.ReadableEvents | waiter.EventRdHUp
+	}
+	if down == 3 {
+		r |= waiter.EventHUp
+	}
+	return r
 }
 
 func (x *inetSocket) hasQueuedError() bool {

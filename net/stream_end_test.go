@@ -60,3 +60,42 @@ func TestPollerOfRDHUPAloneIsToldOfTheEndOfTheStream(t *testing.T) {
 		t.Errorf("the ended stream is ready for %#x", r)
 	}
 }
+
+// Both directions shut down, and the peer has not yet said that it knows: tcp_poll goes by
+// what is shut down, not by the state.
+func TestAStreamShutBothWaysIsHungUpBeforeThePeerAnswers(t *testing.T) {
+	const all = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp
+	for name, end := range map[string]func(srv, cli Socket, cut func()){
+		"LAST_ACK": func(srv, cli Socket, cut func()) {
+			cli.Shutdown(unix.SHUT_WR)
+			for range 500 {
+				if srv.Readiness(waiter.EventRdHUp) != 0 {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			cut()
+			srv.Shutdown(unix.SHUT_WR)
+		},
+		"FIN_WAIT1": func(srv, cli Socket, cut func()) {
+			cut()
+			srv.Shutdown(unix.SHUT_RDWR)
+		},
+		"FIN_WAIT1 in two steps": func(srv, cli Socket, cut func()) {
+			cut()
+			srv.Shutdown(unix.SHUT_WR)
+			srv.Shutdown(unix.SHUT_RD)
+		},
+	} {
+		x, y, dx, _ := twoStacks(t, testRAM, false)
+		srv, cli, _ := connected(t, x, y, in4(10, 0, 0, 1, 0))
+		end(srv, cli, func() {
+			dx.mu.Lock()
+			dx.lose = func([]byte) bool { return true }
+			dx.mu.Unlock()
+		})
+		if r := srv.Readiness(all | waiter.EventErr); r != all {
+			t.Errorf("%s: ready for %#x, want %#x", name, r, all)
+		}
+	}
+}
