@@ -201,7 +201,7 @@ ipneigh; echo $?
 ## kill
 sleep 100 & kill $!; wait $!; echo $?; kill -l 9; kill -l | head -3; kill -0 $$; echo $?; kill 999999; echo $?; sleep 100 & kill -STOP $!; sleep 0.1; cut -d' ' -f3 /proc/$!/stat; kill -CONT $!; sleep 0.1; cut -d' ' -f3 /proc/$!/stat; kill -9 $!; wait $!; echo $?
 ## killall
-cp /bin/busybox ./sleepy 2>/dev/null; ln -s /bin/busybox sleep; ./sleep 77 & sleep 0.1; killall sleep; wait $!; echo $?; killall nosuch; echo $?
+cp /bin/busybox ./sleepy 2>/dev/null; ln -s /bin/busybox sleep; ./sleep 77 & sleep 0.1; killall sleep; wait $! 2>/dev/null; echo $?; killall nosuch; echo $?
 ## klogd
 klogd -n & sleep 0.2; kill $!; wait $!; echo $?
 ## last
