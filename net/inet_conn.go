@@ -75,6 +75,9 @@ func (x *inetSocket) remote(b []byte) (a tcpip.FullAddress, err error) {
 			a.Addr = header.IPv6Loopback
 		}
 	}
+	if err == nil && a.NIC == 0 && a.Addr.Len() == 16 && header.IsV6LinkLocalUnicastAddress(a.Addr) && x.ep().SocketOptions().GetBindToDevice() == 0 {
+		err = unix.EINVAL // which link?
+	}
 	return a, err
 }
 

@@ -213,7 +213,8 @@ func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
 	once := oneTime{-1, -1, int(x.opt.segment.Load())}
 	more := x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM && (x.opt.cork.Load() || m != nil && m.Flags&unix.MSG_MORE != 0)
 	if m != nil {
-		if m.Name != nil {
+		// udpv6_sendmsg takes an address of no family for none.
+		if m.Name != nil && !(x.pro == unix.IPPROTO_UDP && x.domain == unix.AF_INET6 && len(m.Name) >= 2 && familyOf(m.Name) == unix.AF_UNSPEC) {
 			a, err := x.destination(m.Name)
 			if err != nil {
 				return 0, err

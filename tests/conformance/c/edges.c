@@ -553,4 +553,19 @@ CASE(oddfiles, flistxattr, setxattr, getxattr, removexattr, readahead, sendto)
 	}
 }
 
+CASE(address6, connect, sendto)
+{
+	for (int type = SOCK_STREAM; type <= SOCK_DGRAM; type++) {
+		int s = socket(AF_INET6, type | SOCK_NONBLOCK, 0);
+		struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_port = htons(9), .sin6_addr.s6_addr = {0xfe, 0x80, [15] = 1}};
+		R(connect(s, (void *)&a, sizeof a));
+		R(connect(s, (void *)&a, 24));
+		a.sin6_family = AF_UNSPEC;
+		if (type == SOCK_STREAM)
+			continue;
+		R(sendto(s, "a", 1, 0, (void *)&a, sizeof a)), R(sendto(s, "a", 1, 0, (void *)&a, 3)), R(sendto(s, "a", 1, 0, (void *)&a, 1));
+		R(sendto(s, "a", 1, MSG_MORE, (void *)&a, 2));
+	}
+}
+
 CASES
