@@ -40,10 +40,7 @@ func (s *Stack) ioctlChange(c wait.Context, sp *mm.Space, req uint32, arg uint64
 		return err
 	}
 	name := cstring(b[:unix.IFNAMSIZ])
-	dev, _, alias := strings.Cut(name, ":")
-	if alias && (req == unix.SIOCSIFMTU || req == unix.SIOCSIFTXQLEN || req == unix.SIOCSIFHWADDR) {
-		dev = name // these know links only
-	}
+	dev, _, _ := strings.Cut(name, ":")
 	i := s.byName(dev)
 	if i == nil {
 		return unix.ENODEV

@@ -192,7 +192,7 @@ func (s *Stack) dumpQdiscs(r *reply) {
 	const (
 		root                              = 0xffffffff // TC_H_ROOT
 		kind, stats, stats2, hwOffload    = 1, 3, 7, 12
-		statsBasic, statsQueue, statsSize = 1, 3, 36
+		statsBasic, statsQueue, statsSize = 1, 3, 40
 	)
 	for _, i := range s.interfaces() {
 		if s.linkState(i).flags&unix.IFF_UP == 0 {
