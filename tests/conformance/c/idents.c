@@ -200,7 +200,12 @@ static struct rs { unsigned cpu_id_start, cpu_id; unsigned long cs; unsigned fla
 static void *registers(void *p)
 {
 	SC(rseq, &rs, 32, 0, 0x53053053);
-	IS(rs.cpu_id < 64 && rs.cpu_id_start == rs.cpu_id);
+	int same = 0; /* the thread may move between the two loads */
+	for (int i = 0; i < 100 && !same; i++) {
+		unsigned cpu = *(volatile unsigned *)&rs.cpu_id;
+		same = cpu < 64 && *(volatile unsigned *)&rs.cpu_id_start == cpu;
+	}
+	IS(same);
 	SC(rseq, &rs, 32, 0, 0x53053053);
 	SC(rseq, &rs, 32, 0, 0x53053054);
 	SC(rseq, &other, 32, 0, 0x53053053);

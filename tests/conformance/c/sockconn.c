@@ -275,6 +275,7 @@ CASE(accepting, accept4, getpeername)
 		c[i] = socket(AF_INET, SOCK_STREAM, 0);
 		MUST(connect(c[i], (void *)&a, n));
 	}
+	settle(); /* the last segments of the handshakes are on their way */
 	MUST(s = accept4(l, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK));
 	R(fcntl(s, F_GETFD));
 	R(fcntl(s, F_GETFL));
