@@ -19,6 +19,9 @@ type oneTime struct {
 // unknown or short ones (__sock_cmsg_send, ip_cmsg_send, ip6_datagram_send_ctl).
 func (x *inetSocket) sendControl(c *Control, out *tcpip.SendableControlMessages) (oneTime, error) {
 	once := oneTime{-1, -1, int(x.opt.segment.Load())}
+	if c.Bad != nil {
+		return once, c.Bad
+	}
 	for _, m := range c.Msgs {
 		if err := x.sendMessage(m, out, &once); err != nil {
 			return once, err

@@ -230,13 +230,17 @@ func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
 			to = a
 			opts.To = &to
 		}
+	}
+	// Before the control messages are looked at (udp_sendmsg), and by the first part.
+	if x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM && opts.To == nil && !x.hasCorked() &&
+		x.ep().State() != uint32(transport.DatagramEndpointStateConnected) {
+		return 0, unix.EDESTADDRREQ
+	}
+	if m != nil {
 		var err error
 		if once, err = x.sendControl(&m.Control, &opts.ControlMessages); err != nil {
 			return 0, err
 		}
-	}
-	if more && opts.To == nil && !x.hasCorked() && x.ep().State() != uint32(transport.DatagramEndpointStateConnected) {
-		return 0, unix.EDESTADDRREQ // which netstack would say with the last part
 	}
 	buf, put := scratch(size)
 	defer put()
@@ -446,6 +450,9 @@ func (x *inetSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 				return 0, err
 			}
 		}
+	}
+	if st := x.state(); m.Control.Bad != nil && (st == tcp.StateEstablished || st == tcp.StateCloseWait) && x.down.Load()&2 == 0 {
+		return 0, m.Control.Bad
 	}
 	return x.writeStream(src, m.Flags)
 }

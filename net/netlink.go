@@ -365,6 +365,9 @@ func (x *netlinkSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) 
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EOPNOTSUPP
 	}
+	if m.Control.Bad != nil {
+		return 0, m.Control.Bad
+	}
 	if len(m.Name) > 0 {
 		if len(m.Name) < sizeNl || familyOf(m.Name) != unix.AF_NETLINK {
 			return 0, unix.EINVAL

@@ -316,6 +316,9 @@ func (x *packetSocket) Send(_ *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 		return 0, unix.EINVAL
 	}
 	m.Control.release()
+	if m.Control.Bad != nil {
+		return 0, m.Control.Bad
+	}
 	x.mu.Lock()
 	proto, nic := x.proto, x.nic
 	x.mu.Unlock()

@@ -146,6 +146,9 @@ type Control struct {
 	Files    []*vfs.File
 	Creds    Ucred
 	HasCreds bool
+	// Bad is what the first message that is none makes of the call (EINVAL); each family
+	// looks at it in its turn.
+	Bad error
 	// MaxFiles is the sender's RLIMIT_NOFILE, with Files.
 	MaxFiles uint64
 }

@@ -82,6 +82,9 @@ func (x *unixSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 }
 
 func (x *unixSocket) send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
+	if m.Control.Bad != nil {
+		return 0, m.Control.Bad
+	}
 	for _, o := range m.Control.Msgs {
 		if o.Level == unix.SOL_SOCKET {
 			return 0, unix.EINVAL

@@ -108,7 +108,8 @@ func controlIn(t *task.Thread, h *msghdr, c *net.Control) (err error) {
 	for len(b) >= cmsghdrSize {
 		n := le.Uint64(b)
 		if n < cmsghdrSize || n > uint64(len(b)) {
-			return unix.EINVAL
+			c.Bad = unix.EINVAL
+			return nil
 		}
 		level, typ, data := int32(le.Uint32(b[8:])), int32(le.Uint32(b[12:])), b[cmsghdrSize:n]
 		switch {
