@@ -116,10 +116,6 @@ func (x *inetSocket) readStream(dst *mm.IOSeq) (int, error) {
 	if dst.Len() == 0 {
 		return 0, nil
 	}
-	if n, ok, err := x.firstRead(dst, 0); ok {
-		return n, err
-	}
-	defer x.leave()
 	w := writerPool.Get().(*seqWriter)
 	done := 0
 	var err error
@@ -178,10 +174,6 @@ func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
 		}
 		return 0, nil
 	}
-	if n, ok, err := x.firstWrite(src); ok {
-		return n, err
-	}
-	defer x.leave()
 	if o, share := x.ep().SocketOptions(), x.s.tx.share(); o.GetSendBufferSize() > share {
 		o.SetSendBufferSize(share, true)
 	}
@@ -378,7 +370,7 @@ func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	}
 	n, err := x.readStream(dst)
 	if n > 0 && m.WantControl && x.opt.inq.Load() {
-		q, _ := x.waiting()
+		q, _ := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
 		m.Control.Msgs = append(m.Control.Msgs, Cmsg{unix.SOL_TCP, unix.TCP_INQ, le32(uint32(q))})
 	}
 	return n, err
@@ -386,10 +378,6 @@ func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 
 // peekStream copies through a kernel buffer: a second try would start over.
 func (x *inetSocket) peekStream(dst *mm.IOSeq) (int, error) {
-	if n, ok, err := x.firstRead(dst, unix.MSG_PEEK); ok {
-		return n, err
-	}
-	defer x.leave()
 	buf, put := scratch(dst.Len())
 	defer put()
 	w := tcpip.SliceWriter(buf)
@@ -402,10 +390,6 @@ func (x *inetSocket) peekStream(dst *mm.IOSeq) (int, error) {
 
 // discardStream is MSG_TRUNC on a stream: bytes are taken and dropped (tcp(7)).
 func (x *inetSocket) discardStream(dst *mm.IOSeq) (int, error) {
-	if n, ok, err := x.firstRead(dst, unix.MSG_TRUNC); ok {
-		return n, err
-	}
-	defer x.leave()
 	done := 0
 	for dst.Len() > 0 {
 		buf, put := scratch(min(dst.Len(), 65536))
