@@ -175,13 +175,12 @@ func sendmsg(t *task.Thread, n *netCall, at uint64, flags int) (int, error) {
 			return 0, err
 		}
 	}
-	files := n.send.Control.Files
 	done, err := transmit(t, n)
-	if err != nil && done == 0 {
-		for _, f := range files {
-			f.DecRef()
-		}
+	// What nobody took, or has let go of: a socket that wants no descriptors does.
+	for _, f := range n.send.Control.Files {
+		f.DecRef()
 	}
+	n.send.Control.Files = nil
 	return done, err
 }
 

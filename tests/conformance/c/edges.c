@@ -247,7 +247,7 @@ CASE(mincorevec, mincore)
 	mmap(p + 2 * 4096, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	R(mincore(p, 4 * 4096, NULL));
 	R(mincore(p, 4 * 4096, v));
-	R(mincore(p, 1L << 40, NULL));
+	R(mincore(p, 1L << 47, NULL));
 	R(mincore(p, -1, NULL));
 	R(mincore(p + 1, 4096, v));
 	R(mincore(p, 4096, (void *)-4096));

@@ -414,4 +414,30 @@ CASE(icmperror, recvfrom)
 	R(recv(s, buf, 9, MSG_DONTWAIT));
 }
 
+/* Descriptors mean nothing to UDP and TCP, and stay the sender's, also when the call fails;
+ * control data that are none are refused when their turn comes. */
+CASE(nofiles, sendmsg)
+{
+	int f[2], u = socket(AF_INET, SOCK_DGRAM, 0), t = socket(AF_INET, SOCK_STREAM, 0), p[2];
+	pipe(f);
+	tcp(AF_INET, p);
+	char c[CMSG_SPACE(4)] = {0};
+	struct iovec v = {"x", 1};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = c, .msg_controllen = sizeof c};
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	h->cmsg_level = SOL_SOCKET, h->cmsg_type = SCM_RIGHTS, h->cmsg_len = CMSG_LEN(4);
+	memcpy(CMSG_DATA(h), f, 4);
+	for (int i = 0; i < 3; i++) {
+		R(sendmsg(u, &m, 0));
+		R(sendmsg(t, &m, MSG_NOSIGNAL));
+		R(sendmsg(p[0], &m, 0));
+	}
+	h->cmsg_len = 15;
+	R(sendmsg(u, &m, 0));
+	R(sendmsg(t, &m, MSG_NOSIGNAL));
+	R(sendmsg(p[0], &m, 0));
+	R(write(f[1], "y", 1));
+	R(read(f[0], buf, 1));
+}
+
 CASES
