@@ -52,12 +52,7 @@ type baseState struct {
 
 	sigact [65]sigaction
 	fds    [maxFD]file
-	fdEnd  uint64 // above every descriptor that was ever open
 	irqFD  uint64 // the descriptor that interrupts make readable
-
-	// seen are pages of the runtime's area that are present, by their low bits, with bit 0
-	// if they may be written: touch need not walk the tables for them.
-	seen [16]uint64
 
 	tmAt  int64  // the next deadline that a CPU's timer is armed for,
 	tmCPU uint64 // and that CPU

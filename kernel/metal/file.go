@@ -40,7 +40,6 @@ func newFD(kind, flags uint32) int64 {
 	for fd := uint64(3); fd < maxFD; fd++ {
 		if f := &base.fds[fd]; f.kind == fileNone {
 			*f = file{kind: kind, flags: flags}
-			base.fdEnd = max(base.fdEnd, fd+1)
 			return int64(fd)
 		}
 	}
@@ -215,11 +214,11 @@ func sysEpollCtl(ep, op, fd, ev uint64) int64 {
 	return -eINVAL
 }
 
-// pollReady stores an epoll's ready events and counts them.
+// pollReady stores an epoll's ready events and counts them; with buf 0 it only counts.
 func pollReady(ep, buf, limit uint64) int64 {
 	n := uint64(0)
-	for fd := uint64(3); fd < base.fdEnd && n < limit; fd++ {
-		f := &base.fds[fd%maxFD]
+	for fd := 3; fd < maxFD && n < limit; fd++ {
+		f := &base.fds[fd]
 		if f.watch == 0 || f.ep != ep {
 			continue
 		}
@@ -237,9 +236,11 @@ func pollReady(ep, buf, limit uint64) int64 {
 		if f.watch&epollET != 0 && f.edge == 0 {
 			continue
 		}
-		f.edge = 0
-		store32(buf+12*n, got)
-		store64(buf+12*n+4, f.data)
+		if buf != 0 {
+			f.edge = 0
+			store32(buf+12*n, got)
+			store64(buf+12*n+4, f.data)
+		}
 		n++
 	}
 	return int64(n)
@@ -273,19 +274,17 @@ func sysEpollWait(m *M, ep, buf, limit, timeout uint64) int64 {
 }
 
 // pollWake ends an epoll_pwait on a file that has something to report. The buffer was
-// made present when the call began, and is the M's own stack.
+// made present when the call began and is the M's own stack, so it still is.
 func pollWake(f *file) {
 	w := base.fds[f.ep%maxFD].waiter
 	if f.watch == 0 || w == 0 {
 		return
 	}
 	m := mByID(uint32(w - 1))
-	if !touch(m.waitAddr, m.waitMax*12, true) {
+	if pollReady(f.ep, 0, 1) == 0 || !touch(m.waitAddr, m.waitMax*12, true) {
 		return
 	}
-	if n := pollReady(f.ep, m.waitAddr, m.waitMax); n != 0 {
-		ready(m, n, true)
-	}
+	ready(m, pollReady(f.ep, m.waitAddr, m.waitMax), true)
 }
 
 func wakeIRQFile() {

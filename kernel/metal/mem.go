@@ -199,31 +199,20 @@ func touch(va, n uint64, write bool) bool {
 		return false
 	}
 	for p := va &^ (pageSize - 1); p < va+n; p += pageSize {
-		seen := &base.seen[(p>>12^p>>16)&uint64(len(base.seen)-1)] // stacks are aligned
-		if s := *seen; s == p|1 || s == p && !write {
+		e := walk(base.root, p, 0, 0, false)
+		if e != 0 {
+			v := load64(e)
+			if v&pteP != 0 && (!write || v&pteW != 0) {
+				continue
+			}
+		} else if p >= base.direct && p < base.direct+base.maxPFN<<12 {
 			continue
 		}
-		if !present(p, write, seen) {
+		if !populate(p, write) {
 			return false
 		}
 	}
 	return true
-}
-
-// present is touch for one page, and notes it in seen.
-func present(p uint64, write bool, seen *uint64) bool {
-	e := walk(base.root, p, 0, 0, false)
-	if e != 0 {
-		v := load64(e)
-		if v&pteP != 0 && (!write || v&pteW != 0) {
-			*seen = p | v&pteW>>1
-			return true
-		}
-	} else if p >= base.direct && p < base.direct+base.maxPFN<<12 {
-		*seen = p | 1
-		return true
-	}
-	return populate(p, write)
 }
 
 // drop keeps a frame that no page table names any more, but another CPU's TLB may, until
@@ -256,7 +245,6 @@ func (c *CPU) freeDropped() {
 func dropPages(start, end uint64) {
 	n := 0
 	c := curCPU()
-	base.seen = [len(base.seen)]uint64{}
 	for va := start; va < end; {
 		e := walk(base.root, va, 1, 0, false)
 		if e == 0 {

@@ -209,7 +209,6 @@ func sysMprotect(addr, length, prot uint64) int64 {
 // protectPages changes present pages: without read they keep their frame with the
 // present bit off (pteNone), and get it back.
 func protectPages(start, end, prot uint64) {
-	base.seen = [len(base.seen)]uint64{}
 	for va := start; va < end; va += pageSize {
 		e := walk(base.root, va, 0, 0, false)
 		if e == 0 {
