@@ -89,7 +89,7 @@ type item struct {
 	// Under Set.mtx.
 	data    uint64
 	removed bool
-	pass    uint64 // of Set.report, in which it was reported last
+	pass    uint64 // of Look or report, in which it was reported last
 
 	// Under Set.lock.
 	next, prev *item

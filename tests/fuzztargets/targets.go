@@ -32,7 +32,7 @@ var reTarget = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(f \*testing\.F\)`)
 // List is the targets of the tree, by package.
 func List(root string) (out []Target, err error) {
 	err = filepath.WalkDir(root, func(name string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && (d.Name() == "build" || d.Name() == ".git") {
+		if err == nil && d.IsDir() && (d.Name() == "build" || d.Name() == ".git" || d.Name() == "fuzztargets") {
 			return filepath.SkipDir
 		}
 		if err != nil || d.IsDir() || !strings.HasSuffix(name, "_test.go") {
