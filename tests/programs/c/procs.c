@@ -2,6 +2,7 @@
 #include "check.h"
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -199,6 +200,7 @@ static void groups(void)
 }
 
 static pthread_mutex_t pi, robust;
+static sem_t held;
 static long n;
 static void *add(void *p)
 {
@@ -209,7 +211,7 @@ static void *add(void *p)
 	}
 	return p;
 }
-static void *dies(void *p) { pthread_mutex_lock(&robust); usleep(20000); return p; }
+static void *dies(void *p) { pthread_mutex_lock(&robust); sem_post(&held); usleep(20000); return p; }
 
 static void locks(void)
 {
@@ -226,8 +228,10 @@ static void locks(void)
 	for (int i = 0; i < 4; i++)
 		pthread_join(t[i], 0);
 	R(n);
+	sem_init(&held, 0, 0);
 	pthread_create(t, 0, dies, 0);
-	usleep(5000);
+	while (sem_wait(&held))
+		;
 	R(pthread_mutex_lock(&robust) == EOWNERDEAD);
 	R(pthread_mutex_consistent(&robust));
 	R(pthread_mutex_unlock(&robust));
