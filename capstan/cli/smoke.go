@@ -60,6 +60,6 @@ func (a *app) smokeCmd() *cobra.Command {
 		},
 	}
 	c.Flags().StringArrayVar(&runArgs, "run-arg", nil, "one more argument for pack run")
-	c.Flags().DurationVar(&limit, "limit", 2*time.Minute, "time for one test")
+	c.Flags().DurationVar(&limit, "limit", 0, "time for one test (0: 2 minutes, and what its steps wait besides)")
 	return c
 }

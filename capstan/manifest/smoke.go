@@ -152,6 +152,14 @@ type End struct {
 	Status int    `yaml:"status"`
 }
 
+// Waits is how long the test's steps may try again, all together.
+func (s *Smoke) Waits() (d time.Duration) {
+	for i := range s.Steps {
+		d += time.Duration(s.Steps[i].Within)
+	}
+	return d
+}
+
 func (m *Manifest) checkSmoke() error {
 	for i, s := range m.Smoke {
 		if s.Program != "" && !path.IsAbs(s.Program) {

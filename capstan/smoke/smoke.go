@@ -31,7 +31,8 @@ type Runner struct {
 	Pack string   // the pack executable
 	Args []string // more flags for `pack run`
 	Env  []string // beside this process's
-	// Limit bounds one try, from start to end; 0 is 2 minutes.
+	// Limit bounds one try, from start to end; 0 is 2 minutes, and what its steps may
+	// wait besides (within).
 	Limit time.Duration
 }
 
@@ -51,7 +52,7 @@ func (f *Failure) Unwrap() error { return f.Why }
 func (r *Runner) Run(ctx context.Context, ref string, s *manifest.Smoke) error {
 	limit := r.Limit
 	if limit == 0 {
-		limit = 2 * time.Minute
+		limit = 2*time.Minute + s.Waits()
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
