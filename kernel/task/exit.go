@@ -172,6 +172,7 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 	p.status = p.exitCode
 	p.mu.Unlock()
 	p.zombie = true
+	k.ended++
 	isInit := p == k.init
 	heir := k.heir(p)
 	for c := p.children.first; c != nil; c = p.children.first {

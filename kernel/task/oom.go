@@ -62,9 +62,15 @@ func (t *Thread) OutOfMemory() bool {
 // oomPause is how long a thread that found no memory waits for the victim, in nanoseconds.
 const oomPause = 1_000_000
 
+// oomSlack is how many pages beyond the reserve, which programs cannot have, say that
+// memory is there again.
+const oomSlack = 64
+
 // oomKill ends the process that Linux would choose, with a line that names it, and those
 // who share its memory. Process 1 is chosen when there is nobody else. While one is dying
-// already it does nothing: that one's memory is about to come back.
+// already it does nothing: that one's memory is about to come back. Nor does it when one has
+// ended since the last choice and its memory is there, which the caller has not seen: it
+// found none before (as Linux's __alloc_pages_may_oom looks once more).
 func (k *Kernel) oomKill(*mm.Space) {
 	if !k.oom.TryLock() {
 		return // another thread is choosing
@@ -74,9 +80,10 @@ func (k *Kernel) oomKill(*mm.Space) {
 	var most int64
 	k.tree.RLock()
 	for _, p := range k.procs {
-		if p.zombie || p.Space() == nil {
+		if p.zombie {
 			continue
 		}
+		// Who ends has no Space any more while its memory is freed.
 		if p.Dying() {
 			k.tree.RUnlock()
 			return
@@ -94,11 +101,18 @@ func (k *Kernel) oomKill(*mm.Space) {
 			victim = k.init
 		}
 	}
+	ended := k.ended
 	k.tree.RUnlock()
 	if victim == nil {
 		return
 	}
 	st, resident := k.M.MemStats(), int64(0)
+	if ended != k.oomEnded {
+		k.oomEnded = ended
+		if st.FreePages >= st.Reserve+oomSlack {
+			return
+		}
+	}
 	s := victim.Space()
 	if s != nil {
 		resident = s.Resident()

@@ -91,6 +91,7 @@ type Kernel struct {
 	piWaiters atomic.Int32
 
 	oom      sync.Mutex   // held while a victim is chosen
+	oomEnded uint64       // what ended was at the last choice; under oom
 	starving atomic.Int32 // threads that wait for one to end
 
 	usersMu sync.Mutex
@@ -102,6 +103,7 @@ type Kernel struct {
 	procs   map[int32]*Process
 	groups  map[int32]members // countIn
 	lastPID int32
+	ended   uint64 // processes that have become zombies
 	init    *Process
 }
 

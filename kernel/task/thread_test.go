@@ -533,6 +533,43 @@ func TestOutOfMemoryKillsWithALine(t *testing.T) {
 	}
 }
 
+// While a process ends, its memory is about to come back, also when it has no Space any more;
+// and who found no memory before it came back kills nobody.
+func TestNobodyIsKilledForMemoryThatComesBack(t *testing.T) {
+	r := newRig(t)
+	r.on(tryCall, func(th *Thread) (uintptr, error) {
+		k := r.k
+		dying := &Process{k: k, pid: 77, exitFlag: true}
+		with := func(f func()) {
+			k.tree.Lock()
+			defer k.tree.Unlock()
+			f()
+		}
+		r.m.SetWatermarks(8192, 4096) // none is free for programs
+		with(func() { k.procs[77] = dying })
+		k.oomKill(th.space)
+		with(func() { dying.zombie = true; k.ended++ })
+		r.m.SetWatermarks(64, 16)
+		k.oomKill(th.space)
+		with(func() { delete(k.procs, 77) })
+		if l := r.log(); len(l) != 0 {
+			t.Errorf("log %q", l)
+		}
+		// It did not help: somebody must die.
+		k.oomKill(th.space)
+		return 0, nil
+	})
+	r.sysAt(0x0f00, tryCall)
+	r.jump(0x0f02, 0x0f00)
+	r.start(0x0f00)
+	if s := r.wait(); s != uint32(unix.SIGKILL) {
+		t.Fatalf("status %#x", s)
+	}
+	if l := r.log(); len(l) != 1 {
+		t.Errorf("log %q", l)
+	}
+}
+
 // A PI lock goes from owner to waiter without looking free; a dead owner's goes on with
 // FUTEX_OWNER_DIED.
 func TestPILockIsHandedOver(t *testing.T) {
