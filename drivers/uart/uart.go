@@ -59,6 +59,9 @@ const (
 	// maxRead bounds a run of received bytes, so that a line that never falls
 	// idle (a broken device) cannot hold the goroutine.
 	maxRead = 256
+	// lineLooks bounds how often the transmitter is looked at for the end of a line: some
+	// 20 ms of a real port, about two lines.
+	lineLooks = 20000
 )
 
 // UART is a serial port.
@@ -72,6 +75,7 @@ type UART struct {
 	ier      uint8
 	ring     [ringSize]byte
 	head, n  int
+	last     byte // what was sent last
 	receiver func([]byte)
 	writable func()
 	wantRoom bool // OnWritable's function waits for room
@@ -213,11 +217,42 @@ func (u *UART) serve() bool {
 // push moves bytes from the ring to the FIFO while it is empty. Called with mu held.
 func (u *UART) push() {
 	for u.n > 0 && u.in(regLSR)&lsrTHRE != 0 {
-		for i := 0; i < fifoDepth && u.n > 0; i++ {
-			u.out(regData, u.ring[u.head])
-			u.head = (u.head + 1) % ringSize
-			u.n--
+		u.fill(fifoDepth)
+	}
+}
+
+// fill gives up to n bytes of the ring to the chip, which has room for them.
+func (u *UART) fill(n int) {
+	for ; n > 0 && u.n > 0; n-- {
+		u.last = u.ring[u.head]
+		u.out(regData, u.last)
+		u.head = (u.head + 1) % ringSize
+		u.n--
+	}
+}
+
+// finishLine sends what has been begun up to the end of its line, if that is in the ring.
+// Called with mu held.
+func (u *UART) finishLine() {
+	if u.last == '\n' {
+		return
+	}
+	for left := range u.n {
+		if u.ring[(u.head+left)%ringSize] != '\n' {
+			continue
 		}
+		left++
+		for range lineLooks {
+			if u.in(regLSR)&lsrTHRE == 0 {
+				continue
+			}
+			k := min(left, fifoDepth)
+			u.fill(k)
+			if left -= k; left == 0 {
+				return
+			}
+		}
+		return
 	}
 }
 
@@ -248,12 +283,15 @@ func (u *UART) Write(b []byte) int {
 	return total
 }
 
-// Apart runs f, which writes to the port by itself, while nothing that was given to Write
-// is sent: a line of the kernel's stays whole.
+// Apart runs f, which writes lines to the port by itself, while nothing that was given to
+// Write is sent: a line of the kernel's stays whole, and so does one of a program's that was
+// given to Write in one piece.
 func (u *UART) Apart(f func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.finishLine()
 	f()
+	u.last = '\n'
 }
 
 // Room is how many bytes Write would take; OnWritable tells of more if it is few.

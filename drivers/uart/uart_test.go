@@ -17,6 +17,8 @@ type chip struct {
 	rx      []byte
 	tx      []byte
 	blocked bool // the transmitter does not move
+	looks   int  // it moves again when it has been looked at this often; 0: not by that
+	stays   bool // blocked is not over by itself
 	thri    bool
 }
 
@@ -44,6 +46,9 @@ func (c *chip) Read(off, _ int) uint64 {
 		}
 		if !c.blocked {
 			v |= lsrTHRE | lsrIdle
+		} else if c.looks > 0 {
+			c.looks--
+			c.blocked = c.looks > 0
 		}
 		return v
 	}
@@ -59,7 +64,9 @@ func (c *chip) Write(off, _ int, v uint64) {
 		c.thri = false
 		if len(c.tx)%40 == 39 { // now and then the FIFO stays full for a while
 			c.blocked = true
-			time.AfterFunc(time.Millisecond, c.unblock)
+			if !c.stays {
+				time.AfterFunc(time.Millisecond, c.unblock)
+			}
 		} else {
 			c.thri = !c.blocked
 		}
@@ -201,5 +208,31 @@ func TestWhatIsWrittenApartStaysWhole(t *testing.T) {
 	defer c.mu.Unlock()
 	if n := bytes.Count(c.tx, []byte(line)); n != 100 {
 		t.Errorf("%d of 100 lines are whole", n)
+	}
+}
+
+// Nor does it come between the beginning of a line that waits to be sent and its end.
+func TestLinesThatWaitAreSentWhole(t *testing.T) {
+	c, u := open(t)
+	c.mu.Lock()
+	c.tx, c.stays = bytes.Repeat([]byte("\n"), 25), true
+	c.mu.Unlock()
+	u.Write([]byte("the FIFO is full in the middle of this line\r\nand the next waits\r\n"))
+	c.mu.Lock()
+	sent := string(c.tx[25:])
+	c.looks = 5
+	c.mu.Unlock()
+	if sent != "the FIFO is full" {
+		t.Fatalf("%q was sent at once", sent)
+	}
+	u.Apart(func() { u.out(regData, '!') })
+	for range 3 {
+		c.unblock() // the second line fills it once more
+		u.Drain(100)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if got := string(c.tx[25:]); got != "the FIFO is full in the middle of this line\r\n!and the next waits\r\n" {
+		t.Errorf("%q", got)
 	}
 }

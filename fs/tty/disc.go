@@ -486,7 +486,8 @@ func (t *TTY) post(c byte, b []byte) []byte {
 }
 
 // output writes p to the driver with output processing, and returns the bytes of p that
-// went out. Called with mu held.
+// went out. What fits goes in one piece, so that nothing comes between a line and its end.
+// Called with mu held.
 func (t *TTY) output(p []byte) int {
 	if t.stopped {
 		return 0
@@ -494,39 +495,53 @@ func (t *TTY) output(p []byte) int {
 	if t.t.oflag&unix.OPOST == 0 {
 		return t.drv.write(p)
 	}
+	buf := chunks.Get().(*[bufSize]byte)
+	defer chunks.Put(buf)
 	done := 0
 	for done < len(p) {
+		n, b := t.process(p[done:], buf[:0:min(t.drv.room(), bufSize)])
+		if n == 0 {
+			break
+		}
+		t.drv.write(b)
+		done += n
+	}
+	return done
+}
+
+// process appends what output processing makes of p to b, as far as b has room, and says
+// how many bytes of p that were.
+func (t *TTY) process(p, b []byte) (done int, _ []byte) {
+	for done < len(p) {
 		end := done
-		for end < len(p) && !control(p[end]) && t.t.oflag&unix.OLCUC == 0 {
+		for end < len(p) && end-done < cap(b)-len(b) && !control(p[end]) && t.t.oflag&unix.OLCUC == 0 {
 			end++
 		}
 		if end > done {
-			n := t.drv.write(p[done:end])
 			if t.t.iflag&unix.IUTF8 == 0 {
-				t.ld.column += n
+				t.ld.column += end - done
 			} else {
-				for _, c := range p[done : done+n] {
+				for _, c := range p[done:end] {
 					if c&0xc0 != 0x80 {
 						t.ld.column++
 					}
 				}
 			}
-			if done += n; done < end {
-				return done
-			}
+			b = append(b, p[done:end]...)
+			done = end
 			continue
 		}
-		var b [8]byte
+		var one [8]byte
 		column, canon := t.ld.column, t.ld.canonColumn
-		q := t.post(p[done], b[:0])
-		if len(q) > 0 && t.drv.room() < len(q) {
+		q := t.post(p[done], one[:0])
+		if len(q) > cap(b)-len(b) {
 			t.ld.column, t.ld.canonColumn = column, canon
-			return done
+			break
 		}
-		t.drv.write(q)
+		b = append(b, q...)
 		done++
 	}
-	return done
+	return done, b
 }
 
 // flushInput is TCIFLUSH.

@@ -70,11 +70,16 @@ func (p *Pair) MayOpen() error {
 // ptyDriver is the slave's output: the master's input.
 type ptyDriver Pair
 
-func (d *ptyDriver) room() int { return maxOut - len(d.out) }
+func (d *ptyDriver) room() int {
+	if !d.mastered {
+		return maxOut // write takes it, and nobody will ever read it
+	}
+	return maxOut - len(d.out)
+}
 
 func (d *ptyDriver) write(b []byte) int {
 	if !d.mastered {
-		return len(b) // nobody will ever read it
+		return len(b)
 	}
 	b = b[:min(len(b), d.room())]
 	if len(b) > 0 {
