@@ -108,7 +108,7 @@ func xattrAllowed(t *task.Thread, i vfs.Inode, name string, write bool) error {
 			return unix.ENODATA
 		}
 	case strings.HasPrefix(name, "system."):
-		return unix.EOPNOTSUPP // no ACLs, and what nobody knows
+		return unix.EOPNOTSUPP // ACLs are not asked here
 	}
 	mask := uint32(vfs.MayRead)
 	if write {
@@ -183,6 +183,13 @@ func getxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
 		if err != nil {
 			return 0, err
 		}
+		if vfs.IsACLXattr(name) {
+			v, err := getACL(t, i, name)
+			if err != nil {
+				return 0, err
+			}
+			return putSized(t, a[2], a[3], v)
+		}
 		if err := xattrAllowed(t, i, name, false); err != nil {
 			return 0, err
 		}
@@ -229,6 +236,9 @@ func setxattr(t *task.Thread, a *Args, form int) (uintptr, error) {
 		v := make([]byte, a[3])
 		if err := t.CopyIn(v, hal.UserAddr(a[2])); err != nil {
 			return 0, err
+		}
+		if vfs.IsACLXattr(name) {
+			return 0, setACL(t, i, name, v)
 		}
 		if err := xattrAllowed(t, i, name, true); err != nil {
 			return 0, err
@@ -289,6 +299,9 @@ func removexattr(t *task.Thread, a *Args, form int) (uintptr, error) {
 		name, err := xattrName(t, a[1])
 		if err != nil {
 			return 0, err
+		}
+		if vfs.IsACLXattr(name) {
+			return 0, setACL(t, i, name, nil)
 		}
 		if err := xattrAllowed(t, i, name, true); err != nil {
 			return 0, err

@@ -436,6 +436,23 @@ func (i *Inode) ListXattr(c wait.Context) ([]string, error) {
 	return nil, nil
 }
 
+// SetACL implements vfs.ACLHolder: a request that is not allowed copies nothing.
+func (i *Inode) SetACL(c wait.Context, creds *vfs.Creds, def bool, l vfs.ACL) error {
+	if i.upper.Load() == nil {
+		cur, err := i.Attr(c)
+		if err != nil {
+			return err
+		}
+		if done, err := vfs.CheckSetACL(&cur, creds, def, l); done || err != nil {
+			return err
+		}
+		if err := i.copyUp(c, 1<<63-1); err != nil {
+			return err
+		}
+	}
+	return i.upper.Load().SetACL(c, creds, def, l)
+}
+
 var (
 	_ vfs.RegularInode   = (*Inode)(nil)
 	_ vfs.TmpfileCreator = (*Inode)(nil)

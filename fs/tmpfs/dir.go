@@ -432,5 +432,30 @@ func (i *Inode) ListXattr(wait.Context) ([]string, error) {
 		out = append(out, n)
 	}
 	sort.Strings(out)
-	return out, nil
+	return append(i.acls.Xattrs(), out...), nil
+}
+
+// SetACL implements vfs.ACLHolder.
+func (i *Inode) SetACL(_ wait.Context, creds *vfs.Creds, def bool, l vfs.ACL) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	cur := i.attrLocked()
+	done, err := vfs.CheckSetACL(&cur, creds, def, l)
+	if done || err != nil {
+		return err
+	}
+	mode := cur.Mode
+	if !def {
+		mode, l = l.Update(&cur, creds)
+	}
+	now := i.acls.With(def, l)
+	if more := now.Size() - i.acls.Size(); more > 0 && !i.fs.held.charge(more) {
+		return unix.ENOSPC
+	} else if more < 0 {
+		i.fs.held.uncharge(-more)
+	}
+	i.acls = now
+	i.mode.Store(mode & 0o7777)
+	i.ctime.Store(i.fs.now())
+	return nil
 }

@@ -273,6 +273,7 @@ type Inode struct {
 	target   string
 	xattr    map[string][]byte
 	xattrLen int
+	acls     *vfs.ACLs   // nil: none
 	caps     atomic.Bool // xattr has vfs.CapsXattr
 
 	dir   map[string]*entry
@@ -289,12 +290,12 @@ type entry struct {
 }
 
 func (fs *FS) newInode(n vfs.NewNode) (*Inode, error) {
-	if fs.inodes.Add(1) > fs.maxInodes.Load() || !fs.held.charge(inodeCost+int64(len(n.Target))) {
+	if fs.inodes.Add(1) > fs.maxInodes.Load() || !fs.held.charge(inodeCost+int64(len(n.Target))+n.ACLs.Size()) {
 		fs.inodes.Add(-1)
 		return nil, unix.ENOSPC
 	}
 	i := &Inode{fs: fs, ino: fs.lastIno.Add(1), kind: n.Mode & unix.S_IFMT, rdev: n.Rdev,
-		uid: n.UID, gid: n.GID, nlink: 1, target: n.Target, btime: fs.now()}
+		uid: n.UID, gid: n.GID, nlink: 1, target: n.Target, acls: n.ACLs, btime: fs.now()}
 	i.mode.Store(n.Mode & 0o7777)
 	i.atime.Store(i.btime)
 	i.mtime.Store(i.btime)
@@ -322,7 +323,7 @@ func (i *Inode) settle() func() {
 			i.fs.held.drop(i.obj)
 		}
 		i.fs.inodes.Add(-1)
-		i.fs.held.uncharge(inodeCost + int64(len(i.target)) + int64(i.xattrLen))
+		i.fs.held.uncharge(inodeCost + int64(len(i.target)) + int64(i.xattrLen) + i.acls.Size())
 	}
 }
 
@@ -404,7 +405,7 @@ func (i *Inode) Attr(wait.Context) (vfs.Attr, error) {
 func (i *Inode) attrLocked() vfs.Attr {
 	a := vfs.Attr{Dev: i.fs.dev, Rdev: i.rdev, Ino: i.ino, Mode: i.kind | i.mode.Load(), Nlink: i.nlink,
 		UID: i.uid, GID: i.gid, BlockSize: hal.PageSize, Atime: i.atime.Load(), Mtime: i.mtime.Load(),
-		Ctime: i.ctime.Load(), Btime: i.btime}
+		Ctime: i.ctime.Load(), Btime: i.btime, ACLs: i.acls}
 	switch i.kind {
 	case unix.S_IFREG:
 		if !i.dead {
@@ -429,6 +430,9 @@ func (i *Inode) SetAttr(c wait.Context, a vfs.SetAttr) error {
 	}
 	if a.SetMode {
 		i.mode.Store(a.Mode & 0o7777)
+		if l := i.acls.List(false); l != nil {
+			i.acls = i.acls.With(false, l.Chmod(a.Mode))
+		}
 	}
 	if a.SetUID {
 		i.uid = a.UID

@@ -97,6 +97,7 @@ type Attr struct {
 	BlockSize           int64
 	Atime, Mtime, Ctime int64 // nanoseconds since the epoch
 	Btime               int64
+	ACLs                *ACLs // nil: none
 }
 
 // SetAttr says which attributes to change.

@@ -37,9 +37,10 @@ type Inode interface {
 	Rename(c wait.Context, oldName string, src Inode, newDir Inode, newName string, dst Inode, exchange bool) error
 }
 
-// NewNode says what Create makes. Mode holds the type bits, after umask.
+// NewNode says what Create makes. Mode holds the type bits; owned takes the umask away.
 type NewNode struct {
 	Mode     uint32
+	ACLs     *ACLs // inherited; nil: none
 	UID, GID uint32
 	Rdev     uint64
 	Target   string // of a symbolic link
@@ -171,6 +172,11 @@ func (c *Creds) Permission(a *Attr, mask uint32) error {
 	switch {
 	case c.FSUID == a.UID:
 		mode >>= 6
+	case a.ACLs != nil && a.ACLs.Access != nil && mode&0o070 != 0:
+		if a.ACLs.Access.permits(c, a.GID, mask) {
+			return nil
+		}
+		mode = 0
 	case c.InGroup(a.GID):
 		mode >>= 3
 	}

@@ -62,7 +62,7 @@ func (ns *Namespace) openCreate(l Lookup, path string, flags, mode uint32) (*Fil
 			}
 			return ns.openAt(&l, r.path, flags, false)
 		}
-		p, err := ns.make(&l, &r, NewNode{Mode: unix.S_IFREG | mode&0o7777&^l.umask()})
+		p, err := ns.make(&l, &r, NewNode{Mode: unix.S_IFREG | mode&0o7777})
 		switch {
 		case err == unix.EEXIST && flags&unix.O_EXCL == 0:
 			continue // somebody was faster
@@ -288,7 +288,7 @@ func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*Fi
 	if !ok {
 		return nil, unix.EOPNOTSUPP
 	}
-	i, err := d.Tmpfile(l.C, owned(&l, p.Entry.inode, NewNode{Mode: unix.S_IFREG | mode&0o7777&^l.umask(),
+	i, err := d.Tmpfile(l.C, owned(&l, p.Entry.inode, NewNode{Mode: unix.S_IFREG | mode&0o7777,
 		Nameless: flags&unix.O_EXCL != 0}))
 	if err != nil {
 		return nil, err

@@ -59,16 +59,25 @@ func (ns *Namespace) mayCreate(l *Lookup, r *found) error {
 	return nil
 }
 
-// owned fills in the owner of a new node (inode_init_owner).
+// owned fills in the owner of a new node (inode_init_owner), and what it inherits of dir's
+// default ACL, in the absence of which the umask counts (posix_acl_create).
 func owned(l *Lookup, dir Inode, n NewNode) NewNode {
 	if l.Creds != nil {
 		n.UID, n.GID = l.Creds.FSUID, l.Creds.FSGID
 	}
-	if a, err := dir.Attr(l.C); err == nil && a.Mode&unix.S_ISGID != 0 {
+	a, err := dir.Attr(l.C)
+	if err == nil && a.Mode&unix.S_ISGID != 0 {
 		n.GID = a.GID
 		if n.Mode&unix.S_IFMT == unix.S_IFDIR {
 			n.Mode |= unix.S_ISGID
 		}
+	}
+	switch {
+	case n.Mode&unix.S_IFMT == unix.S_IFLNK:
+	case err == nil && a.ACLs != nil && a.ACLs.Default != nil:
+		n.Mode, n.ACLs = a.ACLs.Default.inherit(n.Mode)
+	default:
+		n.Mode &^= l.umask()
 	}
 	return n
 }
@@ -104,7 +113,7 @@ func (ns *Namespace) create(l *Lookup, path string, n NewNode, link func(r *foun
 
 // Mkdir makes a directory. See mkdir(2).
 func (ns *Namespace) Mkdir(l Lookup, path string, mode uint32) error {
-	return ns.create(&l, path, NewNode{Mode: unix.S_IFDIR | mode&0o1777&^l.umask()}, nil)
+	return ns.create(&l, path, NewNode{Mode: unix.S_IFDIR | mode&0o1777}, nil)
 }
 
 // Mknod makes a file, FIFO, socket or device; EPERM for devices without CAP_MKNOD,
@@ -120,7 +129,7 @@ func (ns *Namespace) Mknod(l Lookup, path string, mode uint32, rdev uint64) erro
 	default:
 		return unix.EINVAL
 	}
-	return ns.create(&l, path, NewNode{Mode: mode & (unix.S_IFMT | 0o7777) &^ l.umask(), Rdev: rdev}, nil)
+	return ns.create(&l, path, NewNode{Mode: mode & (unix.S_IFMT | 0o7777), Rdev: rdev}, nil)
 }
 
 // MknodPath is Mknod that returns where the node stands (bind of AF_UNIX sockets).
@@ -132,6 +141,7 @@ func (ns *Namespace) MknodPath(l Lookup, path string, mode uint32) (Path, error)
 	if special(r.name) || r.path.Valid() {
 		return Path{}, unix.EEXIST
 	}
+	// The umask counts here beside a default ACL (unix_bind_bsd).
 	return ns.make(&l, &r, NewNode{Mode: mode &^ l.umask()})
 }
 
