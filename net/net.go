@@ -25,6 +25,7 @@
 // # Locks
 //
 //	Stack.tunMu → tunDevice.mu → tunFile.mu (net/tun.go)
+//	vsockSocket.mu → vsockTable.mu (net/vsock.go)
 //	unixSocket.mu (lower address first where two are held) → namespace.mu
 //	netstack's own locks → inetSocket callbacks → gate.mu
 //	ethernet.mu → the driver's transmit lock
@@ -107,8 +108,9 @@ type Stack struct {
 
 	rtMu sync.Mutex // one change of the route table at a time; before mu
 
-	unix namespace
-	list sockList
+	unix  namespace
+	vsock vsockTable
+	list  sockList
 
 	// pingGroups is /proc/sys/net/ipv4/ping_group_range: the first in the high half.
 	pingGroups atomic.Uint64

@@ -252,6 +252,8 @@ func (s *Stack) Socket(c *Caller, family, typ, protocol int) (Socket, error) {
 		return s.netlinkSocket(c, typ, protocol)
 	case unix.AF_PACKET:
 		return s.packetSocket(c, typ, protocol)
+	case unix.AF_VSOCK:
+		return s.vsockSocket(c, typ, protocol)
 	}
 	return nil, unix.EAFNOSUPPORT
 }

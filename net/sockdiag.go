@@ -57,6 +57,8 @@ func (s *Stack) sockDiag(c *Caller, r *reply, typ uint16, req []byte, dump bool)
 		return s.inetDiag(r, req, dump)
 	case unix.AF_UNIX:
 		return s.unixDiag(r, req, dump)
+	case unix.AF_VSOCK:
+		return s.vsockDiag(r, req, dump)
 	}
 	return unix.ENOENT
 }

@@ -137,7 +137,7 @@ func (x *copier) write(seq *mm.IOSeq, n int) (int, error) {
 		}
 	}
 	if err == unix.EPIPE {
-		signalSelf(x.t, unix.SIGPIPE)
+		brokenPipe(x.t, x.out)
 	}
 	return some(m, err)
 }

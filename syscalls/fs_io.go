@@ -50,7 +50,7 @@ func writeFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 		n, err = writeWait(t, f, x, n)
 	}
 	if err == unix.EPIPE {
-		signalSelf(t, unix.SIGPIPE)
+		brokenPipe(t, f)
 	}
 	return n, err
 }
@@ -67,7 +67,7 @@ func writeWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 		switch {
 		case err != nil && n > 0:
 			if err == unix.EPIPE {
-				signalSelf(t, unix.SIGPIPE)
+				brokenPipe(t, f)
 			}
 			return n, nil
 		case err != nil, x.seq.Len() == 0, m == 0:

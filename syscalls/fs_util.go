@@ -9,6 +9,7 @@ import (
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
+	"kiln/net"
 )
 
 // maxRW is MAX_RW_COUNT: a longer transfer is cut, as Linux does.
@@ -222,6 +223,14 @@ func installFD(t *task.Thread, f *vfs.File, cloexec bool) (uintptr, error) {
 		return 0, err
 	}
 	return uintptr(fd), nil
+}
+
+// brokenPipe tells the thread that what it wrote to has no reader. Sockets of AF_VSOCK do
+// not signal.
+func brokenPipe(t *task.Thread, f *vfs.File) {
+	if s, ok := f.Ops.(net.Socket); !ok || s.Domain() != unix.AF_VSOCK {
+		signalSelf(t, unix.SIGPIPE)
+	}
 }
 
 // signalSelf sends a signal as the kernel does for what the thread itself did.

@@ -332,6 +332,10 @@ func sysConnect(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	deadline := timeout(t, snd)
+	timed, ok := s.(net.TimedConnect)
+	if ok {
+		deadline = hal.NoDeadline
+	}
 	const events = waiter.WritableEvents | waiter.EventErr | waiter.EventHUp
 	if err == unix.EAGAIN {
 		_, err = t.BlockOn(s, events, false, deadline, unix.EAGAIN,
@@ -340,6 +344,10 @@ func sysConnect(t *task.Thread, a *Args) (uintptr, error) {
 	if err == unix.EINPROGRESS || err == unix.EALREADY {
 		_, err = t.BlockOn(s, events, false, deadline, err,
 			func() (int, error) { return 0, s.ConnectResult() })
+	}
+	if ok && err == wait.ErrRestart {
+		timed.AbandonConnect()
+		return 0, unix.EINTR
 	}
 	return 0, interrupted(snd, err)
 }
@@ -403,6 +411,8 @@ func unread(n *netCall, level, name int, err error) error {
 	case level == unix.SOL_SOCKET:
 	case n.sock.Domain() == unix.AF_UNIX:
 		return unix.EOPNOTSUPP
+	case n.sock.Domain() == unix.AF_VSOCK && level != unix.AF_VSOCK:
+		return unix.ENOPROTOOPT
 	case inet && (level == unix.SOL_IP || level != unix.SOL_IPV6 && level != n.sock.Protocol() && level != unix.SOL_TCP):
 		if _, e := n.sock.GetOption(&n.caller, level, name, 4); e == unix.ENOPROTOOPT || e == unix.EOPNOTSUPP {
 			return unix.ENOPROTOOPT

@@ -33,7 +33,7 @@ func transmit(t *task.Thread, n *netCall) (int, error) {
 	if !nonblock && (err == unix.EAGAIN || err == unix.EINPROGRESS || err == nil && n.seq.Len() > 0) {
 		done, err = transmitMore(t, n, done)
 	}
-	if err == unix.EPIPE && s.Type() == unix.SOCK_STREAM && n.send.Flags&unix.MSG_NOSIGNAL == 0 {
+	if err == unix.EPIPE && s.Type() == unix.SOCK_STREAM && s.Domain() != unix.AF_VSOCK && n.send.Flags&unix.MSG_NOSIGNAL == 0 {
 		t.SendSignal(task.SignalInfo{Signo: int32(unix.SIGPIPE), PID: t.Process().PID(), UID: t.Creds().UID})
 	}
 	return done, err
@@ -171,7 +171,7 @@ func sendmsg(t *task.Thread, n *netCall, at uint64, flags int) (int, error) {
 		return 0, err
 	}
 	if h.controlLen > 0 {
-		if err := controlIn(t, &h, &n.send.Control); err != nil {
+		if err := controlIn(t, n, &h); err != nil {
 			return 0, err
 		}
 	}

@@ -30,6 +30,8 @@ type Config struct {
 	Terminals *tty.Host
 	// Tun opens /dev/net/tun; nil: there is none.
 	Tun func(vfs.Inode) vfs.FileOps
+	// Vsock opens /dev/vsock; nil: there is none.
+	Vsock func(vfs.Inode) vfs.FileOps
 }
 
 // Device numbers (Linux, Documentation/admin-guide/devices.txt).
@@ -44,6 +46,7 @@ var (
 	devConsole = unix.Mkdev(5, 1)
 	devPTMX    = unix.Mkdev(5, 2)
 	devTun     = unix.Mkdev(10, 200)
+	devVsock   = unix.Mkdev(10, 121) // Linux takes a free number of the misc devices'
 )
 
 // New makes the tree and registers the devices.
@@ -77,6 +80,10 @@ func New(mem *mm.Memory, cfg Config) (vfs.FileSystem, error) {
 		add("ttyS0", unix.S_IFCHR|0o620, devTTYS0, "")
 		add("ptmx", unix.S_IFCHR|0o666, devPTMX, "")
 		terminals(&cfg)
+	}
+	if cfg.Vsock != nil {
+		vfs.RegisterDevice(unix.S_IFCHR, devVsock, func(_ vfs.Lookup, i vfs.Inode, _ uint32) (vfs.FileOps, error) { return cfg.Vsock(i), nil })
+		add("vsock", unix.S_IFCHR|0o666, devVsock, "")
 	}
 	if cfg.Tun != nil && err == nil {
 		vfs.RegisterDevice(unix.S_IFCHR, devTun, func(_ vfs.Lookup, i vfs.Inode, _ uint32) (vfs.FileOps, error) { return cfg.Tun(i), nil })
