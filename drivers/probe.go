@@ -24,6 +24,7 @@ import (
 	"kiln/drivers/virtio/console"
 	"kiln/drivers/virtio/net"
 	"kiln/drivers/virtio/rng"
+	"kiln/drivers/virtio/vsock"
 	"kiln/kernel/hal"
 	"kiln/kernel/timer"
 )
@@ -50,6 +51,7 @@ type Devices struct {
 	Disks       []*blk.Disk
 	RNG         []*rng.Source
 	Consoles    []*console.Console
+	Vsocks      []*vsock.Device
 	UART        *uart.UART // nil if there is none
 	Unsupported []Unsupported
 	// Failed are devices that a driver took and could not start.
@@ -163,7 +165,7 @@ func (p *prober) function(f *pci.Function) {
 
 func driven(kind uint32) bool {
 	switch kind {
-	case virtio.TypeNet, virtio.TypeBlock, virtio.TypeConsole, virtio.TypeEntropy:
+	case virtio.TypeNet, virtio.TypeBlock, virtio.TypeConsole, virtio.TypeEntropy, virtio.TypeVsock:
 		return true
 	}
 	return false
@@ -211,6 +213,11 @@ func (p *prober) virtio(t virtio.Transport) {
 		var d *rng.Source
 		if d, err = rng.Open(p.m, t, name, p.dog); err == nil {
 			p.d.RNG = append(p.d.RNG, d)
+		}
+	case virtio.TypeVsock:
+		var d *vsock.Device
+		if d, err = vsock.Open(p.m, t, name, p.dog); err == nil {
+			p.d.Vsocks = append(p.d.Vsocks, d)
 		}
 	}
 	if err != nil {

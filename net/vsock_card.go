@@ -65,7 +65,7 @@ func (d *vsockCard) receive(h *vsock.Header, data []byte) {
 	if h.DstCID != uint64(d.localCID()) || h.SrcCID>>32 != 0 || uint32(h.SrcCID) == vmCIDLocal || uint32(h.SrcCID) == d.localCID() {
 		return
 	}
-	if h.Type != vsock.TypeStream && h.Type != vsock.TypeSeqpacket {
+	if h.Type != vsock.TypeStream && (h.Type != vsock.TypeSeqpacket || !d.seqpacket()) {
 		d.s.vsockReset(d, h)
 		return
 	}

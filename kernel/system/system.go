@@ -203,6 +203,13 @@ func (s *System) network(cards []Card) (err error) {
 			s.log.log("error", "eth%d: %v", i, err)
 		}
 	}
+	for i, d := range s.devs.Vsocks {
+		if !s.net.AddVsock(d) {
+			s.log.log("warn", "a second virtio-vsock device is not used")
+		} else if err := d.Start(); err != nil {
+			s.log.log("error", "virtio-vsock%d: %v", i, err)
+		}
+	}
 	return nil
 }
 
