@@ -5,7 +5,7 @@ import "golang.org/x/sys/unix"
 // netEntries are the rows of the net family.
 var netEntries = []Entry{
 	{Nr: unix.SYS_SOCKET, Name: "socket", Func: sysSocket, Support: Partial,
-		Note: "AF_UNIX, AF_INET, AF_INET6, AF_NETLINK (route, sock_diag), AF_PACKET without rings and fan-out (ENOPROTOOPT); raw sockets of TCP, UDP, ICMP and IPPROTO_RAW only (EPROTONOSUPPORT); no SCTP and MPTCP (EPROTONOSUPPORT)"},
+		Note: "AF_UNIX, AF_INET, AF_INET6, AF_NETLINK (route, sock_diag), AF_PACKET without rings and fan-out (ENOPROTOOPT), AF_VSOCK over its loopback and virtio (no datagrams: ENODEV); raw sockets of TCP, UDP, ICMP and IPPROTO_RAW only (EPROTONOSUPPORT); no SCTP and MPTCP (EPROTONOSUPPORT)"},
 	{Nr: unix.SYS_SOCKETPAIR, Name: "socketpair", Func: sysSocketpair, Support: Full},
 	{Nr: unix.SYS_BIND, Name: "bind", Func: sysBind, Support: Full},
 	{Nr: unix.SYS_LISTEN, Name: "listen", Func: sysListen, Support: Full},

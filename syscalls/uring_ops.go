@@ -59,7 +59,7 @@ func init() {
 		13: {do: uringAccept, prep: prepAccept, file: true, ioprio: true, waits: readEvents},
 		14: {do: uringCancel, prep: prepCancel},
 		15: {do: func(*ureq) (uintptr, error) { return 0, unix.EINVAL }, prep: prepLinkTimeout, linkTimeout: true},
-		16: fileOp(func(r *ureq) (uintptr, error) { return r.call(sysConnect, r.addr, r.off) }),
+		16: fileOp(uringConnect),
 		17: fileOp(func(r *ureq) (uintptr, error) { return r.call(sysFallocate, uint64(r.len), r.off, r.addr) }),
 		18: pathOp(func(r *ureq) (uintptr, error) {
 			return r.opened(r.plain(sysOpenat, uint64(r.fd), r.addr, uint64(r.opf), uint64(r.len)))
@@ -346,11 +346,21 @@ func uringRecv(r *ureq) (uintptr, error) {
 // do not tell.
 func moreToReceive(f *vfs.File) bool {
 	s, err := net.FromFile(f)
-	return err == nil && s.Type() == unix.SOCK_STREAM && s.Domain() != unix.AF_UNIX && s.Readiness(waiter.ReadableEvents) != 0
+	return err == nil && s.Protocol() == unix.IPPROTO_TCP && s.Readiness(waiter.ReadableEvents) != 0
 }
 
 func prepAccept(r *ureq) error {
 	return invalid(r.len != 0 || r.bufIndex != 0 || r.ioprio&^acceptMultishot != 0)
+}
+
+// uringConnect connects. One that had to wait may find its connection made.
+func uringConnect(r *ureq) (uintptr, error) {
+	n, err := r.call(sysConnect, r.addr, r.off)
+	if err == unix.EISCONN && r.begun {
+		return 0, nil
+	}
+	r.begun = r.t.WouldWait()
+	return n, err
 }
 
 // uringAccept takes one connection, or with IORING_ACCEPT_MULTISHOT all that come.

@@ -48,6 +48,7 @@ type ureq struct {
 	limit *ureq
 	ns    int64 // a timeout's time
 	more  bool  // the socket has more to read
+	begun bool  // a connection that waits for the answer
 
 	// The submission's words, by their most frequent names.
 	flags       uint8
