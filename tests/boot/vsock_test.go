@@ -1,0 +1,82 @@
+package boot
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"kiln/tests/linuxguest"
+	"kiln/tests/linuxguest/spec"
+	"kiln/tests/vhostuser"
+)
+
+// sharedMemory is what QEMU needs to lend its guest's memory to a back end.
+func sharedMemory(size string) []string {
+	return []string{"-object", "memory-backend-memfd,id=shared,size=" + size + ",share=on", "-machine", "memory-backend=shared"}
+}
+
+// vsockKiln boots vsockpeer with an address of its own, on PCI or, on a microvm, MMIO.
+func vsockKiln(t *testing.T, h *vhostuser.Host, vmm string, cid, peer uint64) (console string) {
+	t.Helper()
+	dev, err := h.Guest(t.TempDir(), cid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if vmm == "microvm" {
+		dev[3] = strings.Replace(dev[3], "vsock-pci", "vsock-device", 1)
+		dev = append(dev, "-global", "virtio-mmio.force-legacy=false")
+	}
+	flags := []string{"--vmm", vmm, "-m", "256M"}
+	for _, a := range append(sharedMemory("256M"), dev...) {
+		flags = append(flags, "--qemu-arg", a)
+	}
+	console, status := run(t, bootLimit, program(t, "vsockpeer"), flags, strconv.FormatUint(peer, 10))
+	if status != 0 || !strings.Contains(console, "vsock ok") || !strings.Contains(console, "vsock "+strconv.FormatUint(cid, 10)+" to") {
+		t.Errorf("Kiln at %d: status %d", cid, status)
+	}
+	return console
+}
+
+// A Linux guest and Kiln talk to each other through QEMU's device: Linux's driver is one end.
+func TestVsockWithLinux(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), bootLimit)
+	defer cancel()
+	k, err := linuxguest.Get(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prog, err := os.ReadFile(compile(t, "vsockpeer", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := vhostuser.New()
+	dev, err := h.Guest(t.TempDir(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &linuxguest.Guest{
+		Kernel: k, Files: map[string]string{"/vsockpeer": string(prog)},
+		Modules: append(append([]string{}, linuxguest.VirtioNet...), "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"),
+		Spec:    spec.Spec{Path: "/vsockpeer", Args: []string{"/vsockpeer", "4"}},
+		Args: append(append([]string{"-machine", "q35", "-cpu", "max,la57=off", "-m", "256M", "-accel", "tcg", "-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none"},
+			sharedMemory("256M")...), dev...),
+	}
+	done := make(chan string, 1)
+	start := time.Now()
+	go func() {
+		out, err := g.Run(ctx)
+		if err != nil {
+			out += err.Error()
+		}
+		done <- out
+	}()
+	vsockKiln(t, h, "q35", 4, 3)
+	out := <-done
+	if !strings.Contains(out, "vsock 3 to 4") || !strings.Contains(out, "vsock ok") {
+		t.Errorf("Linux: %s", out)
+	}
+	t.Logf("%d packets in %s", h.Packets.Load(), time.Since(start).Round(time.Millisecond))
+}
