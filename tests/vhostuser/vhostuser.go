@@ -188,10 +188,6 @@ func (g *guest) serve(req uint32, p []byte, fds []int) (reply []byte, err error)
 		return le.AppendUint32(le.AppendUint32(nil, index), uint32(r.last)), nil
 	case setVringKick:
 		if p[1] == 0 && len(fds) == 1 {
-			// QEMU's event descriptors do not block, and the reader has nothing else to do.
-			if err := unix.SetNonblock(fds[0], false); err != nil {
-				return nil, err
-			}
 			r.kick = fds[0]
 			go g.kicked(fds[0], int(index&1))
 		}
@@ -270,7 +266,11 @@ func word(b []byte) *uint32 { return (*uint32)(unsafe.Pointer(&b[0])) }
 func (g *guest) kicked(fd, index int) {
 	b := make([]byte, 8)
 	for {
-		if _, err := unix.Read(fd, b); err != nil && err != unix.EINTR {
+		// QEMU reads it too at times, and must not be made to wait.
+		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); err != nil && err != unix.EINTR {
+			return
+		}
+		if _, err := unix.Read(fd, b); err != nil && err != unix.EINTR && err != unix.EAGAIN {
 			return
 		}
 		if index == 1 {

@@ -12,8 +12,8 @@
 
 #define STREAM 5000
 #define PACKETS 5001
-#define TOTAL (3 << 20)
-#define MESSAGES 200
+#define TOTAL (1 << 20)
+#define MESSAGES 50
 
 static int bad;
 #define WANT(x) do { errno = 0; if (!(x)) bad++, say("line %d: %s: %s", __LINE__, #x, errname(errno)); } while (0)
