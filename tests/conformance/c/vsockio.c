@@ -79,7 +79,7 @@ CASE(control, sendmsg, recvmsg)
 	say("control %zu flags %#x", g.msg_controllen, g.msg_flags);
 }
 
-CASE(seqpacket, sendto, recvfrom, sendmsg, recvmsg)
+CASE(seqpacket, sendto, recvfrom, recvmsg)
 {
 	int p[2];
 	vpair(SOCK_SEQPACKET, p);
