@@ -522,7 +522,7 @@ func (x *vsockSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if x.shut&vmShutSnd == 0 {
 		switch x.state {
 		case vmEstablished:
-			if n := x.space(); n > 0 && n >= x.need {
+			if x.writable() {
 				r |= waiter.WritableEvents
 			}
 		case vmClose, vmClosing:

@@ -92,6 +92,7 @@ func (d *vsockCard) reset(gone bool) {
 	for _, x := range d.s.vsock.over(d) {
 		x.mu.Lock()
 		x.state, x.err = vmClose, unix.ECONNRESET
+		x.leave()
 		closed := x.closed
 		x.mu.Unlock()
 		x.q.Notify(vmAll)

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/drivers/virtio/vsock"
 	"kiln/fs/vfs"
@@ -106,6 +107,7 @@ func (x *vsockSocket) setBuffer(name int, n uint64) {
 	x.bufSize = size
 	x.mu.Unlock()
 	x.flush()
+	x.q.Notify(waiter.WritableEvents) // it bounds what may be sent, too
 }
 
 // GetOption implements Socket.

@@ -167,7 +167,7 @@ func (s *Stack) drop(p *vsockPacket) {
 // credit takes over what a packet says of the other side's buffer. mu is held.
 func (x *vsockSocket) credit(h *vsock.Header) waiter.EventMask {
 	x.peerAlloc, x.peerFwd = h.BufAlloc, h.FwdCnt
-	if n := x.space(); n > 0 && n >= x.need {
+	if x.writable() {
 		x.asked = false
 		return waiter.WritableEvents
 	}
@@ -181,6 +181,13 @@ func (x *vsockSocket) txMost() int { return int(min(x.peerAlloc, x.bufAlloc)) }
 // space is how much may be sent now. mu is held.
 func (x *vsockSocket) space() int {
 	return max(x.txMost()-int(x.txCnt-x.peerFwd), 0)
+}
+
+// writable says whether a send would go on: there is room for the message that waits, or
+// there never will be. mu is held.
+func (x *vsockSocket) writable() bool {
+	n := x.space()
+	return n > 0 && (n >= x.need || x.need > x.txMost())
 }
 
 // listened serves a packet to a listener, whose mutex it gives back.

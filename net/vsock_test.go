@@ -220,6 +220,44 @@ func TestVsockMessagesKeepBoundaries(t *testing.T) {
 	freed(t, x, y)
 }
 
+func TestVsockMessageThatWillNeverFitIsRefused(t *testing.T) {
+	s := newStack(t, testRAM)
+	l, port := vmListener(t, s, unix.SOCK_SEQPACKET, 5)
+	cli, err := vmConnect(t, s, unix.SOCK_SEQPACKET, vmCIDLocal, port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := accept(t, l)
+	send := func(n int) error {
+		q := mm.KernelIO(make([]byte, n))
+		_, err := cli.Send(me, &q, &SendMsg{})
+		return err
+	}
+	if err := send(100000); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(200000); err != unix.EAGAIN || cli.Readiness(waiter.WritableEvents) != 0 {
+		t.Errorf("without room: %v, %#x", err, cli.Readiness(waiter.WritableEvents))
+	}
+	e, got := waiter.NewChannelEntry(waiter.WritableEvents)
+	cli.EventRegister(&e)
+	defer cli.EventUnregister(&e)
+	if err := srv.SetOption(me, unix.AF_VSOCK, soVMBufferSize, binary.LittleEndian.AppendUint64(nil, 150000)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-got:
+	case <-time.After(5 * time.Second):
+		t.Error("the sender was not woken")
+	}
+	if err := send(200000); err != unix.ENOMEM || cli.Readiness(waiter.WritableEvents) == 0 {
+		t.Errorf("for good: %v", err)
+	}
+	if err := send(50000); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestVsockConnectTimesOutAndIsGivenUp(t *testing.T) {
 	x, _, wx, _ := wired(t)
 	wx.to = nil // a host that does not answer
