@@ -15,7 +15,7 @@ type queueSizes struct {
 	most     int64
 }
 
-// setPlain serves SOL_SOCKET for AF_UNIX, AF_PACKET and AF_NETLINK: what setCommon does,
+// setPlain serves SOL_SOCKET for AF_UNIX, AF_PACKET, AF_NETLINK and AF_VSOCK: what setCommon does,
 // sizes of queues, and what Linux keeps for every family whether or not it heeds it.
 // errNotHere: it is an option of the family, or none. See sock_setsockopt.
 func (b *base) setPlain(c *Caller, name int, v []byte, q queueSizes) error {
