@@ -295,6 +295,27 @@ type IRQ interface {
 	Disconnect()
 }
 
+// Idler is a Machine on which the last thread to block can wait for the next interrupt
+// itself, which is quicker than to park its goroutine and have it found again.
+type Idler interface {
+	// Idle waits, halting the CPU, until something is latched (Dispatch then), WakeIdle is
+	// called, or for no reason; one goroutine at a time.
+	Idle() IdleResult
+	// WakeIdle ends Idle, or makes the next one return at once.
+	WakeIdle()
+	// Others says, as a hint, that goroutines wait for the processor of the caller.
+	Others() bool
+}
+
+// IdleResult is what the caller of Idle is to do.
+type IdleResult int
+
+const (
+	IdleLook IdleResult = iota // see whether there is news
+	IdleBusy                   // let other goroutines run, then come back
+	IdlePark                   // park the goroutine
+)
+
 // IRQCounter is a Machine that counts interrupts, for those who look at it.
 type IRQCounter interface{ IRQCounts() []IRQCount }
 

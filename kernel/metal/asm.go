@@ -79,6 +79,13 @@ func pcCopyStart() uint64
 func pcCopyEnd() uint64
 func pcCopyFault() uint64
 
+// Addresses of the runtime's sched and writeBarrier (both may be linked to).
+func pcSched() uint64
+func pcWriteBarrier() uint64
+
+// thisP is the address of the P that the goroutine has.
+func thisP() uint64
+
 // User access. All return the bytes (or success) and the fault address.
 //
 //go:noescape

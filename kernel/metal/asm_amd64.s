@@ -221,6 +221,15 @@ PC_OF(·pcClock, ·vdsoClock)
 PC_OF(·pcCopyStart, ·copyStart)
 PC_OF(·pcCopyEnd, ·copyEnd)
 PC_OF(·pcCopyFault, ·copyFault)
+PC_OF(·pcSched, runtime·sched)
+PC_OF(·pcWriteBarrier, runtime·writeBarrier)
+
+TEXT ·thisP(SB),NOSPLIT,$0-8
+	MOVQ	(TLS), AX
+	MOVQ	const_gM(AX), AX
+	MOVQ	const_mP(AX), AX
+	MOVQ	AX, ret+0(FP)
+	RET
 
 // nanotime() ns: see clock in time.go.
 TEXT ·nanotime(SB),NOSPLIT|NOFRAME,$0-8

@@ -23,8 +23,11 @@ func ready(m *M, result int64, urgent bool) {
 	if m.state == mRunning || m.state == mRunnable || m.state == mFree {
 		return
 	}
-	if m.state == mEpoll {
+	switch m.state {
+	case mEpoll:
 		base.fds[m.waitEP%maxFD].waiter = 0
+	case mIdle:
+		idling.m = 0
 	}
 	timers.Clear(m.id)
 	futexes.Drop(m.id)
@@ -186,6 +189,9 @@ func expire(c *CPU, now int64) {
 			ready(m, 0, true)
 		}
 	}
+	if idling.m != 0 && now >= idling.until {
+		wakeIdle(idling.why)
+	}
 }
 
 // fromUser reports whether the trap being served interrupted ring 3: then the task
@@ -202,6 +208,9 @@ func rearm(c *CPU, now int64) {
 	if t, ok := timers.Next(); ok && (t < base.tmAt || base.tmCPU == uint64(c.id)) {
 		base.tmAt, base.tmCPU = t, uint64(c.id)
 		next = t
+	}
+	if idling.m != 0 && idling.until < next {
+		next = idling.until
 	}
 	if c.slice != 0 && c.sliceAt < next {
 		next = c.sliceAt

@@ -135,7 +135,7 @@ func sysTgkill(m *M, pid, tid, sig uint64) int64 {
 		t.pcode = ^uint64(5) // SI_TKILL
 		if t.mask&(1<<(sig-1)) == 0 {
 			switch t.state {
-			case mFutex, mSleep, mEpoll:
+			case mFutex, mSleep, mEpoll, mIdle:
 				ready(t, -eINTR, false)
 			case mRunning:
 				if o := (*CPU)(ptr(base.cpus[t.cpu])); o.self != curCPU().self {

@@ -100,6 +100,8 @@ func syscall(c *CPU, m *M) {
 		r = sysGetrandom(a0, a1, a2)
 	case sysIRQFile:
 		r = sysEventfd(0, 0x800, fileIRQ)
+	case sysIdleCall:
+		r = sysIdle(m)
 	case sysMoveCPU:
 		r = sysMove(c, m, a0)
 	}
@@ -113,6 +115,9 @@ const sysIRQFile = 0x4b01
 
 // sysMoveCPU moves the calling M to a CPU.
 const sysMoveCPU = 0x4b02
+
+// sysIdleCall waits for an interrupt (idle.go).
+const sysIdleCall = 0x4b03
 
 func pageUp(n uint64) uint64 { return (n + pageSize - 1) &^ (pageSize - 1) }
 
@@ -330,7 +335,9 @@ func sysNanosleep(m *M, ts uint64) int64 {
 	if sec < 0 || nsec < 0 || nsec >= 1e9 {
 		return -eINVAL
 	}
-	timers.Set(m.id, nanotime()+clampNS(sec, nsec))
+	s, now := &idling, nanotime()
+	s.napper, s.napped = uint64(m.id)+1, now
+	timers.Set(m.id, s.nap(now+clampNS(sec, nsec)))
 	m.state = mSleep
 	return 0
 }

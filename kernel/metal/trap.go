@@ -95,7 +95,7 @@ func interrupt(c *CPU, v uint8, now int64) {
 func latchLine(v uint8, fromUser bool) {
 	atomic.OrUint64(&irqs.word[v>>6], 1<<(v&63))
 	atomic.StoreUint32(&irqs.any, 1)
-	if !fromUser {
+	if !fromUser && !wakeIdle(idleLook) {
 		wakeIRQFile()
 	}
 }
@@ -179,6 +179,7 @@ const (
 	opReset
 	opVectors
 	opFPAway
+	opWakeIdle
 )
 
 // baseOp runs a call from Go (baseCall) under the base's lock.
@@ -207,7 +208,13 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 		c.slice, c.sliceAt = 1, now+userSliceNS
 		rearm(c, now)
 	case opLine:
-		wakeIRQFile()
+		if !wakeIdle(idleLook) {
+			wakeIRQFile()
+		}
+	case opWakeIdle:
+		if !wakeIdle(idleLook) {
+			idling.woken = 1
+		}
 	case opIOAPIC:
 		ioapicWrite(a, uint32(b), uint32(d))
 	case opPin:

@@ -28,6 +28,7 @@ const (
 	mFutex
 	mSleep
 	mEpoll
+	mIdle
 )
 
 // M is a thread of the Go runtime as the base sees it. Ms live in pages of the

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"kiln/kernel/hal"
 	"kiln/kernel/timer"
@@ -70,6 +71,11 @@ type Sched struct {
 	cpus []cpu
 	all  uint64 // affinity mask of all
 
+	idler  hal.Idler   // nil: the machine is none
+	halter *cpu        // whose idler waits in the machine, not on wake
+	asleep atomic.Bool // it does, or is about to
+	kicked atomic.Bool // in place of a message on wake; then halter is nil
+
 	fibers   []*fiber // without a thread
 	switches uint64
 }
@@ -88,6 +94,7 @@ type cpu struct {
 
 func (s *Sched) init(m hal.Machine, q *timer.Queue) {
 	s.m, s.timers = m, q
+	s.idler, _ = m.(hal.Idler)
 	n := min(max(1, m.CPUs()), maxCPUs)
 	s.rq.init(n)
 	s.cpus, s.all = make([]cpu, n), ^uint64(0)>>(64-n)
@@ -167,6 +174,14 @@ func (c *cpu) kick() {
 	if !c.started {
 		c.started = true
 		go c.work()
+		return
+	}
+	if s := c.s; s.halter == c {
+		s.halter = nil
+		s.kicked.Store(true)
+		if s.asleep.Load() {
+			s.idler.WakeIdle()
+		}
 		return
 	}
 	select {
@@ -268,8 +283,18 @@ func (s *Sched) block(t *Thread, waits uint32) {
 // Called with mu held.
 func (s *Sched) idle(c *cpu, t *Thread) {
 	c.idler, t.idling = t, true
-	s.mu.Unlock()
-	<-c.wake
+	if s.idler == nil || s.halter != nil || s.rq.free != s.all {
+		s.mu.Unlock()
+		<-c.wake
+	} else {
+		s.halter = c
+		s.mu.Unlock()
+		if s.halt(); s.kicked.Load() {
+			s.kicked.Store(false)
+		} else {
+			<-c.wake
+		}
+	}
 	if t.state.Load() == stateRunning {
 		return
 	}
@@ -279,6 +304,36 @@ func (s *Sched) idle(c *cpu, t *Thread) {
 		return
 	}
 	s.mu.Unlock() // it got the token after all
+}
+
+// halt waits in the machine, as long as it goes, for a message to the halter: the last
+// thread to block, all CPUs being free, serves interrupts itself. kicked tells whether
+// it came.
+func (s *Sched) halt() {
+	for {
+		r := hal.IdleLook
+		s.asleep.Store(true)
+		if !s.kicked.Load() {
+			r = s.idler.Idle()
+		}
+		s.asleep.Store(false)
+		if r == hal.IdleLook {
+			s.m.Dispatch()
+		}
+		if s.kicked.Load() {
+			return
+		}
+		if r == hal.IdleBusy || s.idler.Others() {
+			runtime.Gosched()
+		}
+		s.mu.Lock()
+		if s.halter == nil || r == hal.IdlePark || s.rq.free != s.all {
+			s.halter = nil
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+	}
 }
 
 // yield lets those who come before t run first; behind: t gives way to its equals too.

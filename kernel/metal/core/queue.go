@@ -61,6 +61,14 @@ func (t *Timers) Next() (when int64, ok bool) {
 	return t.when[t.heap[0]%(MaxSlots+1)], true
 }
 
+// When is slot id's deadline, 0 without one.
+func (t *Timers) When(id uint32) int64 {
+	if id > MaxSlots || t.pos[id] == 0 {
+		return 0
+	}
+	return t.when[id]
+}
+
 // Set arms or moves slot id's deadline.
 func (t *Timers) Set(id uint32, when int64) {
 	if id > MaxSlots {
