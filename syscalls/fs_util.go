@@ -23,8 +23,9 @@ var le = binary.LittleEndian
 // local is what a thread's calls need on the heap, since it goes through interfaces
 // (task.Thread.Local), so that the usual call allocates nothing. It is the thread's own.
 type local struct {
-	b    [256]byte // structures on their way in or out
-	call fsCall
+	b     [256]byte // structures on their way in or out
+	times [32]byte  // struct timespec or itimerspec, for getTimespec alone
+	call  fsCall
 }
 
 func localOf(t *task.Thread) *local {

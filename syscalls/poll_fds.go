@@ -106,13 +106,9 @@ func timerfd(t *task.Thread, fd uint64) (*vfs.File, *anon.TimerFD, error) {
 // sysTimerfdSettime: EFAULT, EINVAL (flags, times), EBADF, EINVAL (not a timerfd). See
 // timerfd_settime(2).
 func sysTimerfdSettime(t *task.Thread, a *Args) (uintptr, error) {
-	interval, err := getTimespec(t, hal.UserAddr(a[2]))
+	interval, value, err, verr := getItimerspec(t, hal.UserAddr(a[2]))
 	if err == unix.EFAULT {
 		return 0, err
-	}
-	value, verr := getTimespec(t, hal.UserAddr(a[2]+16))
-	if verr == unix.EFAULT {
-		return 0, verr
 	}
 	if err != nil || verr != nil || uint32(a[1])&^(unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET) != 0 {
 		return 0, unix.EINVAL

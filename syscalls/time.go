@@ -32,10 +32,26 @@ const (
 
 // getTimespec reads a struct timespec: EFAULT; EINVAL for a negative or denormal one.
 func getTimespec(t *task.Thread, addr hal.UserAddr) (ns int64, err error) {
-	var b [16]byte
-	if err := t.CopyIn(b[:], addr); err != nil {
+	b := localOf(t).times[:16]
+	if err := t.CopyIn(b, addr); err != nil {
 		return 0, err
 	}
+	return timespec(b)
+}
+
+// getItimerspec reads a struct itimerspec: EFAULT; one of the two may be EINVAL.
+func getItimerspec(t *task.Thread, addr hal.UserAddr) (interval, value int64, err, valueErr error) {
+	b := localOf(t).times[:]
+	if err := t.CopyIn(b, addr); err != nil {
+		return 0, 0, err, err
+	}
+	interval, err = timespec(b)
+	value, valueErr = timespec(b[16:])
+	return interval, value, err, valueErr
+}
+
+// timespec is the time in a struct timespec; EINVAL for a negative or denormal one.
+func timespec(b []byte) (ns int64, err error) {
 	sec := int64(binary.LittleEndian.Uint64(b[:]))
 	nsec := int64(binary.LittleEndian.Uint64(b[8:]))
 	if sec < 0 || nsec < 0 || nsec >= second {

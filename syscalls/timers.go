@@ -84,11 +84,7 @@ func sysTimerSettime(t *task.Thread, a *Args) (uintptr, error) {
 	if a[2] == 0 {
 		return 0, unix.EINVAL
 	}
-	interval, err := getTimespec(t, hal.UserAddr(a[2]))
-	if err == unix.EFAULT {
-		return 0, err
-	}
-	value, err2 := getTimespec(t, hal.UserAddr(a[2])+16)
+	interval, value, err, err2 := getItimerspec(t, hal.UserAddr(a[2]))
 	if err2 != nil {
 		return 0, err2
 	}

@@ -59,10 +59,7 @@ func newFile(ops vfs.FileOps, flags uint32, name string) *vfs.File {
 
 // putWord copies a number out.
 func putWord(dst *mm.IOSeq, v uint64) (int, error) {
-	b := words.Get().(*[8]byte)
-	defer words.Put(b)
-	binary.LittleEndian.PutUint64(b[:], v)
-	n, err := dst.CopyOut(b[:])
+	n, err := dst.CopyOutWord(v)
 	if err != nil {
 		return 0, err
 	}

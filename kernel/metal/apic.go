@@ -47,7 +47,15 @@ func lapicRead(r uint64) uint32 {
 	return load32(base.lapic + r)
 }
 
-func lapicWrite(r uint64, v uint32) { lapicDo(core.LAPICReg(lapicMode.x2 != 0, uint32(r), v)) }
+func lapicWrite(r uint64, v uint32) {
+	if lapicMode.x2 == 0 {
+		store32(base.lapic+r, v) // as LAPICReg has it; in line
+		return
+	}
+	lapicWriteX2(r, v)
+}
+
+func lapicWriteX2(r uint64, v uint32) { lapicDo(core.LAPICReg(true, uint32(r), v)) }
 
 func lapicDo(w core.LAPICWrite) {
 	if w.MSR {

@@ -82,8 +82,13 @@ type counterWords struct{ magic, nmi, db, ticks, spurious uint64 }
 
 var counters = counterWords{magic: dataMagic}
 
-// deadlineSlot is the timer slot of hal.SetDeadline.
-const deadlineSlot = core.MaxSlots
+// deadline is hal.SetDeadline's. Go writes it without the base's lock.
+var deadline = deadlineWord{magic: dataMagic, at: never}
+
+type deadlineWord struct {
+	magic uint64
+	at    int64
+}
 
 func (b *baseState) acquire() {
 	if !atomic.CompareAndSwapUint32(&b.lock, 0, 1) {

@@ -136,8 +136,14 @@ func (*Machine) TimeParams() hal.TimeParams {
 		Mult: r.mult, RealOffset: atomic.LoadInt64(&clk.realOffset)}
 }
 
-// SetDeadline implements hal.Machine.
-func (*Machine) SetDeadline(ns int64) { baseCall(opSetDeadline, uint64(ns), 0, 0) }
+// SetDeadline implements hal.Machine. If a CPU's timer fires before, that CPU looks then
+// (rearm), and nothing needs to be done now: it says that it has fired before it looks.
+func (*Machine) SetDeadline(ns int64) {
+	atomic.StoreInt64(&deadline.at, ns)
+	if at := atomic.LoadInt64(&curCPU().armedAt); (at == 0 || at > ns) && ns != never {
+		baseCall(opNewDeadline, 0, 0, 0)
+	}
+}
 
 // OnDeadline implements hal.Machine.
 func (*Machine) OnDeadline(f func()) { setHandler(lineDeadline, &irq{handler: f}) }

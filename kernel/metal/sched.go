@@ -1,6 +1,7 @@
 package metal
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"kiln/kernel/metal/core"
@@ -26,11 +27,15 @@ func ready(m *M, result int64, urgent bool) {
 	switch m.state {
 	case mEpoll:
 		base.fds[m.waitEP%maxFD].waiter = 0
+		timers.Clear(m.id)
+	case mFutex:
+		futexes.Drop(m.id)
+		timers.Clear(m.id)
+	case mSleep:
+		timers.Clear(m.id)
 	case mIdle:
 		idling.m = 0
 	}
-	timers.Clear(m.id)
-	futexes.Drop(m.id)
 	m.RAX = uint64(result)
 	m.state = mRunnable
 	if urgent {
@@ -177,10 +182,6 @@ func expire(c *CPU, now int64) {
 		if id == core.None {
 			break
 		}
-		if id == deadlineSlot {
-			latchLine(lineDeadline, c.fromUser())
-			continue
-		}
 		m := mByID(id)
 		switch m.state {
 		case mFutex:
@@ -188,6 +189,9 @@ func expire(c *CPU, now int64) {
 		case mSleep, mEpoll:
 			ready(m, 0, true)
 		}
+	}
+	if d := atomic.LoadInt64(&deadline.at); now >= d && atomic.CompareAndSwapInt64(&deadline.at, d, never) {
+		latchLine(lineDeadline, c.fromUser())
 	}
 	if idling.m != 0 && now >= idling.until {
 		wakeIdle(idling.why)
@@ -204,13 +208,16 @@ const never = int64(1<<63 - 1)
 // watched by one CPU, base.tmCPU: whoever sets an earlier one becomes it, and the old
 // one finds nothing to do when its timer fires.
 func rearm(c *CPU, now int64) {
-	next := never
-	if t, ok := timers.Next(); ok && (t < base.tmAt || base.tmCPU == uint64(c.id)) {
+	next, t := never, atomic.LoadInt64(&deadline.at)
+	if n, ok := timers.Next(); ok && n < t {
+		t = n
+	}
+	if idling.m != 0 && idling.until < t {
+		t = idling.until
+	}
+	if t < base.tmAt || t != never && base.tmCPU == uint64(c.id) {
 		base.tmAt, base.tmCPU = t, uint64(c.id)
 		next = t
-	}
-	if idling.m != 0 && idling.until < next {
-		next = idling.until
 	}
 	if c.slice != 0 && c.sliceAt < next {
 		next = c.sliceAt
@@ -227,6 +234,6 @@ func rearm(c *CPU, now int64) {
 	if next == never {
 		return
 	}
-	c.armedAt = next
+	atomic.StoreInt64(&c.armedAt, next)
 	c.arm = max(next-now, 1)
 }

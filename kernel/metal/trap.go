@@ -60,7 +60,7 @@ func interrupt(c *CPU, v uint8, now int64) {
 	}
 	switch v {
 	case vecTimer:
-		c.armedAt = 0
+		atomic.StoreInt64(&c.armedAt, 0) // before deadline is read (SetDeadline)
 		if base.tmCPU == uint64(c.id) {
 			base.tmAt = never
 		}
@@ -162,7 +162,7 @@ func fatalTrap(c *CPU, f *frame) {
 const (
 	opAllocFrames = iota
 	opFreeFrames
-	opSetDeadline
+	opNewDeadline
 	opSlice
 	opFlush
 	opLine
@@ -201,8 +201,8 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 		if releaseFrames(a, uint(b)) {
 			r = 1
 		}
-	case opSetDeadline:
-		setDeadline(c, int64(a))
+	case opNewDeadline:
+		newDeadline(c)
 	case opSlice:
 		now := nanotime()
 		c.slice, c.sliceAt = 1, now+userSliceNS
@@ -288,18 +288,13 @@ func opAlloc(order uint, flags uint64) uint64 {
 	return pfn
 }
 
-func setDeadline(c *CPU, ns int64) {
-	if ns == 1<<63-1 {
-		timers.Clear(deadlineSlot)
-		return
-	}
+// newDeadline sees to it that deadline is noticed.
+func newDeadline(c *CPU) {
 	now := nanotime()
-	if ns <= now {
-		timers.Clear(deadlineSlot)
+	if d := atomic.LoadInt64(&deadline.at); now >= d && atomic.CompareAndSwapInt64(&deadline.at, d, never) {
 		latchLine(lineDeadline, false)
 		return
 	}
-	timers.Set(deadlineSlot, ns)
 	rearm(c, now)
 }
 

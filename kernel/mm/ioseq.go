@@ -1,6 +1,8 @@
 package mm
 
 import (
+	"encoding/binary"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/hal"
@@ -21,6 +23,7 @@ type IOSeq struct {
 	rest []IOVec // ranges after it
 	left int     // bytes in all
 	k    []byte
+	word [8]byte // for CopyOutWord
 }
 
 // IOVec is one range of program memory.
@@ -187,6 +190,12 @@ func (q *IOSeq) Put(src []byte) bool {
 	}
 	q.advance(len(src))
 	return true
+}
+
+// CopyOutWord is CopyOut of a 64-bit number, without a buffer of the caller's.
+func (q *IOSeq) CopyOutWord(v uint64) (n int, err error) {
+	binary.LittleEndian.PutUint64(q.word[:], v)
+	return q.CopyOut(q.word[:])
 }
 
 // Take is Put's other direction.
