@@ -52,10 +52,10 @@ const maxCPUs = 64
 // runQueues' to say.
 //
 // Each CPU has a goroutine (work) that runs the holder of its token, and a thread is a
-// coroutine of it: a switch from thread to thread is two direct switches of goroutines,
-// half of what the Go scheduler takes to park one and find the other. mu is locked by
-// the thread that leaves and unlocked by the CPU's goroutine behind it, so nobody sees
-// a thread that is ready and still on its way out. A thread that finds nobody to take
+// coroutine of it: a switch from thread to thread is one or two direct switches of
+// goroutines (leave), a fraction of what the Go scheduler takes to park one and find the
+// other. mu is locked by the thread that leaves and unlocked when its successor is to be
+// resumed, so nobody sees a thread that is ready and still on its way out. A thread that finds nobody to take
 // over waits for its CPU's next token holder itself (cpu.idler), since it is likely to
 // be that: a program of one thread costs no switch to the CPU's goroutine and back.
 //
@@ -203,22 +203,33 @@ func (c *cpu) work() {
 			s.mu.Lock()
 			continue
 		}
-		// Threads that hand the CPU to each other never pass through the Go scheduler.
-		poll := e.start-c.polled > pollEvery
-		if poll {
-			c.polled = e.start
-		}
-		s.mu.Unlock()
-		if poll {
-			runtime.Gosched()
-		}
-		e.t.fiber.resume()
+		c.resume(e)
 		if t := c.idler; t != nil {
-			c.idler, t.idling = nil, false
-			if t.state.Load() == stateQueued {
-				s.ready(t, woken)
-			}
+			c.idlerGone(t)
 		}
+	}
+}
+
+// resume runs the token's holder until it leaves. Called with mu held, which is so again
+// afterwards.
+func (c *cpu) resume(e *entity) {
+	// Threads that hand the CPU to each other never pass through the Go scheduler.
+	poll := e.start-c.polled > pollEvery
+	if poll {
+		c.polled = e.start
+	}
+	c.s.mu.Unlock()
+	if poll {
+		runtime.Gosched()
+	}
+	e.t.fiber.resume()
+}
+
+// idlerGone ends the idling of a thread that has left the CPU. Called with mu held.
+func (c *cpu) idlerGone(t *Thread) {
+	c.idler, t.idling = nil, false
+	if t.state.Load() == stateQueued {
+		c.s.ready(t, woken)
 	}
 }
 
@@ -405,8 +416,8 @@ func (s *Sched) exit(t *Thread) {
 // another: that saves making one, and growing its stack again.
 type fiber struct {
 	t      *Thread
-	resume func() (struct{}, bool) // for the CPU's goroutine: runs t until it leaves
-	pass   func(struct{}) bool     // for t: back to the CPU's goroutine
+	resume func() (struct{}, bool) // runs t until it leaves
+	pass   func(struct{}) bool     // for t: back to who resumed it
 }
 
 // maxFibers is how many are kept without a thread.
@@ -459,9 +470,37 @@ func (s *Sched) done(f *fiber) bool {
 	return true
 }
 
-// leave switches to the CPU's goroutine, which unlocks mu; it returns when t has a token
-// again, without mu.
-func (t *Thread) leave() { t.fiber.pass(struct{}{}) }
+// leave switches to who has the CPU now; it returns when t has a token again, without mu,
+// which is held before. With several CPUs that goes through the CPU's goroutine, since t
+// may come to run on another. With one, t resumes the other thread itself, and is under
+// it until that leaves, and so on: a thread that is under others comes to run when those
+// above have left. That takes one switch of goroutines for most of the switches there
+// are, and no more than two on average.
+func (t *Thread) leave() {
+	s := &t.k.Sched
+	if len(s.cpus) > 1 {
+		t.fiber.pass(struct{}{})
+		return
+	}
+	c := &s.cpus[0]
+	if t.idling {
+		c.idlerGone(t)
+	}
+	for {
+		e := c.q.curr
+		if e == &t.e {
+			s.mu.Unlock()
+			return
+		}
+		if e == nil || e.t.under {
+			t.fiber.pass(struct{}{})
+			return
+		}
+		t.under = true
+		c.resume(e)
+		t.under = false
+	}
+}
 
 // crashed turns a panic of the kernel in a thread, which the CPU's goroutine would repeat
 // with its own stack, into one that shows where it was.

@@ -235,6 +235,7 @@ type Thread struct {
 	cpu    atomic.Int32
 	waits  uint32
 	idling bool // blocked, on the stack of its CPU
+	under  bool // has resumed another thread and waits for that to leave (leave)
 	e      entity
 	fiber  *fiber
 	timer  timer.Timer // of Block
