@@ -9,6 +9,7 @@ import (
 	"kiln/fs/vfs"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
+	"kiln/kernel/wait"
 	"kiln/net"
 )
 
@@ -20,7 +21,7 @@ const (
 // readFile reads at the file's position, waiting if the file is blocking.
 func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 	n, err := f.Read(t, &x.seq)
-	if err == unix.EAGAIN && !f.Nonblocking() {
+	if wait.Again(err) && !f.Nonblocking() {
 		return readWait(t, f, x)
 	}
 	return n, err
@@ -28,13 +29,13 @@ func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 
 func readWait(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 	f.IncRef() // it may be borrowed, and a wait runs work that may close it
-	defer f.DecRef()
 	ns, _ := f.Ops.Timeouts()
 	on := waiter.Waitable(f)
 	if p, ok := f.Ops.(vfs.PerReader); ok {
 		on = p.ForReader(t)
 	}
 	n, err := t.BlockOn(on, readEvents, false, timeout(t, ns), unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
+	f.DecRef()
 	return n, interrupted(ns, err)
 }
 

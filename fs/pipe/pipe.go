@@ -41,7 +41,7 @@ const (
 	// pipeCost is what a pipe without pages is charged: the structures and both
 	// descriptions, in bytes.
 	pipeCost = 1024
-	slotCost = 24
+	slotCost = 32
 	maxSpare = 2
 )
 
@@ -75,9 +75,15 @@ func roundSize(n uint64) uint64 {
 	return r
 }
 
+// page is a frame and its bytes.
+type page struct {
+	frame hal.PFN
+	b     *[pageSize]byte
+}
+
 // slot is one page of the ring with the bytes [off, off+n) to be read.
 type slot struct {
-	frame  hal.PFN
+	page
 	off, n int32
 	packet bool // a read takes it whole and never goes on behind it
 }
@@ -97,7 +103,7 @@ type Pipe struct {
 	ring     []slot // capacity in slots is len(ring)
 	head     int    // index of the first used slot
 	used     int
-	spare    [maxSpare]hal.PFN
+	spare    [maxSpare]page
 	nspare   int
 	readers  int
 	writers  int
@@ -263,7 +269,7 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 		// Each time: writers may have filled it while a fault was served.
 		full = full || p.used == len(p.ring)
 		s := &p.ring[p.head]
-		b := p.mem.Bytes(s.frame)[s.off : s.off+s.n]
+		b := s.b[s.off : s.off+s.n]
 		if one := dst.Span(); one < len(b) && !s.packet { // the next goes on with the rest
 			b = b[:one]
 		}
@@ -326,7 +332,7 @@ func (p *Pipe) copyOut(dst *mm.IOSeq, b []byte) (int, error) {
 // pop drops the first slot. Called with mu held.
 func (p *Pipe) pop() {
 	s := &p.ring[p.head]
-	p.giveBack(s.frame)
+	p.giveBack(s.page)
 	*s = slot{}
 	if p.head++; p.head == len(p.ring) {
 		p.head = 0
@@ -335,13 +341,13 @@ func (p *Pipe) pop() {
 }
 
 // giveBack keeps a page as a spare or frees it. Called with mu held.
-func (p *Pipe) giveBack(f hal.PFN) {
+func (p *Pipe) giveBack(f page) {
 	if p.nspare < maxSpare && !p.dead {
 		p.spare[p.nspare] = f
 		p.nspare++
 		return
 	}
-	p.mem.Unref(f)
+	p.mem.Unref(f.frame)
 	p.mem.Budget().Uncharge(pageSize)
 }
 
@@ -360,7 +366,7 @@ func (p *Pipe) page() error {
 	}
 	p.mu.Lock()
 	if err == nil {
-		p.giveBack(f)
+		p.giveBack(page{f, (*[pageSize]byte)(p.mem.Bytes(f))})
 	}
 	return err
 }
@@ -412,7 +418,7 @@ func (p *Pipe) put(src *mm.IOSeq, tail int, packet bool) (int, error) {
 	if tail > 0 && p.used > 0 {
 		s := &p.ring[(p.head+p.used-1)%len(p.ring)]
 		if end := int(s.off + s.n); !s.packet && end+tail <= pageSize {
-			n, err := p.fill(p.mem.Bytes(s.frame)[end:end+tail], src)
+			n, err := p.fill(s.b[end:end+tail], src)
 			s.n += int32(n) // n > 0 only if mu was held throughout
 			return n, err
 		}
@@ -425,12 +431,12 @@ func (p *Pipe) put(src *mm.IOSeq, tail int, packet bool) (int, error) {
 	}
 	f := p.spare[p.nspare-1]
 	want := min(src.Len(), pageSize)
-	n, err := p.fill(p.mem.Bytes(f)[:want], src)
+	n, err := p.fill(f.b[:want], src)
 	if n == 0 {
 		return 0, err
 	}
 	p.nspare--
-	p.ring[(p.head+p.used)%len(p.ring)] = slot{frame: f, n: int32(n), packet: packet}
+	p.ring[(p.head+p.used)%len(p.ring)] = slot{page: f, n: int32(n), packet: packet}
 	p.used++
 	return n, nil
 }
@@ -535,7 +541,7 @@ func (p *Pipe) free() {
 		p.pop()
 	}
 	for ; p.nspare > 0; p.nspare-- {
-		p.mem.Unref(p.spare[p.nspare-1])
+		p.mem.Unref(p.spare[p.nspare-1].frame)
 		p.mem.Budget().Uncharge(pageSize)
 	}
 	p.mem.Budget().Uncharge(pipeCost + int64(len(p.ring))*slotCost)
@@ -557,7 +563,7 @@ func (p *Pipe) Peek(b []byte) (n int, err error) {
 	defer p.unlock()
 	for i := 0; i < p.used && n < len(b); i++ {
 		s := &p.ring[(p.head+i)%len(p.ring)]
-		n += copy(b[n:], p.mem.Bytes(s.frame)[s.off:s.off+s.n])
+		n += copy(b[n:], s.b[s.off:s.off+s.n])
 	}
 	if n == 0 && p.writers > 0 {
 		return 0, unix.EAGAIN

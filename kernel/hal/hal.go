@@ -316,6 +316,11 @@ const (
 	IdlePark                   // park the goroutine
 )
 
+// Withdrawer is a Machine on which the caller of Enter, about to look at what it was
+// interrupted for, can take back the calls of Interrupt until then: its next Enter need
+// not return for them.
+type Withdrawer interface{ Withdraw(ctx *Ctx) }
+
 // IRQCounter is a Machine that counts interrupts, for those who look at it.
 type IRQCounter interface{ IRQCounts() []IRQCount }
 

@@ -297,6 +297,10 @@ func (*Machine) Interrupt(ctx *hal.Ctx) {
 	}
 }
 
+// Withdraw implements hal.Withdrawer. It is an exchange, so that what the caller reads next
+// is as new as that.
+func (*Machine) Withdraw(ctx *hal.Ctx) { atomic.SwapUint32(&ctx.Impl.(*ctxImpl).intr, 0) }
+
 // SetCPU implements hal.Machine.
 func (*Machine) SetCPU(ctx *hal.Ctx, cpu int) {
 	want := uint32(0)

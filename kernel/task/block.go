@@ -100,7 +100,7 @@ func (t *Thread) BlockOn(w waiter.Waitable, mask waiter.EventMask, nonblock bool
 	var n int
 	var err error
 	for {
-		if n, err = try(); err != unix.EAGAIN {
+		if n, err = try(); !wait.Again(err) {
 			break
 		}
 		if r := t.Block(deadline, wait.Interruptible); r != wait.Ready {

@@ -90,6 +90,9 @@ func (t *Thread) exitToUser() bool {
 			t.flags.And(^fBarrier)
 		}
 		if f&fPreempt != 0 {
+			if w := t.k.Sched.withdraw; w != nil {
+				w.Withdraw(t.Ctx) // of this; the flags are read again below
+			}
 			t.flags.And(^fPreempt)
 			t.k.Sched.yield(t, false)
 		}

@@ -105,7 +105,7 @@ func (t *Thread) fixRseq() {
 func (t *Thread) abortSection() bool {
 	le := binary.LittleEndian
 	p := t.rseq.word[:]
-	if t.CopyIn(p, t.rseq.addr+rseqCS) != nil {
+	if n, _ := t.hw.CopyIn(p, t.rseq.addr+rseqCS); n < len(p) && t.CopyIn(p, t.rseq.addr+rseqCS) != nil {
 		return false
 	}
 	at := le.Uint64(p)

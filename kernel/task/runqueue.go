@@ -339,6 +339,26 @@ func (r *runQueues) requeue(q *runQueue, behind bool) {
 	r.enqueue(q, e, !behind)
 }
 
+// exchange is requeue, of a curr that was pre-empted, and next in the usual case: an
+// ordinary thread takes the place of one that is not behind it. False: nothing was done.
+func (r *runQueues) exchange(q *runQueue, now int64) bool {
+	e := q.curr
+	if e.rt() || q.rt != nil || len(q.fair) == 0 || e.before(q.fair[0]) {
+		return false
+	}
+	f := q.fair[0]
+	f.queued, e.queued, e.push = false, true, 0
+	if len(q.fair) == 1 {
+		q.fair[0], e.index = e, 0
+	} else {
+		q.down(0, e)
+	}
+	q.curr = f
+	f.start, f.since = now, now
+	q.check = hal.NoDeadline
+	return true
+}
+
 // next gives the free CPU to who comes next: of its own queue, or of another's. nil:
 // there is nobody.
 func (r *runQueues) next(q *runQueue, now int64) *entity {

@@ -71,10 +71,11 @@ type Sched struct {
 	cpus []cpu
 	all  uint64 // affinity mask of all
 
-	idler  hal.Idler   // nil: the machine is none
-	halter *cpu        // whose idler waits in the machine, not on wake
-	asleep atomic.Bool // it does, or is about to
-	kicked atomic.Bool // in place of a message on wake; then halter is nil
+	withdraw hal.Withdrawer // nil: the machine is none
+	idler    hal.Idler      // nil: the machine is none
+	halter   *cpu           // whose idler waits in the machine, not on wake
+	asleep   atomic.Bool    // it does, or is about to
+	kicked   atomic.Bool    // in place of a message on wake; then halter is nil
 
 	fibers   []*fiber // without a thread
 	switches uint64
@@ -95,6 +96,7 @@ type cpu struct {
 func (s *Sched) init(m hal.Machine, q *timer.Queue) {
 	s.m, s.timers = m, q
 	s.idler, _ = m.(hal.Idler)
+	s.withdraw, _ = m.(hal.Withdrawer)
 	n := min(max(1, m.CPUs()), maxCPUs)
 	s.rq.init(n)
 	s.cpus, s.all = make([]cpu, n), ^uint64(0)>>(64-n)
@@ -366,8 +368,10 @@ func (s *Sched) yield(t *Thread, behind bool) {
 			s.mu.Unlock()
 			return
 		}
-		s.rq.requeue(q, behind)
-		s.rq.next(q, now)
+		if behind || !s.rq.exchange(q, now) {
+			s.rq.requeue(q, behind)
+			s.rq.next(q, now)
+		}
 		if q.curr == e {
 			c.arm()
 			s.mu.Unlock()

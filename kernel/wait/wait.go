@@ -49,6 +49,12 @@ const (
 	Stop                  // a stop, ptrace or freeze request is pending
 )
 
+// Again says that err is EAGAIN: a comparison of interfaces takes five times as long.
+func Again(err error) bool {
+	e, ok := err.(unix.Errno)
+	return ok && e == unix.EAGAIN
+}
+
 // ErrRestart is what an interrupted call returns where Linux has ERESTARTSYS: the
 // exit-to-user boundary turns it into EINTR or a rewound instruction. The other
 // restart codes live beside it. Their numbers are Linux's (include/linux/errno.h)
