@@ -28,7 +28,7 @@ var (
 // Base is what the anonymous kinds share: attributes and a queue.
 type Base struct {
 	vfs.BaseOps
-	Q waiter.Queue
+	Q wait.Queue
 }
 
 // Attr implements vfs.FileOps: all share one inode in Linux, too.

@@ -97,7 +97,7 @@ type Pipe struct {
 	owned vfs.Owned
 
 	// Readers wait in rd, writers in wr, descriptions open for both in rw.
-	rd, wr, rw queue
+	rd, wr, rw wait.Queue
 
 	mu       sync.Mutex
 	ring     []slot // capacity in slots is len(ring)
@@ -111,7 +111,7 @@ type Pipe struct {
 	rcounter uint64
 	dead     bool
 	// dry says that the pipe is empty and has writers, so that a read need not take mu
-	// to find nothing. Like queue.n it is written before the waking, and read after the
+	// to find nothing. Like wait.Queue.n it is written before the waking, and read after the
 	// registering.
 	dry atomic.Bool
 }
@@ -156,34 +156,10 @@ func New(mem *mm.Memory, flags uint32, creds *vfs.Creds) (r, w *vfs.File, err er
 type end struct {
 	vfs.BaseOps
 	p           *Pipe
-	q           *queue
+	q           *wait.Queue
 	read, write bool
 	seen        uint64 // writers opened before this reader, while there was none: no hang-up yet
 	inode       vfs.Inode
-}
-
-// queue counts who waits: to look costs less than to go through the queue's lock. Whoever
-// registers looks at the pipe afterwards, under mu, and whoever wakes has changed it
-// before, so that one of the two sees the other.
-type queue struct {
-	waiter.Queue
-	n atomic.Int32
-}
-
-func (q *queue) EventRegister(e *waiter.Entry) {
-	q.n.Add(1)
-	q.Queue.EventRegister(e)
-}
-
-func (q *queue) EventUnregister(e *waiter.Entry) {
-	q.Queue.EventUnregister(e)
-	q.n.Add(-1)
-}
-
-func (q *queue) Notify(mask waiter.EventMask) {
-	if q.n.Load() != 0 {
-		q.Queue.Notify(mask)
-	}
 }
 
 // Readiness implements waiter.Waitable (pipe_poll).
@@ -403,7 +379,7 @@ func (e *end) Write(_ wait.Context, f *vfs.File, src *mm.IOSeq, _ int64) (int, e
 	p.unlock()
 	// Linux wakes at each write once somebody polls, even one that found no room, so
 	// that edge-triggered readers hear of data that came behind old data.
-	if p.rd.n.Load()|p.rw.n.Load() != 0 {
+	if p.rd.Waiting() || p.rw.Waiting() {
 		p.wakeReaders()
 	}
 	if done > 0 {
