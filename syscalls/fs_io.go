@@ -27,12 +27,16 @@ func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 	return n, err
 }
 
+// readWait is the rest of readFile for a file that has nothing to read.
+//
+//go:noinline
 func readWait(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
-	f.IncRef() // it may be borrowed, and a wait runs work that may close it
+	// It may be borrowed, and a wait runs work that may close it.
+	f.IncRef()
 	ns, _ := f.Ops.Timeouts()
 	on := waiter.Waitable(f)
-	if p, ok := f.Ops.(vfs.PerReader); ok {
-		on = p.ForReader(t)
+	if s, ok := f.Ops.(*anon.SignalFD); ok { // an interface's table would have to be looked up
+		on = s.ForReader(t)
 	}
 	n, err := t.BlockOn(on, readEvents, false, timeout(t, ns), unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
 	f.DecRef()

@@ -100,7 +100,8 @@ func putSiginfo(b *[siginfoSize]byte, i *task.SignalInfo) {
 	le.PutUint32(b[84:], uint32(i.Syscall))
 }
 
-// ForReader implements vfs.PerReader: a reader waits for signals of its own.
+// ForReader is what the thread c waits on until the file is readable for it: signals of
+// its own.
 func (s *SignalFD) ForReader(c wait.Context) waiter.Waitable {
 	t, ok := c.(*task.Thread)
 	if !ok || t == s.owner {

@@ -178,13 +178,12 @@ func (t *FDTable) Get(fd int32) *File {
 			}
 			continue
 		}
-		if !f.tryIncRef() {
-			continue // closed under us: the slot has changed
-		}
-		if t.slots.Load() == s && (*s)[fd].Load() == f {
+		// It was open when the slot was read, or when s was replaced, and no File is used
+		// again for another: it is the right one even if the slot has changed since.
+		if f.tryIncRef() {
 			return f
 		}
-		f.DecRef()
+		// It is being closed: the slot has changed.
 	}
 }
 

@@ -2,7 +2,6 @@ package vfs
 
 import (
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/kernel/mm"
 	"kiln/kernel/wait"
@@ -411,12 +410,6 @@ type Mapper interface {
 	// written. EndMap follows once it stands or has failed.
 	BeginMap(shared, write bool) (writable bool, err error)
 	EndMap(shared bool)
-}
-
-// PerReader is a FileOps that is ready for one thread and not for another (signalfd).
-type PerReader interface {
-	// ForReader is what the thread c waits on until the file is readable for it.
-	ForReader(c wait.Context) waiter.Waitable
 }
 
 // OffsetMapper is a FileOps whose offsets name regions rather than bytes of one object
