@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"go/types"
+	"maps"
 	"testing"
 )
 
@@ -82,17 +83,23 @@ func constants(t *testing.T, file string) map[string]int64 {
 }
 
 // TestRuntimeLayout: the base makes a g and an m that the runtime's prologues and its
-// dying gasp read, at offsets written down in cpu.go and entry_amd64.s.
+// dying gasp read, at offsets written down in cpu.go and entry_amd64.s, and looks at the
+// scheduler's queues, at offsets in idle.go.
 func TestRuntimeLayout(t *testing.T) {
 	k := build(t, "hello")
-	off, size := structs(t, k+".elf", "runtime.g", "runtime.stack", "runtime.m")
+	off, size := structs(t, k+".elf", "runtime.g", "runtime.stack", "runtime.m",
+		"runtime.p", "runtime.timers", "runtime.schedt", "runtime.gQueue")
 	for _, f := range []string{"runtime.g.stack", "runtime.stack.lo", "runtime.stack.hi", "runtime.g.stackguard0",
-		"runtime.g.stackguard1", "runtime.g.m", "runtime.m.g0"} {
+		"runtime.g.stackguard1", "runtime.g.m", "runtime.m.g0", "runtime.m.p",
+		"runtime.p.runqhead", "runtime.p.runqtail", "runtime.p.runnext", "runtime.p.timers", "runtime.timers.minWhenHeap",
+		"runtime.timers.minWhenModified", "runtime.schedt.npidle", "runtime.schedt.runq", "runtime.gQueue.size",
+		"runtime.schedt.gcwaiting"} {
 		if _, ok := off[f]; !ok {
 			t.Fatalf("the runtime has no %s any more", f)
 		}
 	}
 	c := constants(t, "../../kernel/metal/cpu.go")
+	maps.Copy(c, constants(t, "../../kernel/metal/idle.go"))
 	for _, f := range []struct {
 		name string
 		want int64
@@ -103,10 +110,19 @@ func TestRuntimeLayout(t *testing.T) {
 		{"gStackGuard1", off["runtime.g.stackguard1"]},
 		{"gM", off["runtime.g.m"]},
 		{"mG0", off["runtime.m.g0"]},
+		{"mP", off["runtime.m.p"]},
+		{"pRunqHead", off["runtime.p.runqhead"]},
+		{"pRunqTail", off["runtime.p.runqtail"]},
+		{"pRunNext", off["runtime.p.runnext"]},
+		{"pMinWhenHeap", off["runtime.p.timers"] + off["runtime.timers.minWhenHeap"]},
+		{"pMinWhenModified", off["runtime.p.timers"] + off["runtime.timers.minWhenModified"]},
+		{"schedNPIdle", off["runtime.schedt.npidle"]},
+		{"schedRunqSize", off["runtime.schedt.runq"] + off["runtime.gQueue.size"]},
+		{"schedGCWaiting", off["runtime.schedt.gcwaiting"]},
 	} {
 		got, ok := c[f.name]
 		if !ok || got != f.want {
-			t.Errorf("%s is %d (%v) in cpu.go, the runtime has it at %d", f.name, got, ok, f.want)
+			t.Errorf("%s is %d (%v) in the base, the runtime has it at %d", f.name, got, ok, f.want)
 		}
 	}
 	// entry_amd64.s writes the boot g by number.
