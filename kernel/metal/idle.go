@@ -20,9 +20,10 @@ import (
 // signal, as to ring 3.
 
 // idleMax is the longest wait of this kind. sysmon's naps, 20 us to 10 ms, are put off to
-// the end of it, but not beyond napMax after the last.
+// the end of it, but not beyond napMax after the last: it is then no later to notice what
+// runs on than it may be by itself.
 const (
-	idleMax = 20_000_000
+	idleMax = 10_000_000
 	napMax  = 100_000_000
 )
 
@@ -109,7 +110,7 @@ func queued(pp uint64) bool {
 
 // nap is when an M is to wake that would at the given time, while another idles.
 func (s *idleState) nap(when int64) int64 {
-	if s.m == 0 || when-s.napped > 10_000_000 {
+	if s.m == 0 || when-s.napped > idleMax {
 		return when
 	}
 	return max(when, min(s.until, s.napped+napMax))

@@ -3,6 +3,7 @@ package task
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,12 +30,42 @@ type rig struct {
 	done chan uint32
 }
 
+// halting is the fake machine with hal.Idler: what it dispatches comes from another
+// goroutine, so that whoever waits must be woken, and it gives every answer there is.
+type halting struct {
+	*fake.Machine
+	wake  chan struct{}
+	calls atomic.Uint32
+}
+
+func (h *halting) Idle() hal.IdleResult {
+	switch h.calls.Add(1) % 8 {
+	case 0:
+		return hal.IdleBusy
+	case 1:
+		return hal.IdlePark
+	case 2:
+		return hal.IdleLook
+	}
+	<-h.wake
+	return hal.IdleLook
+}
+
+func (h *halting) WakeIdle() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (h *halting) Others() bool { return h.calls.Load()%3 == 0 }
+
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, m: fake.New(4096), code: map[uint64]func(*hal.Ctx, hal.AddressSpace){},
 		call: map[uint64]func(*Thread) (uintptr, error){}, done: make(chan uint32, 1)}
 	r.m.OnEnter = r.enter
 	r.mem = mm.NewMemory(r.m)
-	r.k = NewKernel(Config{M: r.m, Mem: r.mem, Timers: timer.NewQueue(r.m), Syscalls: r,
+	r.k = NewKernel(Config{M: &halting{Machine: r.m, wake: make(chan struct{}, 1)}, Mem: r.mem, Timers: timer.NewQueue(r.m), Syscalls: r,
 		Log:        func(_, f string, a ...any) { r.mu.Lock(); r.logs = append(r.logs, fmt.Sprintf(f, a...)); r.mu.Unlock() },
 		OnInitExit: func(s uint32) { r.done <- s }})
 	r.call[unix.SYS_EXIT] = func(t *Thread) (uintptr, error) { t.Exit(uint32(t.Ctx.RDI)); return 0, nil }

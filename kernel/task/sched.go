@@ -333,11 +333,12 @@ func (s *Sched) halt() {
 		if r == hal.IdleLook {
 			s.m.Dispatch()
 		}
-		if s.kicked.Load() {
-			return
-		}
+		// What an interrupt has woken besides runs first: it is short.
 		if r == hal.IdleBusy || s.idler.Others() {
 			runtime.Gosched()
+		}
+		if s.kicked.Load() {
+			return
 		}
 		s.mu.Lock()
 		if s.halter == nil || r == hal.IdlePark || s.rq.free != s.all {

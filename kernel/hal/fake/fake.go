@@ -199,6 +199,14 @@ func (m *Machine) Interrupt(ctx *hal.Ctx) {
 	c.kick()
 }
 
+// Withdraw implements hal.Withdrawer.
+func (m *Machine) Withdraw(ctx *hal.Ctx) {
+	c := ctx.Impl.(*ctxImpl)
+	c.mu.Lock()
+	c.interrupt = false
+	c.mu.Unlock()
+}
+
 // SetCPU implements hal.Machine; any goroutine may run anywhere here.
 func (m *Machine) SetCPU(*hal.Ctx, int) {}
 

@@ -373,6 +373,13 @@ func (s *Space) unmapBatch(buf []removed, a, end hal.UserAddr) (n int, next hal.
 		}
 		stop := at + hal.UserAddr(j-i)<<hal.PageShift
 		for a = at; i < j && n < len(buf); i++ {
+			if s.last[i] == 0 { // as most are of a thread's stack
+				k := skipEmpty(s.last[:j], i)
+				a += hal.UserAddr(k-i) << hal.PageShift
+				if i = k; i == j {
+					break
+				}
+			}
 			if owned(s.last[i]) {
 				old := atomic.SwapUint64(&s.last[i], 0)
 				buf[n] = removed{a, old}
