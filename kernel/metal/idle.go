@@ -14,7 +14,7 @@ import (
 // interrupt's functions itself. That is a quarter of the instructions, for short waits.
 //
 // It does not keep the runtime from anything, since it waits only while every other P
-// is idle, no goroutine is runnable and the collector does not mark; until the runtime's
+// is idle (or for a moment, brief), no goroutine is runnable and the collector does not mark; until the runtime's
 // next timer, and idleMax at most. What could give the P work then are interrupts and
 // whoever calls WakeIdle, which end the wait, and sysmon. A stop of the world sends a
 // signal, as to ring 3.
@@ -25,6 +25,10 @@ import (
 const (
 	idleMax = 10_000_000
 	napMax  = 100_000_000
+	// With another P at work, which mostly is an M that has just been woken and finds
+	// nothing to do, a wait is brief, and after maxBrief of them there is none.
+	brief    = 50_000
+	maxBrief = 4
 )
 
 // Results of sysIdle.
@@ -54,6 +58,7 @@ type idleState struct {
 	m     uint64 // the M that waits + 1
 	until int64
 	why   int64 // what it is told at that time
+	brief int64 // how many waits with another P at work there were
 
 	napper uint64 // the M that was the last to call nanosleep + 1
 	napped int64  // when
@@ -75,11 +80,19 @@ func sysIdle(m *M) int64 {
 		return idlePark
 	}
 	pp := currentP(m)
-	if pp == 0 || load8(pcWriteBarrier()) != 0 || uint64(load32(pcSched()+schedNPIdle))+1 != base.ncpu {
+	if pp == 0 || load8(pcWriteBarrier()) != 0 {
 		return idlePark
 	}
 	now := nanotime()
 	until, why := now+idleMax, int64(idlePark)
+	if uint64(load32(pcSched()+schedNPIdle))+1 == base.ncpu {
+		s.brief = 0
+	} else if s.brief++; s.brief <= maxBrief {
+		until, why = now+brief, idleLook
+	} else {
+		s.brief = 0
+		return idlePark
+	}
 	for _, o := range [...]uint64{pMinWhenHeap, pMinWhenModified} {
 		if t := int64(load64(pp + o)); t != 0 && t < until {
 			until, why = t, idleBusy
