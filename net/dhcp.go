@@ -243,7 +243,7 @@ func (c *dhcpClient) bind(ack *dhcpv4.DHCPv4) {
 	set := settings{addr: c.prefix(ack)}
 	if old != nil && c.prefix(old) != set.addr {
 		c.s.ns.RemoveAddress(c.i.id, tcpip.AddrFrom4Slice(old.YourIPAddr.To4()))
-		c.s.forgetFlows()
+		c.s.pathsChanged()
 	}
 	if r := ack.Router(); len(r) > 0 {
 		set.gateway, _ = netip.AddrFromSlice(r[0].To4())
@@ -351,7 +351,7 @@ func (c *dhcpClient) renew(unicast bool) (ack *dhcpv4.DHCPv4, lost bool) {
 
 func (c *dhcpClient) unbind() {
 	c.s.ns.RemoveAddress(c.i.id, tcpip.AddrFrom4Slice(c.lease.YourIPAddr.To4()))
-	c.s.forgetFlows()
+	c.s.pathsChanged()
 	c.s.ns.RemoveRoutes(func(r tcpip.Route) bool { return r.NIC == c.i.id && r.Destination.ID().Len() == 4 })
 	c.lease, c.warned, c.started = nil, false, c.s.cfg.Machine.Nanotime()
 	c.s.changed()

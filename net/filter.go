@@ -77,6 +77,7 @@ func (x *inetSocket) setFilter(f *filter) {
 	case !ok:
 	case f != nil:
 		x.s.filters.m.Store(te, x)
+		x.unfuse()
 		if old == nil {
 			x.s.filters.n.Add(1)
 		}

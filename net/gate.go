@@ -18,9 +18,9 @@ import (
 // measures the first. On the machine 5,484 idle connections took 8.5 KB each of the
 // kernel's memory, with their descriptors, epoll items and the collector's room.
 const (
-	connCost  = 6 << 10 // a TCP endpoint with its sender, receiver and our socket
-	sockCost  = 4 << 10 // any other socket
-	frameCost = 1 << 10 // a received frame beside its bytes: PacketBuffer, segment, view
+	connCost  = 6<<10 + 256 // a TCP endpoint with its sender, receiver and our socket
+	sockCost  = 4 << 10     // any other socket
+	frameCost = 1 << 10     // a received frame beside its bytes: PacketBuffer, segment, view
 	// connFloor is what a connection may hold however little memory there is: the
 	// least send buffer, and one small frame that is not read.
 	connFloor = leastBuffer + frameCost
@@ -345,14 +345,14 @@ func (g *gate) count(always bool) {
 }
 
 // chargeQueues puts what is queued in n connections on the budget, so that what else is
-// charged there leaves it room. It is bounded by txMem, rxMem and rcvMem. Called with mu
+// charged there leaves it room. It is bounded by txMem, rxMem, rcvMem and fuses. Called with mu
 // held.
 func (g *gate) chargeQueues(n int64) {
 	s := g.s
 	s.tx.recount(true)
 	s.rcv.recount() // its estimate only grows
 	s.rx.spare.Store(n * (frameCost + smallFrame))
-	held := s.tx.est.Load() + max(s.rx.held.Load(), s.rcv.tcp.Load()+s.rcv.udp.Load())
+	held := s.tx.est.Load() + max(s.rx.held.Load(), s.rcv.tcp.Load()+s.rcv.udp.Load()) + s.fuses.held.Load()
 	g.budget.Force(held - g.held)
 	g.held = held
 }

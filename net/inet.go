@@ -57,6 +57,16 @@ type inetSocket struct {
 	filter atomic.Pointer[filter]
 
 	sent, taken atomic.Uint64 // bytes of a stream, for TCP_INFO
+
+	// See fusion.go. ops counts the calls inside of the endpoint; while fusing is set none
+	// begins.
+	pair   atomic.Pointer[fusion]
+	fused  atomic.Pointer[fused]
+	ops    atomic.Int32
+	fusing atomic.Bool
+	toSelf atomic.Bool                               // counted in fuses.clients
+	kernel bool                                      // the kernel's own, which knows its endpoint alone
+	word   atomic.Pointer[stack.TransportEndpointID] // in fuses.waiting; written under fuses.mu
 }
 
 func (x *inetSocket) ep() tcpip.Endpoint { return *x.cur.Load() }
@@ -143,6 +153,7 @@ func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error)
 	}
 	if sock.raw = raw && tr == tcp.ProtocolNumber; sock.raw {
 		s.flows.raw.Add(1)
+		s.unfuse()
 	}
 	s.register(&sock.base, sock)
 	return sock, nil
@@ -169,7 +180,16 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if mask&waiter.EventRdHUp != 0 {
 		ask |= waiter.ReadableEvents // netstack looks for the peer's FIN only then
 	}
+	f := x.fused.Load()
+	if f != nil {
+		if r, ok := x.fusedReadiness(f, mask); ok {
+			return x.withErrors(mask, r)
+		}
+	}
 	r := x.ep().Readiness(ask)
+	if f != nil {
+		r = x.mixedReadiness(f, mask, r)
+	}
 	if x.isTCP() {
 		switch x.state() {
 		case tcp.StateInitial, tcp.StateBound:
@@ -180,7 +200,7 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 			r = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp | waiter.EventErr
 		case tcp.StateEstablished:
 			if low := int(x.opt.rcvlowat.Load()); low > 1 && r&waiter.ReadableEvents != 0 {
-				if n, err := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil && n < low {
+				if n, err := x.waiting(); err == nil && n < low {
 					r &^= waiter.ReadableEvents
 				}
 			}
@@ -203,6 +223,11 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 			r |= waiter.ReadableEvents | waiter.EventRdHUp | waiter.EventHUp
 		}
 	}
+	return x.withErrors(mask, r)
+}
+
+// withErrors is what of r is reported to mask.
+func (x *inetSocket) withErrors(mask, r waiter.EventMask) waiter.EventMask {
 	if mask&(waiter.ReadableEvents|waiter.EventErr) != 0 && x.hasQueuedError() {
 		r |= waiter.EventErr
 	}
@@ -365,6 +390,9 @@ func (x *inetSocket) Accept(*Caller) (Socket, error) {
 	n.flow.Store(x.s.acks.follow(ep))
 	n.bound.Store(true)
 	x.s.register(&n.base, n)
+	if x.s.fuses.clients.Load() != 0 {
+		x.s.fuses.meet(n)
+	}
 	return n, nil
 }
 
@@ -420,9 +448,13 @@ func (x *inetSocket) Release(*vfs.File) {
 		n.ep().Abort()
 		n.Release(nil)
 	}
+	unread := x.isTCP() && x.s.fuses.leave(x)
 	x.push()
 	x.setFilter(nil)
 	x.dropCorked()
+	if unread && x.state() != tcp.StateTimeWait {
+		x.ep().Abort() // as netstack does with what its own queue holds
+	}
 	x.ep().Close()
 	if x.pro == unix.IPPROTO_UDP {
 		if te, ok := x.ep().(stack.TransportEndpoint); ok {

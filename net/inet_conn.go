@@ -37,6 +37,7 @@ func (x *inetSocket) Connect(_ *Caller, b []byte) error {
 	if err := x.mayReach(a.Addr); err != nil {
 		return err
 	}
+	x.s.fuses.client(x, a.Addr)
 	terr := x.ep().Connect(a)
 	switch terr.(type) {
 	case nil:
@@ -48,6 +49,9 @@ func (x *inetSocket) Connect(_ *Caller, b []byte) error {
 		x.flow.Store(x.s.acks.follow(x.ep()))
 		x.bound.Store(true)
 		x.settled()
+		if x.toSelf.Load() {
+			x.s.fuses.meet(x)
+		}
 		return unix.EINPROGRESS
 	case *tcpip.ErrBadLocalAddress:
 		return unix.EINVAL
@@ -241,6 +245,8 @@ func (x *inetSocket) renew() error {
 	if terr != nil {
 		return errno(terr)
 	}
+	x.s.fuses.leave(x)
+	x.fused.Store(nil)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	old := x.ep()
@@ -362,6 +368,7 @@ func (x *inetSocket) Shutdown(how int) error {
 			return err
 		}
 	}
+	x.shutdownFused(uint32(how) + 1)
 	if f&tcpip.ShutdownWrite != 0 {
 		x.push()
 	}
@@ -389,6 +396,7 @@ func (x *inetSocket) push() {
 // inherit is what an accepted connection has from its listener.
 func (x *inetSocket) inherit(l *inetSocket) {
 	x.opt.inherit(&l.opt)
+	x.opt.sndBuf.Store(l.opt.sndBuf.Load())
 	x.accepted = true
 	x.conn.Store(ssConnected)
 	l.clone(l.ep(), x.ep())

@@ -116,9 +116,13 @@ func (x *inetSocket) readStream(dst *mm.IOSeq) (int, error) {
 	if dst.Len() == 0 {
 		return 0, nil
 	}
+	first, ok, err := x.firstRead(dst, 0)
+	if ok {
+		return first, err
+	}
+	defer x.leave()
 	w := writerPool.Get().(*seqWriter)
 	done := 0
-	var err error
 	for {
 		w.seq, w.fault = dst, false
 		res, terr := x.ep().Read(w, tcpip.ReadOptions{})
@@ -143,6 +147,8 @@ func (x *inetSocket) readStream(dst *mm.IOSeq) (int, error) {
 		if done >= 2048 {
 			x.ep().ModerateRecvBuf(done)
 		}
+	}
+	if done += first; done > 0 {
 		return done, nil
 	}
 	return 0, err
@@ -174,6 +180,10 @@ func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
 		}
 		return 0, nil
 	}
+	if n, ok, err := x.firstWrite(src); ok {
+		return n, err
+	}
+	defer x.leave()
 	if o, share := x.ep().SocketOptions(), x.s.tx.share(); o.GetSendBufferSize() > share {
 		o.SetSendBufferSize(share, true)
 	}
@@ -370,7 +380,7 @@ func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	}
 	n, err := x.readStream(dst)
 	if n > 0 && m.WantControl && x.opt.inq.Load() {
-		q, _ := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		q, _ := x.waiting()
 		m.Control.Msgs = append(m.Control.Msgs, Cmsg{unix.SOL_TCP, unix.TCP_INQ, le32(uint32(q))})
 	}
 	return n, err
@@ -378,19 +388,34 @@ func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 
 // peekStream copies through a kernel buffer: a second try would start over.
 func (x *inetSocket) peekStream(dst *mm.IOSeq) (int, error) {
+	first, ok, err := x.firstRead(dst, unix.MSG_PEEK)
+	if ok {
+		return first, err
+	}
+	defer x.leave()
 	buf, put := scratch(dst.Len())
 	defer put()
 	w := tcpip.SliceWriter(buf)
 	res, terr := x.ep().Read(&w, tcpip.ReadOptions{Peek: true})
+	n := 0
 	if terr != nil {
-		return 0, x.readError(terr)
+		err = x.readError(terr)
+	} else {
+		n, err = dst.CopyOut(buf[:res.Count])
 	}
-	return dst.CopyOut(buf[:res.Count])
+	if n += first; n > 0 {
+		return n, nil
+	}
+	return 0, err
 }
 
 // discardStream is MSG_TRUNC on a stream: bytes are taken and dropped (tcp(7)).
 func (x *inetSocket) discardStream(dst *mm.IOSeq) (int, error) {
-	done := 0
+	done, ok, err := x.firstRead(dst, unix.MSG_TRUNC)
+	if ok {
+		return done, err
+	}
+	defer x.leave()
 	for dst.Len() > 0 {
 		buf, put := scratch(min(dst.Len(), 65536))
 		w := tcpip.SliceWriter(buf)

@@ -152,6 +152,9 @@ func (x *inetSocket) setSocket(c *Caller, name int, v []byte) error {
 		_, hi := o.SendBufferLimits()
 		x.opt.sndBuf.Store(true)
 		o.SetSendBufferSize(clampBuf(n, minSndBuf, hi, name == unix.SO_SNDBUFFORCE), true)
+		if f := x.fused.Load(); f != nil {
+			f.out.resized()
+		}
 	case unix.SO_RCVBUF, unix.SO_RCVBUFFORCE:
 		if name == unix.SO_RCVBUFFORCE && !c.capable(capNetAdmin) {
 			return unix.EPERM
@@ -161,6 +164,9 @@ func (x *inetSocket) setSocket(c *Caller, name int, v []byte) error {
 		size := clampBuf(n, minRcvBuf, hi, name == unix.SO_RCVBUFFORCE)
 		x.opt.rcvShown.Store(int32(size))
 		o.SetReceiveBufferSize(size, true)
+		if f := x.fused.Load(); f != nil {
+			f.in.resized()
+		}
 	case unix.SO_BINDTOIFINDEX:
 		if n < 0 {
 			return unix.EINVAL
@@ -317,7 +323,9 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 	case unix.TCP_NODELAY:
 		o.SetDelayOption(n == 0)
 	case unix.TCP_CORK:
-		o.SetCorkOption(n != 0)
+		if o.SetCorkOption(n != 0); n != 0 {
+			x.unfuse()
+		}
 	case unix.TCP_QUICKACK:
 		o.SetQuickAck(n != 0)
 		x.opt.quickack.Store(2 - n&1)
@@ -359,7 +367,11 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 			return unix.EINVAL
 		}
 		d := tcpip.TCPUserTimeoutOption(time.Duration(n) * time.Millisecond)
-		return errno(x.ep().SetSockOpt(&d))
+		err := x.ep().SetSockOpt(&d)
+		if n != 0 {
+			x.unfuse()
+		}
+		return errno(err)
 	case unix.TCP_DEFER_ACCEPT:
 		n = synackTime(max(n, 0))
 		x.opt.deferAccept.Store(n)

@@ -94,6 +94,13 @@ func (c *flowCache) sweep(gone func(*flowEntry) bool) {
 	}
 }
 
+// pathsChanged is called when a link or an address has gone: nothing that knows a short way
+// may use it.
+func (s *Stack) pathsChanged() {
+	s.forgetFlows()
+	s.unfuse()
+}
+
 // forgetFlows is called when an interface's addresses change.
 func (s *Stack) forgetFlows() { s.flows.sweep(func(*flowEntry) bool { return true }) }
 

@@ -24,7 +24,7 @@ func (x *inetSocket) Ioctl(c wait.Context, f *vfs.File, sp *mm.Space, req uint32
 		if x.isTCP() && x.state() == tcp.StateListen {
 			return 0, unix.EINVAL
 		}
-		n, err := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		n, err := x.waiting()
 		if err != nil {
 			return 0, errno(err)
 		}
@@ -34,8 +34,8 @@ func (x *inetSocket) Ioctl(c wait.Context, f *vfs.File, sp *mm.Space, req uint32
 			return 0, unix.EINVAL
 		}
 		n := 0 // datagrams leave at once; what is sent and what is not, netstack does not tell apart
-		if e, ok := x.ep().(*tcp.Endpoint); ok && req == unix.TIOCOUTQ {
-			n = int(sendQueue(e))
+		if x.isTCP() && req == unix.TIOCOUTQ {
+			n = x.unsent()
 		}
 		return 0, putInt(c, sp, arg, n)
 	case unix.SIOCATMARK:

@@ -19,7 +19,8 @@
 // What a peer or a program can make the kernel hold is bounded in gate.go: every
 // received frame is counted from the link to its release (rxMem), every endpoint
 // against the kernel-heap budget (gate), unread data of all sockets (rcvMem), bytes
-// queued for sending by shrinking send buffers under pressure (txMem). At the edge a SYN or frame is dropped, socket() is
+// queued for sending by shrinking send buffers under pressure (txMem), and what is under way
+// in connections within the machine, which share what is left (lane.capacity). At the edge a SYN or frame is dropped, socket() is
 // ENOBUFS, a datagram is dropped, and a stream's window closes.
 //
 // # Locks
@@ -28,6 +29,7 @@
 //	vsockSocket.mu → vsockTable.mu (net/vsock.go)
 //	unixSocket.mu (lower address first where two are held) → namespace.mu
 //	netstack's own locks → inetSocket callbacks → gate.mu
+//	fusion.mu → fuses.mu, netstack's own locks, lane.mu (net/fusion.go)
 //	ethernet.mu → the driver's transmit lock
 //
 // No lock of ours is held over a copy that may fault: netstack's locks are, so copies
@@ -80,6 +82,7 @@ type Stack struct {
 	gate  gate
 	acks  acks
 	flows flowCache
+	fuses fuses
 	// taps are the packet sockets, nil if there are none; changed under tapMu.
 	taps  atomic.Pointer[[]*packetSocket]
 	tapMu sync.Mutex
@@ -167,6 +170,7 @@ func New(cfg Config) (*Stack, error) {
 	s.rx.init(limit/4, limit/2)
 	s.tx.init(s, limit/4)
 	s.rcv.init(s, limit/4)
+	s.fuses.limit = limit / 4
 	s.ns = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
 			arp.NewProtocol, s.newIPv4, s.newIPv6,

@@ -106,6 +106,7 @@ func (s *Stack) setTaps(l []*packetSocket) {
 		return
 	}
 	s.taps.Store(&l)
+	s.unfuse()
 }
 
 // tap shows a frame, in pieces, to the packet sockets. Those of one protocol do not see

@@ -90,6 +90,7 @@ func (s *Stack) dial(addr netip.AddrPort, done <-chan struct{}) (*inetSocket, er
 		return nil, err
 	}
 	x := sock.(*inetSocket)
+	x.kernel = true
 	to := encodeAddr(family, tcpip.FullAddress{Addr: tcpip.AddrFromSlice(addr.Addr().AsSlice()), Port: addr.Port()})
 	err = x.Connect(&Caller{}, to)
 	if err == unix.EINPROGRESS {

@@ -108,7 +108,7 @@ func (s *Stack) procInet(b *bytes.Buffer, family, typ int) {
 		if !x.isTCP() && l.Port == 0 {
 			continue
 		}
-		rx, _ := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		rx, _ := x.waiting()
 		fmt.Fprintf(b, "%4d: %s %s %02X %08X:%08X 00:00000000 00000000 %5d        0 %d 1 0000000000000000", n,
 			procAddr(family, l), procAddr(family, r), st, 0, rx, 0, x.ino)
 		if x.isTCP() {
@@ -164,7 +164,9 @@ func (s *Stack) counters(i *iface) linkCounters {
 	if i.wire != nil {
 		return linkCounters{st.Rx.Packets.Value(), st.Rx.Bytes.Value(), 0, st.Tx.Packets.Value(), st.Tx.Bytes.Value(), i.wire.tun.dropped.Load()}
 	}
-	return linkCounters{st.Rx.Packets.Value(), st.Rx.Bytes.Value(), 0, st.Tx.Packets.Value(), st.Tx.Bytes.Value(), 0}
+	fused, bytes := s.fuses.packets.Load(), s.fuses.bytes.Load()
+	bytes += fused * fusedHeaders
+	return linkCounters{st.Rx.Packets.Value() + fused, st.Rx.Bytes.Value() + bytes, 0, st.Tx.Packets.Value() + fused, st.Tx.Bytes.Value() + bytes, 0}
 }
 
 func (s *Stack) procDev(b *bytes.Buffer) {
@@ -251,9 +253,10 @@ func (s *Stack) established() (n uint64) {
 func (s *Stack) procSNMP(b *bytes.Buffer) {
 	st := s.ns.Stats()
 	ip, t, u := st.IP, st.TCP, st.UDP
+	fused := s.fuses.packets.Load() // each was sent and received
 	b.WriteString("Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates\n")
-	fmt.Fprintf(b, "Ip: 2 64 %d %d %d 0 0 %d %d %d %d 0 0 0 0 0 0 0 0\n", ip.PacketsReceived.Value(), ip.MalformedPacketsReceived.Value(),
-		ip.InvalidDestinationAddressesReceived.Value(), s.rx.dropped.Load(), ip.PacketsDelivered.Value(), ip.PacketsSent.Value(), ip.OutgoingPacketErrors.Value())
+	fmt.Fprintf(b, "Ip: 2 64 %d %d %d 0 0 %d %d %d %d 0 0 0 0 0 0 0 0\n", ip.PacketsReceived.Value()+fused, ip.MalformedPacketsReceived.Value(),
+		ip.InvalidDestinationAddressesReceived.Value(), s.rx.dropped.Load(), ip.PacketsDelivered.Value()+fused, ip.PacketsSent.Value()+fused, ip.OutgoingPacketErrors.Value())
 	b.WriteString("Icmp: InMsgs InErrors InCsumErrors InDestUnreachs InTimeExcds InParmProbs InSrcQuenchs InRedirects InEchos InEchoReps InTimestamps InTimestampReps InAddrMasks InAddrMaskReps OutMsgs OutErrors OutRateLimitGlobal OutRateLimitHost OutDestUnreachs OutTimeExcds OutParmProbs OutSrcQuenchs OutRedirects OutEchos OutEchoReps OutTimestamps OutTimestampReps OutAddrMasks OutAddrMaskReps\n")
 	in, out := st.ICMP.V4.PacketsReceived, st.ICMP.V4.PacketsSent
 	fmt.Fprintf(b, "Icmp: %d 0 0 %d 0 0 0 0 %d %d 0 0 0 0 %d 0 0 0 %d 0 0 0 0 %d %d 0 0 0 0\n",
@@ -261,7 +264,7 @@ func (s *Stack) procSNMP(b *bytes.Buffer) {
 		out.EchoRequest.Value()+out.EchoReply.Value()+out.DstUnreachable.Value(), out.DstUnreachable.Value(), out.EchoRequest.Value(), out.EchoReply.Value())
 	b.WriteString("Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs RetransSegs InErrs OutRsts InCsumErrors\n")
 	fmt.Fprintf(b, "Tcp: 1 200 120000 -1 %d %d %d %d %d %d %d %d %d %d %d\n", t.ActiveConnectionOpenings.Value(), t.PassiveConnectionOpenings.Value(),
-		t.FailedConnectionAttempts.Value(), t.EstablishedResets.Value(), s.established(), t.ValidSegmentsReceived.Value(), t.SegmentsSent.Value(),
+		t.FailedConnectionAttempts.Value(), t.EstablishedResets.Value(), s.established(), t.ValidSegmentsReceived.Value()+fused, t.SegmentsSent.Value()+fused,
 		t.Retransmits.Value(), t.InvalidSegmentsReceived.Value(), t.ResetsSent.Value(), t.ChecksumErrors.Value())
 	b.WriteString("Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors\n")
 	fmt.Fprintf(b, "Udp: %d %d %d %d %d 0 %d 0 0\n", u.PacketsReceived.Value(), u.UnknownPortErrors.Value(), u.MalformedPacketsReceived.Value(),

@@ -154,7 +154,7 @@ func (s *Stack) setUp(i *iface, up bool) {
 		if i.id != loopbackNIC {
 			s.removeRoutes(func(r tcpip.Route) bool { return r.NIC == i.id })
 		}
-		s.forgetFlows()
+		s.pathsChanged()
 		return
 	}
 	s.ns.EnableNIC(i.id)
@@ -373,7 +373,7 @@ func (s *Stack) deleteAddr(req []byte) unix.Errno {
 
 func (s *Stack) dropAddr(i *iface, a tcpip.AddressWithPrefix) {
 	s.ns.RemoveAddress(i.id, a.Address)
-	s.forgetFlows()
+	s.pathsChanged()
 	s.connectedRoute(i, a, false)
 	s.notify(addrGroup(a.Address), unix.RTM_DELADDR, s.addrMessage(i, a))
 	s.setPeer(i, a.Address, tcpip.AddressWithPrefix{})

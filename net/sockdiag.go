@@ -5,7 +5,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // NETLINK_SOCK_DIAG: what ss(8) asks. See sock_diag(7). Its filter programs
@@ -185,14 +184,11 @@ func (x *inetSocket) queues(st byte) (rx, tx uint32) {
 	if st == 10 {
 		return 0, uint32(x.backlog.Load())
 	}
-	n, err := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	n, err := x.waiting()
 	if err == nil {
 		rx = uint32(n)
 	}
-	if e, ok := x.ep().(*tcp.Endpoint); ok {
-		tx = uint32(sendQueue(e))
-	}
-	return rx, tx
+	return rx, uint32(x.unsent())
 }
 
 // unixDiag lists AF_UNIX sockets; without dump the one of an inode number.

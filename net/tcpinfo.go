@@ -86,11 +86,8 @@ func (x *inetSocket) tcpInfo() []byte {
 		le.PutUint32(b[88:], 4)
 	}
 	le.PutUint32(b[96:], uint32(x.ep().SocketOptions().GetReceiveBufferSize()/2)) // rcv_space
-	queued := uint64(0)
-	if e, ok := x.ep().(*tcp.Endpoint); ok {
-		queued = uint64(sendQueue(e))
-	}
-	unread, _ := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	queued := uint64(x.unsent())
+	unread, _ := x.waiting()
 	sent, got := x.sent.Load(), x.taken.Load()+uint64(max(unread, 0))
 	acked := sent - min(queued, sent)
 	syn := uint64(1) // the SYN is acknowledged, too, on the side that sent it first
@@ -101,6 +98,9 @@ func (x *inetSocket) tcpInfo() []byte {
 	le.PutUint64(b[128:], got)
 	if st, ok := x.ep().Stats().(*tcp.Stats); ok {
 		out, in := st.SegmentsSent.Value(), st.SegmentsReceived.Value()
+		if f := x.fused.Load(); f != nil {
+			out, in = out+f.out.writes.Load(), in+f.in.writes.Load()
+		}
 		le.PutUint32(b[100:], uint32(st.SendErrors.Retransmits.Value()))
 		le.PutUint32(b[136:], uint32(out))
 		le.PutUint32(b[140:], uint32(in))
@@ -159,14 +159,12 @@ func synackTime(sec int32) int32 {
 // memInfo is SO_MEMINFO: struct of SK_MEMINFO_VARS words.
 func (x *inetSocket) memInfo() []byte {
 	o := x.ep().SocketOptions()
-	rx, _ := x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+	rx, _ := x.waiting()
 	b := make([]byte, 36)
 	le := binary.LittleEndian
 	le.PutUint32(b[0:], uint32(rx))
 	le.PutUint32(b[4:], uint32(o.GetReceiveBufferSize()))
-	if e, ok := x.ep().(*tcp.Endpoint); ok {
-		le.PutUint32(b[8:], uint32(sendQueue(e)))
-	}
+	le.PutUint32(b[8:], uint32(x.unsent()))
 	le.PutUint32(b[12:], uint32(o.GetSendBufferSize()))
 	return b
 }

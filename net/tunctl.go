@@ -488,7 +488,7 @@ func (d *tunDevice) remove() {
 	s.removeRoutes(func(r tcpip.Route) bool { return r.NIC == d.i.id })
 	m := s.linkMessage(d.i)
 	s.ns.RemoveNIC(d.i.id)
-	s.forgetFlows()
+	s.pathsChanged()
 	s.notify(unix.RTNLGRP_LINK, unix.RTM_DELLINK, m)
 }
 

@@ -48,3 +48,18 @@ func TestSoak(t *testing.T) {
 	}
 	runClean(t, 4, "soak", seconds, fmt.Sprint(time.Now().UnixNano()%1e9))
 }
+
+// Connections over the loopback lose no byte and no wake-up, however they are used and ended.
+func TestStreamsWithinTheMachine(t *testing.T) {
+	n, machines := "40", []int{1, 4}
+	if os.Getenv("KILN_ACCEPT") != "" {
+		n = "5000"
+	} else if raceDetector {
+		machines = machines[1:]
+	}
+	for _, cpus := range machines {
+		t.Run(fmt.Sprint("on ", cpus), func(t *testing.T) {
+			runClean(t, cpus, "streams", n, fmt.Sprint(time.Now().UnixNano()%1e9))
+		})
+	}
+}

@@ -81,6 +81,7 @@ var all = []Program{
 	{"unit", "programs/c/unit.c", Static, nil},
 	{"leaks", "programs/c/leaks.c", Static, nil},
 	{"soak", "programs/c/soak.c", Static, nil},
+	{"streams", "programs/c/streams.c", Static, nil},
 	{"pty-musl", "conformance/c/pty.c", Musl, nil},
 }
 
