@@ -63,7 +63,7 @@ func TestVsockBetweenMachines(t *testing.T) {
 // A Linux guest and Kiln talk to each other through QEMU's device: Linux's driver is one end.
 func TestVsockWithLinux(t *testing.T) {
 	if !accept {
-		t.Skip("TestVsockBetweenMachines is the quick one")
+		t.Skip("TestVsockBetweenMachines is the quick one; this is in make accept")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), bootLimit)
 	defer cancel()
