@@ -39,7 +39,8 @@ func limitOf(n int64) *atomic.Int64 {
 // users counts what each user has.
 var users struct {
 	mu                 sync.Mutex
-	instances, watches map[uint32]int64
+	instances, watches map[uint32]int64 // of inotify
+	groups, fanMarks   map[uint32]int64 // of fanotify
 }
 
 // take counts one more of a user's, unless that would pass the limit.

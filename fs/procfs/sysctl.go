@@ -272,6 +272,10 @@ func (f *FS) sysFS(d *pseudo.Dir) {
 		"max_user_watches": anon.InotifyWatches, "max_queued_events": anon.InotifyEvents} {
 		f.limit(d, "inotify/"+name, limit)
 	}
+	for name, limit := range map[string]*atomic.Int64{"max_user_groups": anon.FanotifyGroups,
+		"max_user_marks": anon.FanotifyMarks, "max_queued_events": anon.FanotifyEvents} {
+		f.limit(d, "fanotify/"+name, limit)
+	}
 	if q := f.cfg.MQ; q != nil {
 		f.addNumbers(d, "mqueue/queues_max", bounded(&q.QueuesMax, -maxInt32-1, maxInt32))
 		f.addNumbers(d, "mqueue/msg_max", bounded(&q.MsgMax, 1, mqueue.HardMsgMax))

@@ -137,6 +137,8 @@ type File struct {
 	access uint8                 // holdsWrite, holdsText
 	still  bool                  // Ops is Still
 	stream bool                  // Ops is not Seekable
+	silent bool                  // nobody is told what it is used for
+	doer   atomic.Int64          // who used it last while somebody listened: process << 32 | thread
 
 	watchMu  sync.Mutex
 	watchers []Watcher

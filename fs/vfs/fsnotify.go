@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/kernel/wait"
 )
 
 // Event is something that happened to a node, in the terms of inotify(7).
@@ -39,11 +41,12 @@ type Mark struct {
 
 // marks are those of all nodes; few programs have any, and then few.
 var marks struct {
-	// n counts marks, so that whoever would tell of an event can skip the rest.
+	// n counts marks and groups, so that whoever would tell of an event can skip the rest.
 	n      atomic.Int64
 	cookie atomic.Uint32
 	mu     sync.RWMutex
 	m      map[Inode][]*Mark
+	groups atomic.Pointer[[]Group] // nil or empty: none
 }
 
 // markAlways is what every mark hears of: its node's end ends the listener's interest.
@@ -136,20 +139,22 @@ func tellDentry(d *Dentry, mask uint32) {
 
 // told is tellDentry for what a description did to its file.
 func (f *File) told(mask uint32) {
-	if listening() && f.Path.Valid() {
-		tellDentry(f.Path.Entry, mask)
+	if listening() && f.Path.Valid() && !f.silent {
+		tellDentry(f.Path.Entry, mask&^EventOpenExec)
+		f.tellGroups(mask)
 	}
 }
 
 // Accessed tells that bytes of f were read. Those of a FIFO are nobody's business.
-func (f *File) Accessed() { f.moved(unix.IN_ACCESS) }
+func (f *File) Accessed(c wait.Context) { f.moved(c, unix.IN_ACCESS) }
 
 // Modified is Accessed for writes.
-func (f *File) Modified() { f.moved(unix.IN_MODIFY) }
+func (f *File) Modified(c wait.Context) { f.moved(c, unix.IN_MODIFY) }
 
-func (f *File) moved(mask uint32) {
+func (f *File) moved(c wait.Context, mask uint32) {
 	if listening() && f.Path.Valid() && f.Path.Entry.kind != unix.S_IFIFO {
-		tellDentry(f.Path.Entry, mask)
+		f.by(c)
+		f.told(mask)
 	}
 }
 

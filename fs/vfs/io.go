@@ -40,7 +40,7 @@ func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
 	if f.stream {
 		n, err := f.Ops.Read(c, f, dst, -1)
 		if n > 0 && listening() {
-			f.Accessed()
+			f.Accessed(c)
 		}
 		return n, err
 	}
@@ -51,7 +51,7 @@ func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
 	}
 	f.pos.Unlock()
 	if n > 0 && listening() {
-		f.Accessed()
+		f.Accessed(c)
 	}
 	return n, err
 }
@@ -61,7 +61,7 @@ func (f *File) Write(c wait.Context, src *mm.IOSeq) (int, error) {
 	if f.stream {
 		n, err := f.Ops.Write(c, f, src, -1)
 		if n > 0 && listening() {
-			f.Modified()
+			f.Modified(c)
 		}
 		return n, err
 	}
@@ -72,7 +72,7 @@ func (f *File) Write(c wait.Context, src *mm.IOSeq) (int, error) {
 	}
 	f.pos.Unlock()
 	if n > 0 && listening() {
-		f.Modified()
+		f.Modified(c)
 	}
 	return n, err
 }
@@ -92,7 +92,7 @@ func (f *File) writeAt(c wait.Context, src *mm.IOSeq, off int64) (int64, int, er
 func (f *File) WriteAt(c wait.Context, src *mm.IOSeq, off int64) (int, error) {
 	_, n, err := f.writeAt(c, src, off)
 	if n > 0 && listening() {
-		f.Modified()
+		f.Modified(c)
 	}
 	return n, err
 }
@@ -114,7 +114,7 @@ func (f *File) Append(c wait.Context, src *mm.IOSeq, move bool) (int, error) {
 		f.pos.off = off + int64(n)
 	}
 	if n > 0 && listening() {
-		f.Modified()
+		f.Modified(c)
 	}
 	return n, err
 }
@@ -123,7 +123,7 @@ func (f *File) Append(c wait.Context, src *mm.IOSeq, move bool) (int, error) {
 func (f *File) Allocate(c wait.Context, mode uint32, off, length int64) error {
 	err := f.Ops.Allocate(c, mode, off, length)
 	if err == nil {
-		f.Modified()
+		f.Modified(c)
 	}
 	return err
 }
@@ -132,7 +132,7 @@ func (f *File) Allocate(c wait.Context, mode uint32, off, length int64) error {
 func (f *File) ReadAt(c wait.Context, dst *mm.IOSeq, off int64) (int, error) {
 	n, err := f.Ops.Read(c, f, dst, off)
 	if n > 0 && listening() {
-		f.Accessed()
+		f.Accessed(c)
 	}
 	return n, err
 }
@@ -208,7 +208,7 @@ func (f *File) Iterate(c wait.Context, emit func(e Dirent) bool) error {
 		return unix.ENOENT
 	}
 	err := f.Ops.Iterate(c, &f.pos.off, emit)
-	f.Accessed()
+	f.Accessed(c)
 	return err
 }
 
@@ -294,7 +294,7 @@ func (r *RegularOps) Lend(c wait.Context, f *File, off int64, n int) (mm.Lent, b
 		r.I.Touched(false)
 	}
 	if ok {
-		f.Accessed()
+		f.Accessed(c)
 	}
 	return l, ok, err
 }

@@ -111,7 +111,8 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 		return nil, err
 	}
 	f := newHeld(ops, flags, p)
-	f.access = access
+	f.access, f.silent = access, l.silent
+	f.by(l.C)
 	if flags&unix.O_DIRECT != 0 && f.Undirect() {
 		f.DecRef()
 		return nil, unix.EINVAL
@@ -127,7 +128,7 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 			f.DecRef()
 			return nil, err
 		}
-		f.Modified()
+		f.Modified(l.C)
 		if flags&unix.O_ACCMODE == unix.O_RDONLY {
 			f.dropAccess() // it was opened for writing only to be cut
 			f.access = holdsNothing
@@ -301,6 +302,7 @@ func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*Fi
 	k := newDentry(p.Entry.super, i, 0)
 	k.loc.Store(&location{parent: p.Entry, name: "#" + itoa(inoOf(i)), gone: true})
 	f := newAt(ops, flags, Path{p.Mount, k})
+	f.by(l.C)
 	f.told(unix.IN_OPEN)
 	err = ns.startWriting(p.Mount, i) // it is new: nobody runs it
 	i.DecRef()
@@ -365,7 +367,8 @@ func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) 
 	}
 	f := newAt(ops, unix.O_RDONLY, p)
 	f.access = holdsText
-	f.told(unix.IN_OPEN)
+	f.by(l.C)
+	f.told(unix.IN_OPEN | EventOpenExec)
 	return f, nil
 }
 

@@ -119,6 +119,7 @@ type Lookup struct {
 	At    Path
 	// Resolve is openat2's RESOLVE_*.
 	Resolve uint64
+	silent  bool // OpenSilently
 	// Wrong is what is wrong with the path or the directory of the second of two paths.
 	Wrong error
 }

@@ -112,7 +112,7 @@ func (g *Guest) QEMU(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmdline := "console=ttyS0 quiet loglevel=0 panic=-1 mitigations=off kilnguest.prog=" + base64.StdEncoding.EncodeToString(j)
+	cmdline := "console=ttyS0 quiet loglevel=0 no_timer_check panic=-1 mitigations=off kilnguest.prog=" + base64.StdEncoding.EncodeToString(j)
 	if g.Append != "" {
 		cmdline += " " + g.Append
 	}
