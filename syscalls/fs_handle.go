@@ -50,7 +50,7 @@ func sysNameToHandleAt(t *task.Thread, a *Args) (uintptr, error) {
 	case room > maxHandle:
 		return 0, unix.EINVAL
 	}
-	kind, size := uint32(1), len(h)
+	kind, size := uint32(vfs.HandleType), len(h)
 	var full error
 	if int(room) < size {
 		const invalid = 0xff // FILEID_INVALID

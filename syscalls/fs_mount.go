@@ -139,7 +139,7 @@ func onInode(t *task.Thread, arg uint64, form int, write bool, do func(i vfs.Ino
 			return 0, unix.EROFS
 		}
 		if r, err = do(f.Inode()); err == nil && write {
-			f.Path.Attributed()
+			f.Path.Attributed(t)
 		}
 		return r, err
 	}
@@ -152,7 +152,7 @@ func onInode(t *task.Thread, arg uint64, form int, write bool, do func(i vfs.Ino
 			return unix.EROFS
 		}
 		if r, err = do(p.Inode()); err == nil && write {
-			p.Attributed()
+			p.Attributed(t)
 		}
 		return err
 	})

@@ -124,6 +124,7 @@ func sysClose(t *task.Thread, a *Args) (uintptr, error) {
 	if f == nil {
 		return 0, unix.EBADF
 	}
+	f.UsedBy(t)
 	t.FDs().Close(f)
 	return 0, nil
 }

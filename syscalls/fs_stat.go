@@ -169,9 +169,13 @@ func putStatfs(t *task.Thread, addr uint64, p vfs.Path) error {
 			st |= f[1]
 		}
 	}
+	id := p.Mount.Super.Dev
+	if s.NoID {
+		id = 0
+	}
 	var b [120]byte
 	for i, v := range [...]uint64{uint64(s.Type), uint64(s.BlockSize), s.Blocks, s.Bfree, s.Bavail, s.Files, s.Ffree,
-		p.Mount.Super.Dev, uint64(s.NameLen), uint64(s.BlockSize), st} {
+		id, uint64(s.NameLen), uint64(s.BlockSize), st} {
 		le.PutUint64(b[8*i:], v)
 	}
 	return t.CopyOut(hal.UserAddr(addr), b[:])

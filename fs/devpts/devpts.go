@@ -178,7 +178,7 @@ func (fs *FS) Options() string {
 
 // Statfs implements vfs.FileSystem.
 func (fs *FS) Statfs(wait.Context) (vfs.Statfs, error) {
-	return vfs.Statfs{Type: Magic, BlockSize: 4096, NameLen: unix.NAME_MAX}, nil
+	return vfs.Statfs{Type: Magic, BlockSize: 4096, NameLen: unix.NAME_MAX, NoID: true}, nil
 }
 
 func (fs *FS) attr(ino uint64, mode uint32) vfs.Attr {

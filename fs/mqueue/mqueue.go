@@ -90,7 +90,7 @@ func (fs *FS) Options() string         { return "" }
 func (fs *FS) Sync(wait.Context) error { return nil }
 
 func (fs *FS) Statfs(wait.Context) (vfs.Statfs, error) {
-	return vfs.Statfs{Type: magic, BlockSize: hal.PageSize, NameLen: unix.NAME_MAX}, nil
+	return vfs.Statfs{Type: magic, BlockSize: hal.PageSize, NameLen: unix.NAME_MAX, NoID: true}, nil
 }
 
 // checkName is lookup_one_len: EACCES for a name that is none, ENAMETOOLONG.

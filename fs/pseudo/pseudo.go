@@ -68,7 +68,7 @@ func (fs *FS) Sync(wait.Context) error { return nil }
 
 // Statfs implements vfs.FileSystem.
 func (fs *FS) Statfs(wait.Context) (vfs.Statfs, error) {
-	return vfs.Statfs{Type: fs.magic, BlockSize: hal.PageSize, NameLen: unix.NAME_MAX}, nil
+	return vfs.Statfs{Type: fs.magic, BlockSize: hal.PageSize, NameLen: unix.NAME_MAX, NoID: true}, nil
 }
 
 // node is what all kinds share.

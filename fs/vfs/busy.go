@@ -20,6 +20,9 @@ func (w *WriteAccess) Writes() *WriteAccess { return w }
 // Writable is an Inode that can be written and executed.
 type Writable interface{ Writes() *WriteAccess }
 
+// Written says whether somebody has it open for writing.
+func (w *WriteAccess) Written() bool { return w.n.Load() > 0 }
+
 // add moves the count by d unless it stands on the other side of zero.
 func (w *WriteAccess) add(d int32) bool {
 	for {

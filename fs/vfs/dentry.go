@@ -106,6 +106,9 @@ type location struct {
 // Inode is what the name leads to.
 func (d *Dentry) Inode() Inode { return d.inode }
 
+// Kind is the type of the node, S_IF*.
+func (d *Dentry) Kind() uint32 { return d.kind }
+
 // dcache keeps recently used entries alive: the dentry cache's bound. Its ring is a clock.
 type dcache struct {
 	mu   sync.Mutex

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/mm"
+	"kiln/kernel/wait"
 )
 
 // maxDescriptors is fs.nr_open: no table grows beyond it.
@@ -389,6 +390,16 @@ func (t *FDTable) DecRef() {
 			b.Uncharge(t.charged)
 			t.charged = 0
 		}
+	}
+}
+
+// UsedBy notes on all descriptions who is about to end the table, if somebody wants to know.
+func (t *FDTable) UsedBy(c wait.Context) {
+	if listening() && t.refs.Load() == 1 {
+		t.Range(func(_ int32, f *File, _ bool) bool {
+			f.usedBy(c)
+			return true
+		})
 	}
 }
 

@@ -138,7 +138,7 @@ type File struct {
 	still  bool                  // Ops is Still
 	stream bool                  // Ops is not Seekable
 	silent bool                  // nobody is told what it is used for
-	doer   atomic.Int64          // who used it last while somebody listened: process << 32 | thread
+	doer   atomic.Int64          // lastDoer, noted while somebody listens
 
 	watchMu  sync.Mutex
 	watchers []Watcher
@@ -289,7 +289,7 @@ func (f *File) release() {
 	f.dropAccess()
 	if f.inode != nil {
 		f.inode.DecRef()
-		forgotten(f.inode)
+		forgotten(lastDoer(f.doer.Load()), f.Path.Entry.super, f.inode)
 	}
 	if f.Path.Valid() {
 		f.Path.Mount.uses.Add(-1)

@@ -110,26 +110,34 @@ func isDirFlag(i Inode) uint32 {
 	return 0
 }
 
-// tellInode tells of what happened to a node, whatever its names (fsnotify_inode).
-func tellInode(i Inode, mask uint32) {
+// tellInode tells of what happened to a node, whatever its names (fsnotify_inode); by did it.
+func tellInode(by any, s *Super, i Inode, mask uint32) {
 	if listening() && i != nil {
 		tell(i, &Event{Mask: mask | isDirFlag(i)})
+		tellGroups(by, Happening{Mask: mask, Inode: i, Super: s})
 	}
 }
 
 // tellName tells a directory of what happened to an entry (fsnotify_name). about is the
 // entry's node.
-func tellName(dir, about Inode, name string, mask, cookie uint32) {
+func tellName(by any, dir *Dentry, about Inode, name string, mask, cookie uint32) {
 	if listening() {
-		tell(dir, &Event{Mask: mask | isDirFlag(about), Cookie: cookie, Name: name})
+		tell(dir.inode, &Event{Mask: mask | isDirFlag(about), Cookie: cookie, Name: name})
+		tellGroups(by, Happening{Mask: mask, Inode: about, Dir: dir.inode, Name: name, OfDir: true, Super: dir.super})
 	}
 }
 
 // tellDentry tells the directory that d is in, and the node itself (fsnotify_dentry).
-func tellDentry(d *Dentry, mask uint32) {
+func tellDentry(by any, d *Dentry, mask uint32) {
 	if d == nil || d.inode == nil || !listening() {
 		return
 	}
+	tellMarks(d, mask)
+	tellGroups(by, d.at(mask))
+}
+
+// tellMarks is tellDentry without the groups.
+func tellMarks(d *Dentry, mask uint32) {
 	mask |= isDirFlag(d.inode)
 	if l := d.loc.Load(); l.parent != nil {
 		tell(l.parent.inode, &Event{Mask: mask, Name: l.name, Unlinked: l.gone})
@@ -137,11 +145,16 @@ func tellDentry(d *Dentry, mask uint32) {
 	tell(d.inode, &Event{Mask: mask})
 }
 
-// told is tellDentry for what a description did to its file.
-func (f *File) told(mask uint32) {
-	if listening() && f.Path.Valid() && !f.silent {
-		tellDentry(f.Path.Entry, mask&^EventOpenExec)
-		f.tellGroups(mask)
+// told is tellDentry for what by did to a file with a description of it.
+func (f *File) told(by any, mask uint32) {
+	if !listening() || !f.Path.Valid() || f.silent {
+		return
+	}
+	tellMarks(f.Path.Entry, mask&^unix.FAN_OPEN_EXEC)
+	if len(groups()) > 0 {
+		h := f.Path.Entry.at(mask)
+		h.Path = f.Path
+		tellGroups(by, h)
 	}
 }
 
@@ -153,19 +166,20 @@ func (f *File) Modified(c wait.Context) { f.moved(c, unix.IN_MODIFY) }
 
 func (f *File) moved(c wait.Context, mask uint32) {
 	if listening() && f.Path.Valid() && f.Path.Entry.kind != unix.S_IFIFO {
-		f.by(c)
-		f.told(mask)
+		f.usedBy(c)
+		f.told(c, mask)
 	}
 }
 
 // closed tells that a description is gone.
 func (f *File) closed() {
+	by := lastDoer(f.doer.Load())
 	switch {
 	case f.flags.Load()&unix.O_PATH != 0:
 	case f.Writable():
-		f.told(unix.IN_CLOSE_WRITE)
+		f.told(by, unix.IN_CLOSE_WRITE)
 	default:
-		f.told(unix.IN_CLOSE_NOWRITE)
+		f.told(by, unix.IN_CLOSE_NOWRITE)
 	}
 }
 
@@ -186,9 +200,9 @@ func (a *SetAttr) events() uint32 {
 }
 
 // Attributed tells that an extended attribute of what stands at p has changed.
-func (p Path) Attributed() {
+func (p Path) Attributed(c wait.Context) {
 	if p.Valid() {
-		tellDentry(p.Entry, unix.IN_ATTRIB)
+		tellDentry(c, p.Entry, unix.IN_ATTRIB)
 	}
 }
 
@@ -197,40 +211,43 @@ func (p Path) Attributed() {
 type Forgettable interface{ Forgotten() bool }
 
 // forgotten tells the marks of a node that has gone for good, if it has.
-func forgotten(i Inode) {
+func forgotten(by any, s *Super, i Inode) {
 	if !listening() || i == nil {
 		return
 	}
 	if f, ok := i.(Forgettable); ok && f.Forgotten() {
-		tell(i, &Event{Mask: unix.IN_DELETE_SELF | isDirFlag(i)})
+		tellInode(by, s, i, unix.IN_DELETE_SELF)
+		nodeGone(i)
 	}
 }
 
 // tellRemoved tells of a name that is gone (vfs_unlink, vfs_rmdir).
-func tellRemoved(dir, victim Inode, name string) {
+func tellRemoved(by any, dir *Dentry, victim Inode, name string) {
 	if !listening() {
 		return
 	}
 	if !isDir(victim) {
-		tellInode(victim, unix.IN_ATTRIB)
+		tellInode(by, dir.super, victim, unix.IN_ATTRIB)
 	}
-	forgotten(victim)
-	tellName(dir, victim, name, unix.IN_DELETE, 0)
+	forgotten(by, dir.super, victim)
+	tellName(by, dir, victim, name, unix.IN_DELETE, 0)
 }
 
 // tellMoved tells of a rename (fsnotify_move); over is what it replaced, or nil.
-func tellMoved(src Inode, from Inode, oldName string, to Inode, newName string, over Inode) {
+func tellMoved(by any, src Inode, from *Dentry, oldName string, to *Dentry, newName string, over Inode) {
 	if !listening() {
 		return
 	}
 	cookie := marks.cookie.Add(1)
-	tellName(from, src, oldName, unix.IN_MOVED_FROM, cookie)
-	tellName(to, src, newName, unix.IN_MOVED_TO, cookie)
+	tellGroups(by, Happening{Mask: unix.FAN_RENAME, Inode: src, Dir: from.inode, Name: oldName, OfDir: true,
+		NewDir: to.inode, NewName: newName, Super: from.super})
+	tellName(by, from, src, oldName, unix.IN_MOVED_FROM, cookie)
+	tellName(by, to, src, newName, unix.IN_MOVED_TO, cookie)
 	if over != nil {
-		tellInode(over, unix.IN_ATTRIB)
+		tellInode(by, to.super, over, unix.IN_ATTRIB)
 	}
-	tellInode(src, unix.IN_MOVE_SELF)
-	forgotten(over)
+	tellInode(by, from.super, src, unix.IN_MOVE_SELF)
+	forgotten(by, to.super, over)
 }
 
 // tellUnmounted tells the marks on nodes of a file system that is being unmounted.
@@ -238,6 +255,7 @@ func tellUnmounted(s *Super) {
 	if !listening() {
 		return
 	}
+	superGone(s)
 	var of []*Mark
 	marks.mu.RLock()
 	for i, l := range marks.m {

@@ -16,17 +16,24 @@ type Exporter interface {
 	Find(handle []byte) (names []string, ok bool)
 }
 
+// HandleType is that of all handles (FILEID_INO32_GEN).
+const HandleType = 1
+
 // Handle is the handle of what stands at p: EOPNOTSUPP where the file system has none.
 func (p Path) Handle() ([]byte, error) {
-	x, ok := p.Mount.Super.FS.(Exporter)
-	if !ok {
-		return nil, unix.EOPNOTSUPP
-	}
-	h := x.Handle(p.Entry.inode)
+	h := p.Mount.Super.Handle(p.Entry.inode)
 	if h == nil {
 		return nil, unix.EOPNOTSUPP
 	}
 	return h, nil
+}
+
+// Handle is that of a node of s, nil where there is none.
+func (s *Super) Handle(i Inode) []byte {
+	if x, ok := s.FS.(Exporter); ok && i != nil {
+		return x.Handle(i)
+	}
+	return nil
 }
 
 // OpenHandle opens what a handle of at's file system leads to: ESTALE, and what open(2)

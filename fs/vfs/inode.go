@@ -107,6 +107,7 @@ type Statfs struct {
 	Bfree, Bavail uint64
 	Files, Ffree  uint64
 	NameLen       int64
+	NoID          bool // f_fsid is 0, as those of simple_statfs are
 }
 
 // BaseInode answers as a node without that ability does.
@@ -138,6 +139,7 @@ const (
 	CapSysChroot     = 18
 	CapMknod         = 27
 	CapLease         = 28
+	CapAuditWrite    = 29
 )
 
 // Can says whether the effective set holds capability n.

@@ -37,6 +37,11 @@ type Nowait interface{ Nowait() }
 
 // Read is read(2) on the description: at its position, which it moves.
 func (f *File) Read(c wait.Context, dst *mm.IOSeq) (int, error) {
+	if listening() {
+		if err := f.permission(c, unix.FAN_ACCESS_PERM); err != nil {
+			return 0, err
+		}
+	}
 	if f.stream {
 		n, err := f.Ops.Read(c, f, dst, -1)
 		if n > 0 && listening() {
@@ -130,6 +135,11 @@ func (f *File) Allocate(c wait.Context, mode uint32, off, length int64) error {
 
 // ReadAt is pread(2).
 func (f *File) ReadAt(c wait.Context, dst *mm.IOSeq, off int64) (int, error) {
+	if listening() {
+		if err := f.permission(c, unix.FAN_ACCESS_PERM); err != nil {
+			return 0, err
+		}
+	}
 	n, err := f.Ops.Read(c, f, dst, off)
 	if n > 0 && listening() {
 		f.Accessed(c)
@@ -202,6 +212,9 @@ func (f *File) seek(c wait.Context, off int64, whence int) (int64, error) {
 
 // Iterate is getdents: entries from the description's position on.
 func (f *File) Iterate(c wait.Context, emit func(e Dirent) bool) error {
+	if err := f.permission(c, unix.FAN_ACCESS_PERM); err != nil {
+		return err
+	}
 	f.pos.Lock(c)
 	defer f.pos.Unlock()
 	if f.Path.Valid() && f.Path.Entry.loc.Load().gone {
@@ -289,6 +302,9 @@ func (f *File) leavesTime() bool {
 
 // Lend is mm.Object.Lend, and counts as a read.
 func (r *RegularOps) Lend(c wait.Context, f *File, off int64, n int) (mm.Lent, bool, error) {
+	if err := f.permission(c, unix.FAN_ACCESS_PERM); err != nil {
+		return mm.Lent{}, false, err
+	}
 	l, ok, err := r.I.Data().Lend(c, off, n)
 	if ok && f.leavesTime() {
 		r.I.Touched(false)

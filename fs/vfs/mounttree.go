@@ -440,6 +440,9 @@ func (ns *Namespace) detach(m *Mount) {
 	}
 	ns.leave(m)
 	m.master = nil
+	if listening() {
+		mountGone(m)
+	}
 	ns.left(m.Super)
 }
 

@@ -112,30 +112,43 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 	}
 	f := newHeld(ops, flags, p)
 	f.access, f.silent = access, l.silent
-	f.by(l.C)
-	if flags&unix.O_DIRECT != 0 && f.Undirect() {
+	if err := f.opened(l, p, i, access, flags); err != nil {
+		f.silent = true // it was never open: nobody hears that it is closed
 		f.DecRef()
-		return nil, unix.EINVAL
+		return nil, err
+	}
+	f.told(l.C, unix.IN_OPEN)
+	return f, nil
+}
+
+// opened is what stands between a description and its use: permission, leases, O_TRUNC.
+func (f *File) opened(l *Lookup, p Path, i Inode, access uint8, flags uint32) error {
+	if listening() {
+		f.usedBy(l.C)
+		if err := f.permission(l.C, unix.FAN_OPEN_PERM); err != nil {
+			return err
+		}
+	}
+	if flags&unix.O_DIRECT != 0 && f.Undirect() {
+		return unix.EINVAL
 	}
 	if access != holdsNothing {
 		if err := breakLeases(l.C, i, access == holdsWrite, flags&unix.O_NONBLOCK != 0); err != nil {
-			f.DecRef()
-			return nil, err
+			return err
 		}
 	}
-	if flags&unix.O_TRUNC != 0 && p.Entry.kind == unix.S_IFREG {
-		if err := i.SetAttr(l.C, truncateTo(i, l, 0)); err != nil {
-			f.DecRef()
-			return nil, err
-		}
-		f.Modified(l.C)
-		if flags&unix.O_ACCMODE == unix.O_RDONLY {
-			f.dropAccess() // it was opened for writing only to be cut
-			f.access = holdsNothing
-		}
+	if flags&unix.O_TRUNC == 0 || p.Entry.kind != unix.S_IFREG {
+		return nil
 	}
-	f.told(unix.IN_OPEN)
-	return f, nil
+	if err := i.SetAttr(l.C, truncateTo(i, l, 0)); err != nil {
+		return err
+	}
+	tellDentry(l.C, p.Entry, unix.IN_MODIFY)
+	if flags&unix.O_ACCMODE == unix.O_RDONLY {
+		f.dropAccess() // it was opened for writing only to be cut
+		f.access = holdsNothing
+	}
+	return nil
 }
 
 // truncateTo is the request for a new size; set-id bits go unless l may keep them.
@@ -302,8 +315,8 @@ func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*Fi
 	k := newDentry(p.Entry.super, i, 0)
 	k.loc.Store(&location{parent: p.Entry, name: "#" + itoa(inoOf(i)), gone: true})
 	f := newAt(ops, flags, Path{p.Mount, k})
-	f.by(l.C)
-	f.told(unix.IN_OPEN)
+	f.UsedBy(l.C)
+	f.told(l.C, unix.IN_OPEN)
 	err = ns.startWriting(p.Mount, i) // it is new: nobody runs it
 	i.DecRef()
 	if err != nil {
@@ -367,8 +380,15 @@ func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) 
 	}
 	f := newAt(ops, unix.O_RDONLY, p)
 	f.access = holdsText
-	f.by(l.C)
-	f.told(unix.IN_OPEN | EventOpenExec)
+	f.UsedBy(l.C)
+	for _, ask := range [...]uint32{unix.FAN_OPEN_EXEC_PERM, unix.FAN_OPEN_PERM} {
+		if err := f.permission(l.C, ask); err != nil {
+			f.silent = true
+			f.DecRef()
+			return nil, err
+		}
+	}
+	f.told(l.C, unix.IN_OPEN|unix.FAN_OPEN_EXEC)
 	return f, nil
 }
 

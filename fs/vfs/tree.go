@@ -32,7 +32,7 @@ func (ns *Namespace) make(l *Lookup, r *found, n NewNode) (Path, error) {
 		return Path{}, err
 	}
 	k := d.born(r.name, i)
-	tellName(d.inode, i, r.name, unix.IN_CREATE, 0)
+	tellName(l.C, d, i, r.name, unix.IN_CREATE, 0)
 	return Path{r.parent.Mount, k}, nil
 }
 
@@ -195,8 +195,8 @@ func (ns *Namespace) Link(from Lookup, old string, to Lookup, new string, flags 
 			return err
 		}
 		d.born(r.name, i)
-		tellInode(i, unix.IN_ATTRIB)
-		tellName(d.inode, i, r.name, unix.IN_CREATE, 0)
+		tellInode(to.C, d.super, i, unix.IN_ATTRIB)
+		tellName(to.C, d, i, r.name, unix.IN_CREATE, 0)
 		return nil
 	})
 }
@@ -319,7 +319,7 @@ func (ns *Namespace) Unlink(l Lookup, path string, rmdir bool) error {
 		return err
 	}
 	d.died(k)
-	tellRemoved(d.inode, k.inode, r.name)
+	tellRemoved(l.C, d, k.inode, r.name)
 	return nil
 }
 
@@ -411,19 +411,19 @@ func (ns *Namespace) rename(l *Lookup, a, b *found, flags uint) error {
 	if dst.inode == nil {
 		dst = nil
 	}
-	from, to := a.parent.Entry.inode, b.parent.Entry.inode
+	from, to := a.parent.Entry, b.parent.Entry
 	moved(src, b.parent.Entry, b.name, dst, exchange)
 	if whiteout != nil {
 		a.parent.Entry.born(a.name, whiteout)
 	}
 	switch {
 	case exchange:
-		tellMoved(src.inode, from, a.name, to, b.name, nil)
-		tellMoved(dst.inode, to, b.name, from, a.name, nil)
+		tellMoved(l.C, src.inode, from, a.name, to, b.name, nil)
+		tellMoved(l.C, dst.inode, to, b.name, from, a.name, nil)
 	case dst != nil:
-		tellMoved(src.inode, from, a.name, to, b.name, dst.inode)
+		tellMoved(l.C, src.inode, from, a.name, to, b.name, dst.inode)
 	default:
-		tellMoved(src.inode, from, a.name, to, b.name, nil)
+		tellMoved(l.C, src.inode, from, a.name, to, b.name, nil)
 	}
 	return nil
 }
@@ -513,7 +513,7 @@ func (ns *Namespace) SetAttr(l Lookup, path string, walk int, a SetAttr) error {
 func (d *Dentry) setAttr(c wait.Context, a SetAttr) error {
 	err := d.inode.SetAttr(c, a)
 	if m := a.events(); err == nil && m != 0 && listening() {
-		tellDentry(d, m)
+		tellDentry(c, d, m)
 	}
 	return err
 }

@@ -56,6 +56,7 @@ func (t *Thread) finish() {
 	p.mu.Unlock()
 
 	if fds := t.fds.Swap(nil); fds != nil {
+		fds.UsedBy(t)
 		fds.DecRef()
 	}
 	if fs := t.fs.Swap(nil); fs != nil {
