@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
@@ -51,6 +52,29 @@ static void f_eventfd(void) { uint64_t v; read(eventfd(0, 0), &v, 8); }
 static void f_timerfd(void) { uint64_t v; struct itimerspec t = {{0, 100000}, {0, 100000}}; int f = timerfd_create(CLOCK_MONOTONIC, 0); timerfd_settime(f, 0, &t, 0); for (;;) read(f, &v, 8); }
 static void f_signalfd(void) { sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR1); sigprocmask(SIG_BLOCK, &s, 0); read(signalfd(-1, &s, 0), buf, 128); }
 static void f_inotify(void) { int f = inotify_init(); inotify_add_watch(f, "/tmp", IN_ALL_EVENTS); for (;;) read(f, buf, 4096); }
+static void f_fanotify(void)
+{
+	char name[32];
+	struct fanotify_event_metadata e;
+	int g = syscall(SYS_fanotify_init, FAN_CLASS_CONTENT, O_RDONLY), f = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+	write(f, "x", 1);
+	syscall(SYS_fanotify_mark, g, FAN_MARK_ADD, (uint64_t)(FAN_OPEN_PERM | FAN_ACCESS_PERM | FAN_MODIFY | FAN_CLOSE), f, 0);
+	snprintf(name, sizeof name, "/proc/self/fd/%d", f);
+	if (fork() == 0)
+		for (;;) {
+			read(g, &e, sizeof e);
+			struct fanotify_response r = {e.fd, rnd(2) ? FAN_ALLOW : FAN_DENY};
+			if (rnd(8))
+				write(g, &r, sizeof r);
+			close(e.fd);
+		}
+	for (;;) {
+		int o = open(name, O_RDWR);
+		read(o, buf, 1);
+		write(o, buf, 1);
+		close(o);
+	}
+}
 static void f_futex(void) { syscall(SYS_futex, shared, FUTEX_WAIT, *shared, 0, 0, 0); pause(); }
 static void f_futex_wake(void) { for (;;) { __sync_fetch_and_add(shared, 1); syscall(SYS_futex, shared, FUTEX_WAKE, 100, 0, 0, 0); } }
 static void f_futex_requeue(void) { for (;;) syscall(SYS_futex, shared, FUTEX_REQUEUE, 1, 1000, shared + 1, 0); }
@@ -139,7 +163,7 @@ static void f_readv(void) { int p[2]; char *m = mmap(0, 1 << 20, PROT_READ | PRO
 #define F(n) {#n, f_##n}
 static const struct { const char *name; void (*f)(void); } families[] = {
 	F(pipe_read), F(pipe_write), F(pipe_common), F(splice), F(vmsplice), F(fifo), F(nanosleep), F(pause), F(sigsuspend), F(sigtimedwait), F(poll), F(select),
-	F(epoll), F(eventfd), F(timerfd), F(signalfd), F(inotify), F(futex), F(futex_wake), F(futex_requeue), F(wait4), F(waitid), F(vfork), F(forks), F(exec),
+	F(epoll), F(eventfd), F(timerfd), F(signalfd), F(inotify), F(fanotify), F(futex), F(futex_wake), F(futex_requeue), F(wait4), F(waitid), F(vfork), F(forks), F(exec),
 	F(flock), F(fcntl), F(unix), F(rights), F(accept), F(tcp), F(udp), F(mmap), F(files), F(memfd), F(threads), F(thread_storm), F(robust), F(timers), F(signals),
 	F(proc), F(dirs), F(sched), F(sem), F(msg), F(shm), F(stopped), F(readv),
 };
