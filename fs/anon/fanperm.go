@@ -98,7 +98,9 @@ func (g *Fanotify) abandon(p *permission) {
 		g.queue = slices.Delete(g.queue, i, i+1)
 	}
 	g.mu.Unlock()
-	g.gone(&e)
+	if e.ask != nil { // else it has just been answered
+		g.gone(&e)
+	}
 	g.budget.Uncharge(p.cost)
 }
 
