@@ -109,6 +109,8 @@ type Stack struct {
 
 	tunMu sync.Mutex // one change of what stands behind /dev/net/tun at a time; outermost
 
+	tasks tasks // what is told of processes
+
 	rtMu sync.Mutex // one change of the route table at a time; before mu
 
 	unix  namespace

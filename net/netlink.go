@@ -13,7 +13,8 @@ import (
 )
 
 // netlinkSocket is AF_NETLINK with NETLINK_ROUTE (rtnetlink.go), which ip(8), getifaddrs and
-// getaddrinfo speak, or NETLINK_SOCK_DIAG (sockdiag.go), which ss(8) speaks.
+// getaddrinfo speak, NETLINK_SOCK_DIAG (sockdiag.go), which ss(8) speaks, NETLINK_GENERIC
+// (genl.go) with taskstats, or NETLINK_CONNECTOR (connector.go) with process events.
 type netlinkSocket struct {
 	base
 	q waiter.Queue
@@ -52,7 +53,9 @@ func (s *Stack) netlinkSocket(c *Caller, typ, protocol int) (Socket, error) {
 	if typ != unix.SOCK_RAW && typ != unix.SOCK_DGRAM {
 		return nil, unix.ESOCKTNOSUPPORT
 	}
-	if protocol != unix.NETLINK_ROUTE && protocol != unix.NETLINK_SOCK_DIAG {
+	switch protocol {
+	case unix.NETLINK_ROUTE, unix.NETLINK_SOCK_DIAG, unix.NETLINK_GENERIC, unix.NETLINK_CONNECTOR:
+	default:
 		return nil, unix.EPROTONOSUPPORT
 	}
 	if !s.cfg.Budget.Charge(sockCost) {
@@ -81,6 +84,9 @@ func (x *netlinkSocket) Bind(c *Caller, b []byte) error {
 		return unix.EINVAL
 	}
 	port, groups := binary.LittleEndian.Uint32(b[4:]), uint64(binary.LittleEndian.Uint32(b[8:]))
+	if groups != 0 && !x.mayListen(c) {
+		return unix.EPERM
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.port != 0 {
@@ -92,6 +98,11 @@ func (x *netlinkSocket) Bind(c *Caller, b []byte) error {
 	}
 	x.groups = groups
 	return x.name(c, port)
+}
+
+// mayListen says whether the caller may join groups: anybody, but for process events.
+func (x *netlinkSocket) mayListen(c *Caller) bool {
+	return x.pro != unix.NETLINK_CONNECTOR || c.capable(capNetAdmin)
 }
 
 // name gives the socket its port: the process's number if it is free. mu is held.
@@ -185,7 +196,7 @@ func (x *netlinkSocket) SetOption(c *Caller, level, name int, v []byte) error {
 		}
 		return notPlain(name)
 	case unix.SOL_NETLINK:
-		return x.setNetlink(name, v)
+		return x.setNetlink(c, name, v)
 	}
 	return unix.ENOPROTOOPT
 }
@@ -194,7 +205,7 @@ func (x *netlinkSocket) sizes() queueSizes {
 	return queueSizes{&x.mu, &x.sndbuf, &x.rcvbuf, 2 * nlQueue}
 }
 
-func (x *netlinkSocket) setNetlink(name int, v []byte) error {
+func (x *netlinkSocket) setNetlink(c *Caller, name int, v []byte) error {
 	n, err := intArg(v)
 	if err != nil {
 		return err
@@ -203,6 +214,9 @@ func (x *netlinkSocket) setNetlink(name int, v []byte) error {
 	defer x.mu.Unlock()
 	switch name {
 	case unix.NETLINK_ADD_MEMBERSHIP, unix.NETLINK_DROP_MEMBERSHIP:
+		if !x.mayListen(c) {
+			return unix.EPERM
+		}
 		if n < 1 || n > nlGroups {
 			return unix.EINVAL
 		}
@@ -296,6 +310,9 @@ func (x *netlinkSocket) Release(*vfs.File) {
 		x.uncharge(m)
 	}
 	if !closed {
+		if x.pro == unix.NETLINK_GENERIC {
+			x.s.tasks.forget(x)
+		}
 		x.s.list.remove(x.ino)
 		x.s.cfg.Budget.Uncharge(sockCost)
 	}
@@ -397,6 +414,10 @@ func (x *netlinkSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) 
 	}
 	port := x.port
 	x.mu.Unlock()
+	if x.pro == unix.NETLINK_CONNECTOR {
+		x.s.connector(c, buf)
+		return size, nil
+	}
 	for b := buf; len(b) >= unix.SizeofNlMsghdr; {
 		n := int(binary.LittleEndian.Uint32(b))
 		if n < unix.SizeofNlMsghdr || n > len(b) {
@@ -491,12 +512,18 @@ func (x *netlinkSocket) request(c *Caller, b []byte, port uint32) {
 	r := &reply{x: x, seq: seq, port: port}
 	dump := false
 	var err unix.Errno
-	if x.pro == unix.NETLINK_SOCK_DIAG {
+	switch x.pro {
+	case unix.NETLINK_GENERIC:
+		if dump = flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP; dump {
+			r.flags = unix.NLM_F_MULTI
+		}
+		err = x.s.generic(c, r, typ, body, dump)
+	case unix.NETLINK_SOCK_DIAG:
 		if dump = flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP; dump {
 			r.flags = unix.NLM_F_MULTI
 		}
 		err = x.s.sockDiag(c, r, typ, body, dump)
-	} else {
+	default:
 		// Only the third kind of each four, RTM_GET…, is dumped.
 		if dump = flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP && typ&3 == 2; dump {
 			r.flags = unix.NLM_F_MULTI
@@ -519,27 +546,36 @@ func (x *netlinkSocket) request(c *Caller, b []byte, port uint32) {
 
 // notify tells those who listen to a group of NETLINK_ROUTE.
 func (s *Stack) notify(group int, typ uint16, body []byte) {
+	var r reply
+	r.append(typ, body)
+	s.broadcast(unix.NETLINK_ROUTE, group, r.b)
+}
+
+// broadcast sends b to those who listen to a group of a protocol.
+func (s *Stack) broadcast(protocol int32, group int, b []byte) {
 	for _, o := range s.list.all() {
-		x, ok := o.(*netlinkSocket)
-		if !ok || x.pro != unix.NETLINK_ROUTE {
-			continue
+		if x, ok := o.(*netlinkSocket); ok && x.pro == protocol {
+			x.post(group, b)
 		}
-		x.mu.Lock()
-		wants := x.groups>>(group-1)&1 != 0 && !x.closed
-		if wants {
-			r := reply{x: x}
-			r.append(typ, body)
-			if x.bytes+len(r.b) > x.rcvbuf {
-				x.over = true
-			} else {
-				x.rx = append(x.rx, nlMessage{b: r.b, group: group})
-				x.bytes += len(r.b)
-			}
+	}
+}
+
+// post queues b, which is not changed any more, if the socket listens to group (0: whatever
+// it listens to); what there is no room for is ENOBUFS for its reader.
+func (x *netlinkSocket) post(group int, b []byte) {
+	x.mu.Lock()
+	wants := !x.closed && (group == 0 || x.groups>>(group-1)&1 != 0)
+	if wants {
+		if x.bytes+len(b) > x.rcvbuf {
+			x.over = true
+		} else {
+			x.rx = append(x.rx, nlMessage{b: b, group: group})
+			x.bytes += len(b)
 		}
-		x.mu.Unlock()
-		if wants {
-			x.q.Notify(waiter.ReadableEvents | waiter.EventErr)
-		}
+	}
+	x.mu.Unlock()
+	if wants {
+		x.q.Notify(waiter.ReadableEvents | waiter.EventErr)
 	}
 }
 

@@ -69,6 +69,7 @@ func commit(t *task.Thread, c *vfs.Creds) {
 		t.SetPDeathSig(0)
 	}
 	t.SetCreds(c)
+	t.TellCreds(old, c)
 }
 
 // commitUID applies the effect of changed user ids on capabilities first

@@ -212,5 +212,6 @@ func exec(t *task.Thread, p *Program, f *vfs.File) (uintptr, error) {
 	}
 	commit(t, p.Creds)
 	t.TraceExec(was)
+	t.TellExec()
 	return 0, nil
 }

@@ -167,7 +167,7 @@ func setName(t *task.Thread, at hal.UserAddr) error {
 	} else if err != nil {
 		return unix.EFAULT
 	}
-	t.SetName(string(b[:n]))
+	t.Rename(string(b[:n]))
 	return nil
 }
 

@@ -596,6 +596,6 @@ func (e *entry) setComm(c wait.Context, data []byte) error {
 	if t == nil || t.Process() != e.p || e.t == nil {
 		return unix.EINVAL
 	}
-	e.t.SetName(strings.TrimRight(string(data), "\n\x00"))
+	e.t.Rename(strings.TrimRight(string(data), "\n\x00"))
 	return nil
 }

@@ -81,11 +81,13 @@ type doer interface {
 	TID() int32
 }
 
-// lastDoer is who used a description last, as File.doer keeps it.
-type lastDoer int64
+// lastDoer is who used a description last, as far as that was noted.
+type lastDoer struct{ pid, tid int32 }
 
-func (d lastDoer) PID() int32 { return int32(d >> 32) }
-func (d lastDoer) TID() int32 { return int32(d) }
+func (d lastDoer) PID() int32 { return d.pid }
+func (d lastDoer) TID() int32 { return d.tid }
+
+func (f *File) lastDoer() lastDoer { return lastDoer{f.pid.Load(), f.tid.Load()} }
 
 // UsedBy notes who is about to let go of the description, while somebody listens: the last
 // reference may be dropped where nobody knows any more.
@@ -97,7 +99,8 @@ func (f *File) UsedBy(c wait.Context) {
 
 func (f *File) usedBy(c wait.Context) {
 	if d, ok := c.(doer); ok {
-		f.doer.Store(int64(d.PID())<<32 | int64(uint32(d.TID())))
+		f.pid.Store(d.PID())
+		f.tid.Store(d.TID())
 	}
 }
 

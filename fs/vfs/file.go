@@ -128,6 +128,7 @@ type File struct {
 	Name string
 
 	flags  atomic.Uint32 // O_ACCMODE | O_APPEND | O_NONBLOCK | …
+	tid    atomic.Int32  // with pid
 	refs   atomic.Int64
 	pos    filePos
 	owner  atomic.Pointer[Owner] // F_SETOWN
@@ -138,7 +139,7 @@ type File struct {
 	still  bool                  // Ops is Still
 	stream bool                  // Ops is not Seekable
 	silent bool                  // nobody is told what it is used for
-	doer   atomic.Int64          // lastDoer, noted while somebody listens
+	pid    atomic.Int32          // whose process used it last, noted while somebody listens
 
 	watchMu  sync.Mutex
 	watchers []Watcher
@@ -289,7 +290,7 @@ func (f *File) release() {
 	f.dropAccess()
 	if f.inode != nil {
 		f.inode.DecRef()
-		forgotten(lastDoer(f.doer.Load()), f.Path.Entry.super, f.inode)
+		forgotten(f.lastDoer(), f.Path.Entry.super, f.inode)
 	}
 	if f.Path.Valid() {
 		f.Path.Mount.uses.Add(-1)

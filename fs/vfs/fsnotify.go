@@ -173,7 +173,7 @@ func (f *File) moved(c wait.Context, mask uint32) {
 
 // closed tells that a description is gone.
 func (f *File) closed() {
-	by := lastDoer(f.doer.Load())
+	by := f.lastDoer()
 	switch {
 	case f.flags.Load()&unix.O_PATH != 0:
 	case f.Writable():

@@ -112,17 +112,23 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 	}
 	f := newHeld(ops, flags, p)
 	f.access, f.silent = access, l.silent
-	if err := f.opened(l, p, i, access, flags); err != nil {
-		f.silent = true // it was never open: nobody hears that it is closed
-		f.DecRef()
-		return nil, err
+	hears := listening()
+	if hears || flags&(unix.O_DIRECT|unix.O_TRUNC) != 0 || leases.n.Load() != 0 {
+		if err := f.opened(l, flags); err != nil {
+			f.silent = true // it was never open: nobody hears that it is closed
+			f.DecRef()
+			return nil, err
+		}
 	}
-	f.told(l.C, unix.IN_OPEN)
+	if hears {
+		f.told(l.C, unix.IN_OPEN)
+	}
 	return f, nil
 }
 
 // opened is what stands between a description and its use: permission, leases, O_TRUNC.
-func (f *File) opened(l *Lookup, p Path, i Inode, access uint8, flags uint32) error {
+func (f *File) opened(l *Lookup, flags uint32) error {
+	i, p, access := f.inode, f.Path, f.access
 	if listening() {
 		f.usedBy(l.C)
 		if err := f.permission(l.C, unix.FAN_OPEN_PERM); err != nil {

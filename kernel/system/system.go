@@ -330,6 +330,7 @@ func (s *System) start(o *Options) (err error) {
 		OnInitExit: func(status uint32) { s.end(ending{status, s.atExit}) },
 	})
 	s.kernel.OnReboot = s.reboot
+	s.observe()
 	s.kernel.NewSemUndo = s.calls.IPC.NewUndo
 	s.kernel.OnTimeChange = func() { s.vdso.Update(s.m.TimeParams()) }
 	s.retime.Init(s.kernel.OnTimeChange)

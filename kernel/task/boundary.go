@@ -186,6 +186,7 @@ func (t *Thread) defaultAction(info *SignalInfo) bool {
 	}
 	if sigCores.Has(sig) {
 		t.reportDeath(info)
+		t.tellDumped()
 		t.dumpCore(info)
 	}
 	t.ExitGroup(uint32(sig) & 0x7f)

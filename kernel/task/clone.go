@@ -106,6 +106,7 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 		n.vfork = v
 		n.inVfork.Store(a.Flags&unix.CLONE_VM != 0)
 	}
+	t.tellForked(n)
 	t.k.spawn(n)
 	if event != 0 {
 		t.ptraceEvent(event, uint64(id))
@@ -358,6 +359,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 		p.threads = n
 		p.nthreads++
 		p.live++
+		p.threaded = true
 		n.inheritSeccomp(t) // once more, now that AddSeccomp would find it
 		if p.stopSig != 0 {
 			n.flags.Or(fStop)

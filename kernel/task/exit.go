@@ -54,6 +54,7 @@ func (t *Thread) finish() {
 	}
 	t.pending.flush(k, ^SigSet(0))
 	p.mu.Unlock()
+	t.tellExited(last)
 
 	if fds := t.fds.Swap(nil); fds != nil {
 		fds.UsedBy(t)

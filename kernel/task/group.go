@@ -57,13 +57,15 @@ func (t *Thread) SetPGID(pid, pgid int32) error {
 func (t *Thread) SetSID() (int32, error) {
 	k, p := t.k, t.process
 	k.tree.Lock()
-	defer k.tree.Unlock()
 	if k.groups[p.pid].group != 0 {
+		k.tree.Unlock()
 		return 0, unix.EPERM
 	}
 	k.countIn(p, -1)
 	p.pgid, p.sid, p.tty, p.ttyOldGroup = p.pid, p.pid, nil, 0
 	k.countIn(p, 1)
+	k.tree.Unlock()
+	t.tellSession()
 	return p.pid, nil
 }
 

@@ -47,6 +47,7 @@ type Process struct {
 	onEnd       func(status uint32) // StartArgs.Ended
 	tty         Terminal            // the controlling one
 	ttyOldGroup int32               // see TTYOldGroup
+	threaded    bool                // has had a second thread
 	execed      bool                // has called execve since its fork (setpgid's EACCES)
 	last        *vfs.Creds          // of the last thread, once a zombie
 
@@ -130,6 +131,9 @@ func (p *Process) Threads() []*Thread {
 
 // NumThreads counts them.
 func (p *Process) NumThreads() int { p.mu.Lock(); defer p.mu.Unlock(); return p.nthreads }
+
+// Threaded says whether it has ever had a second thread.
+func (p *Process) Threaded() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.threaded }
 
 // PPID is the parent's PID, 0 for process 1.
 func (p *Process) PPID() int32 {
@@ -339,7 +343,7 @@ func (k *Kernel) dropThread(t *Thread) {
 // being killed.
 func (k *Kernel) Start(a StartArgs) (*Process, error) {
 	p := &Process{k: k, hand: newSigHand(),
-		limits: defaultLimits(k.MaxThreads() / 2), startTime: k.M.Nanotime(), exitSignal: int32(unix.SIGCHLD), onEnd: a.Ended}
+		limits: defaultLimits(k.MaxThreads() / 2), startTime: k.M.Nanotime(), exitSignal: int32(unix.SIGCHLD), onEnd: a.Ended, execed: true}
 	p.init()
 	for r, l := range a.Limits {
 		if r >= 0 && r < NumLimits {

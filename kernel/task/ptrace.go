@@ -183,6 +183,7 @@ func (t *Thread) Attach(o *Thread, seize bool, opts uint32) error {
 	}
 	p.mu.Unlock()
 	k.tree.Unlock()
+	o.tellTraced(t)
 	return nil
 }
 
@@ -271,9 +272,10 @@ func (o *Thread) clearStep() bool {
 func (o *Thread) Detach(sig int32) {
 	k := o.k
 	k.tree.Lock()
-	defer k.tree.Unlock()
 	o.pt.inject = sig
 	o.detach()
+	k.tree.Unlock()
+	o.tellTraced(nil)
 }
 
 // detach unlinks o, dead or alive. Called with tree held.

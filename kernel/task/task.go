@@ -80,6 +80,8 @@ type Kernel struct {
 	// Core is how core files are named.
 	Core CoreNames
 
+	observers atomic.Pointer[Observers]
+
 	initFP    []byte // the vector state of a new program
 	bootMono  int64
 	sigQueued atomic.Int64 // queued signals, for RLIMIT_SIGPENDING
