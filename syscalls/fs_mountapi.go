@@ -328,6 +328,9 @@ func sysMoveMount(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
+	if t.Creds().Domain != nil {
+		return 0, unix.EPERM
+	}
 	return 0, t.Kernel().NS.Move(from, to)
 }
 

@@ -140,6 +140,9 @@ func mayAccess(t *task.Thread, p *task.Process) bool {
 		return true
 	}
 	c, x := t.Creds(), p.Creds()
+	if x != nil && !x.Domain.Within(c.Domain) {
+		return false
+	}
 	if c.Can(unix.CAP_SYS_PTRACE) {
 		return true
 	}

@@ -336,6 +336,8 @@ type Creds struct {
 	Permitted, Effective, Inheritable, Bounding, Ambient uint64
 	KeepCaps, NoNewPrivs                                 bool
 	Securebits                                           uint32
+	// Domain is what landlock confines to, nil if nothing does.
+	Domain *Domain
 }
 
 // RootCreds is uid 0 with every capability.

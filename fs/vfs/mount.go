@@ -171,7 +171,7 @@ func (ns *Namespace) Mount(l Lookup, source, target, fstype string, flags uint64
 	if err != nil {
 		return err
 	}
-	if !l.Creds.Can(CapSysAdmin) {
+	if !l.Creds.Can(CapSysAdmin) || l.Creds != nil && l.Creds.Domain != nil {
 		return unix.EPERM
 	}
 	switch {

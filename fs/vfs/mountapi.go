@@ -90,7 +90,7 @@ func (ns *Namespace) IsMount(p Path) bool { return ns.mountPoint(p) }
 // replaced, like the root file system that Linux boots with. changed is told of both, for
 // those who stand at the old root.
 func (ns *Namespace) PivotRoot(l Lookup, next, old string, changed func(from, to Path)) error {
-	if !l.Creds.Can(CapSysAdmin) {
+	if !l.Creds.Can(CapSysAdmin) || l.Creds != nil && l.Creds.Domain != nil {
 		return unix.EPERM
 	}
 	n, err := ns.Walk(l, next, WalkFollow|WalkDir)

@@ -368,7 +368,7 @@ func (ns *Namespace) Umount(l Lookup, target string, flags int) error {
 		r.file.DecRef()
 		return unix.EINVAL
 	}
-	if !l.Creds.Can(CapSysAdmin) {
+	if !l.Creds.Can(CapSysAdmin) || l.Creds != nil && l.Creds.Domain != nil {
 		return unix.EPERM
 	}
 	p := ns.over(r.path)

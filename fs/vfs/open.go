@@ -113,8 +113,8 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 	f := newHeld(ops, flags, p)
 	f.access, f.silent = access, l.silent
 	hears := listening()
-	if hears || flags&(unix.O_DIRECT|unix.O_TRUNC) != 0 || leases.n.Load() != 0 {
-		if err := f.opened(l, flags); err != nil {
+	if hears || flags&(unix.O_DIRECT|unix.O_TRUNC) != 0 || leases.n.Load() != 0 || l.Creds != nil && l.Creds.Domain != nil {
+		if err := ns.opened(f, l, flags); err != nil {
 			f.silent = true // it was never open: nobody hears that it is closed
 			f.DecRef()
 			return nil, err
@@ -126,9 +126,13 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 	return f, nil
 }
 
-// opened is what stands between a description and its use: permission, leases, O_TRUNC.
-func (f *File) opened(l *Lookup, flags uint32) error {
+// opened is what stands between a description and its use: landlock, permission, leases,
+// O_TRUNC.
+func (ns *Namespace) opened(f *File, l *Lookup, flags uint32) error {
 	i, p, access := f.inode, f.Path, f.access
+	if err := ns.confined(l, p, openRight(f, false)); err != nil {
+		return err
+	}
 	if listening() {
 		f.usedBy(l.C)
 		if err := f.permission(l.C, unix.FAN_OPEN_PERM); err != nil {
@@ -321,6 +325,12 @@ func (ns *Namespace) openTmpfile(l Lookup, path string, flags, mode uint32) (*Fi
 	k := newDentry(p.Entry.super, i, 0)
 	k.loc.Store(&location{parent: p.Entry, name: "#" + itoa(inoOf(i)), gone: true})
 	f := newAt(ops, flags, Path{p.Mount, k})
+	if err := ns.confined(&l, f.Path, openRight(f, false)); err != nil {
+		f.silent = true
+		f.DecRef()
+		i.DecRef()
+		return nil, err
+	}
 	f.UsedBy(l.C)
 	f.told(l.C, unix.IN_OPEN)
 	err = ns.startWriting(p.Mount, i) // it is new: nobody runs it
@@ -386,6 +396,11 @@ func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) 
 	}
 	f := newAt(ops, unix.O_RDONLY, p)
 	f.access = holdsText
+	if err := ns.confined(&l, p, openRight(f, true)); err != nil {
+		f.silent = true
+		f.DecRef()
+		return nil, err
+	}
 	f.UsedBy(l.C)
 	for _, ask := range [...]uint32{unix.FAN_OPEN_EXEC_PERM, unix.FAN_OPEN_PERM} {
 		if err := f.permission(l.C, ask); err != nil {

@@ -14,6 +14,9 @@ func (ns *Namespace) make(l *Lookup, r *found, n NewNode) (Path, error) {
 	if r.parent.Mount.ReadOnly() {
 		return Path{}, unix.EROFS
 	}
+	if err := ns.confined(l, r.parent, makeRight(n.Mode)); err != nil {
+		return Path{}, err
+	}
 	d := r.parent.Entry
 	d.super.modify.Lock(l.C)
 	defer d.super.modify.Unlock()
@@ -182,6 +185,9 @@ func (ns *Namespace) Link(from Lookup, old string, to Lookup, new string, flags 
 		if err := mayLink(&to, p.Entry.inode); err != nil {
 			return err
 		}
+		if err := ns.mayRefer(&to, p.Mount, p.Entry, r.parent.Entry, nil, false, false); err != nil {
+			return err
+		}
 		d, i := r.parent.Entry, p.Entry.inode
 		d.super.modify.Lock(to.C)
 		defer d.super.modify.Unlock()
@@ -309,6 +315,13 @@ func (ns *Namespace) Unlink(l Lookup, path string, rmdir bool) error {
 		}
 		return unix.ENOTDIR
 	}
+	right := uint16(unix.LANDLOCK_ACCESS_FS_REMOVE_FILE)
+	if rmdir {
+		right = unix.LANDLOCK_ACCESS_FS_REMOVE_DIR
+	}
+	if err := ns.confined(&l, r.parent, right); err != nil {
+		return err
+	}
 	if err := ns.mayDelete(&l, r.parent, k.inode, rmdir); err != nil {
 		return err
 	}
@@ -390,7 +403,11 @@ func (ns *Namespace) rename(l *Lookup, a, b *found, flags uint) error {
 			return unix.EINVAL
 		}
 		return unix.ENOTEMPTY
-	case dst.inode == src.inode:
+	}
+	if err := ns.mayRefer(l, a.parent.Mount, src, b.parent.Entry, dst, true, exchange); err != nil {
+		return err
+	}
+	if dst.inode == src.inode {
 		return nil
 	}
 	if err := ns.mayRename(l, a, b, src, dst, exchange); err != nil {

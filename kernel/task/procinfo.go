@@ -122,6 +122,9 @@ func (t *Thread) MayLook(p *Process, x *vfs.Creds) bool {
 		return true
 	}
 	c := t.Creds()
+	if x != nil && !x.Domain.Within(c.Domain) {
+		return false
+	}
 	if c.Can(unix.CAP_SYS_PTRACE) {
 		return true
 	}

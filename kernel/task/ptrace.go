@@ -143,7 +143,7 @@ func (t *Thread) TraceMe() error {
 		return unix.EPERM // the kernel itself
 	}
 	c := tr.Creds()
-	if t.Creds().Permitted&^c.Permitted != 0 && !c.Can(unix.CAP_SYS_PTRACE) {
+	if t.Creds().Permitted&^c.Permitted != 0 && !c.Can(unix.CAP_SYS_PTRACE) || !t.Creds().Domain.Within(c.Domain) {
 		return unix.EPERM
 	}
 	t.link(tr)
