@@ -57,7 +57,7 @@ type Mask struct {
 // families are the rows of all files.
 var families = [][]Entry{
 	ttyEntries, procEntries, ptraceEntries, credEntries, futexEntries, signalEntries, timerEntries, schedEntries,
-	limitEntries, prctlEntries, seccompEntries, miscEntries, ipcEntries, mmEntries, numaEntries, timeEntries, fsEntries, notifyEntries, fanotifyEntries, landlockEntries, uringEntries, aioEntries, pollEntries, netEntries,
+	limitEntries, prctlEntries, seccompEntries, miscEntries, ipcEntries, mmEntries, numaEntries, timeEntries, fsEntries, notifyEntries, fanotifyEntries, landlockEntries, userfaultEntries, uringEntries, aioEntries, pollEntries, netEntries,
 	mountEntries, handleEntries,
 }
 

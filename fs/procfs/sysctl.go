@@ -223,7 +223,7 @@ func (f *FS) sysVM(d *pseudo.Dir) {
 	f.kept(d, "zone_reclaim_mode", 0, 7, 0)
 	f.kept(d, "mmap_min_addr", 0, maxInt32, 65536)
 	f.kept(d, "mmap_rnd_bits", 28, 32, 28)
-	f.kept(d, "unprivileged_userfaultfd", 0, 1, 0)
+	f.addNumbers(d, "unprivileged_userfaultfd", bounded(&anon.UnprivilegedUserfault, 0, 1))
 	f.addNumbers(d, "drop_caches", intvar{get: func() []int64 { return []int64{0} }, set: func(v []int64) error {
 		if v[0] < 1 || v[0] > 4 {
 			return unix.EINVAL

@@ -36,6 +36,7 @@ const (
 	wantPage         // the object must read the page first
 	wantMem          // out of frames: reclaim and try again
 	wantGrow         // below a stack
+	wantUser         // a program fills the page in (userfaultfd)
 )
 
 // HandleFault serves a page fault. nil: resolved, run again. *FaultError: send the
@@ -43,6 +44,16 @@ const (
 //
 // The usual fault allocates nothing on the Go heap.
 func (s *Space) HandleFault(c wait.Context, addr hal.UserAddr, access hal.Prot) error {
+	return s.handleFault(c, addr, access, false)
+}
+
+// HandleUserFault is HandleFault for a fault in ring 3, where a signal may end the wait for
+// a page that a program fills in.
+func (s *Space) HandleUserFault(c wait.Context, addr hal.UserAddr, access hal.Prot) error {
+	return s.handleFault(c, addr, access, true)
+}
+
+func (s *Space) handleFault(c wait.Context, addr hal.UserAddr, access hal.Prot, user bool) error {
 	if addr >= hal.UserTop {
 		return &FaultError{int(unix.SIGSEGV), segvMapErr, addr}
 	}
@@ -51,11 +62,11 @@ func (s *Space) HandleFault(c wait.Context, addr hal.UserAddr, access hal.Prot) 
 	if v == served {
 		return nil
 	}
-	return s.slowFault(c, a, access, v, obj, idx)
+	return s.slowFault(c, a, access, user, v, obj, idx)
 }
 
 // slowFault goes on with a fault that needs more than locks.
-func (s *Space) slowFault(c wait.Context, a uint64, access hal.Prot, v verdict, obj *Object, idx int64) error {
+func (s *Space) slowFault(c wait.Context, a uint64, access hal.Prot, user bool, v verdict, obj *Object, idx int64) error {
 	var pinned hal.PFN
 	hold := false
 	defer func() {
@@ -76,6 +87,10 @@ func (s *Space) slowFault(c wait.Context, a uint64, access hal.Prot, v verdict, 
 		case wantGrow:
 			if !s.growStack(a) {
 				return &FaultError{int(unix.SIGSEGV), segvMapErr, hal.UserAddr(a)}
+			}
+		case wantUser:
+			if err := s.userFault(c, a, access, user); err != nil || user {
+				return err
 			}
 		case wantMem:
 			if !s.mem.reclaimOrWait(c) {
@@ -134,6 +149,9 @@ func (s *Space) tryFault(a uint64, access hal.Prot) (verdict, *Object, int64) {
 func (s *Space) faultAnon(v *vma, st *stripe, a uint64, access hal.Prot) verdict {
 	if pte, ok := s.HW.Query(hal.UserAddr(a)); ok {
 		return s.faultPresent(v, st, a, access, pte)
+	}
+	if v.uffd != nil {
+		return wantUser
 	}
 	if access&hal.ProtWrite == 0 && s.mem.zero != 0 {
 		return s.mapOne(st, a, s.mem.zero, v.pteProt(false))

@@ -290,7 +290,7 @@ func (s *Space) split(v *vma, a uint64) (*vma, error) {
 		return nil, unix.ENOMEM
 	}
 	n := newVMA(vma{start: a, end: v.end, off: v.off + int64(a-v.start), obj: v.obj, back: v.back,
-		space: s, prot: v.prot, maxProt: v.maxProt, flags: v.flags, policy: v.policy})
+		space: s, prot: v.prot, maxProt: v.maxProt, flags: v.flags, policy: v.policy, uffd: v.uffd})
 	n.back.incRef(s)
 	if o := v.obj; o != nil {
 		o.IncRef()

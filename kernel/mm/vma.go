@@ -84,6 +84,8 @@ type vma struct {
 	left, right, parent *vma
 	gap, maxGap         uint64 // free bytes below start; the largest in the subtree
 
+	uffd *Userfault // who fills absent pages in; nil: the kernel
+
 	onext, oprev *vma // onext also links the dead
 }
 
@@ -146,7 +148,7 @@ func tableProt(p hal.Prot, write bool) hal.Prot {
 func (v *vma) canMerge(next *vma) bool {
 	return v.end == next.start && v.prot == next.prot && v.maxProt == next.maxProt &&
 		v.flags == next.flags && v.policy == next.policy && v.flags&vmSpecial == 0 && v.obj == next.obj &&
-		(v.obj == nil || v.off+int64(v.size()) == next.off) && v.back.like(next.back)
+		(v.obj == nil || v.off+int64(v.size()) == next.off) && v.back.like(next.back) && v.uffd == next.uffd
 }
 
 // vmaTree is a treap of disjoint mappings in address order. Each node knows the free

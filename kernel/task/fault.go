@@ -63,7 +63,7 @@ func (t *Thread) pageFault(e *hal.Exit) {
 	if e.Addr >= uint64(hal.UserTop) {
 		code |= hal.PFPresent // Linux hides whether the kernel's half is mapped
 	}
-	err := t.space.HandleFault(t, hal.UserAddr(e.Addr), access)
+	err := t.space.HandleUserFault(t, hal.UserAddr(e.Addr), access)
 	if err == nil {
 		return
 	}
