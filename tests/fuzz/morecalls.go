@@ -70,7 +70,7 @@ var morefiles = list(
 
 // asking is what asks for privileges that the programs do not have: what is looked at before.
 // Not made: what the table has as ENOSYS with its reason (swapon, acct, ioperm, iopl, modules,
-// keys, landlock, fanotify, userfaultfd).
+// keys), and fanotify, landlock and userfaultfd, which hosts have in other versions.
 var asking = list(
 	c(unix.SYS_MOUNT, "v", path, path, raw("tmpfs\x00", "nofs\x00", "\x00"), flags(unix.MS_BIND, unix.MS_REMOUNT, unix.MS_PRIVATE, unix.MS_MOVE, unix.MS_RDONLY), zero), c(unix.SYS_UMOUNT2, "v", path, num(0, 1, 2, 4, 8, 16)),
 	c(unix.SYS_PIVOT_ROOT, "v", path, path), c(unix.SYS_OPEN_TREE, "v", dirfd, path, num(0, 1, 0x80000, 0x1000, 2)).gives("fd"), c(unix.SYS_MOVE_MOUNT, "v", dirfd, path, dirfd, path, num(0, 4, 0x400)), c(unix.SYS_FSOPEN, "v", raw("tmpfs\x00", "x\x00"), num(0, 1, 2)),

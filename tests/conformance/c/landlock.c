@@ -276,6 +276,25 @@ CASE(each, landlock_restrict_self, landlock_add_rule)
 	}
 }
 
+static void again(void)
+{
+	R(restrict_self(create(WR), 0));
+	setenv("CONFINED", "1", 1);
+	execl("/proc/self/exe", "landlock", "execs", (char *)0);
+	say("exec: %s", errname(errno));
+}
+
+CASE(execs, landlock_restrict_self, execve)
+{
+	if (getenv("CONFINED")) {
+		OK(open("/tmp/lock/a/f", O_RDONLY));
+		R(open("/tmp/lock/a/f", O_WRONLY));
+		return;
+	}
+	tree();
+	in_child(again);
+}
+
 static void moves(void)
 {
 	int set = create(ALL);

@@ -7,6 +7,7 @@
 #include "soak.h"
 #include <ftw.h>
 #include <linux/futex.h>
+#include <linux/userfaultfd.h>
 #include <mqueue.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -16,6 +17,7 @@
 #include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -73,6 +75,49 @@ static void f_fanotify(void)
 		read(o, buf, 1);
 		write(o, buf, 1);
 		close(o);
+	}
+}
+static void *uffd_touch(void *area) { for (;;) { ((volatile char *)area)[rnd(8) * 4096] = 1; madvise(area, 8 * 4096, MADV_DONTNEED); } return 0; }
+static void f_userfault(void)
+{
+	char *area = mmap(0, 8 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int u = syscall(SYS_userfaultfd, 0);
+	struct uffdio_api a = {UFFD_API, 0, 0};
+	struct uffdio_register r = {{(unsigned long)area, 8 * 4096}, UFFDIO_REGISTER_MODE_MISSING, 0};
+	pthread_t t;
+	ioctl(u, UFFDIO_API, &a);
+	ioctl(u, UFFDIO_REGISTER, &r);
+	for (int i = 0; i < 3; i++)
+		pthread_create(&t, 0, uffd_touch, area);
+	for (;;) {
+		struct uffd_msg m;
+		if (read(u, &m, sizeof m) != sizeof m)
+			continue;
+		struct uffdio_copy c = {m.arg.pagefault.address, (unsigned long)buf, 4096, 0, 0};
+		struct uffdio_zeropage z = {{m.arg.pagefault.address, 4096}, 0, 0};
+		switch (rnd(4)) {
+		case 0: ioctl(u, UFFDIO_COPY, &c); break;
+		case 1: ioctl(u, UFFDIO_WAKE, &r.range); break;
+		default: ioctl(u, UFFDIO_ZEROPAGE, &z);
+		}
+		ioctl(u, UFFDIO_WAKE, &r.range);
+	}
+}
+static void f_landlock(void)
+{
+	for (;;) {
+		struct { uint64_t handled; } a = {1 << 2 | 1 << 3};
+		struct { uint64_t rights; int32_t fd; } __attribute__((packed)) r = {1 << 2, open("/tmp", O_PATH)};
+		int s = syscall(SYS_landlock_create_ruleset, &a, 8, 0);
+		syscall(SYS_landlock_add_rule, s, 1, &r, 0);
+		if (fork() == 0) {
+			syscall(SYS_landlock_restrict_self, s, 0);
+			open("/tmp/lock", O_RDONLY);
+			_exit(0);
+		}
+		close(s);
+		close(r.fd);
+		wait(0);
 	}
 }
 static void f_futex(void) { syscall(SYS_futex, shared, FUTEX_WAIT, *shared, 0, 0, 0); pause(); }
@@ -163,7 +208,7 @@ static void f_readv(void) { int p[2]; char *m = mmap(0, 1 << 20, PROT_READ | PRO
 #define F(n) {#n, f_##n}
 static const struct { const char *name; void (*f)(void); } families[] = {
 	F(pipe_read), F(pipe_write), F(pipe_common), F(splice), F(vmsplice), F(fifo), F(nanosleep), F(pause), F(sigsuspend), F(sigtimedwait), F(poll), F(select),
-	F(epoll), F(eventfd), F(timerfd), F(signalfd), F(inotify), F(fanotify), F(futex), F(futex_wake), F(futex_requeue), F(wait4), F(waitid), F(vfork), F(forks), F(exec),
+	F(epoll), F(eventfd), F(timerfd), F(signalfd), F(inotify), F(fanotify), F(userfault), F(landlock), F(futex), F(futex_wake), F(futex_requeue), F(wait4), F(waitid), F(vfork), F(forks), F(exec),
 	F(flock), F(fcntl), F(unix), F(rights), F(accept), F(tcp), F(udp), F(mmap), F(files), F(memfd), F(threads), F(thread_storm), F(robust), F(timers), F(signals),
 	F(proc), F(dirs), F(sched), F(sem), F(msg), F(shm), F(stopped), F(readv),
 };
