@@ -124,8 +124,7 @@ func sysClose(t *task.Thread, a *Args) (uintptr, error) {
 	if f == nil {
 		return 0, unix.EBADF
 	}
-	f.UsedBy(t)
-	t.FDs().Close(f)
+	t.FDs().CloseBy(t, f)
 	return 0, nil
 }
 

@@ -448,7 +448,11 @@ func (t *FDTable) closeWhere(pick func(fd int) bool) {
 
 // Close is what closing a descriptor does beyond taking it out: POSIX record locks of
 // this table on the file go, Flush is called, the reference dropped.
-func (t *FDTable) Close(f *File) {
+func (t *FDTable) Close(f *File) { t.CloseBy(nil, f) }
+
+// CloseBy is Close on behalf of c.
+func (t *FDTable) CloseBy(c wait.Context, f *File) {
+	f.UsedBy(c)
 	f.dropPosixLocks(t)
 	if f.Flags()&unix.O_PATH == 0 {
 		if f.notify.Load() != nil {

@@ -290,7 +290,9 @@ func (f *File) release() {
 	f.dropAccess()
 	if f.inode != nil {
 		f.inode.DecRef()
-		forgotten(f.lastDoer(), f.Path.Entry.super, f.inode)
+		if listening() {
+			forgotten(f.lastDoer(), f.Path.Entry.super, f.inode)
+		}
 	}
 	if f.Path.Valid() {
 		f.Path.Mount.uses.Add(-1)

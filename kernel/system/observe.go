@@ -11,12 +11,8 @@ import (
 func (s *System) observe() {
 	k, n := s.kernel, s.net
 	event := func(e task.ProcEvent) { n.ProcEvent(e.What, e.CPU, e.Data) }
-	exit := func(t *task.Thread, last bool) {
-		var group []byte
-		if p := t.Process(); last && p.Threaded() {
-			group = p.GroupStats()
-		}
-		n.TaskEnded(t.CPU(), uint32(t.TID()), uint32(t.PID()), t.TaskStats(), group)
+	exit := func(t *task.Thread, stats, group []byte) {
+		n.TaskEnded(t.CPU(), uint32(t.TID()), uint32(t.PID()), stats, group)
 	}
 	n.SetTasks(net.Tasks{
 		Stats: k.StatsOf, Now: s.m.Nanotime, CPUs: bits.OnesCount64(k.Sched.AllCPUs()),

@@ -31,8 +31,9 @@ type ProcEvent struct {
 type Observers struct {
 	// Event is told of each event (the connector of net).
 	Event func(ProcEvent)
-	// Exit is told of each thread that ends; last says that its process does (taskstats).
-	Exit func(t *Thread, last bool)
+	// Exit is told of each thread that ends, with its statistics, and with those of its
+	// process if that ends and had several threads (taskstats).
+	Exit func(t *Thread, stats, group []byte)
 }
 
 // Observe replaces the observers; nil: nobody listens.
@@ -138,7 +139,8 @@ func (t *Thread) tellDumped() {
 	})
 }
 
-// tellExited tells of the end of a thread, before its parent is told of it.
+// tellExited tells of the end of a thread, before anybody else hears of it: its parent, or
+// who waits for its number to be cleared. last says that its process ends.
 func (t *Thread) tellExited(last bool) {
 	o := t.k.observers.Load()
 	if o == nil {
@@ -154,7 +156,15 @@ func (t *Thread) tellExited(last bool) {
 		return []uint32{tid, pid, t.exitStatus(), sig, ptid, ppid}
 	})
 	if o.Exit != nil {
-		o.Exit(t, last)
+		var group []byte
+		if last && t.process.Threaded() {
+			group = t.process.GroupStats()
+		}
+		stats := t.TaskStats()
+		if stats[tsFlag] |= acctExit(last); t.TID() == t.process.pid {
+			binary.LittleEndian.PutUint32(stats[tsExitCode:], t.exitStatus())
+		}
+		o.Exit(t, stats, group)
 	}
 }
 
@@ -167,4 +177,12 @@ func (t *Thread) exitStatus() uint32 {
 		return p.exitCode
 	}
 	return t.exitCode
+}
+
+// acctExit is the accounting flag of a process that ends.
+func acctExit(last bool) byte {
+	if last {
+		return acctGroup
+	}
+	return 0
 }

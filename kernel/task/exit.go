@@ -32,9 +32,15 @@ func (t *Thread) finish() {
 	t.exitEvent()
 	t.endWork()
 	t.trackRSS()
+	p.mu.Lock()
+	p.leaving++
+	ends := p.leaving == p.live
+	p.mu.Unlock()
+	t.tellExited(ends)
 	t.releaseFutexes()
 	t.dropSemUndo()
 	p.mu.Lock()
+	p.leaving--
 	t.exiting = true
 	if p.dumper != nil {
 		p.dumper.notify(fEvent)
@@ -54,7 +60,6 @@ func (t *Thread) finish() {
 	}
 	t.pending.flush(k, ^SigSet(0))
 	p.mu.Unlock()
-	t.tellExited(last)
 
 	if fds := t.fds.Swap(nil); fds != nil {
 		fds.UsedBy(t)

@@ -47,6 +47,7 @@ type Process struct {
 	onEnd       func(status uint32) // StartArgs.Ended
 	tty         Terminal            // the controlling one
 	ttyOldGroup int32               // see TTYOldGroup
+	leaving     int                 // threads in finish that live still counts
 	threaded    bool                // has had a second thread
 	execed      bool                // has called execve since its fork (setpgid's EACCES)
 	last        *vfs.Creds          // of the last thread, once a zombie

@@ -67,15 +67,6 @@ func (t *Thread) TaskStats() []byte {
 		if !execed {
 			b[tsFlag] |= acctForkNoExec
 		}
-		p.mu.Lock()
-		exiting, last := t.exiting, p.live == 0
-		p.mu.Unlock()
-		if last {
-			b[tsFlag] |= acctGroup
-		}
-		if exiting {
-			le.PutUint32(b[tsExitCode:], t.exitStatus())
-		}
 	}
 	a := t.SchedParam()
 	b[tsNice], b[tsSched] = byte(a.Nice), byte(a.Policy)
