@@ -34,7 +34,7 @@ static int restrict_self(int set, unsigned flags) { return syscall(SYS_landlock_
 /* tree makes a, b and c, each with a file f and a directory s with a file g. */
 static void tree(void)
 {
-	fresh("/tmp/lock");
+	fresh("/tmp/landlock");
 	for (const char *d = "abc"; *d; d++) {
 		char p[16];
 		snprintf(p, sizeof p, "%c", *d), mkdir(p, 0755);
@@ -123,7 +123,7 @@ static void unprivileged(void)
 	R(restrict_self(-1, 0));
 	R(restrict_self(0, 0));
 	R(restrict_self(set, 0));
-	R(open("/tmp/lock/a/f", O_RDONLY));
+	R(open("/tmp/landlock/a/f", O_RDONLY));
 }
 
 static void layers(void)
@@ -139,7 +139,7 @@ CASE(restricts, landlock_restrict_self)
 	tree();
 	as_user(unprivileged);
 	in_child(layers);
-	OK(open("/tmp/lock/a/f", O_RDONLY));
+	OK(open("/tmp/landlock/a/f", O_RDONLY));
 }
 
 static void opens(void)
@@ -287,8 +287,8 @@ static void again(void)
 CASE(execs, landlock_restrict_self, execve)
 {
 	if (getenv("CONFINED")) {
-		OK(open("/tmp/lock/a/f", O_RDONLY));
-		R(open("/tmp/lock/a/f", O_WRONLY));
+		OK(open("/tmp/landlock/a/f", O_RDONLY));
+		R(open("/tmp/landlock/a/f", O_WRONLY));
 		return;
 	}
 	tree();
