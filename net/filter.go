@@ -6,36 +6,46 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/bpf"
 	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 
 	"kiln/kernel/cbpf"
 	"kiln/kernel/hal"
 )
 
-// filter is a socket's classic BPF program (SO_ATTACH_FILTER): it sees a packet from its
-// transport header on and says how many bytes of it may pass.
+// filter is a socket's classic BPF program (SO_ATTACH_FILTER): it sees a packet, from
+// where the family has it begin, and says how many bytes of it may pass.
 type filter struct {
-	prog bpf.Program
-	raw  []byte // as the program gave it
+	insns []bpf.Instruction
+	raw   []byte // as the program gave it
 }
 
-// attachFilter reads struct sock_fprog: EINVAL (no such program), EFAULT, EPERM (locked).
-func (x *inetSocket) attachFilter(c *Caller, v []byte) error {
-	f, err := readFilter(c, v)
-	if err != nil {
-		return err
+// Limits of a program: struct sock_fprog, and the memory of a socket's options
+// (net.core.optmem_max), of which Linux's own form takes at least as much as the program's.
+const (
+	sizeFprog   = 16
+	filterRoom  = 20480 - 64
+	filterInsn  = 24 // bytes on the heap an instruction
+	filterBasic = 128
+)
+
+func (f *filter) cost() int64 {
+	if f == nil {
+		return 0
 	}
-	if x.opt.filterLock.Load() {
-		return unix.EPERM
-	}
-	x.setFilter(f)
-	return nil
+	return int64(filterBasic + len(f.insns)*filterInsn)
 }
 
-func readFilter(c *Caller, v []byte) (*filter, error) {
-	if len(v) != 16 {
+// readFilter reads struct sock_fprog: EINVAL, EPERM (locked), EFAULT, EINVAL (no such
+// program), ENOMEM.
+func (b *base) readFilter(c *Caller, v []byte) (*filter, error) {
+	if len(v) != sizeFprog {
 		return nil, unix.EINVAL
+	}
+	if b.opt.filterLock.Load() {
+		return nil, unix.EPERM
 	}
 	n, at := int(binary.LittleEndian.Uint16(v)), binary.LittleEndian.Uint64(v[8:])
 	if n == 0 || n > bpf.MaxInstructions || at == 0 {
@@ -45,33 +55,74 @@ func readFilter(c *Caller, v []byte) (*filter, error) {
 	if _, err := c.Space.CopyIn(c.C, raw, hal.UserAddr(at)); err != nil {
 		return nil, err
 	}
-	insns, ok := cbpf.Parse(raw)
+	f, ok := parseFilter(raw)
 	if !ok {
 		return nil, unix.EINVAL
 	}
-	for i := range insns {
-		cbpf.Straighten(&insns[i])
+	if len(raw) >= filterRoom || !b.s.cfg.Budget.Charge(f.cost()) {
+		return nil, unix.ENOMEM
 	}
-	// Not optimised: a hostile program could make that long.
-	p, err := bpf.Compile(insns, false)
-	if err != nil {
-		return nil, unix.EINVAL
-	}
-	return &filter{p, raw}, nil
+	return f, nil
 }
 
-// passes is how many bytes of a packet may pass, 0: none.
-func (f *filter) passes(packet []byte) int {
-	n, err := bpf.Exec[bpf.BigEndian](f.prog, packet)
-	if err != nil {
-		return 0 // it read behind the packet, or divided by zero
+// parseFilter checks a program as sk_attach_filter does.
+func parseFilter(raw []byte) (*filter, bool) {
+	insns, ok := cbpf.Parse(raw)
+	if !ok || !cbpf.Known(insns) {
+		return nil, false
 	}
-	return int(min(n, uint32(len(packet))))
+	// Not optimised: a hostile program could make that long.
+	_, err := bpf.Compile(insns, false)
+	return &filter{insns, raw}, err == nil
+}
+
+// attachFilter gives a socket the filter that v points to.
+func (b *base) attachFilter(c *Caller, v []byte) error {
+	f, err := b.readFilter(c, v)
+	if err == nil {
+		b.setFilter(f)
+	}
+	return err
+}
+
+// setFilter replaces the filter, nil for none.
+func (b *base) setFilter(f *filter) (old *filter) {
+	old = b.filt.Swap(f)
+	b.s.cfg.Budget.Uncharge(old.cost())
+	return old
+}
+
+// detachFilter: EPERM (locked), ENOENT.
+func (b *base) detachFilter() error {
+	switch {
+	case b.opt.filterLock.Load():
+		return unix.EPERM
+	case b.filt.Load() == nil:
+		return unix.ENOENT
+	}
+	b.setFilter(nil)
+	return nil
+}
+
+// sift applies the socket's filter to a message that is nothing but bytes: how many of
+// them pass, false for none of it.
+func (b *base) sift(msg []byte) (int, bool) {
+	f := b.filt.Load()
+	if f == nil {
+		return len(msg), true
+	}
+	return f.passes(&cbpf.Packet{Data: msg})
+}
+
+// passes is how many bytes of a packet may pass; false: it is dropped.
+func (f *filter) passes(p *cbpf.Packet) (int, bool) {
+	n := cbpf.Run(f.insns, p)
+	return int(min(n, uint32(len(p.Data)))), n != 0
 }
 
 // setFilter gives the socket a filter, or takes it away.
 func (x *inetSocket) setFilter(f *filter) {
-	old := x.filter.Swap(f)
+	old := x.base.setFilter(f)
 	te, ok := x.ep().(stack.TransportEndpoint)
 	switch {
 	case !ok:
@@ -97,41 +148,140 @@ func (s *Stack) filtered(ep stack.TransportEndpoint, pkt *stack.PacketBuffer) (*
 	if !ok {
 		return pkt, false
 	}
-	f := v.(*inetSocket).filter.Load()
+	x := v.(*inetSocket)
+	f := x.filt.Load()
 	if f == nil {
 		return pkt, false
 	}
-	head := len(pkt.TransportHeader().Slice())
-	whole := append(append([]byte(nil), pkt.TransportHeader().Slice()...), pkt.Data().AsRange().ToSlice()...)
-	n := f.passes(whole)
-	if n == 0 {
+	head, at := len(pkt.TransportHeader().Slice()), len(pkt.NetworkHeader().Slice())
+	net := append(append([]byte(nil), pkt.NetworkHeader().Slice()...), pkt.TransportHeader().Slice()...)
+	net = append(net, pkt.Data().AsRange().ToSlice()...)
+	whole := net[at:]
+	n, ok := f.passes(seen(pkt, whole, net))
+	if !ok {
 		return nil, false
 	}
-	if n = max(n, head); n >= len(whole) || pkt.TransportProtocolNumber != header.UDPProtocolNumber {
+	if n = max(n, head); n >= len(whole) || x.isTCP() {
 		return pkt, false
 	}
-	return shorten(pkt, whole, n), true
+	if pkt.TransportProtocolNumber == header.UDPProtocolNumber {
+		binary.BigEndian.PutUint16(whole[4:], uint16(n)) // the length field
+	}
+	return shorten(pkt, net[:at+n], at, head), true
 }
 
-// shorten makes a UDP packet with the first n bytes of what pkt holds from its transport
-// header on. Whoever shares pkt's bytes keeps them.
-func shorten(pkt *stack.PacketBuffer, whole []byte, n int) *stack.PacketBuffer {
-	net := pkt.NetworkHeader().Slice()
-	binary.BigEndian.PutUint16(whole[4:], uint16(n)) // the length field
-	b := append(append(make([]byte, 0, len(net)+n), net...), whole[:n]...)
+// seen is a packet as a filter sees it, from data on; net are the bytes from its network
+// header on.
+func seen(pkt *stack.PacketBuffer, data, net []byte) *cbpf.Packet {
+	p := &cbpf.Packet{Data: data, Net: net, Proto: uint16(pkt.NetworkProtocolNumber), Kind: packetKind(pkt.PktType), Index: uint32(pkt.NICID)}
+	if p.HWType = unix.ARPHRD_ETHER; pkt.NICID == loopbackNIC {
+		p.HWType = unix.ARPHRD_LOOPBACK
+	}
+	return p
+}
+
+// shorten makes a packet of the bytes b, with a network header of the length at and a
+// transport header of head behind it, out of pkt, which was longer.
+func shorten(pkt *stack.PacketBuffer, b []byte, at, head int) *stack.PacketBuffer {
 	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
-	p.NetworkHeader().Consume(len(net))
-	p.TransportHeader().Consume(header.UDPMinimumSize)
+	p.NetworkHeader().Consume(at)
+	p.TransportHeader().Consume(head)
 	p.NICID, p.PktType, p.NetworkPacketInfo = pkt.NICID, pkt.PktType, pkt.NetworkPacketInfo
 	p.NetworkProtocolNumber, p.TransportProtocolNumber = pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber
 	p.RXChecksumValidated = true
 	return p
 }
 
+// icmpProtocol is netstack's ICMP with the filters of its sockets before their endpoints.
+type icmpProtocol struct {
+	stack.TransportProtocol
+	s *Stack
+}
+
+func (s *Stack) newICMP4(ns *stack.Stack) stack.TransportProtocol {
+	return &icmpProtocol{icmp.NewProtocol4(ns), s}
+}
+
+func (s *Stack) newICMP6(ns *stack.Stack) stack.TransportProtocol {
+	return &icmpProtocol{icmp.NewProtocol6(ns), s}
+}
+
+// QueuePacket hands a reply to the socket that asked.
+func (p *icmpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
+	pkt, shorter := p.s.filtered(ep, pkt)
+	if pkt == nil {
+		return
+	}
+	ep.HandlePacket(id, pkt)
+	if shorter {
+		pkt.DecRef()
+	}
+}
+
+// rawGate stands before a raw endpoint in netstack's table and applies the socket's filter.
+type rawGate struct {
+	x     *inetSocket
+	ep    stack.RawTransportEndpoint
+	net   tcpip.NetworkProtocolNumber
+	proto tcpip.TransportProtocolNumber
+}
+
+// gateRaw puts a gate before a new raw endpoint, UDP-Lite's too.
+func (x *inetSocket) gateRaw(ep tcpip.Endpoint, net tcpip.NetworkProtocolNumber, proto tcpip.TransportProtocolNumber) {
+	if l, ok := ep.(*liteEndpoint); ok {
+		ep = l.Endpoint
+	}
+	in, ok := ep.(stack.RawTransportEndpoint)
+	if !ok {
+		return
+	}
+	g := &rawGate{x, in, net, proto}
+	x.s.ns.UnregisterRawTransportEndpoint(net, proto, in)
+	if x.s.ns.RegisterRawTransportEndpoint(net, proto, g) == nil {
+		x.rawGate = g
+	}
+}
+
+// close takes the gate out of the table.
+func (g *rawGate) close() {
+	if g != nil {
+		g.x.s.ns.UnregisterRawTransportEndpoint(g.net, g.proto, g)
+	}
+}
+
+// HandlePacket implements stack.RawTransportEndpoint. A filter sees IPv4 from its header
+// on, and of IPv6 and UDP-Lite what follows the network header. Headers are never cut, nor
+// is IPv6, whose sum the endpoint looks at again.
+func (g *rawGate) HandlePacket(pkt *stack.PacketBuffer) {
+	f := g.x.filt.Load()
+	if f == nil {
+		g.ep.HandlePacket(pkt)
+		return
+	}
+	at, head := len(pkt.NetworkHeader().Slice()), len(pkt.TransportHeader().Slice())
+	net := append(append([]byte(nil), pkt.NetworkHeader().Slice()...), pkt.TransportHeader().Slice()...)
+	net = append(net, pkt.Data().AsRange().ToSlice()...)
+	data := net
+	if g.net != header.IPv4ProtocolNumber || g.proto == liteNumber {
+		data = net[at:]
+	}
+	n, ok := f.passes(seen(pkt, data, net))
+	if !ok {
+		return
+	}
+	if n = max(n+len(net)-len(data), at+head); n >= len(net) || g.net != header.IPv4ProtocolNumber {
+		g.ep.HandlePacket(pkt)
+		return
+	}
+	p := shorten(pkt, net[:n], at, head)
+	g.ep.HandlePacket(p)
+	p.DecRef()
+}
+
 // getFilter is SO_GET_FILTER: the buffer is counted in instructions, and none asks how
 // many there are. The length that is answered is of instructions, too.
-func (x *inetSocket) getFilter(room int) ([]byte, error) {
-	f := x.filter.Load()
+func (b *base) getFilter(room int) ([]byte, error) {
+	f := b.filt.Load()
 	switch n := len(filterBytes(f)) / cbpf.Size; {
 	case f == nil:
 		return []byte{}, nil

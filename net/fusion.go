@@ -261,7 +261,7 @@ func (x *inetSocket) leave() { x.ops.Add(-1) }
 // segments give.
 func (x *inetSocket) fusable() bool {
 	e, ok := x.ep().(*tcp.Endpoint)
-	if !ok || x.state() != tcp.StateEstablished || x.down.Load() != 0 || x.filter.Load() != nil || x.closed.Load() ||
+	if !ok || x.state() != tcp.StateEstablished || x.down.Load() != 0 || x.filt.Load() != nil || x.closed.Load() ||
 		x.fused.Load() != nil || e.SocketOptions().GetCorkOption() || sendQueue(e) != 0 {
 		return false
 	}

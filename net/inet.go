@@ -54,7 +54,7 @@ type inetSocket struct {
 	corked *corked
 	corks  atomic.Bool // corked is not nil
 
-	filter atomic.Pointer[filter]
+	rawGate *rawGate // nil unless the endpoint is a raw one
 
 	sent, taken atomic.Uint64 // bytes of a stream, for TCP_INFO
 
@@ -139,6 +139,9 @@ func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error)
 		sock.settled()
 		s.cfg.Budget.Uncharge(sock.cost)
 		return nil, errno(err)
+	}
+	if raw && protocol != unix.IPPROTO_RAW || tr == liteNumber {
+		sock.gateRaw(ep, net, tr)
 	}
 	sock.setEndpoint(ep)
 	sock.uid = c.ucred().UID
@@ -455,6 +458,7 @@ func (x *inetSocket) Release(*vfs.File) {
 	if unread && x.state() != tcp.StateTimeWait {
 		x.ep().Abort() // as netstack does with what its own queue holds
 	}
+	x.rawGate.close()
 	x.ep().Close()
 	if x.pro == unix.IPPROTO_UDP {
 		if te, ok := x.ep().(stack.TransportEndpoint); ok {

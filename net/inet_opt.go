@@ -115,16 +115,17 @@ func (x *inetSocket) setSocket(c *Caller, name int, v []byte) error {
 		}
 		return x.bindToDevice(cstring(v))
 	case unix.SO_ATTACH_FILTER:
-		return x.attachFilter(c, v)
+		f, err := x.readFilter(c, v)
+		if err == nil {
+			x.setFilter(f)
+		}
+		return err
 	case unix.SO_DETACH_FILTER:
-		if x.opt.filterLock.Load() {
-			return unix.EPERM
+		if x.filt.Load() != nil && !x.opt.filterLock.Load() {
+			x.setFilter(nil)
+			return nil
 		}
-		if x.filter.Load() == nil {
-			return unix.ENOENT
-		}
-		x.setFilter(nil)
-		return nil
+		return x.detachFilter()
 	}
 	err := x.setCommon(c, name, v)
 	if err != errNotHere {

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -212,7 +213,13 @@ func (e *ethernet) show(p *vnet.Packet, kind tcpip.PacketType, ours bool) {
 	} else if p.CsumValid {
 		status = tpStatusCsumValid
 	}
-	e.s.tap(e.id, p.Slices, ethLen, kind, status)
+	f := packetFrame{b: join(p.Slices), head: ethLen, hw: unix.ARPHRD_ETHER, nic: e.id, kind: kind, status: status}
+	if p.NeedsCsum {
+		f.vnet.needsCsum(p.CsumStart, p.CsumOffset)
+	} else if p.CsumValid {
+		f.vnet[0] = vnetDataValid
+	}
+	e.s.tap(f, nil)
 }
 
 // classify says how a frame is addressed; false: to somebody else.
@@ -307,11 +314,7 @@ func (e *ethernet) transmit(pkt *stack.PacketBuffer) bool {
 		e.txPackets.Add(1)
 		e.txBytes.Add(uint64(pkt.Size()))
 		if e.s.taps.Load() != nil {
-			status := uint32(0)
-			if e.out.NeedsCsum {
-				status = tpStatusCsumNotReady
-			}
-			e.s.tap(e.id, e.slices, ethLen, tcpip.PacketOutgoing, status)
+			e.showSent(&e.out, nil)
 		}
 	case vnet.ErrFull:
 		return false
@@ -339,16 +342,32 @@ func (e *ethernet) drain() {
 
 // sendFrame sends a frame of our own (DHCP).
 func (e *ethernet) sendFrame(f []byte) error {
+	return e.sendPacket(&vnet.Packet{Slices: [][]byte{f}}, nil, false)
+}
+
+// sendPacket sends a frame that lies in one piece and does not come from netstack. Packet
+// sockets see it, but for from, unless it is hidden.
+func (e *ethernet) sendPacket(p *vnet.Packet, from *packetSocket, hidden bool) error {
 	e.mu.Lock()
-	err := e.dev.Send(&vnet.Packet{Slices: [][]byte{f}})
+	err := e.dev.Send(p)
 	e.mu.Unlock()
-	if err == nil {
-		e.txPackets.Add(1)
-		e.txBytes.Add(uint64(len(f)))
-		e.dev.Kick()
-		e.s.tap(e.id, [][]byte{f}, ethLen, tcpip.PacketOutgoing, 0)
+	if err != nil {
+		return err
 	}
-	return err
+	e.txPackets.Add(1)
+	e.txBytes.Add(uint64(len(p.Slices[0])))
+	e.dev.Kick()
+	if e.s.taps.Load() != nil && !hidden {
+		e.showSent(p, from)
+	}
+	return nil
+}
+
+// showSent lets packet sockets see a frame that goes out.
+func (e *ethernet) showSent(p *vnet.Packet, from *packetSocket) {
+	f := packetFrame{b: join(p.Slices), head: ethLen, hw: unix.ARPHRD_ETHER, nic: e.id, kind: tcpip.PacketOutgoing}
+	f.offloads(p)
+	e.s.tap(f, from)
 }
 
 // loopback turns packets around, counted as received memory like any others.

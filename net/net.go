@@ -50,7 +50,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/raw"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
@@ -67,6 +66,8 @@ type Config struct {
 	Budget *mm.Budget
 	RAM    uint64
 	// Log writes a kernel message ("error", "warn", "info", "debug"); nil is silence.
+	// Mem has the pages of packet rings; nil: there are none (ENOMEM).
+	Mem      *mm.Memory
 	Log      func(level, format string, args ...any)
 	Hostname string
 }
@@ -84,8 +85,12 @@ type Stack struct {
 	flows flowCache
 	fuses fuses
 	// taps are the packet sockets, nil if there are none; changed under tapMu.
-	taps  atomic.Pointer[[]*packetSocket]
+	taps  atomic.Pointer[[]frameTap]
 	tapMu sync.Mutex
+	// fanouts are the groups of PACKET_FANOUT by number.
+	fanoutMu   sync.Mutex
+	fanouts    map[uint16]*fanoutGroup
+	lastFanout uint16
 	// filters are the sockets with a filter, by endpoint, and their number.
 	filters struct {
 		m sync.Map
@@ -178,7 +183,7 @@ func New(cfg Config) (*Stack, error) {
 			arp.NewProtocol, s.newIPv4, s.newIPv6,
 		},
 		TransportProtocols: []stack.TransportProtocolFactory{
-			s.newTCP, s.newUDP, newLite, icmp.NewProtocol4, icmp.NewProtocol6,
+			s.newTCP, s.newUDP, newLite, s.newICMP4, s.newICMP6,
 		},
 		Clock:       s.clock,
 		HandleLocal: true,

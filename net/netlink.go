@@ -159,8 +159,13 @@ func (x *netlinkSocket) Connect(c *Caller, b []byte) error {
 // Deliver queues b for the program to read, as the kernel's own message (mq_notify's
 // cookie); what there is no room for is lost.
 func (x *netlinkSocket) Deliver(b []byte) {
+	n, ok := x.sift(b)
+	if !ok {
+		return
+	}
+	b = b[:n]
 	x.mu.Lock()
-	ok := !x.closed && x.bytes+len(b) <= x.rcvbuf
+	ok = !x.closed && x.bytes+len(b) <= x.rcvbuf
 	if ok {
 		x.rx = append(x.rx, nlMessage{b: append([]byte(nil), b...)})
 		x.bytes += len(b)
@@ -188,11 +193,8 @@ func (x *netlinkSocket) PeerName() ([]byte, error) { return nlAddr(0, 0), nil }
 func (x *netlinkSocket) SetOption(c *Caller, level, name int, v []byte) error {
 	switch level {
 	case unix.SOL_SOCKET:
-		switch err := x.setPlain(c, name, v, x.sizes()); {
-		case err != errNotHere:
+		if err := x.setPlain(c, name, v, x.sizes()); err != errNotHere {
 			return err
-		case name == unix.SO_ATTACH_FILTER:
-			return nil
 		}
 		return notPlain(name)
 	case unix.SOL_NETLINK:
@@ -268,6 +270,8 @@ func (x *netlinkSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error)
 		switch name {
 		case unix.SO_ERROR, unix.SO_ACCEPTCONN:
 			return intVal(0), nil
+		case unix.SO_GET_FILTER:
+			return x.getFilter(n)
 		}
 		return nil, notPlain(name)
 	}
@@ -309,6 +313,7 @@ func (x *netlinkSocket) Release(*vfs.File) {
 	for _, m := range rx {
 		x.uncharge(m)
 	}
+	x.setFilter(nil)
 	if !closed {
 		if x.pro == unix.NETLINK_GENERIC {
 			x.s.tasks.forget(x)
@@ -444,6 +449,12 @@ func (r *reply) flush() {
 		return
 	}
 	x := r.x
+	n, ok := x.sift(r.b)
+	if !ok {
+		r.b = nil
+		return
+	}
+	r.b = r.b[:n]
 	x.mu.Lock()
 	m := nlMessage{b: r.b}
 	// A dump may be longer than the queue, since all of it is made at once.
@@ -563,8 +574,10 @@ func (s *Stack) broadcast(protocol int32, group int, b []byte) {
 // post queues b, which is not changed any more, if the socket listens to group (0: whatever
 // it listens to); what there is no room for is ENOBUFS for its reader.
 func (x *netlinkSocket) post(group int, b []byte) {
+	n, ok := x.sift(b)
+	b = b[:n]
 	x.mu.Lock()
-	wants := !x.closed && (group == 0 || x.groups>>(group-1)&1 != 0)
+	wants := ok && !x.closed && (group == 0 || x.groups>>(group-1)&1 != 0)
 	if wants {
 		if x.bytes+len(b) > x.rcvbuf {
 			x.over = true

@@ -15,39 +15,55 @@ import (
 )
 
 // packetSocket is AF_PACKET: frames as they come and go (SOCK_RAW), or what is in them
-// (SOCK_DGRAM). There are no rings (PACKET_RX_RING). See packet(7).
+// (SOCK_DGRAM), by recvmsg and sendmsg or through rings (packet_ring.go). See packet(7).
+//
+// Locks: txMu (sending from the ring, changing rings), then mu. The rings change under
+// both. mu is taken where netstack sends and receives, so nothing is sent under it.
 type packetSocket struct {
 	base
 	q waiter.Queue
 
+	txMu sync.Mutex
+
 	mu      sync.Mutex
-	proto   uint16 // ETH_P_*, 0: nothing is received
-	nic     tcpip.NICID
+	hook    packetHook
 	rx      []packetFrame
 	bytes   int
 	rcvbuf  int
 	sndbuf  int
-	packets uint32 // since PACKET_STATISTICS was read
+	packets uint32 // received since PACKET_STATISTICS was read
 	drops   uint32
-	filter  *filter
 	members []packetMember
-	auxdata bool
-	origdev bool
 	err     error
 	closed  bool
+	wake    bool // there is news for who waits, to be told without mu
+
+	auxdata, origdev, vnet, loss, txHasOff, bypass bool
+	version                                        int // of the rings' headers
+	reserve                                        uint32
+	copyThresh, timestamp                          int32
+
+	ring           *ringMem // of both rings
+	rxRing, txRing *packetRing
+
+	fanout   *fanoutGroup
+	rollover *rollover
+	pressure bool
 }
 
-// packetFrame is one received frame. head is how long its link header is.
+// packetFrame is one frame on its way. head is how long its link header is.
 type packetFrame struct {
 	b      []byte
 	head   int
 	whole  int // before the filter cut it
 	proto  uint16
+	hw     uint16 // ARPHRD_* of the interface
 	nic    tcpip.NICID
 	kind   tcpip.PacketType
 	src    [6]byte
 	stamp  int64
 	status uint32 // TP_STATUS_*
+	vnet   vnetHdr
 }
 
 // packetMember is one PACKET_ADD_MEMBERSHIP.
@@ -80,27 +96,37 @@ func (s *Stack) packetSocket(c *Caller, typ, protocol int) (Socket, error) {
 	if !s.cfg.Budget.Charge(sockCost) {
 		return nil, unix.ENOBUFS
 	}
-	x := &packetSocket{proto: swap16(uint16(protocol)), rcvbuf: packetBuf, sndbuf: packetBuf}
+	x := &packetSocket{hook: packetHook{proto: swap16(uint16(protocol))}, rcvbuf: packetBuf, sndbuf: packetBuf}
 	x.base = base{s: s, domain: unix.AF_PACKET, typ: int32(typ), pro: int32(protocol), uid: c.ucred().UID}
 	s.register(&x.base, x)
-	s.tapMu.Lock()
-	s.setTaps(append(slices.Clone(s.listTaps()), x))
-	s.tapMu.Unlock()
+	s.addTap(x)
 	return x, nil
 }
 
 func swap16(v uint16) uint16 { return v<<8 | v>>8 }
 
-func (s *Stack) listTaps() []*packetSocket {
+func (s *Stack) listTaps() []frameTap {
 	if p := s.taps.Load(); p != nil {
 		return *p
 	}
 	return nil
 }
 
+func (s *Stack) addTap(t frameTap) {
+	s.tapMu.Lock()
+	s.setTaps(append(slices.Clone(s.listTaps()), t))
+	s.tapMu.Unlock()
+}
+
+func (s *Stack) removeTap(t frameTap) {
+	s.tapMu.Lock()
+	s.setTaps(slices.DeleteFunc(slices.Clone(s.listTaps()), func(o frameTap) bool { return o == t }))
+	s.tapMu.Unlock()
+}
+
 // setTaps replaces the list of packet sockets, which is nil while there are none: one
 // load is what they cost then. tapMu is held.
-func (s *Stack) setTaps(l []*packetSocket) {
+func (s *Stack) setTaps(l []frameTap) {
 	if len(l) == 0 {
 		s.taps.Store(nil)
 		return
@@ -109,67 +135,18 @@ func (s *Stack) setTaps(l []*packetSocket) {
 	s.unfuse()
 }
 
-// tap shows a frame, in pieces, to the packet sockets. Those of one protocol do not see
-// what goes out. head is the length of the link header in it.
-func (s *Stack) tap(nic tcpip.NICID, pieces [][]byte, head int, kind tcpip.PacketType, status uint32) {
-	l := s.listTaps()
-	if len(l) == 0 {
-		return
-	}
-	var b []byte
-	for _, p := range pieces {
-		b = append(b, p...)
-	}
-	if len(b) < head || head < ethLen {
-		return
-	}
-	f := packetFrame{b: b, head: head, whole: len(b), proto: binary.BigEndian.Uint16(b[12:]), nic: nic, kind: kind,
-		stamp: s.cfg.Machine.Walltime(), status: status}
-	copy(f.src[:], b[6:12])
-	for _, x := range l {
-		x.deliver(f)
-	}
-}
-
-// deliver queues a frame, unless it is not wanted or there is no room.
-func (x *packetSocket) deliver(f packetFrame) {
-	x.mu.Lock()
-	all := x.proto == ethPAll
-	if x.closed || x.nic != 0 && x.nic != f.nic || !all && (x.proto != f.proto || f.kind == tcpip.PacketOutgoing) || x.proto == 0 {
-		x.mu.Unlock()
-		return
-	}
-	if x.typ == unix.SOCK_DGRAM {
-		f.b, f.whole = f.b[f.head:], f.whole-f.head
-	}
-	if x.filter != nil {
-		n := x.filter.passes(f.b)
-		if n == 0 {
-			x.mu.Unlock()
-			return
-		}
-		f.b = f.b[:n]
-	}
-	x.packets++
-	ok := x.bytes+len(f.b)+frameExtra <= x.rcvbuf && x.s.cfg.Budget.Charge(int64(len(f.b)+frameExtra))
-	if ok {
-		x.rx = append(x.rx, f)
-		x.bytes += len(f.b) + frameExtra
-	} else {
-		x.drops++
-	}
-	x.mu.Unlock()
-	if ok {
-		x.q.Notify(waiter.ReadableEvents)
-	}
-}
-
 // Bind implements Socket: to an interface and a protocol. EINVAL, ENODEV.
 func (x *packetSocket) Bind(_ *Caller, b []byte) error {
 	if len(b) < sizeLl || familyOf(b) != unix.AF_PACKET {
 		return unix.EINVAL
 	}
 	proto, nic := binary.BigEndian.Uint16(b[2:]), tcpip.NICID(binary.LittleEndian.Uint32(b[4:]))
+	x.mu.Lock()
+	grouped := x.fanout != nil
+	x.mu.Unlock()
+	if grouped {
+		return unix.EINVAL
+	}
 	i := x.s.byIndex(nic)
 	if nic != 0 && i == nil {
 		return unix.ENODEV
@@ -177,9 +154,9 @@ func (x *packetSocket) Bind(_ *Caller, b []byte) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if proto != 0 {
-		x.proto = proto
+		x.hook.proto = proto
 	}
-	x.nic = nic
+	x.hook.nic = nic
 	if i != nil && i.down.Load() {
 		x.err = unix.ENETDOWN
 	}
@@ -198,7 +175,7 @@ func (x *packetSocket) PeerName() ([]byte, error) { return nil, unix.EOPNOTSUPP 
 // SockName implements Socket: as long as the link's addresses are.
 func (x *packetSocket) SockName() ([]byte, error) {
 	x.mu.Lock()
-	proto, nic := x.proto, x.nic
+	proto, nic := x.hook.proto, x.hook.nic
 	x.mu.Unlock()
 	b := make([]byte, llAddrAt, sizeLl)
 	binary.LittleEndian.PutUint16(b, unix.AF_PACKET)
@@ -260,32 +237,30 @@ func (x *packetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		x.bytes -= len(f.b) + frameExtra
 		x.s.cfg.Budget.Uncharge(int64(len(f.b) + frameExtra))
 	}
-	aux := x.auxdata
+	aux, vnet := x.auxdata, x.vnet
+	x.eased()
 	x.mu.Unlock()
-	m.Full = len(f.b)
-	if len(f.b) > dst.Len() {
-		m.OutFlags |= unix.MSG_TRUNC
-	}
 	x.opt.stamp.Store(f.stamp)
-	x.name(m, f)
+	m.setName(f.address())
 	if m.WantControl {
 		x.control(m, f, aux)
 	}
-	return dst.CopyOut(f.b[:min(len(f.b), dst.Len())])
-}
-
-func (x *packetSocket) name(m *RecvMsg, f packetFrame) {
-	b := make([]byte, sizeLl)
-	binary.LittleEndian.PutUint16(b, unix.AF_PACKET)
-	binary.BigEndian.PutUint16(b[2:], f.proto)
-	binary.LittleEndian.PutUint32(b[4:], uint32(f.nic))
-	binary.LittleEndian.PutUint16(b[8:], unix.ARPHRD_ETHER)
-	if i := x.s.byIndex(f.nic); i != nil {
-		binary.LittleEndian.PutUint16(b[8:], x.s.linkState(i).hwType)
+	head := 0
+	if vnet { // before the frame, which recvmsg counts without it
+		if dst.Len() < vnetHdrSize {
+			return 0, unix.EINVAL
+		}
+		if _, err := dst.CopyOut(f.vnet[:]); err != nil {
+			return 0, err
+		}
+		head = vnetHdrSize
 	}
-	b[10], b[11] = packetKind(f.kind), 6
-	copy(b[llAddrAt:], f.src[:])
-	m.setName(b)
+	m.Full = head + len(f.b)
+	if len(f.b) > dst.Len() {
+		m.OutFlags |= unix.MSG_TRUNC
+	}
+	n, err := dst.CopyOut(f.b[:min(len(f.b), dst.Len())])
+	return head + n, err
 }
 
 func (x *packetSocket) control(m *RecvMsg, f packetFrame, aux bool) {
@@ -309,84 +284,14 @@ func (x *packetSocket) control(m *RecvMsg, f packetFrame, aux bool) {
 	}
 }
 
-// Send implements Socket: EINVAL (address, a frame without its header), ENXIO (no
-// interface), ENETDOWN, EMSGSIZE, ENOBUFS.
-func (x *packetSocket) Send(_ *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
-	if m.Flags&unix.MSG_OOB != 0 {
-		return 0, unix.EINVAL
-	}
-	m.Control.release()
-	if m.Control.Bad != nil {
-		return 0, m.Control.Bad
-	}
-	x.mu.Lock()
-	proto, nic := x.proto, x.nic
-	x.mu.Unlock()
-	var to [6]byte
-	if m.Name != nil {
-		if len(m.Name) < llAddrAt {
-			return 0, unix.EINVAL
-		}
-		halen := int(m.Name[11])
-		if len(m.Name) < halen+llAddrAt {
-			return 0, unix.EINVAL
-		}
-		proto, nic = binary.BigEndian.Uint16(m.Name[2:]), tcpip.NICID(binary.LittleEndian.Uint32(m.Name[4:]))
-		if halen > 8 || x.typ == unix.SOCK_DGRAM && halen < 6 {
-			return 0, unix.EINVAL
-		}
-		copy(to[:], m.Name[llAddrAt:])
-	}
-	i := x.s.byIndex(nic)
-	if i == nil {
-		return 0, unix.ENXIO
-	}
-	if i.down.Load() {
-		return 0, unix.ENETDOWN
-	}
-	size, room := src.Len(), int(x.s.linkState(i).mtu)
-	if x.typ == unix.SOCK_RAW {
-		room += ethLen
-	}
-	if size > room {
-		return 0, unix.EMSGSIZE
-	}
-	frame := make([]byte, 0, size+ethLen)
-	if x.typ == unix.SOCK_DGRAM {
-		frame = append(append(frame, to[:]...), x.s.linkState(i).mac...)
-		frame = binary.BigEndian.AppendUint16(frame, proto)
-	}
-	at := len(frame)
-	frame = frame[:at+size]
-	if n, err := src.CopyIn(frame[at:]); err != nil || n < size {
-		return 0, unix.EFAULT
-	}
-	if len(frame) < ethLen {
-		return 0, unix.EINVAL
-	}
-	switch {
-	case i.eth != nil:
-		if err := i.eth.sendFrame(frame); err != nil {
-			return 0, unix.ENOBUFS
-		}
-	case i.lo != nil:
-		i.lo.inject(frame)
-	default: // TUN has no link header
-		ip := frame[ethLen:]
-		if !i.wire.send(ip, proto, flowOf(ip)) {
-			return 0, unix.ENOBUFS
-		}
-	}
-	return size, nil
-}
-
 // Readiness implements waiter.Waitable.
 func (x *packetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	r := waiter.EventMask(waiter.WritableEvents)
 	x.mu.Lock()
-	if len(x.rx) > 0 {
+	if len(x.rx) > 0 || x.rxRing != nil && x.rxRing.ringReady() {
 		r |= waiter.ReadableEvents
 	}
+	x.eased()
 	if x.err != nil {
 		r |= waiter.EventErr
 	}
@@ -405,19 +310,26 @@ func (x *packetSocket) EventUnregister(e *waiter.Entry) { x.q.EventUnregister(e)
 
 // Release implements vfs.FileOps.
 func (x *packetSocket) Release(*vfs.File) {
+	x.leaveFanout()
+	x.txMu.Lock()
 	x.mu.Lock()
-	closed, held, members := x.closed, x.bytes, x.members
+	closed, held, members, ring := x.closed, x.bytes, x.members, x.ring
 	x.closed, x.rx, x.bytes, x.members = true, nil, 0, nil
+	if x.rxRing != nil && x.rxRing.blocks != nil {
+		x.rxRing.blocks.stop()
+	}
+	x.ring, x.rxRing, x.txRing = nil, nil, nil
 	x.mu.Unlock()
+	x.txMu.Unlock()
 	if closed {
 		return
 	}
-	x.s.tapMu.Lock()
-	x.s.setTaps(slices.DeleteFunc(slices.Clone(x.s.listTaps()), func(o *packetSocket) bool { return o == x }))
-	x.s.tapMu.Unlock()
+	ring.free()
+	x.s.removeTap(x)
 	for _, m := range members {
 		x.promiscuous(m, -1)
 	}
+	x.setFilter(nil)
 	x.s.list.remove(x.ino)
 	x.s.cfg.Budget.Uncharge(sockCost + int64(held))
 }

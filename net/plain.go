@@ -31,6 +31,15 @@ func (b *base) setPlain(c *Caller, name int, v []byte, q queueSizes) error {
 		b.opt.kept.store(unix.SOL_SOCKET, name, on)
 		return nil
 	}
+	switch name {
+	case unix.SO_ATTACH_FILTER:
+		return b.attachFilter(c, v)
+	case unix.SO_DETACH_FILTER:
+		if _, err := intArg(v); err != nil {
+			return err
+		}
+		return b.detachFilter()
+	}
 	if err := b.setCommon(c, name, v); err != errNotHere {
 		return err
 	}

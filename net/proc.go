@@ -2,7 +2,9 @@ package net
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -316,9 +318,16 @@ func (s *Stack) procSockstat6(b *bytes.Buffer) {
 
 func (s *Stack) procPacket(b *bytes.Buffer) {
 	b.WriteString("sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n")
-	for _, x := range s.listTaps() {
+	var l []*packetSocket
+	for _, o := range s.list.all() {
+		if x, ok := o.(*packetSocket); ok {
+			l = append(l, x)
+		}
+	}
+	slices.SortFunc(l, func(a, b *packetSocket) int { return cmp.Compare(a.ino, b.ino) })
+	for _, x := range l {
 		x.mu.Lock()
-		fmt.Fprintf(b, "0000000000000000 3      %-4d %04x   %-5d 1 %-6d %-6d %-6d\n", x.typ, x.proto, x.nic, x.bytes, x.uid, x.ino)
+		fmt.Fprintf(b, "0000000000000000 3      %-4d %04x   %-5d 1 %-6d %-6d %-6d\n", x.typ, x.hook.proto, x.hook.nic, x.bytes, x.uid, x.ino)
 		x.mu.Unlock()
 	}
 }

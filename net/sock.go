@@ -1,6 +1,8 @@
 package net
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -61,6 +63,8 @@ type Caller struct {
 	Creds  *vfs.Creds
 	NS     *vfs.Namespace
 	Lookup vfs.Lookup
+	// OptVal is where getsockopt's value goes, which PACKET_HDRLEN reads, too.
+	OptVal hal.UserAddr
 }
 
 // Capabilities that sockets ask for (capabilities(7)).
@@ -175,6 +179,7 @@ type base struct {
 	ino              uint64
 	uid              uint32 // the effective one of who made it
 	opt              sockOpts
+	filt             atomic.Pointer[filter]
 	owned            vfs.Owned // the inode's
 }
 

@@ -104,10 +104,15 @@ func (l *tunLink) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 			l.dropped.Add(1)
 		}
 		if l.s.taps.Load() != nil {
-			l.s.tap(l.d.i.id, [][]byte{loopbackHeader(pkt.NetworkProtocolNumber), b}, ethLen, tcpip.PacketOutgoing, 0)
+			l.show(b, uint16(pkt.NetworkProtocolNumber), tcpip.PacketOutgoing)
 		}
 	}
 	return pkts.Len(), nil
+}
+
+// show lets packet sockets see a packet, which has no link header.
+func (l *tunLink) show(b []byte, proto uint16, kind tcpip.PacketType) {
+	l.s.tap(packetFrame{b: b, proto: proto, hw: unix.ARPHRD_NONE, nic: l.d.i.id, kind: kind}, nil)
 }
 
 // deliver hands netstack a packet that the program has written.
@@ -123,7 +128,7 @@ func (l *tunLink) deliver(b []byte, proto uint16) {
 	}
 	l.s.clock.refresh()
 	if l.s.taps.Load() != nil {
-		l.s.tap(l.d.i.id, [][]byte{loopbackHeader(tcpip.NetworkProtocolNumber(proto)), b}, ethLen, tcpip.PacketHost, 0)
+		l.show(b, proto, tcpip.PacketHost)
 	}
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b), OnRelease: slot.release})
 	(*d).DeliverNetworkPacket(tcpip.NetworkProtocolNumber(proto), pkt)

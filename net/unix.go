@@ -626,6 +626,7 @@ func (x *unixSocket) Release(*vfs.File) {
 	x.mu.Unlock()
 
 	x.s.list.remove(x.ino)
+	x.setFilter(nil)
 	x.s.cfg.Budget.Uncharge(sockCost)
 	for _, p := range pending {
 		p.Release(nil)

@@ -299,6 +299,13 @@ func (x *unixSocket) sendMessage(c *Caller, peer *unixSocket, src *mm.IOSeq, m *
 	if size > x.sndbuf-32 {
 		return 0, unix.EMSGSIZE
 	}
+	passes, err := x.sifted(c, peer, src, m)
+	if err != nil {
+		return 0, err
+	}
+	if passes < 0 {
+		return size, nil
+	}
 	peer.mu.Lock()
 	switch {
 	case x.dgram() && !peer.takes(x):
@@ -320,6 +327,9 @@ func (x *unixSocket) sendMessage(c *Caller, peer *unixSocket, src *mm.IOSeq, m *
 	if err != nil {
 		return 0, err
 	}
+	if passes < size && msg.v != nil {
+		msg.v.CapLength(passes)
+	}
 	x.mu.Lock()
 	msg.from = x.name
 	x.mu.Unlock()
@@ -328,6 +338,28 @@ func (x *unixSocket) sendMessage(c *Caller, peer *unixSocket, src *mm.IOSeq, m *
 		return 0, x.refused()
 	}
 	return size, nil
+}
+
+// sifted is how many bytes of a message the peer's filter lets pass, -1: it is tossed, and
+// the sender hears nothing of that. Linux asks before it looks at who may send and whether
+// there is room, so src is read from a copy and may be read again.
+func (x *unixSocket) sifted(c *Caller, peer *unixSocket, src *mm.IOSeq, m *SendMsg) (int, error) {
+	if peer.filt.Load() == nil {
+		return src.Len(), nil
+	}
+	again := *src
+	msg, err := x.fill(c, &again, src.Len(), m)
+	if err != nil {
+		return 0, err
+	}
+	n, ok := peer.sift(msg.bytes())
+	msg.free(x.s)
+	if !ok {
+		*src = again
+		m.Control.release()
+		return -1, nil
+	}
+	return n, nil
 }
 
 // takes says whether x, a datagram socket, takes messages of from: one that is connected
@@ -752,6 +784,8 @@ func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 			return b, unix.ERANGE
 		}
 		return b, nil
+	case unix.SO_GET_FILTER:
+		return x.getFilter(n)
 	}
 	return nil, unix.ENOPROTOOPT
 }

@@ -349,6 +349,7 @@ func (x *vsockSocket) leave() {
 // Release implements vfs.FileOps. See virtio_transport_release: the other side is told, and
 // until it has agreed, or for eight seconds, the address is taken.
 func (x *vsockSocket) Release(*vfs.File) {
+	x.setFilter(nil)
 	x.mu.Lock()
 	if x.closed {
 		x.mu.Unlock()

@@ -136,12 +136,18 @@ func mmapFile(t *task.Thread, f *vfs.File, m *mm.MapArgs) (uintptr, error) {
 const protAll = hal.ProtRead | hal.ProtWrite | hal.ProtExec
 
 // mapSocket is mmap's answer of sockets: ENODEV, but TCP knows mappings without a page, to
-// be read only, for TCP_ZEROCOPY_RECEIVE (EPERM otherwise), and AF_PACKET those of a ring,
-// which there is none of (EINVAL).
+// be read only, for TCP_ZEROCOPY_RECEIVE (EPERM otherwise), and AF_PACKET those of its
+// rings (EINVAL).
 func mapSocket(t *task.Thread, s net.Socket, m *mm.MapArgs) (*mm.Object, error) {
 	switch {
 	case s.Domain() == unix.AF_PACKET:
-		return nil, unix.EINVAL
+		p, ok := s.(interface {
+			MapRing(off int64, length uint64) (*mm.Object, error)
+		})
+		if !ok {
+			return nil, unix.EINVAL
+		}
+		return p.MapRing(int64(m.Offset), m.Len)
 	case s.Domain() != unix.AF_INET && s.Domain() != unix.AF_INET6, s.Type() != unix.SOCK_STREAM:
 		return nil, unix.ENODEV
 	case m.Prot&(hal.ProtWrite|hal.ProtExec) != 0:

@@ -398,17 +398,25 @@ func sysSetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	v = v[:min(size, len(v))]
 	if err := t.CopyIn(v, hal.UserAddr(a[3])); err != nil {
-		return 0, unread(n, int(int32(a[1])), int(int32(a[2])), err)
+		return 0, unread(n, int(int32(a[1])), int(int32(a[2])), size, err)
 	}
 	return 0, n.sock.SetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), v)
 }
 
 // unread is the error of an option whose value cannot be read: where the protocol does not
 // know the level, or IP the option, it does not look at the value.
-func unread(n *netCall, level, name int, err error) error {
+func unread(n *netCall, level, name, size int, err error) error {
 	inet := n.sock.Domain() == unix.AF_INET || n.sock.Domain() == unix.AF_INET6
 	switch {
 	case level == unix.SOL_SOCKET:
+	case n.sock.Domain() == unix.AF_PACKET:
+		if p, ok := n.sock.(interface {
+			Unread(level, name, size int) error
+		}); ok {
+			if e := p.Unread(level, name, size); e != nil {
+				return e
+			}
+		}
 	case n.sock.Domain() == unix.AF_UNIX:
 		return unix.EOPNOTSUPP
 	case n.sock.Domain() == unix.AF_VSOCK && level != unix.AF_VSOCK:
@@ -433,9 +441,11 @@ func sysGetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	room := int32(binary.LittleEndian.Uint32(l))
+	n.caller.OptVal = hal.UserAddr(a[3])
 	v, err := n.sock.GetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), max(int(room), 0))
 	// IPv6 looks at the length last.
-	late := int32(a[1]) == unix.SOL_IPV6 && (err == unix.ENOTCONN || err == unix.ENOENT)
+	late := int32(a[1]) == unix.SOL_IPV6 && (err == unix.ENOTCONN || err == unix.ENOENT) ||
+		n.sock.Domain() == unix.AF_PACKET && int32(a[1]) != unix.SOL_SOCKET && int32(a[1]) != unix.SOL_PACKET
 	if room < 0 && err != unix.EOPNOTSUPP && !late {
 		return 0, unix.EINVAL
 	}

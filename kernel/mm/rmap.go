@@ -82,3 +82,10 @@ func (o *Object) markDirty(idx int64) {
 		*p = *p&^slotBlank | slotDirty
 	}
 }
+
+// Mapped says whether a mapping shows the object.
+func (o *Object) Mapped() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.maps != nil
+}

@@ -186,7 +186,7 @@ func (s *System) devices(none bool) (err error) {
 
 func (s *System) network(cards []Card) (err error) {
 	s.net, err = net.New(net.Config{
-		Machine: s.m, Timers: s.timers, Budget: s.mem.Budget(), RAM: s.mem.TotalPages() << hal.PageShift,
+		Machine: s.m, Timers: s.timers, Budget: s.mem.Budget(), Mem: s.mem, RAM: s.mem.TotalPages() << hal.PageShift,
 		Log: s.log.log, Hostname: s.cfg.Hostname,
 	})
 	if err != nil {

@@ -29,6 +29,8 @@ files:
   - {path: /usr/sbin/arp}
   - {path: /usr/bin/sleep}
   - {path: /usr/bin/cat}
+  - {path: /usr/bin/grep}
+  - {path: /usr/bin/tcpdump}
 `
 	script := `say() { echo "=== $1"; }
 say addr; ip -br -4 addr; ip route
@@ -44,6 +46,8 @@ ip addr del 10.0.3.1/24 dev eth0; sleep 0.3; kill $m; cat /tmp/mon
 say down; ip link set eth0 down; ip -br link; ip route; ip link set eth0 up; ip route add default via 10.0.2.2; ip route
 say again; ping -c 1 -W 5 10.0.2.2
 say route; route add -net 172.16.0.0 netmask 255.240.0.0 gw 10.0.2.3; route -n; route del -net 172.16.0.0 netmask 255.240.0.0; ifconfig eth0 mtu 1400; ifconfig eth0
+say tcpdump; tcpdump -Z root -n -i eth0 -c 2 icmp and host 10.0.2.2 > /tmp/td 2>&1 & t=$!
+until grep -q listening /tmp/td; do sleep 0.1; done; ping -c 1 -W 5 10.0.2.2 > /dev/null; wait $t; cat /tmp/td
 say ss; exec 3<>/dev/udp/10.0.2.3/53; ss -uan; ss -tan; ss -xan
 say end
 `
@@ -64,10 +68,11 @@ say end
 		"ifconfig": {"inet 10.0.2.15  netmask 255.255.255.0  broadcast 10.0.2.255", "0.0.0.0         10.0.2.2        0.0.0.0         UG"},
 		"monitor": {"10.9.1.1 via 10.0.3.9 dev eth0 src 10.0.3.1", "10.0.3.9 dev eth0 lladdr 02:00:00:00:00:09 PERMANENT", "Nexthop has invalid gateway|Network is unreachable",
 			"inet 10.0.3.1/24", "10.9.0.0/16 via 10.0.3.9 dev eth0", "Deleted 10.0.3.0/24 dev eth0 proto kernel scope link src 10.0.3.1"},
-		"down":  {"eth0             DOWN", "default via 10.0.2.2 dev eth0"},
-		"again": {"1 packets transmitted, 1 received"},
-		"route": {"172.16.0.0      10.0.2.3        255.240.0.0     UG", "mtu 1400"},
-		"ss":    {"10.0.2.15:", "10.0.2.3:53"},
+		"down":    {"eth0             DOWN", "default via 10.0.2.2 dev eth0"},
+		"again":   {"1 packets transmitted, 1 received"},
+		"route":   {"172.16.0.0      10.0.2.3        255.240.0.0     UG", "mtu 1400"},
+		"tcpdump": {"10.0.2.15 > 10.0.2.2: ICMP echo request, id", "10.0.2.2 > 10.0.2.15: ICMP echo reply, id", "0 packets dropped by kernel"},
+		"ss":      {"10.0.2.15:", "10.0.2.3:53"},
 	} {
 		_, got, ok := strings.Cut(out, "=== "+name+"\n")
 		if !ok {

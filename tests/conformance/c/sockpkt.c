@@ -1,26 +1,6 @@
 /* AF_PACKET, raw sockets, ICMP sockets, on the loopback. */
-#include "sock.h"
-#include <linux/filter.h>
-#include <linux/if_ether.h>
-#include <linux/if_packet.h>
+#include "packet.h"
 #include <linux/icmp.h>
-#include <linux/ip.h>
-
-static struct sockaddr_ll ll(int proto, int index)
-{
-	return (struct sockaddr_ll){ .sll_family = AF_PACKET, .sll_protocol = htons(proto), .sll_ifindex = index };
-}
-
-static uint16_t sum(const void *p, int n)
-{
-	uint32_t s = 0;
-	const uint8_t *b = p;
-	for (int i = 0; i < n; i++)
-		s += i & 1 ? b[i] : b[i] << 8;
-	while (s >> 16)
-		s = (s & 0xffff) + (s >> 16);
-	return htons(~s);
-}
 
 /* wire prints the packets of UDP port 7777 that a packet socket has seen. */
 static void wire(int s, int head)
@@ -34,14 +14,6 @@ static void wire(int s, int head)
 		say("%d bytes, type %d proto %x index %d hatype %d halen %d, name %u bytes, %.*s", r, a.sll_pkttype, ntohs(a.sll_protocol), a.sll_ifindex, a.sll_hatype,
 			a.sll_halen, n, r - head - 28, buf + head + 28);
 	}
-}
-
-static void shout(const char *what)
-{
-	int u = socket(AF_INET, SOCK_DGRAM, 0);
-	struct sockaddr_in a = lo(7777);
-	sendto(u, what, strlen(what), 0, SA(a));
-	close(u);
 }
 
 CASE(packet, socket, bind, getsockname)
