@@ -176,6 +176,13 @@ func (s *Stack) connectedRoute(i *iface, a tcpip.AddressWithPrefix, add bool) {
 		return
 	}
 	r := tcpip.Route{Destination: net.Subnet(), NIC: i.id}
+	if !add {
+		for _, o := range s.addresses(i.id) {
+			if o := o.AddressWithPrefix; o.Address != a.Address && o.Subnet() == r.Destination {
+				return // another address is in that net
+			}
+		}
+	}
 	if i.lo != nil {
 		// The whole net is this machine; on Linux it is in table local.
 		s.ns.RemoveRoutes(func(o tcpip.Route) bool { return keyOf(o) == keyOf(r) })
@@ -192,11 +199,6 @@ func (s *Stack) connectedRoute(i *iface, a tcpip.AddressWithPrefix, add bool) {
 	if add {
 		s.insertRoute(r, info)
 		return
-	}
-	for _, o := range s.addresses(i.id) {
-		if o := o.AddressWithPrefix; o.Address != a.Address && o.Subnet() == r.Destination {
-			return // another address is in that net
-		}
 	}
 	s.removeRoutes(func(o tcpip.Route) bool { return keyOf(o) == keyOf(r) })
 }
