@@ -133,7 +133,7 @@ CASE(owner, setxattr, removexattr)
 	chmod("f", 02755), set("f", ACC, "u:rw g:rx o:r"), get("f");
 }
 
-CASE(permission, open, access, setxattr)
+CASE(permission, access, lsetxattr)
 {
 	fresh("/tmp/acl");
 	made("f", "x"), chown("f", 500, 50);
@@ -156,7 +156,7 @@ CASE(permission, open, access, setxattr)
 	R(fchmod(fd, 0640)), get("h"), R(fsetxattr(fd, ACC, v, acl("u:rwx u9:rwx g:rwx m:w o:rwx"), 0)), get("h"), R(fremovexattr(fd, ACC)), get("h");
 }
 
-CASE(inherit, mkdir, mknod, open, openat, umask, symlink)
+CASE(inherit, mkdir, openat, umask, symlink)
 {
 	fresh("/tmp/acl");
 	mkdir("d", 0755);
@@ -183,7 +183,7 @@ CASE(inherit, mkdir, mknod, open, openat, umask, symlink)
 	umask(022);
 }
 
-CASE(root, setxattr, getxattr, mkdir)
+CASE(root, lsetxattr, lgetxattr, mkdir)
 {
 	/* On the file system of the root, where files come from the image. */
 	umask(022);

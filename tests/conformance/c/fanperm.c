@@ -67,7 +67,7 @@ CASE(permerrors, fanotify_mark, write)
 	R(answer(a, 5, FAN_ALLOW | FAN_AUDIT));
 }
 
-CASE(permopen, fanotify_mark, open, write, read)
+CASE(permopen, fanotify_mark, write, read)
 {
 	fresh("/tmp/fan");
 	int g = init(FAN_CLASS_CONTENT, O_RDONLY);
@@ -160,7 +160,7 @@ CASE(permexec, fanotify_mark, execve, write)
 	ended("open", c);
 }
 
-CASE(permgroups, fanotify_mark, open, write)
+CASE(permgroups, fanotify_mark, write)
 {
 	fresh("/tmp/fan");
 	/* Who may still change the content is asked first; after a refusal nobody. */
@@ -189,7 +189,7 @@ CASE(permgroups, fanotify_mark, open, write)
 	drain(told, c);
 }
 
-CASE(permclose, fanotify_mark, close, open)
+CASE(permclose, fanotify_mark, close)
 {
 	fresh("/tmp/fan");
 	/* Closing the group lets all go on that wait, whether their event was read or not. */
@@ -211,7 +211,7 @@ CASE(permclose, fanotify_mark, close, open)
 	R(close(e.fd));
 }
 
-CASE(permkill, fanotify_mark, kill, open, write)
+CASE(permkill, fanotify_mark, kill, write)
 {
 	fresh("/tmp/fan");
 	touch("f");
@@ -252,7 +252,7 @@ CASE(permkill, fanotify_mark, kill, open, write)
 	OK(open("f", O_RDONLY));
 }
 
-CASE(permqueue, fanotify_mark, read, open)
+CASE(permqueue, fanotify_mark, read)
 {
 	fresh("/tmp/fan");
 	/* Too small a buffer leaves the event; one that cannot be written to refuses. */

@@ -234,7 +234,7 @@ CASE(stats, sendto, recvfrom)
 
 static int run(void *a) { (void)a; syscall(SYS_exit, 5); return 0; }
 
-CASE(exits, sendto, recvfrom, exit, exit_group)
+CASE(exits, sendto, recvfrom)
 {
 	int fd = generic(), n, id = taskstats(fd), c;
 	struct genlmsghdr *g;

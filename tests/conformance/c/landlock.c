@@ -232,7 +232,7 @@ static void makes(void)
 	}
 }
 
-CASE(makes, landlock_restrict_self, mkdir, mknod, symlink, unlink, rmdir, bind)
+CASE(makes, landlock_restrict_self, mkdir, symlink, unlink, rmdir, bind)
 {
 	tree();
 	in_child(makes);

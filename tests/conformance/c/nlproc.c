@@ -179,13 +179,13 @@ static void told_of(void (*f)(void))
 	ask(fd, PROC_CN_MCAST_IGNORE, 1);
 }
 
-CASE(forkexit, recvfrom, sendto, fork) { told_of(nothing); }
+CASE(forkexit, recvfrom, sendto) { told_of(nothing); }
 CASE(ids, recvfrom, sendto, setresuid, setsid) { told_of(ids); }
 CASE(exec, recvfrom, sendto, execve) { told_of(execs); }
 CASE(names, recvfrom, sendto, prctl) { told_of(names); }
 CASE(thread, recvfrom, sendto, clone) { told_of(threads); }
-CASE(killed, recvfrom, sendto, kill) { told_of(dies); }
-CASE(dumped, recvfrom, sendto, kill) { told_of(dumps); }
+CASE(killed, recvfrom, sendto) { told_of(dies); }
+CASE(dumped, recvfrom, sendto) { told_of(dumps); }
 
 CASE(traced, ptrace, recvfrom, sendto)
 {

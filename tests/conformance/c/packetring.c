@@ -278,7 +278,7 @@ CASE(v3big, setsockopt, mmap)
 	stats(s);
 }
 
-CASE(nonsense, setsockopt, mmap, poll)
+CASE(nonsense, setsockopt, mmap)
 {
 	/* A program that writes all over its ring hurts itself at most. */
 	for (int ver = 0; ver < 3; ver++) {

@@ -301,7 +301,7 @@ static void child(void)
 	say("%d", area[2 * PAGE]); /* served by nobody */
 }
 
-CASE(others, userfaultfd, fork, mremap, mprotect)
+CASE(others, userfaultfd, mremap, mprotect)
 {
 	int fd = uffd(O_NONBLOCK);
 	api(fd, UFFD_FEATURE_SIGBUS);
@@ -361,7 +361,7 @@ static void waits(void)
 	raise(SIGKILL);
 }
 
-CASE(signals, userfaultfd, read, kill)
+CASE(signals, userfaultfd, read)
 {
 	in_child(waits);
 }
