@@ -59,7 +59,7 @@ func FuzzTerminal(f *testing.F) {
 				tty.Receive([]byte(strings.Repeat(string(rune(n&0x7f)), 700)))
 				typed += 700
 			}
-			if d := &tty.ld; d.head-d.tail > bufSize || tty.t.lflag&unix.ICANON != 0 && d.canon-d.tail > bufSize {
+			if d := &tty.ld; d.head-d.tail > bufSize || tty.lines() && d.canon-d.tail > bufSize {
 				t.Fatalf("tail %d, canon %d, head %d", d.tail, d.canon, d.head)
 			}
 		}

@@ -61,10 +61,12 @@ static int count(int argc, char **argv) {
 	// Whoever looks at the file may end us as soon as it has grown.
 	name = "count";
 	signal(SIGTERM, stopped);
-	int run = grow(argv[2]);
+	struct stat st;
+	int run = stat(argv[2], &st) ? 1 : (int)st.st_size + 1;
 	char text[60];
 	snprintf(text, sizeof text, "run %d of process %d", run, (int)getppid());
 	say("count", text);
+	grow(argv[2]);
 	if (run < atoi(argv[3])) return atoi(argv[4]);
 	char *l[] = {argv[0], "linger", "count", NULL};
 	return linger(3, l);
