@@ -74,6 +74,13 @@ func boolArg(v []byte) (bool, error) {
 	return n != 0, err
 }
 
+// soError is SO_ERROR: the pending error, which that takes away. The socket is locked.
+func soError(err *error) []byte {
+	e, _ := (*err).(unix.Errno)
+	*err = nil
+	return intVal(int(e))
+}
+
 func intVal(n int) []byte { return le32(uint32(int32(n))) }
 
 // takeError is sock_error: an error that is told once.

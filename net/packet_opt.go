@@ -234,9 +234,7 @@ func (x *packetSocket) GetOption(c *Caller, level, name, n int) ([]byte, error) 
 		defer x.mu.Unlock()
 		switch name {
 		case unix.SO_ERROR:
-			e, _ := x.err.(unix.Errno)
-			x.err = nil
-			return intVal(int(e)), nil
+			return soError(&x.err), nil
 		case unix.SO_ACCEPTCONN:
 			return intVal(0), nil
 		case unix.SO_COOKIE:

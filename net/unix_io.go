@@ -755,9 +755,7 @@ func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	defer x.mu.Unlock()
 	switch name {
 	case unix.SO_ERROR:
-		e, _ := x.err.(unix.Errno)
-		x.err = nil
-		return intVal(int(e)), nil
+		return soError(&x.err), nil
 	case unix.SO_ACCEPTCONN:
 		return boolVal(x.listening), nil
 	case unix.SO_PEERCRED:

@@ -150,9 +150,7 @@ func (x *vsockSocket) getGeneric(name int) ([]byte, error) {
 	defer x.mu.Unlock()
 	switch name {
 	case unix.SO_ERROR:
-		e, _ := x.err.(unix.Errno)
-		x.err = nil
-		return intVal(int(e)), nil
+		return soError(&x.err), nil
 	case unix.SO_ACCEPTCONN:
 		return boolVal(x.state == vmListen), nil
 	case unix.SO_PEERCRED:

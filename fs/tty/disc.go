@@ -203,6 +203,9 @@ func (t *TTY) keep(c byte) {
 		t.echoChar(c)
 	}
 	if c == 0xff && t.t.iflag&unix.PARMRK != 0 {
+		if d := &t.ld; d.head-d.tail == bufSize-1 {
+			d.head-- // as in feed: both must fit, or the line's first byte is lost
+		}
 		t.ld.put(c)
 	}
 	t.ld.put(c)

@@ -74,7 +74,7 @@ func TestSeveralProgramsLiveAndEndInOrder(t *testing.T) {
 			if status != 0 {
 				t.Errorf("status %d", status)
 			}
-			// What the kernel says may come between a text and the end of its line.
+			// What the kernel says may come between a text and the end of its line, if these are two writes.
 			has(t, out, "[<say through", "orphans 20 children of process 1, 0 zombies, my parent is 1\n", "count run 3 of process 1\n")
 			order(t, out, `base: started as process`, `base: healthy`, `orphans: started`, `orphans: ended with status 0`, `main: started`)
 			order(t, out, `base: healthy`, `crash: ended with status 7: restart 1 in 50ms`, `crash: ended with status 7: restart 2 in 100ms`,

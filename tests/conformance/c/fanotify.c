@@ -1,44 +1,10 @@
 /* fanotify groups whose events have descriptors: what is reported, to whom, and what is refused. */
 #include "files.h"
-#include <sys/fanotify.h>
-#include <sys/ioctl.h>
+#include "fan.h"
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <poll.h>
 
-#ifndef FAN_REPORT_PIDFD
-#define FAN_REPORT_PIDFD 0x80
-#endif
-#ifndef FAN_MARK_EVICTABLE
-#define FAN_MARK_EVICTABLE 0x200
-#endif
-#ifndef FAN_MARK_IGNORE
-#define FAN_MARK_IGNORE 0x400
-#endif
-
-static int init(unsigned flags, unsigned events) { return syscall(SYS_fanotify_init, flags, events); }
-static int mark(int fd, unsigned flags, uint64_t mask, int at, const char *path) { return syscall(SYS_fanotify_mark, fd, flags, mask, at, path); }
-
-static char ebuf[8192];
-
-static const char *bits(uint64_t m)
-{
-	static char s[200];
-	static const struct { uint64_t b; const char *n; } t[] = { { FAN_ACCESS, " access" }, { FAN_MODIFY, " modify" }, { FAN_CLOSE_WRITE, " close_write" }, { FAN_CLOSE_NOWRITE, " close_nowrite" },
-		{ FAN_OPEN, " open" }, { FAN_OPEN_EXEC, " open_exec" }, { FAN_Q_OVERFLOW, " overflow" }, { FAN_ONDIR, " ondir" } };
-	s[0] = 0;
-	for (unsigned i = 0; i < sizeof t / sizeof *t; i++)
-		if (m & t[i].b)
-			strcat(s, t[i].n), m &= ~t[i].b;
-	if (m)
-		strcat(s, " and others");
-	return s;
-}
-
-/* drain prints what is queued; who is the process that did it. */
-static void drain(int g, int who)
+/* shown prints what is queued, with the names of the descriptors; who is the process that did it. */
+static void shown(int g, int who)
 {
 	int n = read(g, ebuf, sizeof ebuf);
 	if (n < 0) {
@@ -57,14 +23,6 @@ static void drain(int g, int who)
 		char *base = strrchr(path, '/');
 		say("version %d head %d length %d:%s of %s by %s", e->vers, e->metadata_len, e->event_len, bits(e->mask), base && base[1] ? base + 1 : path, e->pid == who ? "it" : e->pid ? "another" : "none");
 	}
-}
-
-static void touch(const char *name)
-{
-	int fd = open(name, O_CREAT | O_RDWR, 0644);
-	write(fd, "x", 1);
-	pread(fd, ebuf, 1, 0);
-	close(fd);
 }
 
 CASE(initerrors, fanotify_init)
@@ -150,30 +108,30 @@ CASE(events, fanotify_mark, fanotify_init, read)
 	R(ioctl(g, FIONREAD, &n));
 	R(n);
 	R(read(g, ebuf, 23));
-	drain(g, getpid());
-	drain(g, getpid());
+	shown(g, getpid());
+	shown(g, getpid());
 	int fd = open("d/f", O_RDONLY);
-	drain(g, getpid());
+	shown(g, getpid());
 	close(fd);
-	drain(g, getpid());
+	shown(g, getpid());
 	int c = fork();
 	if (!c) {
 		touch("d/f");
 		_exit(0);
 	}
 	waitpid(c, 0, 0);
-	drain(g, c);
+	shown(g, c);
 	/* Two files are two events, in the order of the first of each. */
 	R(mark(g, FAN_MARK_ADD, FAN_OPEN | FAN_CLOSE_WRITE, AT_FDCWD, "d/other"));
 	touch("d/other");
 	touch("d/f");
 	touch("d/other");
-	drain(g, getpid());
+	shown(g, getpid());
 	R(mark(g, FAN_MARK_REMOVE, FAN_OPEN | FAN_CLOSE, AT_FDCWD, "d/f"));
 	touch("d/f");
-	drain(g, getpid());
+	shown(g, getpid());
 	unlink("d/f");
-	drain(g, getpid());
+	shown(g, getpid());
 }
 
 CASE(children, fanotify_mark, fanotify_init, read)
@@ -185,21 +143,21 @@ CASE(children, fanotify_mark, fanotify_init, read)
 	R(mark(g, FAN_MARK_ADD, FAN_OPEN | FAN_CLOSE, AT_FDCWD, "d"));
 	touch("d/f");
 	close(open("d", O_RDONLY));
-	drain(g, getpid());
+	shown(g, getpid());
 	R(mark(g, FAN_MARK_ADD, FAN_EVENT_ON_CHILD, AT_FDCWD, "d"));
 	touch("d/f");
 	close(open("d", O_RDONLY));
 	close(open("d/sub", O_RDONLY));
-	drain(g, getpid());
+	shown(g, getpid());
 	R(mark(g, FAN_MARK_ADD, FAN_ONDIR, AT_FDCWD, "d"));
 	close(open("d", O_RDONLY));
 	close(open("d/sub", O_RDONLY));
-	drain(g, getpid());
+	shown(g, getpid());
 	touch("d/sub/deep");
-	drain(g, getpid());
+	shown(g, getpid());
 	R(mark(g, FAN_MARK_FLUSH, 0, AT_FDCWD, "/"));
 	touch("d/f");
-	drain(g, getpid());
+	shown(g, getpid());
 }
 
 CASE(ignored, fanotify_mark, fanotify_init, read)
@@ -210,18 +168,18 @@ CASE(ignored, fanotify_mark, fanotify_init, read)
 	R(mark(g, FAN_MARK_ADD, FAN_OPEN | FAN_CLOSE, AT_FDCWD, "f"));
 	R(mark(g, FAN_MARK_ADD | FAN_MARK_IGNORED_MASK, FAN_OPEN, AT_FDCWD, "f"));
 	close(open("f", O_RDONLY));
-	drain(g, getpid());
+	shown(g, getpid());
 	touch("f"); /* the change ends it */
-	drain(g, getpid());
+	shown(g, getpid());
 	close(open("f", O_RDONLY));
-	drain(g, getpid());
+	shown(g, getpid());
 	R(mark(g, FAN_MARK_ADD | FAN_MARK_IGNORED_MASK | FAN_MARK_IGNORED_SURV_MODIFY, FAN_OPEN, AT_FDCWD, "f"));
 	touch("f");
 	close(open("f", O_RDONLY));
-	drain(g, getpid());
+	shown(g, getpid());
 	R(mark(g, FAN_MARK_REMOVE | FAN_MARK_IGNORED_MASK, FAN_OPEN, AT_FDCWD, "f"));
 	close(open("f", O_RDONLY));
-	drain(g, getpid());
+	shown(g, getpid());
 }
 
 CASE(mounts, fanotify_mark, fanotify_init, read)
@@ -236,17 +194,17 @@ CASE(mounts, fanotify_mark, fanotify_init, read)
 	R(mark(g, FAN_MARK_ADD | FAN_MARK_MOUNT, FAN_OPEN, AT_FDCWD, "m"));
 	close(open("m/f", O_RDONLY));
 	close(open("b/f", O_RDONLY));
-	drain(g, getpid());
+	shown(g, getpid());
 	R(mark(g, FAN_MARK_FLUSH | FAN_MARK_MOUNT, 0, AT_FDCWD, "m"));
 	R(mark(g, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, FAN_OPEN, AT_FDCWD, "m/f"));
 	close(open("m/f", O_RDONLY));
 	close(open("b/f", O_RDONLY));
 	touch("f");
-	drain(g, getpid());
+	shown(g, getpid());
 	R(mark(g, FAN_MARK_REMOVE | FAN_MARK_MOUNT, FAN_OPEN, AT_FDCWD, "m"));
 	R(mark(g, FAN_MARK_REMOVE | FAN_MARK_FILESYSTEM, FAN_OPEN, AT_FDCWD, "b"));
 	close(open("m/f", O_RDONLY));
-	drain(g, getpid());
+	shown(g, getpid());
 	close(g);
 	R(umount("b"));
 	R(umount("m"));
@@ -266,7 +224,7 @@ CASE(silent, fanotify_mark, fanotify_init, read)
 	R(fcntl(fd, F_GETFD));
 	R(pwrite(fd, "y", 1, 0));
 	R(close(fd));
-	drain(g, getpid());
+	shown(g, getpid());
 }
 
 CASE(pidfds, fanotify_init, read)

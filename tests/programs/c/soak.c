@@ -15,18 +15,6 @@ static volatile int *over;
 static volatile uint32_t *mine;
 static int brief; /* a short run */
 
-static void __attribute__((noreturn, format(printf, 1, 2))) wrong(const char *f, ...)
-{
-	char b[200];
-	va_list ap;
-	va_start(ap, f);
-	vsnprintf(b, sizeof b, f, ap);
-	va_end(ap);
-	say("WRONG: %s (errno %s)", b, errname(errno));
-	_exit(7);
-}
-#define EXPECT(x) do { if (!(x)) wrong("%s:%d: %s", __func__, __LINE__, #x); } while (0)
-
 static void w_pipes(void)
 {
 	int a[2], b[2];

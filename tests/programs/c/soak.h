@@ -79,4 +79,17 @@ __attribute__((unused)) static int settle(const long *a, long n)
 	leaked(a, b, n, 1);
 	return 1;
 }
+
+/* wrong ends the program with what it found, EXPECT where that is that x does not hold. */
+__attribute__((unused)) static void __attribute__((noreturn, format(printf, 1, 2))) wrong(const char *f, ...)
+{
+	char b[200];
+	va_list ap;
+	va_start(ap, f);
+	vsnprintf(b, sizeof b, f, ap);
+	va_end(ap);
+	say("WRONG: %s (errno %s)", b, errname(errno));
+	_exit(7);
+}
+#define EXPECT(x) do { if (!(x)) wrong("%s:%d: %s", __func__, __LINE__, #x); } while (0)
 #endif

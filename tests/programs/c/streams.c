@@ -24,18 +24,6 @@ static uint32_t any(uint32_t n)
 	return (state >> 32) % n;
 }
 
-static void __attribute__((noreturn, format(printf, 1, 2))) wrong(const char *f, ...)
-{
-	char b[200];
-	va_list ap;
-	va_start(ap, f);
-	vsnprintf(b, sizeof b, f, ap);
-	va_end(ap);
-	say("WRONG: %s (errno %s)", b, errname(errno));
-	_exit(7);
-}
-#define EXPECT(x) do { if (!(x)) wrong("%s:%d: %s", __func__, __LINE__, #x); } while (0)
-
 enum { BLOCKING, POLLS, EDGES, WAYS };
 enum { PATIENCE = 60000 }; /* milliseconds that one waits at most */
 
