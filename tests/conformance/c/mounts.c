@@ -136,13 +136,15 @@ CASE(busy, umount2)
 	chdir("a");
 	R(umount2("/tmp/mt/a", 0));
 	chdir("..");
+	int p[2];
+	pipe(p);
 	pid_t c = fork();
 	if (c == 0) {
 		chdir("a");
+		write(p[1], "", 1);
 		pause();
 	}
-	while (usleep(10000), umount2("a", 0) == 0)
-		mount("none", "a", "tmpfs", 0, 0);
+	read(p[0], &(char){0}, 1);
 	R(umount2("a", 0));
 	kill(c, SIGKILL);
 	wait(0);
