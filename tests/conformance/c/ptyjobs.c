@@ -191,21 +191,25 @@ static void background(void)
 	kill(-p, SIGTERM);
 	reap("ended", p, 0);
 	/* a group nobody could continue: stops of the terminal are not for it */
+	int over[2];
+	pipe(over);
 	p = fork();
 	if (p == 0) {
-		pid_t q = fork();
+		pid_t me = getpid(), q = fork();
 		if (q == 0) {
 			setpgid(0, 0);
-			usleep(100000); /* the parent is gone */
+			while (getppid() == me)
+				usleep(1000);
 			R(read(s, &c, 1));
 			raise(SIGTSTP);
 			say("not stopped");
+			tell(over[1]);
 			_exit(0);
 		}
 		_exit(0);
 	}
 	reap("parent of the orphan", p, 0);
-	usleep(400000);
+	ask(over[0]);
 }
 
 static void background2(pid_t p)
@@ -225,7 +229,7 @@ static void leader(void)
 		setpgid(0, 0);
 		catch(SIGHUP);
 		catch(SIGCONT);
-		tell(up[1]);
+		tell(down[1]);
 		while (!got[SIGHUP])
 			usleep(1000);
 		usleep(50000);
@@ -234,17 +238,17 @@ static void leader(void)
 		R(write(s, "still there\n", 12));
 		pid_t g;
 		R(ioctl(s, TIOCGPGRP, &g));
+		tell(up[1]);
 		_exit(0);
 	}
 	setpgid(p, p);
 	R(tcsetpgrp(s, p));
-	ask(up[0]);
-	usleep(50000);
+	ask(down[0]);
 	_exit(7);
 }
 static void leader2(pid_t p)
 {
-	usleep(400000);
+	ask(up[0]);
 	all("master", m);
 	pid_t g;
 	R(ioctl(m, TIOCGSID, &g));
@@ -272,22 +276,29 @@ static void nothing(pid_t p) { }
 static void hungup(void)
 {
 	char c;
+	int told[2];
+	pipe(told);
 	catch(SIGHUP);
 	catch(SIGCONT);
 	pid_t p = fork();
 	if (p == 0) {
 		setpgid(0, 0);
 		got[SIGHUP] = got[SIGCONT] = 0;
-		usleep(300000);
+		tell(told[1]);
+		ask(down[0]);
 		say("member: hup %d cont %d", got[SIGHUP], got[SIGCONT]);
 		R(read(s, &c, 1));
 		R(write(s, "x", 1));
 		R(open("/dev/tty", O_RDWR));
-		usleep(300000);
+		tell(told[1]);
+		for (int i = 0; i < 5000 && !(got[SIGHUP] && got[SIGCONT]); i++)
+			usleep(1000);
 		say("member after the leader: hup %d cont %d", got[SIGHUP], got[SIGCONT]);
+		tell(up[1]);
 		_exit(0);
 	}
 	setpgid(p, p);
+	ask(told[0]);
 	signal(SIGTTOU, SIG_IGN);
 	tcsetpgrp(s, p);
 	tell(up[1]);
@@ -297,14 +308,15 @@ static void hungup(void)
 	say("leader: hup %d cont %d", got[SIGHUP], got[SIGCONT]);
 	R(open("/dev/tty", O_RDWR));
 	R(tcgetpgrp(s));
-	usleep(400000);
+	tell(down[1]);
+	ask(told[0]);
 	_exit(3);
 }
 static void hungup2(pid_t p)
 {
 	ask(up[0]);
 	close(m);
-	usleep(900000);
+	ask(up[0]);
 	m = open("/dev/null", O_RDWR);
 }
 
