@@ -240,7 +240,13 @@ func (r *runner) lost(s Streams, stopping bool, err error) (int, error) {
 		}
 		fmt.Fprintln(s.Err, msg)
 	}
-	fmt.Fprintf(s.Err, "pack: the machine ended without saying how its program did; the console's last lines:\n%s", r.tail.lines(20))
+	what := "the machine ended without saying how its program did"
+	if ee != nil {
+		if ws, ok := ee.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			what = fmt.Sprintf("%s crashed or was killed (%v) before the machine said how its program did", r.name, ws.Signal())
+		}
+	}
+	fmt.Fprintf(s.Err, "pack: %s; the console's last lines:\n%s", what, r.tail.lines(20))
 	return PanicStatus, nil
 }
 

@@ -61,6 +61,15 @@ func TestStatusIsTheProgramsAndComesByTheControlPort(t *testing.T) {
 	}
 }
 
+func TestACrashOfQEMUIsNotTheMachines(t *testing.T) {
+	vmmtest.Install(t, "print up;killed")
+	var errs lockedBuffer
+	status, err := Run(context.Background(), machine(), Streams{Out: io.Discard, Err: &errs}, nil)
+	if err != nil || status != PanicStatus || !strings.Contains(errs.String(), "QEMU crashed or was killed (killed)") {
+		t.Errorf("%d %v %q", status, err, errs.String())
+	}
+}
+
 func TestConsoleIsStreamedBothWays(t *testing.T) {
 	vmmtest.Install(t, "print one;echo;ctl exit 0")
 	var out lockedBuffer

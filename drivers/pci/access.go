@@ -30,6 +30,9 @@ func (a Address) String() string {
 type access interface {
 	read(a Address, off, width int) uint32
 	write(a Address, off, width int, v uint32)
+	// move is write, of 2 or 4 bytes, where registers of the device come to lie elsewhere
+	// by it (hal.Stiller).
+	move(a Address, off, width int, v uint32)
 	// limit is the size of a function's configuration space.
 	limit() int
 }
@@ -87,6 +90,19 @@ func (p *ports) write(a Address, off, width int, v uint32) {
 		p.m.Out16(port, uint16(v))
 	default:
 		p.m.Out32(port, v)
+	}
+}
+
+func (p *ports) move(a Address, off, width int, v uint32) {
+	s, ok := p.m.(hal.Stiller)
+	if !ok {
+		p.write(a, off, width, v)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sel(a, off) {
+		s.OutStill(uint16(portData+off&3), width, v)
 	}
 }
 
@@ -160,5 +176,16 @@ func (e *ecam) write(a Address, off, width int, v uint32) {
 		w.Write16(off, uint16(v))
 	default:
 		w.Write32(off, v)
+	}
+}
+
+func (e *ecam) move(a Address, off, width int, v uint32) {
+	s, ok := e.m.(hal.Stiller)
+	if !ok {
+		e.write(a, off, width, v)
+		return
+	}
+	if w := e.bus(a); w != nil && off+width <= 4096 {
+		s.WriteStill(w, off|int(a.Dev)<<15|int(a.Fn)<<12, width, v)
 	}
 }

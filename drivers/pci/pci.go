@@ -191,6 +191,13 @@ func (b *Bus) scanBus(segment uint16, bus uint8, found func(*Function, uint8)) {
 func (f *Function) read(off, width int) uint32     { return f.bus.cfg.read(f.Address, off, width) }
 func (f *Function) write(off, width int, v uint32) { f.bus.cfg.write(f.Address, off, width, v) }
 
+// command sets the command register, whose decoders make register blocks come and go.
+func (f *Function) command(v uint32) {
+	if f.read(regCommand, 2) != v {
+		f.bus.cfg.move(f.Address, regCommand, 2, v)
+	}
+}
+
 // Read8, Read16 and Read32 read configuration registers; all ones where there is none.
 func (f *Function) Read8(off int) uint8   { return uint8(f.read(off, 1)) }
 func (f *Function) Read16(off int) uint16 { return uint16(f.read(off, 2)) }
@@ -256,7 +263,7 @@ func (f *Function) sizeLocked(i int) *BAR {
 	bar := &BAR{IO: lo&1 != 0}
 	bar.Wide = !bar.IO && lo>>1&3 == 2 && i < 5
 	cmd := f.read(regCommand, 2)
-	f.write(regCommand, 2, cmd&^(cmdIO|cmdMemory))
+	f.command(cmd &^ (cmdIO | cmdMemory))
 	f.write(off, 4, ^uint32(0))
 	mask := f.read(off, 4)
 	f.write(off, 4, lo)
@@ -270,7 +277,7 @@ func (f *Function) sizeLocked(i int) *BAR {
 	} else {
 		m64 |= 0xffffffff << 32
 	}
-	f.write(regCommand, 2, cmd)
+	f.command(cmd)
 	low := uint64(15)
 	if bar.IO {
 		low = 3
@@ -304,9 +311,9 @@ func (b *Bus) placeLocked(f *Function, i int, bar *BAR) error {
 		bar.Base = at
 		b.placed = append(b.placed, span{at, bar.Size})
 		off := regBAR0 + 4*i
-		f.write(off, 4, uint32(at))
+		f.bus.cfg.move(f.Address, off, 4, uint32(at))
 		if bar.Wide {
-			f.write(off+4, 4, uint32(at>>32))
+			f.bus.cfg.move(f.Address, off+4, 4, uint32(at>>32))
 		}
 		return nil
 	}
@@ -388,7 +395,7 @@ func (b *Bus) windows(bar *BAR) (out []span) {
 
 // Enable switches on the function's decoders and its access to memory.
 func (f *Function) Enable() {
-	f.write(regCommand, 2, f.read(regCommand, 2)|cmdIO|cmdMemory|cmdMaster)
+	f.command(f.read(regCommand, 2) | cmdIO | cmdMemory | cmdMaster)
 }
 
 // Disable takes the function's access to memory away: after it, nothing that was

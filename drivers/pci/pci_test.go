@@ -2,6 +2,7 @@ package pci_test
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"kiln/drivers/acpi/aml"
 	"kiln/drivers/pci"
 	"kiln/drivers/virtio/virtiotest"
+	"kiln/kernel/hal"
 	"kiln/kernel/hal/fake"
 )
 
@@ -107,6 +109,50 @@ func TestAnUnplacedBARIsPutIntoTheWindowApartFromOthers(t *testing.T) {
 	}
 	if _, err := fs[2].BAR(2); err == nil || !strings.Contains(err.Error(), "no room") {
 		t.Error(err)
+	}
+}
+
+// stiller counts the writes for which other CPUs stand still.
+type stiller struct {
+	*fake.Machine
+	writes []uint32
+}
+
+func (s *stiller) OutStill(port uint16, width int, v uint32) {
+	s.writes = append(s.writes, v)
+	if width == 2 {
+		s.Out16(port, uint16(v))
+	} else {
+		s.Out32(port, v)
+	}
+}
+
+func (s *stiller) WriteStill(w hal.MMIO, off, width int, v uint32) { panic("no such window") }
+
+// Nobody touches a device while another's registers move.
+func TestOtherCPUsStandStillWhileRegisterBlocksMove(t *testing.T) {
+	m := &stiller{Machine: fake.New(1)}
+	h := virtiotest.NewHost(m.Machine)
+	a := h.Add(0, 1, 0, 0x1af4, 0x1041, 0x020000)
+	a.SetBAR(4, 0x4000, 0xe0000000, 4)
+	a.Config[4] = 7
+	b := h.Add(0, 2, 0, 0x1af4, 0x1042, 0x010000)
+	b.SetBAR(4, 0x4000, 0, 4)
+	fs := pci.New(m, windowTables(0xe0000000, 0x100000)).Scan()
+	// Decoders off and on, to see how large it is; and on, which they are.
+	if bar, err := fs[0].BAR(4); err != nil || bar.Size != 0x4000 || !slices.Equal(m.writes, []uint32{4, 7}) {
+		t.Errorf("%+v, %v: %#x", bar, err, m.writes)
+	}
+	fs[0].Enable()
+	if len(m.writes) != 2 {
+		t.Errorf("%#x", m.writes)
+	}
+	// They are off: it gets its address, both halves, and they are switched on.
+	if bar, err := fs[1].BAR(4); err != nil || bar.Base != 0xe0004000 || b.BAR(4) != bar.Base {
+		t.Errorf("%+v, %v", bar, err)
+	}
+	if fs[1].Enable(); !slices.Equal(m.writes[len(m.writes)-3:], []uint32{0xe0004000, 0, 7}) || b.Config[4] != 7 {
+		t.Errorf("%#x", m.writes)
 	}
 }
 

@@ -307,6 +307,18 @@ type Idler interface {
 	Others() bool
 }
 
+// Stiller is a Machine that can have all other CPUs stand still during a write that moves
+// registers in the machine's address space, as those of PCI's command and base addresses do.
+// By the specifications nobody has to: but an emulator that runs CPUs in threads may look up
+// where another CPU's access goes before it moves them, and let it go to wherever that is then
+// (QEMU's TCG before 8.2: it crashes, or an end of interrupt is lost).
+type Stiller interface {
+	// OutStill is Out16 or Out32, by width in bytes.
+	OutStill(port uint16, width int, v uint32)
+	// WriteStill is w.Write16 or w.Write32.
+	WriteStill(w MMIO, off, width int, v uint32)
+}
+
 // IdleResult is what the caller of Idle is to do.
 type IdleResult int
 

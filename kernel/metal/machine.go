@@ -394,6 +394,16 @@ func (*Machine) Out8(port uint16, v uint8)   { out8(port, v) }
 func (*Machine) Out16(port uint16, v uint16) { out16(port, v) }
 func (*Machine) Out32(port uint16, v uint32) { out32(port, v) }
 
+// OutStill implements hal.Stiller.
+func (*Machine) OutStill(port uint16, width int, v uint32) {
+	baseCall(opStill, uint64(port), stillPort|uint64(width), uint64(v))
+}
+
+// WriteStill implements hal.Stiller.
+func (*Machine) WriteStill(w hal.MMIO, off, width int, v uint32) {
+	baseCall(opStill, w.(*mmio).at(off, width), uint64(width), uint64(v))
+}
+
 // MapMMIO implements hal.Machine.
 func (*Machine) MapMMIO(pa hal.PhysAddr, length int) (hal.MMIO, error) {
 	if length <= 0 || uint64(pa)+uint64(length) > 1<<46 {

@@ -7,7 +7,7 @@ import (
 )
 
 // Requests from one CPU to others: to flush their TLBs, to let go of a page table, to
-// save vector state, to switch it on. The one that asks holds shoot.lock, publishes who
+// save vector state, to switch it on, to stand still. The one that asks holds shoot.lock, publishes who
 // is to answer in want, sends vecCall and waits, with interrupts off, until every bit of
 // want is gone. It may hold the base's lock as well.
 //
@@ -25,7 +25,7 @@ type shootState struct {
 	magic, lock uint32
 	want        uint64 // a bit for each CPU that has not answered
 	kind        uint32
-	_           uint32
+	still       uint32 // whoever has answered reqStill waits until it is another
 	root, va, n uint64
 }
 
@@ -35,6 +35,7 @@ const (
 	reqDrop           // do not use root any more
 	reqVectors        // set XCR0 to va
 	reqFP             // end the ownership of the vector state of va, keeping it if n is not 0
+	reqStill          // do nothing until still changes
 )
 
 // Bits of CPU.stale.
@@ -144,7 +145,12 @@ func serve(c *CPU) {
 	case reqFP:
 		fpLocal((*ctxImpl)(ptr(s.va)), s.n != 0)
 	}
+	// Before the answer: after it there may be another request.
+	wait, turn := shoot.kind == reqStill, atomic.LoadUint32(&shoot.still)
 	atomic.AndUint64(&shoot.want, ^bit)
+	for wait && atomic.LoadUint32(&shoot.still) == turn {
+		pause()
+	}
 }
 
 // leaveLazy ends a CPU's idling: it does what it was spared.
@@ -192,4 +198,23 @@ func fpAway(c *CPU, impl, keep uint64) {
 func setVectors(xcr0 uint64) {
 	writeCR4(readCR4() | cr4OSXSAVE)
 	xsetbv(xcr0)
+}
+
+// stillPort says that at is a port, not an address.
+const stillPort = 1 << 8
+
+// still writes v, how&255 bytes of it, to at while all other CPUs wait (hal.Stiller).
+func still(c *CPU, at, how, v uint64) {
+	ask(c, reqStill, 0, 0, 0)
+	switch how {
+	case 2:
+		store16(at, uint16(v))
+	case 4:
+		store32(at, uint32(v))
+	case stillPort | 2:
+		out16(uint16(at), uint16(v))
+	case stillPort | 4:
+		out32(uint16(at), uint32(v))
+	}
+	atomic.AddUint32(&shoot.still, 1)
 }

@@ -180,6 +180,7 @@ const (
 	opVectors
 	opFPAway
 	opWakeIdle
+	opStill
 )
 
 // baseOp runs a call from Go (baseCall) under the base's lock.
@@ -240,6 +241,8 @@ func baseOp(c *CPU, op, a, b, d uint64) uint64 {
 	case opVectors:
 		setVectors(a)
 		ask(c, reqVectors, 0, a, 0)
+	case opStill:
+		still(c, a, b, d)
 	case opFatal:
 		endMachine()
 	case opReset:

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -59,6 +60,8 @@ func Main() {
 		case "exit":
 			n, _ := strconv.Atoi(arg)
 			os.Exit(n)
+		case "killed":
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}
 	}
 	io.WriteString(os.Stdout, "")
@@ -66,7 +69,7 @@ func Main() {
 }
 
 // Install puts a fake QEMU with a plan first in PATH. The plan is steps with
-// semicolons between: print TEXT, error TEXT, ctl LINE, echo, await, sleep TIME, exit N.
+// semicolons between: print TEXT, error TEXT, ctl LINE, echo, await, sleep TIME, exit N, killed.
 // args gives the arguments it was started with.
 func Install(t *testing.T, plan string) (args func() []string) {
 	t.Helper()
