@@ -191,15 +191,15 @@ static void background(void)
 	kill(-p, SIGTERM);
 	reap("ended", p, 0);
 	/* a group nobody could continue: stops of the terminal are not for it */
-	int over[2];
+	int gone[2], over[2];
+	pipe(gone);
 	pipe(over);
 	p = fork();
 	if (p == 0) {
-		pid_t me = getpid(), q = fork();
+		pid_t q = fork();
 		if (q == 0) {
 			setpgid(0, 0);
-			while (getppid() == me)
-				usleep(1000);
+			ask(gone[0]);
 			R(read(s, &c, 1));
 			raise(SIGTSTP);
 			say("not stopped");
@@ -209,6 +209,7 @@ static void background(void)
 		_exit(0);
 	}
 	reap("parent of the orphan", p, 0);
+	tell(gone[1]);
 	ask(over[0]);
 }
 
