@@ -310,8 +310,8 @@ type Idler interface {
 // Stiller is a Machine that can have all other CPUs stand still during a write that moves
 // registers in the machine's address space, as those of PCI's command and base addresses do.
 // By the specifications nobody has to: but an emulator that runs CPUs in threads may look up
-// where another CPU's access goes before it moves them, and let it go to wherever that is then
-// (QEMU's TCG before 8.2: it crashes, or an end of interrupt is lost).
+// where another CPU's access goes before it moves them, and let it go to wherever that is then.
+// QEMU 7.2's TCG does, and was seen to crash by it.
 type Stiller interface {
 	// OutStill is Out16 or Out32, by width in bytes.
 	OutStill(port uint16, width int, v uint32)
