@@ -112,6 +112,9 @@ func run(pattern string, fresh, quick bool, runs int) (failed bool, err error) {
 		if err != nil {
 			bad++
 			fmt.Printf("FAIL  %s (%.0f s): %v\n%s\n", name, took.Seconds(), err, a.tail(name))
+			if err := a.keep(name); err != nil {
+				return false, err
+			}
 			continue
 		}
 		passed++
@@ -224,6 +227,16 @@ var errStopped = errors.New("stopped")
 func (a *accept) log(name string) string {
 	name, _, _ = strings.Cut(name, "#")
 	return filepath.Join(a.dir, strings.ReplaceAll(name, "/", "-")+".log")
+}
+
+// keep puts the output of one of several runs where the next does not replace it.
+func (a *accept) keep(name string) error {
+	_, run, several := strings.Cut(name, "#")
+	if !several {
+		return nil
+	}
+	log := a.log(name)
+	return os.Rename(log, strings.TrimSuffix(log, ".log")+"-failed-"+run+".log")
 }
 
 // one runs a case.

@@ -24,7 +24,13 @@ static pid_t sleeps(void)
 static int ioctl_(int fd) { return ioctl(fd, 0x5401, 0); }
 static int ready(int fd) { struct pollfd p = { fd, POLLIN | POLLOUT | POLLPRI, 0 }; poll(&p, 1, 0); return p.revents; }
 static void *thread(void *p) { *(int *)p = syscall(SYS_gettid); for (;;) pause(); return p; }
-static void *ender(void *p) { nap(40); _exit(3); return p; }
+static void *ender(void *p)
+{
+	while (!shared[2])
+		nap(1);
+	_exit(3);
+	return p;
+}
 
 static void opening(void)
 {
@@ -85,6 +91,7 @@ static void opening(void)
 	fd = OPEN(p, 0);
 	nap(15);
 	R(ready(fd)); /* the leader is gone, the group is not */
+	shared[2] = 1;
 	R(poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, 5000));
 	waitpid(p, &st, 0); status("group", st);
 	close(fd);
