@@ -62,11 +62,11 @@ var families = [][]Entry{
 }
 
 // Table lists every call of Linux on x86-64 by number: those that are served, and the
-// others with Support None.
+// others with Support None and why.
 func Table() []Entry {
 	all := make([]Entry, len(names))
 	for nr, name := range names {
-		all[nr] = Entry{Nr: nr, Name: name}
+		all[nr] = Entry{Nr: nr, Name: name, Note: absent(nr, name)}
 	}
 	for _, f := range families {
 		for _, e := range f {

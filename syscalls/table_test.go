@@ -1,6 +1,7 @@
 package syscalls
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,16 @@ func TestEveryRowIsOnceUnderItsNameAndExplainsItself(t *testing.T) {
 	}
 	if len(Table()) < 360 {
 		t.Errorf("Table has %d calls", len(Table()))
+	}
+	for _, e := range Table() {
+		if e.Support == None && e.Note == "" {
+			t.Errorf("%s is absent without a reason", e.Name)
+		}
+	}
+	for _, r := range reasons {
+		if !slices.ContainsFunc(Table(), func(e Entry) bool { return e.Name == r.name && e.Support == None && e.Note == r.why }) {
+			t.Errorf("a reason for %s, which is not absent", r.name)
+		}
 	}
 }
 
