@@ -388,6 +388,7 @@ type stopArgs struct {
 	message uint64
 	inCall  bool
 	dying   bool
+	event   bool // PTRACE_EVENT_STOP: the signal in code and info is the group stop's, else SIGTRAP
 }
 
 // ptraceStop parks the thread until its tracer lets it go on; sig is the signal that it
@@ -401,7 +402,14 @@ func (t *Thread) ptraceStop(a stopArgs) (sig int32, ok bool) {
 		return 0, false
 	}
 	x.trapStop = false
-	if a.code>>8 == EventStop {
+	if a.event {
+		// In one with the end of trapNotify: a SIGCONT is told of by this stop or by the next.
+		sig := p.stopSig
+		if sig == 0 {
+			sig = int32(unix.SIGTRAP)
+		}
+		a.code = uint32(sig) | EventStop<<8
+		a.info.Signo, a.info.Code = sig, int32(a.code)
 		x.trapNotify = false
 	}
 	if t.Ctx.Exit.Kind == hal.ExitInterrupt || t.Ctx.Exit.Kind == hal.ExitException {
@@ -588,27 +596,22 @@ func (t *Thread) trapHere(p *Process) {
 		p.mu.Unlock()
 		return
 	}
-	sig := p.stopSig
-	if !x.seized {
-		x.trapStop, x.trapNotify = false, false
+	if x.seized {
 		p.mu.Unlock()
-		if sig != 0 {
-			t.ptraceStop(stopArgs{code: uint32(sig), why: cldStopped})
-		}
+		t.eventStop()
 		return
 	}
-	status := sig
-	if sig == 0 {
-		sig = int32(unix.SIGTRAP)
-	}
+	sig := p.stopSig
+	x.trapStop, x.trapNotify = false, false
 	p.mu.Unlock()
-	t.eventStop(sig, status)
+	if sig != 0 {
+		t.ptraceStop(stopArgs{code: uint32(sig), why: cldStopped})
+	}
 }
 
 // eventStop is PTRACE_EVENT_STOP.
-func (t *Thread) eventStop(sig, _ int32) {
-	code := uint32(sig) | EventStop<<8
-	t.ptraceStop(stopArgs{code: code, why: cldStopped, info: t.notifyInfo(sig, code)})
+func (t *Thread) eventStop() {
+	t.ptraceStop(stopArgs{event: true, why: cldStopped, info: t.notifyInfo(0, 0)})
 }
 
 // tracedStop is a traced thread's part in a group stop. Called with mu held, returns without.
@@ -626,7 +629,7 @@ func (p *Process) tracedStop(t *Thread) {
 		p.k.jobControl(p, cldStopped, sig)
 	}
 	if seized {
-		t.eventStop(sig, sig)
+		t.eventStop()
 		return
 	}
 	t.ptraceStop(stopArgs{code: uint32(sig), why: cldStopped})

@@ -313,7 +313,7 @@ static void sysinfo_of(pid_t p)
 	pt(PTRACE_GETREGS, p, 0, (long)&r);
 	say("%ld bytes, op %d arch %x ip %d sp %d", n, i.op, i.arch, i.instruction_pointer == r.rip, i.stack_pointer == r.rsp);
 	if (i.op == PTRACE_SYSCALL_INFO_ENTRY)
-		say("  nr %lld args %lld %lld %lld", i.entry.nr, i.entry.args[0], i.entry.args[1], i.entry.args[2]);
+		say("  nr %lld args %lld %lld, rdx %d", i.entry.nr, i.entry.args[0], i.entry.args[1], i.entry.args[2] == r.rdx);
 	if (i.op == PTRACE_SYSCALL_INFO_EXIT)
 		say("  rval %lld error %d", i.exit.rval, i.exit.is_error);
 }
@@ -458,6 +458,37 @@ CASE(tracerdies, ptrace)
 	next("tracer", q);
 	next("tracee", p);
 	(void)c;
+}
+
+/* SIGCONT comes while the tracee is on its way into a stop: the stop tells of it, or the next does. */
+CASE(continuing, ptrace)
+{
+	int told = 0;
+	for (int i = 0; i < 200; i++) {
+		int st, events = 0;
+		pid_t p = fork();
+		if (!p) {
+			mortal();
+			kill(getpid(), SIGSTOP);
+			_exit(7);
+		}
+		waitpid(p, &st, WUNTRACED);
+		pt(PTRACE_SEIZE, p, 0, 0);
+		pt(PTRACE_INTERRUPT, p, 0, 0);
+		for (volatile int k = i % 50 * 300; k > 0; k--)
+			;
+		kill(p, SIGCONT);
+		while (waitpid(p, &st, __WALL) == p && WIFSTOPPED(st)) {
+			int event = st >> 16, sig = WSTOPSIG(st);
+			events += event == PTRACE_EVENT_STOP && sig == SIGTRAP;
+			if (event && sig != SIGTRAP)
+				pt(PTRACE_LISTEN, p, 0, 0);
+			else
+				pt(PTRACE_CONT, p, 0, event ? 0 : sig);
+		}
+		told += events > 0 && WIFEXITED(st) && WEXITSTATUS(st) == 7;
+	}
+	R(told);
 }
 
 CASE(procmem, ptrace, openat, pread64, pwrite64)
