@@ -176,12 +176,12 @@ func (p *Process) takeAction(sig int32) SigAction {
 
 // defaultAction does what an unhandled signal does. False: the process ends.
 func (t *Thread) defaultAction(info *SignalInfo) bool {
-	sig, p := info.Signo, t.process
+	sig := info.Signo
 	switch {
 	case sigIgnores.Has(sig):
 		return true
 	case sigStops.Has(sig):
-		p.startStop(sig)
+		t.startStop(sig)
 		return true
 	}
 	if sigCores.Has(sig) {
@@ -253,20 +253,21 @@ func (t *Thread) Restart() (uintptr, error) {
 	return f(t)
 }
 
-// startStop begins a group stop: every thread parks at its boundary.
-func (p *Process) startStop(sig int32) {
+// startStop begins a group stop, by a signal that t has taken: every thread parks at its
+// boundary.
+func (t *Thread) startStop(sig int32) {
+	p := t.process
 	if sig != int32(unix.SIGSTOP) && p.k.orphaned(p) {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// A SIGCONT that came since the signal was taken wins.
-	if p.exitFlag || p.stopSig != 0 || p.pending.set.Has(int32(unix.SIGCONT)) {
+	if p.exitFlag || p.stopSig != 0 || !t.stopTaken {
 		return
 	}
 	p.stopSig = sig
-	for t := p.threads; t != nil; t = t.sibling {
-		t.notify(fStop)
+	for o := p.threads; o != nil; o = o.sibling {
+		o.notify(fStop)
 	}
 }
 

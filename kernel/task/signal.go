@@ -365,6 +365,9 @@ func (p *Process) prepare(sig int32) {
 		p.flushAll(Set(int32(unix.SIGCONT)))
 	case sig == int32(unix.SIGCONT):
 		p.flushAll(sigStops)
+		for t := p.threads; t != nil; t = t.sibling {
+			t.stopTaken = false
+		}
 		p.resume(true)
 		p.continued()
 	case sig == int32(unix.SIGKILL):
@@ -521,6 +524,7 @@ func (t *Thread) dequeue(set SigSet, info *SignalInfo) bool {
 		}
 	}
 	q.take(p.k, sig, info)
+	t.stopTaken = true // whatever it is: a tracer may make a stop of it
 	if info.timer != nil {
 		info.timer.delivered(info)
 	}

@@ -600,3 +600,35 @@ func TestTemporaryMask(t *testing.T) {
 		t.Errorf("in the handler %#x, in the frame %#x", during, frame)
 	}
 }
+
+// A thread lets go of the lock between taking a stop signal and stopping.
+func TestSIGCONTBetweenAStopSignalAndTheStopWins(t *testing.T) {
+	for _, continued := range []bool{false, true} {
+		var stops int32
+		r := newRig(t)
+		r.on(tryCall, func(th *Thread) (uintptr, error) {
+			p, info := th.process, SignalInfo{}
+			p.SendSignal(SignalInfo{Signo: int32(unix.SIGSTOP)})
+			p.mu.Lock()
+			th.dequeue(^th.mask, &info)
+			p.mu.Unlock()
+			if continued {
+				p.SendSignal(SignalInfo{Signo: int32(unix.SIGCONT)})
+			}
+			th.startStop(info.Signo)
+			p.mu.Lock()
+			stops = p.stopSig
+			p.mu.Unlock()
+			p.SendSignal(SignalInfo{Signo: int32(unix.SIGCONT)})
+			return 0, nil
+		})
+		r.sysAt(0x1000, tryCall)
+		r.jump(0x1002, 0x2000)
+		r.sysAt(0x2000, unix.SYS_EXIT_GROUP, 0)
+		r.start(0x1000)
+		r.wait()
+		if (stops == 0) != continued {
+			t.Errorf("continued %v: it stops by signal %d", continued, stops)
+		}
+	}
+}

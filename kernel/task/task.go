@@ -271,6 +271,7 @@ type Thread struct {
 	restartFn func(t *Thread) (uintptr, error)
 	trap      trapInfo
 	sigInfo   SignalInfo // the signal that is being delivered, and its action
+	stopTaken bool       // no SIGCONT has come since it was taken: it may stop (JOBCTL_STOP_DEQUEUED); Process.mu
 	sigAct    SigAction
 	frameBuf  [frameSize]byte // a frame on its way
 	fpBuf     []byte          // vector state on its way and FP_XSTATE_MAGIC2, made by the first handler
