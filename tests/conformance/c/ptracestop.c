@@ -464,6 +464,7 @@ CASE(tracerdies, ptrace)
 CASE(continuing, ptrace)
 {
 	int told = 0;
+	alarm(60); /* 200 tracees take their time with a race detector on a busy host */
 	for (int i = 0; i < 200; i++) {
 		int st, events = 0;
 		pid_t p = fork();
