@@ -35,16 +35,24 @@ func newHost(t *testing.T) *host {
 }
 
 func (h *host) base() uint64 { return addrOf(h.mem) }
+
+// sys makes a call again that a signal ended: the Go runtime sends itself SIGURG, and poll and
+// epoll_wait give EINTR for one that is pending, even where they would not wait.
 func (h *host) sys(nr uint64, args ...uint64) int64 {
 	var a [6]uintptr
 	for i, v := range args {
 		a[i] = uintptr(v)
 	}
-	r, _, e := unix.Syscall6(uintptr(nr), a[0], a[1], a[2], a[3], a[4], a[5])
-	if e != 0 {
-		return -int64(e)
+	for {
+		r, _, e := unix.Syscall6(uintptr(nr), a[0], a[1], a[2], a[3], a[4], a[5])
+		switch e {
+		case unix.EINTR:
+		case 0:
+			return int64(r)
+		default:
+			return -int64(e)
+		}
 	}
-	return int64(r)
 }
 func (h *host) put(at uint64, b []byte) { copy(h.mem[at-h.base():], b) }
 func (h *host) get(at uint64, n int) []byte {
