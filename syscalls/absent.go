@@ -1,7 +1,7 @@
 package syscalls
 
-// reasons say why calls that have no row are ENOSYS. Those newer than Linux 6.1 need none:
-// absent tells them by number.
+// reasons say why calls that have no row are ENOSYS. Those newer than Linux 6.1 are not
+// among them: absent tells them by number.
 var reasons = []struct{ name, why string }{
 	{"uselib", "a.out's libraries: no such programs run, as without CONFIG_USELIB"},
 	{"modify_ldt", "no local descriptor tables, which 16-bit programs need, as without CONFIG_MODIFY_LDT_SYSCALL"},
