@@ -114,6 +114,8 @@ type Stack struct {
 
 	tunMu sync.Mutex // one change of what stands behind /dev/net/tun at a time; outermost
 
+	nlPorts sync.Mutex // one netlink socket gets its port at a time; before their mu
+
 	tasks tasks // what is told of processes
 
 	rtMu sync.Mutex // one change of the route table at a time; before mu

@@ -3,6 +3,7 @@ package net
 import (
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -19,10 +20,10 @@ type netlinkSocket struct {
 	base
 	q waiter.Queue
 
+	port atomic.Uint32 // given once, under Stack.nlPorts
+
 	mu     sync.Mutex
-	port   uint32
 	groups uint64 // bit n-1: group n
-	peer   uint32
 	sndbuf int
 	rcvbuf int
 	rx     []nlMessage
@@ -87,17 +88,15 @@ func (x *netlinkSocket) Bind(c *Caller, b []byte) error {
 	if groups != 0 && !x.mayListen(c) {
 		return unix.EPERM
 	}
+	if had, err := x.name(c, port); err != nil {
+		return err
+	} else if had != port && had != 0 {
+		return unix.EINVAL
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.port != 0 {
-		if port != x.port {
-			return unix.EINVAL
-		}
-		x.groups = x.groups&^0xffffffff | groups
-		return nil
-	}
-	x.groups = groups
-	return x.name(c, port)
+	x.groups = x.groups&^0xffffffff | groups
+	return nil
 }
 
 // mayListen says whether the caller may join groups: anybody, but for process events.
@@ -105,31 +104,34 @@ func (x *netlinkSocket) mayListen(c *Caller) bool {
 	return x.pro != unix.NETLINK_CONNECTOR || c.capable(capNetAdmin)
 }
 
-// name gives the socket its port: the process's number if it is free. mu is held.
-func (x *netlinkSocket) name(c *Caller, port uint32) error {
+// name gives a socket that has no port the one that is asked for, or for 0 the process's
+// number if it is free, and says which port the socket had before.
+func (x *netlinkSocket) name(c *Caller, port uint32) (had uint32, err error) {
+	if had = x.port.Load(); had != 0 {
+		return had, nil
+	}
+	// Not under mu of x: two sockets would each wait for what the other holds.
+	x.s.nlPorts.Lock()
+	defer x.s.nlPorts.Unlock()
+	if had = x.port.Load(); had != 0 {
+		return had, nil
+	}
 	used := map[uint32]bool{}
 	for _, o := range x.s.list.all() {
 		if n, ok := o.(*netlinkSocket); ok && n != x && n.pro == x.pro {
-			n.mu.Lock()
-			used[n.port] = true
-			n.mu.Unlock()
+			used[n.port.Load()] = true
 		}
 	}
-	if port != 0 {
-		if used[port] {
-			return unix.EADDRINUSE
-		}
-		x.port = port
-		return nil
-	}
-	for port = uint32(c.PID); port == 0 || used[port]; {
-		port = uint32(-4096 - int32(x.ino)&0xffff)
-		if used[port] {
-			return unix.EADDRINUSE
+	if port == 0 {
+		if port = uint32(c.PID); port == 0 || used[port] {
+			port = uint32(-4096 - int32(x.ino)&0xffff)
 		}
 	}
-	x.port = port
-	return nil
+	if used[port] {
+		return 0, unix.EADDRINUSE
+	}
+	x.port.Store(port)
+	return 0, nil
 }
 
 // Connect implements Socket.
@@ -137,23 +139,17 @@ func (x *netlinkSocket) Connect(c *Caller, b []byte) error {
 	if len(b) < 2 {
 		return unix.EINVAL
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	if familyOf(b) == unix.AF_UNSPEC {
-		x.peer = 0
 		return nil
 	}
 	if familyOf(b) != unix.AF_NETLINK || len(b) < sizeNl {
 		return unix.EINVAL
 	}
-	if x.peer = binary.LittleEndian.Uint32(b[4:]); x.peer != 0 {
-		x.peer = 0
+	if binary.LittleEndian.Uint32(b[4:]) != 0 {
 		return unix.ECONNREFUSED // nobody but the kernel listens
 	}
-	if x.port == 0 {
-		return x.name(c, 0)
-	}
-	return nil
+	_, err := x.name(c, 0)
+	return err
 }
 
 // Deliver queues b for the program to read, as the kernel's own message (mq_notify's
@@ -183,7 +179,7 @@ func (x *netlinkSocket) Shutdown(int) error { return unix.EOPNOTSUPP }
 func (x *netlinkSocket) SockName() ([]byte, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return nlAddr(x.port, uint32(x.groups)), nil
+	return nlAddr(x.port.Load(), uint32(x.groups)), nil
 }
 
 // PeerName implements Socket.
@@ -413,12 +409,10 @@ func (x *netlinkSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) 
 	if n, err := src.CopyIn(buf); err != nil || n < size {
 		return 0, unix.EFAULT
 	}
-	x.mu.Lock()
-	if x.port == 0 {
-		x.name(c, 0)
+	if _, err := x.name(c, 0); err != nil {
+		return 0, err
 	}
-	port := x.port
-	x.mu.Unlock()
+	port := x.port.Load()
 	if x.pro == unix.NETLINK_CONNECTOR {
 		x.s.connector(c, buf)
 		return size, nil

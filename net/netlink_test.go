@@ -2,6 +2,7 @@ package net
 
 import (
 	"encoding/binary"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,41 @@ func nlRequest(typ, flags uint16, body []byte) []byte {
 	b = le.AppendUint32(b, 7)
 	b = le.AppendUint32(b, 0)
 	return append(b, body...)
+}
+
+// Sockets that get their ports at once get one each, and none waits for another for ever.
+func TestNetlinkPortsAtOnce(t *testing.T) {
+	s := newStack(t, testRAM)
+	for range 5000 {
+		xs := make([]Socket, 8)
+		for i := range xs {
+			var err error
+			if xs[i], err = s.Socket(me, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var all sync.WaitGroup
+		for i, x := range xs {
+			all.Go(func() {
+				name := x.Bind
+				if i%2 != 0 {
+					name = x.Connect
+				}
+				if err := name(me, nlAddr(0, 0)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		ports := map[uint32]bool{}
+		for _, x := range xs {
+			ports[x.(*netlinkSocket).port.Load()] = true
+			x.Release(nil)
+		}
+		if len(ports) != len(xs) || ports[0] {
+			t.Fatalf("the ports of %d sockets: %v", len(xs), ports)
+		}
+	}
 }
 
 // FuzzNetlink sends the kernel what a program might: it must neither panic nor hang, and
