@@ -18,7 +18,9 @@ func TestEveryAppletDoesAsOnLinux(t *testing.T)   { suite(t, "TestAppletsDoAsOnL
 
 // The kernel's locks are taken in one order in all that the conformance suite and the tests
 // of its packages do.
-func TestTheKernelsLocksHaveOneOrder(t *testing.T) { goTest(t, "TestTheKernelsLocksHaveOneOrder", "lockorder") }
+func TestTheKernelsLocksHaveOneOrder(t *testing.T) {
+	goTest(t, "TestTheKernelsLocksHaveOneOrder", "lockorder")
+}
 
 // suite runs a suite whole.
 func suite(t *testing.T, name, folder string) {

@@ -58,7 +58,7 @@ func ReadClasses(root string, patterns ...string) (Classes, error) {
 			}
 			files = append(files, f)
 		}
-		info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Selections: map[*ast.SelectorExpr]*types.Selection{}}
+		info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Selections: map[*ast.SelectorExpr]*types.Selection{}, Uses: map[*ast.Ident]types.Object{}}
 		conf := types.Config{Importer: from}
 		if _, err := conf.Check(p.ImportPath, fset, files, info); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.ImportPath, err)
@@ -89,8 +89,11 @@ func (c Classes) add(fset *token.FileSet, pkg string, info *types.Info, call *as
 		}
 		name = pkg + "." + x.Sel.Name
 	default:
-		t := strings.TrimLeft(info.TypeOf(m.X).String(), "*")
-		if name = t; strings.HasPrefix(t, "sync.") {
+		t := info.TypeOf(m.X)
+		if t == nil {
+			return // a function of a package
+		}
+		if name = strings.TrimLeft(t.String(), "*"); strings.HasPrefix(name, "sync.") {
 			name = pkg + "." + types.ExprString(m.X)
 		}
 	}

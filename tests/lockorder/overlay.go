@@ -40,6 +40,8 @@ var edits = map[string][]edit{
 		{"func (rw *RWMutex) Unlock() {\n", "func (rw *RWMutex) Unlock() {\n\twatchLeave(unsafe.Pointer(rw))\n"},
 		{"rw.w.", "rw.w.mu."}, // the mutex of writers is part of this lock
 	},
+	// Unlocked by one that may not wait for the watch's own lock.
+	"sync/pool.go": {{"	allPoolsMu.", "	allPoolsMu.mu."}, {"defer allPoolsMu.", "defer allPoolsMu.mu."}},
 }
 
 // parks are edits of the tree's own files.
