@@ -142,8 +142,10 @@ type AddressSpace interface {
 	// Xchg32 exchanges an aligned word atomically.
 	Xchg32(addr UserAddr, new uint32) (prev uint32, ok bool)
 
-	// Retire takes the space from every CPU. Nobody uses it any more but one caller
-	// of Unmap, which has nothing left to flush, and Destroy.
+	// Retire takes the space from every CPU: no program runs in it any more, and Unmap
+	// has nothing left to flush. Query, Walk and Unmap may still be called at once, by
+	// one who empties it and by those who look for pages of files; f is then called
+	// under the space's lock. Destroy comes last.
 	Retire()
 	// Destroy frees the page tables. The space is retired, and every page must
 	// have been unmapped.

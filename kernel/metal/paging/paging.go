@@ -65,9 +65,9 @@ type Space struct {
 	lastBase hal.UserAddr
 	last     *Table
 	up       [3]*uint64
-	forked   span // lost its write permission to a child
-	tables   int  // below the root
-	retired  bool // no TLB holds anything of it
+	forked   span        // lost its write permission to a child
+	tables   int         // below the root
+	retired  atomic.Bool // no TLB holds anything of it
 }
 
 // Init makes s an empty lower half whose top table is root (the upper half already
@@ -336,7 +336,7 @@ var spares = sync.Pool{New: func() any { return new([largeBatch]removed) }}
 // Unmap implements hal.AddressSpace: entries are cleared and flushed in batches, and
 // only then reported, so that no TLB can reach a frame its owner frees.
 func (s *Space) Unmap(addr hal.UserAddr, length uint64, f func(hal.UserAddr, hal.PTE)) {
-	if s.retired {
+	if s.retired.Load() {
 		s.reap(addr, length, f)
 		return
 	}
@@ -408,30 +408,39 @@ func (s *Space) unmapBatch(buf []removed, a, end hal.UserAddr) (n int, next hal.
 	return n, a
 }
 
-// reap is Unmap where no TLB is to be thought of and nobody else looks.
+// reap is Unmap where no TLB is to be thought of.
 func (s *Space) reap(addr hal.UserAddr, length uint64, f func(hal.UserAddr, hal.PTE)) {
-	for a, end := clip(addr, length); ; {
-		at, i, j, ok := s.leafRun(a, end)
-		if !ok {
-			return
+	for a, end := clip(addr, length); a < end; {
+		a = s.reapTable(a, end, f)
+	}
+}
+
+// reapTable reaps the next leaf table with entries of [a, end), and gives the address behind
+// it. f is called with mu held: reclaim and truncation still look at what the space maps of
+// files that mm has not yet come to.
+func (s *Space) reapTable(a, end hal.UserAddr, f func(hal.UserAddr, hal.PTE)) hal.UserAddr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, i, j, ok := s.leafRun(a, end)
+	if !ok {
+		return end
+	}
+	run, up, left := s.last[i:j], s.up[0], *s.up[0]&countMask
+	for k := skipEmpty(run, 0); k < len(run); k = skipEmpty(run, k+1) {
+		e := run[k]
+		run[k] = 0
+		if f != nil {
+			f(at+hal.UserAddr(k)<<hal.PageShift, decode(e))
 		}
-		a = at + hal.UserAddr(j-i)<<hal.PageShift
-		run, up, left := s.last[i:j], s.up[0], *s.up[0]&countMask
-		for k := skipEmpty(run, 0); k < len(run); k = skipEmpty(run, k+1) {
-			e := run[k]
-			run[k] = 0
-			if f != nil {
-				f(at+hal.UserAddr(k)<<hal.PageShift, decode(e))
-			}
-			if left -= countOne; left == 0 {
-				break
-			}
-		}
-		*up = *up&^countMask | left
-		if left == 0 {
-			s.freeChain(s.dropLeaf(0))
+		if left -= countOne; left == 0 {
+			break
 		}
 	}
+	*up = *up&^countMask | left
+	if left == 0 {
+		s.freeChain(s.dropLeaf(0))
+	}
+	return at + hal.UserAddr(j-i)<<hal.PageShift
 }
 
 // skipEmpty is the first of run's entries from k on that is owned, len(run) if none is. An
@@ -451,9 +460,7 @@ func skipEmpty(run []uint64, k int) int {
 
 // Retire implements hal.AddressSpace but for taking the space from the CPUs.
 func (s *Space) Retire() {
-	s.mu.Lock()
-	s.retired = true
-	s.mu.Unlock()
+	s.retired.Store(true)
 }
 
 // Present implements hal.AddressSpace.

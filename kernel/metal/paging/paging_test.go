@@ -2,6 +2,8 @@ package paging
 
 import (
 	"math/rand"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"kiln/kernel/hal"
@@ -324,6 +326,46 @@ func TestForkSharesWhatIsKept(t *testing.T) {
 		}
 		if len(ft.m) != 2 {
 			t.Fatalf("%d tables left", len(ft.m)-2)
+		}
+	}
+}
+
+// Reclaim looks at pages of files, and takes some, while the space that maps them is
+// emptied: each page is reported once, and no table is used that is gone.
+func TestReclaimLooksAtASpaceThatEnds(t *testing.T) {
+	const tables, pages = 8, 200
+	for range 100 {
+		s, ft, _ := newSpace(t, 0)
+		for i := range tables {
+			m := hal.Mapping{Addr: hal.UserAddr(i) * leafSpan, Frame: hal.PFN(1 + i*pages), Pages: pages, Prot: hal.ProtRead}
+			if err := s.Map([]hal.Mapping{m}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Retire()
+		var seen [1 + tables*pages]atomic.Int32
+		take := func(_ hal.UserAddr, p hal.PTE) { seen[p.Frame].Add(1) }
+		var all sync.WaitGroup
+		all.Go(func() {
+			for i := tables - 1; i >= 0; i-- {
+				for k := range hal.UserAddr(pages) {
+					a := hal.UserAddr(i)*leafSpan + k<<hal.PageShift
+					s.Walk(a, hal.PageSize, true, func(hal.UserAddr, hal.PTE) {})
+					if _, ok := s.Query(a); ok && k%3 == 0 {
+						s.Unmap(a, hal.PageSize, take)
+					}
+				}
+			}
+		})
+		s.Unmap(0, uint64(hal.UserTop), take)
+		all.Wait()
+		for f := 1; f < len(seen); f++ {
+			if n := seen[f].Load(); n != 1 {
+				t.Fatalf("frame %d was reported %d times", f, n)
+			}
+		}
+		if s.Destroy(); len(ft.m) != 1 {
+			t.Fatalf("%d tables left", len(ft.m)-1)
 		}
 	}
 }
