@@ -65,6 +65,14 @@ func (s *Space) handleFault(c wait.Context, addr hal.UserAddr, access hal.Prot, 
 	return s.slowFault(c, a, access, user, v, obj, idx)
 }
 
+// exhausted has a victim chosen, unless c is one, and is ENOMEM.
+func (s *Space) exhausted(c wait.Context) error {
+	if !dying(c) {
+		s.mem.outOfMemory(s)
+	}
+	return unix.ENOMEM
+}
+
 // slowFault goes on with a fault that needs more than locks.
 func (s *Space) slowFault(c wait.Context, a uint64, access hal.Prot, user bool, v verdict, obj *Object, idx int64) error {
 	var pinned hal.PFN
@@ -94,8 +102,7 @@ func (s *Space) slowFault(c wait.Context, a uint64, access hal.Prot, user bool, 
 			}
 		case wantMem:
 			if !s.mem.reclaimOrWait(c) {
-				s.mem.outOfMemory(s)
-				return unix.ENOMEM
+				return s.exhausted(c)
 			}
 		case wantPage:
 			// The page stays pinned until it is mapped, so that reclaim cannot
@@ -110,8 +117,7 @@ func (s *Space) slowFault(c wait.Context, a uint64, access hal.Prot, user bool, 
 			case nil:
 				pinned, hold = f, true
 			case unix.ENOMEM:
-				s.mem.outOfMemory(s)
-				return err
+				return s.exhausted(c)
 			default:
 				return &FaultError{int(unix.SIGBUS), busAdrErr, hal.UserAddr(a)}
 			}

@@ -272,27 +272,45 @@ func (q *IOSeq) Limit(n int) {
 }
 
 // Starving is a wait.Context that can wait for memory: OutOfMemory is called when a victim
-// has been chosen (Memory.OnOOM) and gives it a moment; false: it is to end itself.
-type Starving interface{ OutOfMemory() bool }
+// has been chosen (Memory.OnOOM) and gives it a moment; false: it is to end itself, as Dying
+// says at any time.
+type Starving interface {
+	OutOfMemory() bool
+	Dying() bool
+}
+
+// dying says whether c is a thread's that is to end itself. No memory is looked for on its
+// behalf: what its end gives back is more than a scan would find, and comes sooner.
+func dying(c wait.Context) bool {
+	w, ok := c.(Starving)
+	return ok && w.Dying()
+}
 
 // oomTries bounds how often a copy waits for memory: a victim may need what the copy's
 // caller holds before it can end.
 const oomTries = 5000
 
 // faultForCopy serves a fault that the kernel hit on a program's behalf. ENOMEM: there is no
-// memory, though the caller has waited for a victim to end if it can (Linux's allocator
-// does not fail for one page either).
+// memory (faultPatiently).
 func (s *Space) faultForCopy(c wait.Context, addr hal.UserAddr, access hal.Prot) error {
+	switch err := s.faultPatiently(c, addr, access); err {
+	case nil, unix.ENOMEM:
+		return err
+	}
+	return unix.EFAULT
+}
+
+// faultPatiently is HandleFault for a caller who waits for a victim to end where there is no
+// memory (Linux's allocator does not fail for one page either). ENOMEM: none ended, or the
+// caller is the victim.
+func (s *Space) faultPatiently(c wait.Context, addr hal.UserAddr, access hal.Prot) error {
 	for try := 0; ; try++ {
-		switch err := s.HandleFault(c, addr, access); err {
-		case nil:
-			return nil
-		case unix.ENOMEM:
-			if w, ok := c.(Starving); !ok || try == oomTries || !w.OutOfMemory() {
-				return err
-			}
-		default:
-			return unix.EFAULT
+		err := s.HandleFault(c, addr, access)
+		if err != unix.ENOMEM {
+			return err
+		}
+		if w, ok := c.(Starving); !ok || try == oomTries || !w.OutOfMemory() {
+			return err
 		}
 	}
 }

@@ -104,7 +104,8 @@ func (s *Space) setLocked(a, end uint64, on bool, dead **vma) error {
 }
 
 // MlockAll is mlockall: current locks what is mapped, future what will be; onFault
-// leaves the pages to come by themselves. EPERM: the limit is 0; ENOMEM: over it.
+// leaves the pages to come by themselves. EPERM: the limit is 0; ENOMEM: over it; EINTR: the
+// thread is to die.
 func (s *Space) MlockAll(c wait.Context, current, future, onFault bool) error {
 	s.mu.Lock()
 	limit := s.memLock(c)
@@ -127,11 +128,26 @@ func (s *Space) MlockAll(c wait.Context, current, future, onFault bool) error {
 	}
 	s.mu.Unlock()
 	s.bury(dead)
+	if onFault {
+		return nil
+	}
+	return s.populateAll(c, ranges)
+}
+
+// populateAll is populate for many ranges, each as far as it goes; EINTR when the thread is
+// to die.
+func (s *Space) populateAll(c wait.Context, ranges [][2]uint64) error {
+	done := uint64(0)
 	for _, r := range ranges {
-		if onFault {
-			break
+		if err := s.populate(c, r[0], r[1]); err == unix.EINTR || dying(c) {
+			return unix.EINTR
 		}
-		_ = s.populate(c, r[0], r[1])
+		if done += r[1] - r[0]; done >= stride {
+			done = 0
+			if s.pause(c) {
+				return unix.EINTR
+			}
+		}
 	}
 	return nil
 }

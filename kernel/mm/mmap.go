@@ -481,14 +481,17 @@ func (s *Space) trim(start, end uint64) bool {
 	return true
 }
 
-// dies lets other threads run after each 16 MB of work on one call, and says whether the
-// thread is to die.
+// stride is after how many bytes of work on one call others are let run.
+const stride = 16 << 20
+
+// dies lets other threads run after each stride, and says whether the thread is to die.
 func (s *Space) dies(c wait.Context, done uint64) bool {
-	const (
-		stride = 16 << 20
-		pause  = 20000 // nanoseconds
-	)
-	return done != 0 && done%stride == 0 && c.Block(s.mem.M.Nanotime()+pause, wait.Killable) == wait.Kill
+	return done != 0 && done%stride == 0 && s.pause(c)
+}
+
+func (s *Space) pause(c wait.Context) (dies bool) {
+	const pause = 20000 // nanoseconds
+	return c.Block(s.mem.M.Nanotime()+pause, wait.Killable) == wait.Kill
 }
 
 // populate brings the pages of [start, end) in, as far as that goes (MAP_POPULATE,
@@ -512,7 +515,7 @@ func (s *Space) populate(c wait.Context, start, end uint64) error {
 			access = v.prot & hal.ProtExec
 		}
 		s.mu.RUnlock()
-		if err := s.HandleFault(c, hal.UserAddr(a), access); err != nil {
+		if err := s.faultPatiently(c, hal.UserAddr(a), access); err != nil {
 			return err
 		}
 	}

@@ -370,9 +370,11 @@ func TestKernelEatingTheReserveTellsTheHook(t *testing.T) {
 type hungry struct {
 	wait.Context
 	wait func() bool
+	dies bool
 }
 
-func (h hungry) OutOfMemory() bool { return h.wait() }
+func (h hungry) OutOfMemory() bool { return !h.dies && h.wait() }
+func (h hungry) Dying() bool       { return h.dies }
 
 // A working set larger than memory works, slowly; anonymous memory squeezes the cache
 // out; when nothing is left a fault is ENOMEM, the hook is told, and nothing leaks.
@@ -417,6 +419,21 @@ func TestMemoryRunsOut(t *testing.T) {
 	q := UserIO(s, nil, b+150*pg, 10)
 	if _, err := q.CopyOut([]byte("x")); err != unix.ENOMEM {
 		t.Errorf("copy: %v", err)
+	}
+	// For the victim itself no memory is looked for, and nobody else is chosen: of mlockall's
+	// many mappings each would have cost a scan of the whole cache.
+	victim := hungry{Context: wait.Background(), dies: true}
+	scanned, before := r.mem.reclaim.Scanned.Load(), told
+	if err := s.HandleFault(victim, b+150*pg, hal.ProtWrite); err != unix.ENOMEM {
+		t.Errorf("a victim's fault: %v", err)
+	}
+	s.SetLimits(Limits{AS: noLimit, Data: noLimit, Stack: noLimit, MemLock: noLimit})
+	if err := s.MlockAll(victim, true, false, false); err != unix.EINTR {
+		t.Errorf("a victim's mlockall: %v", err)
+	}
+	s.MunlockAll()
+	if n := r.mem.reclaim.Scanned.Load() - scanned; n != 0 || told != before {
+		t.Errorf("for a victim %d pages were looked at, and told %d times", n, told-before)
 	}
 	// One who can wait for a victim does, and then has its page.
 	waited := 0

@@ -173,8 +173,11 @@ func (mem *Memory) reclaimSome() bool {
 
 // reclaimOrWait is reclaimSome for a caller who may block: where there is nothing to take
 // but pages that are being read, it waits for a read to end. False: memory is exhausted.
-// The caller has no read of its own under way.
+// The caller has no read of its own under way. For one that is to die nothing is looked for.
 func (mem *Memory) reclaimOrWait(c wait.Context) bool {
+	if dying(c) {
+		return false
+	}
 	r := &mem.reclaim
 	seen := r.fills.Load()
 	if mem.reclaimSome() {

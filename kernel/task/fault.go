@@ -72,7 +72,7 @@ func (t *Thread) pageFault(e *hal.Exit) {
 		t.force(SignalInfo{Signo: int32(f.Signal), Code: int32(f.Code), Addr: uint64(f.Addr)})
 		return
 	}
-	if t.flags.Load()&fKill != 0 {
+	if t.Dying() {
 		return // the OOM killer chose this one
 	}
 	if err == unix.ENOMEM {

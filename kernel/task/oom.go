@@ -48,9 +48,12 @@ func (p *Process) OOMScore() int64 {
 	return max(0, (1000+n*1000/int64(p.k.Mem.TotalPages()))*2/3)
 }
 
+// Dying implements mm.Starving.
+func (t *Thread) Dying() bool { return t.flags.Load()&fKill != 0 }
+
 // OutOfMemory implements mm.Starving.
 func (t *Thread) OutOfMemory() bool {
-	if t.flags.Load()&fKill != 0 {
+	if t.Dying() {
 		return false
 	}
 	// The more there are, the less often each looks again, or they do nothing else.
