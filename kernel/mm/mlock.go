@@ -134,13 +134,16 @@ func (s *Space) MlockAll(c wait.Context, current, future, onFault bool) error {
 	return s.populateAll(c, ranges)
 }
 
-// populateAll is populate for many ranges, each as far as it goes; EINTR when the thread is
-// to die.
+// populateAll is populate for many ranges, each as far as it goes, until memory is exhausted;
+// EINTR when the thread is to die.
 func (s *Space) populateAll(c wait.Context, ranges [][2]uint64) error {
 	done := uint64(0)
 	for _, r := range ranges {
-		if err := s.populate(c, r[0], r[1]); err == unix.EINTR || dying(c) {
+		switch err := s.populate(c, r[0], r[1]); {
+		case err == unix.EINTR || dying(c):
 			return unix.EINTR
+		case err == unix.ENOMEM: // after all patience: there is none for the next range either
+			return nil
 		}
 		if done += r[1] - r[0]; done >= stride {
 			done = 0
