@@ -29,14 +29,14 @@ type edit struct{ from, to string }
 var edits = map[string][]edit{
 	"sync/mutex.go": {
 		{"import (\n", "import (\n\t\"unsafe\"\n"},
-		{"func (m *Mutex) Lock() {\n", "//\n//go:noinline\nfunc (m *Mutex) Lock() {\n\twatchTake(unsafe.Pointer(m), true)\n"},
-		{"func (m *Mutex) TryLock() bool {\n\treturn m.mu.TryLock()\n", "//\n//go:noinline\nfunc (m *Mutex) TryLock() bool {\n\tif !m.mu.TryLock() {\n\t\treturn false\n\t}\n\twatchTake(unsafe.Pointer(m), false)\n\treturn true\n"},
+		{"func (m *Mutex) Lock() {\n", "//\n//go:noinline\nfunc (m *Mutex) Lock() {\n\tdefer watchHold(unsafe.Pointer(m), watchTake(unsafe.Pointer(m)))\n"},
+		{"func (m *Mutex) TryLock() bool {\n\treturn m.mu.TryLock()\n", "//\n//go:noinline\nfunc (m *Mutex) TryLock() bool {\n\tif !m.mu.TryLock() {\n\t\treturn false\n\t}\n\twatchHold(unsafe.Pointer(m), watchHere())\n\treturn true\n"},
 		{"func (m *Mutex) Unlock() {\n", "func (m *Mutex) Unlock() {\n\twatchLeave(unsafe.Pointer(m))\n"},
 	},
 	"sync/rwmutex.go": {
-		{"func (rw *RWMutex) RLock() {\n", "//\n//go:noinline\nfunc (rw *RWMutex) RLock() {\n\twatchTake(unsafe.Pointer(rw), true)\n"},
+		{"func (rw *RWMutex) RLock() {\n", "//\n//go:noinline\nfunc (rw *RWMutex) RLock() {\n\tdefer watchHold(unsafe.Pointer(rw), watchTake(unsafe.Pointer(rw)))\n"},
 		{"func (rw *RWMutex) RUnlock() {\n", "func (rw *RWMutex) RUnlock() {\n\twatchLeave(unsafe.Pointer(rw))\n"},
-		{"func (rw *RWMutex) Lock() {\n", "//\n//go:noinline\nfunc (rw *RWMutex) Lock() {\n\twatchTake(unsafe.Pointer(rw), true)\n"},
+		{"func (rw *RWMutex) Lock() {\n", "//\n//go:noinline\nfunc (rw *RWMutex) Lock() {\n\tdefer watchHold(unsafe.Pointer(rw), watchTake(unsafe.Pointer(rw)))\n"},
 		{"func (rw *RWMutex) Unlock() {\n", "func (rw *RWMutex) Unlock() {\n\twatchLeave(unsafe.Pointer(rw))\n"},
 		{"rw.w.", "rw.w.mu."}, // the mutex of writers is part of this lock
 	},
@@ -52,11 +52,10 @@ var parks = map[string][]edit{
 // Overlay writes the files of a watched build into dir, and gives the path for go build's
 // -overlay. root is the tree's.
 func Overlay(dir, root string) (string, error) {
-	out, err := exec.Command("go", "env", "GOROOT").Output()
+	std, err := standard()
 	if err != nil {
-		return "", fmt.Errorf("go env: %w", err)
+		return "", err
 	}
-	std := filepath.Join(strings.TrimSpace(string(out)), "src")
 	files := map[string][]byte{
 		filepath.Join(std, "sync", "zz_watch.go"):    watch,
 		filepath.Join(std, "sync", "zz_watch.s"):     {}, // lets watchGetg be without a body
@@ -85,6 +84,15 @@ func Overlay(dir, root string) (string, error) {
 	}
 	list := filepath.Join(dir, "overlay.json")
 	return list, os.WriteFile(list, b, 0o644)
+}
+
+// standard is where the standard library's sources are.
+func standard() (string, error) {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "src"), nil
 }
 
 func edited(path string, es []edit) ([]byte, error) {
