@@ -286,8 +286,8 @@ func dying(c wait.Context) bool {
 	return ok && w.Dying()
 }
 
-// oomTries bounds how often a copy waits for memory: a victim may need what the copy's
-// caller holds before it can end.
+// oomTries bounds how often a fault waits for memory: a victim may need what the caller
+// holds before it can end.
 const oomTries = 5000
 
 // faultForCopy serves a fault that the kernel hit on a program's behalf. ENOMEM: there is no

@@ -34,7 +34,7 @@ func TestStressorsTogetherInLittleMemory(t *testing.T) {
 	script.WriteString("cd /tmp\ntrap : ALRM\nrun() { echo \"at $SECONDS: $*\"; a=; for n; do a=\"$a --$n 1\"; done\n" +
 		"timeout -s KILL 150 stress-ng $a -t 3 --temp-path /tmp --log-brief --oomable --bigheap-growth 4m --hdd-bytes 16m --fallocate-bytes 16m " +
 		"--mmap-bytes 16m --shm-bytes 4m --zombie-max 200 --pthread-max 64 --no-rand-seed > said 2>&1\n" +
-		"s=$?; [ $s != 137 ] || { echo \"ROUND KILLED\"; cat said; }; rm -rf /tmp/*; }\n")
+		"s=$?; case $s in 12[567]|137) echo \"ROUND ENDED WITH $s\"; cat said;; esac; rm -rf /tmp/*; }\n")
 	rounds := size(5, 150)
 	for range rounds {
 		script.WriteString("run")
@@ -66,10 +66,7 @@ files:
 		}
 	}
 	out, status := run(t, time.Duration(rounds)*time.Minute+2*time.Minute, image(t, dir), nil)
-	if status != 0 || !strings.Contains(out, "ALL ROUNDS ENDED") || strings.Contains(out, "ROUND KILLED") {
+	if status != 0 || !strings.Contains(out, "ALL ROUNDS ENDED") || strings.Contains(out, "ROUND ENDED WITH") {
 		t.Errorf("status %d\n%s", status, tail(out))
-	}
-	if n := strings.Count(out, "at "); n < rounds {
-		t.Errorf("only %d rounds show in the output:\n%s", n, tail(out))
 	}
 }

@@ -62,14 +62,7 @@ func main() {
 			t.Fatal(err)
 		}
 	}
-	top, err := vmtest.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlay, err := Overlay(t.TempDir(), top)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, overlay := watched(t)
 	cmd := exec.Command("go", "run", "-overlay", overlay, ".")
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
@@ -105,14 +98,7 @@ func TestTheKernelsLocksHaveOneOrder(t *testing.T) {
 	if os.Getenv("KILN_ACCEPT") == "" {
 		t.Skip("takes minutes: KILN_ACCEPT=1, or make accept")
 	}
-	top, err := vmtest.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlay, err := Overlay(t.TempDir(), top)
-	if err != nil {
-		t.Fatal(err)
-	}
+	top, overlay := watched(t)
 	classes, err := ReadClasses(top, "kiln/...", "gvisor.dev/gvisor/pkg/tcpip/...")
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +154,19 @@ func TestTheKernelsLocksHaveOneOrder(t *testing.T) {
 	}
 }
 
+// watched is the tree and the overlay of a watched build of it.
+func watched(t *testing.T) (top, overlay string) {
+	t.Helper()
+	top, err := vmtest.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if overlay, err = Overlay(t.TempDir(), top); err != nil {
+		t.Fatal(err)
+	}
+	return top, overlay
+}
+
 func goTest(t *testing.T, top string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"test"}, args...)...)
@@ -185,7 +184,10 @@ func goTest(t *testing.T, top string, args ...string) []byte {
 func told(t *testing.T, what string, err error, out []byte) {
 	t.Helper()
 	broken := !bytes.HasSuffix(bytes.TrimSpace(out), []byte("FAIL"))
-	if bytes.Contains(out, []byte("\nfatal error: ")) || bytes.Contains(out, []byte("\npanic: ")) || broken {
+	for _, end := range []string{"\nfatal error: ", "\npanic: ", "[build failed]", "[setup failed]"} {
+		broken = broken || bytes.Contains(out, []byte(end))
+	}
+	if broken {
 		t.Errorf("%s: %v", what, err)
 	}
 	for l := range strings.Lines(string(out)) {
