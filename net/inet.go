@@ -49,6 +49,7 @@ type inetSocket struct {
 	icmpFilter atomic.Uint32
 	conn       atomic.Int32  // unconnected, connecting, connected
 	down       atomic.Uint32 // SHUT_RD and SHUT_WR as bits 0 and 1
+	eof        atomic.Bool   // the program has read that the peer's stream has ended
 
 	sendMu sync.Mutex // corked, and options set for one datagram only
 	corked *corked

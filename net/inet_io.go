@@ -128,6 +128,9 @@ func (x *inetSocket) readStream(dst *mm.IOSeq) (int, error) {
 		res, terr := x.ep().Read(w, tcpip.ReadOptions{})
 		done += res.Count
 		if terr != nil && !w.fault {
+			if _, end := terr.(*tcpip.ErrClosedForReceive); end {
+				x.eof.Store(true)
+			}
 			err = x.readError(terr)
 			break
 		}

@@ -43,7 +43,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
-	gvlog "gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
@@ -174,7 +173,7 @@ func New(cfg Config) (*Stack, error) {
 	s.somaxconn.Store(4096)
 	s.SetPingGroups(1, 0)
 	s.unix.init()
-	gvlog.SetTarget(gvisorLog{s})
+	logStack.Store(s)
 	limit := cfg.Budget.Limit()
 	s.rx.init(limit/4, limit/2)
 	s.tx.init(s, limit/4)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -14,26 +16,24 @@ import (
 
 // procFiles are the files of /proc/net, and who writes them.
 var procFiles = map[string]func(s *Stack, b *bytes.Buffer){
-	"tcp":       func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET, unix.SOCK_STREAM) },
-	"tcp6":      func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET6, unix.SOCK_STREAM) },
-	"udp":       func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET, unix.SOCK_DGRAM) },
-	"udp6":      func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET6, unix.SOCK_DGRAM) },
-	"raw":       func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET, unix.SOCK_RAW) },
-	"raw6":      func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET6, unix.SOCK_RAW) },
-	"unix":      (*Stack).procUnix,
-	"dev":       (*Stack).procDev,
-	"route":     (*Stack).procRoute,
-	"arp":       (*Stack).procARP,
-	"if_inet6":  (*Stack).procIfInet6,
-	"snmp":      (*Stack).procSNMP,
-	"snmp6":     (*Stack).procSNMP6,
-	"netstat":   (*Stack).procNetstat,
-	"sockstat":  (*Stack).procSockstat,
-	"sockstat6": (*Stack).procSockstat6,
-	"packet":    (*Stack).procPacket,
-	"netlink": func(_ *Stack, b *bytes.Buffer) {
-		b.WriteString("sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n")
-	},
+	"tcp":        func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET, unix.SOCK_STREAM) },
+	"tcp6":       func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET6, unix.SOCK_STREAM) },
+	"udp":        func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET, unix.SOCK_DGRAM) },
+	"udp6":       func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET6, unix.SOCK_DGRAM) },
+	"raw":        func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET, unix.SOCK_RAW) },
+	"raw6":       func(s *Stack, b *bytes.Buffer) { s.procInet(b, unix.AF_INET6, unix.SOCK_RAW) },
+	"unix":       (*Stack).procUnix,
+	"dev":        (*Stack).procDev,
+	"route":      (*Stack).procRoute,
+	"arp":        (*Stack).procARP,
+	"if_inet6":   (*Stack).procIfInet6,
+	"snmp":       (*Stack).procSNMP,
+	"snmp6":      (*Stack).procSNMP6,
+	"netstat":    (*Stack).procNetstat,
+	"sockstat":   (*Stack).procSockstat,
+	"sockstat6":  (*Stack).procSockstat6,
+	"packet":     (*Stack).procPacket,
+	"netlink":    (*Stack).procNetlink,
 	"ipv6_route": func(*Stack, *bytes.Buffer) {},
 }
 
@@ -81,6 +81,18 @@ func procAddr(family int, a tcpip.FullAddress) string {
 	return fmt.Sprintf("%s:%04X", out, a.Port)
 }
 
+// procLine pads a line as Linux does: of the files of IPv4 alone.
+func procLine(b *bytes.Buffer, family, typ int, line string) {
+	width := 127
+	switch {
+	case family == unix.AF_INET6 || typ == unix.SOCK_RAW:
+		width = 0
+	case typ == unix.SOCK_STREAM:
+		width = 149
+	}
+	fmt.Fprintf(b, "%-*s\n", width, line)
+}
+
 func (s *Stack) procInet(b *bytes.Buffer, family, typ int) {
 	head := "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
 	if family == unix.AF_INET6 {
@@ -89,37 +101,61 @@ func (s *Stack) procInet(b *bytes.Buffer, family, typ int) {
 	if typ != unix.SOCK_STREAM {
 		head += " ref pointer drops"
 	}
-	fmt.Fprintf(b, "%s\n", head)
+	procLine(b, family, typ, head)
+	var others []unowned
+	if typ == unix.SOCK_STREAM {
+		others = s.unowned()
+	}
 	n := 0
 	for _, so := range s.list.all() {
 		x, ok := so.(*inetSocket)
 		if !ok || x.Domain() != family || x.Type() != typ {
 			continue
 		}
-		st := byte(7)
-		if x.isTCP() {
-			if st = linuxState(x.state()); st == 7 {
-				continue
-			}
-		}
+		st := x.diagState()
 		l, _ := x.ep().GetLocalAddress()
-		r, err := x.ep().GetRemoteAddress()
-		if err == nil && !x.isTCP() {
-			st = 1
+		r, _ := x.ep().GetRemoteAddress()
+		if typ == unix.SOCK_RAW {
+			l.Port = uint16(x.pro)
 		}
-		if !x.isTCP() && l.Port == 0 {
+		if x.isTCP() && (st == 7 || st == 6) || !x.isTCP() && l.Port == 0 {
 			continue
 		}
-		rx, _ := x.waiting()
-		fmt.Fprintf(b, "%4d: %s %s %02X %08X:%08X 00:00000000 00000000 %5d        0 %d 1 0000000000000000", n,
-			procAddr(family, l), procAddr(family, r), st, 0, rx, 0, x.ino)
-		if x.isTCP() {
-			b.WriteString(" 100 0 0 10 0\n")
-		} else {
-			b.WriteString(" 0\n")
+		rx, tx := x.queues(st, others)
+		if st == 10 {
+			tx = 0
 		}
+		line := fmt.Sprintf("%4d: %s %s %02X %08X:%08X 00:00000000 00000000 %5d        0 %d 1 0000000000000000", n,
+			procAddr(family, l), procAddr(family, r), st, tx, rx, x.uid, x.ino)
+		if x.isTCP() {
+			line += x.procTimes(st)
+		} else {
+			line += " 0"
+		}
+		procLine(b, family, typ, line)
 		n++
 	}
+	for i := range others {
+		if u := &others[i]; u.family == family {
+			procLine(b, family, typ, fmt.Sprintf("%4d: %s", n, u.proc()))
+			n++
+		}
+	}
+}
+
+// procTimes ends a socket's line of /proc/net/tcp: retransmission and delayed-ack timeouts in
+// hundredths of a second, whether it acknowledges at once, congestion window, slow-start threshold.
+func (x *inetSocket) procTimes(st byte) string {
+	if st == 10 {
+		return " 100 0 0 10 0"
+	}
+	var i tcpip.TCPInfoOption
+	x.ep().GetSockOpt(&i)
+	ssthresh := int64(i.SndSsthresh)
+	if ssthresh >= math.MaxInt32 {
+		ssthresh = -1 // no loss yet
+	}
+	return fmt.Sprintf(" %d 4 0 %d %d", i.RTO/(10*time.Millisecond), i.SndCwnd, ssthresh)
 }
 
 func (s *Stack) procUnix(b *bytes.Buffer) {
@@ -288,32 +324,74 @@ func (s *Stack) procNetstat(b *bytes.Buffer) {
 		t.ListenOverflowSynDrop.Value()+uint64(s.gate.shut.Load()), t.Timeouts.Value(), t.FastRetransmit.Value(), t.SlowStartRetransmits.Value())
 }
 
-func (s *Stack) procSockstat(b *bytes.Buffer) {
-	var tcpN, udpN, rawN, all, tw int
+// tcpCount is a line of sockstat: inuse are those with a port or a peer, alloc are all; of both
+// versions but for inuse.
+type tcpCount struct{ inuse4, inuse6, orphan, tw, alloc int }
+
+func (s *Stack) countTCP() (c tcpCount) {
+	inuse := func(family int) {
+		if family == unix.AF_INET6 {
+			c.inuse6++
+		} else {
+			c.inuse4++
+		}
+	}
 	for _, so := range s.list.all() {
-		all++
-		if x, ok := so.(*inetSocket); ok && x.domain == unix.AF_INET {
-			switch x.typ {
-			case unix.SOCK_STREAM:
-				tcpN++
-			case unix.SOCK_DGRAM:
-				udpN++
-			default:
-				rawN++
+		if x, ok := so.(*inetSocket); ok && x.isTCP() {
+			if c.alloc++; x.diagState() != 7 && x.diagState() != 6 {
+				inuse(int(x.domain))
 			}
 		}
 	}
-	for _, ep := range s.ns.RegisteredEndpoints() {
-		if t, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(t.State()) == tcp.StateTimeWait {
-			tw++
+	for _, u := range s.unowned() {
+		switch {
+		case u.state == 6:
+			c.tw++
+			continue
+		case u.state == 3:
+			continue
+		case u.orphan():
+			c.orphan++
+		}
+		c.alloc++
+		inuse(u.family)
+	}
+	return c
+}
+
+// countPlain is the sockets of a family that are not of TCP.
+func (s *Stack) countPlain(family int32) (udp, raw int) {
+	for _, so := range s.list.all() {
+		if x, ok := so.(*inetSocket); ok && x.domain == family && !x.isTCP() {
+			if x.typ == unix.SOCK_RAW {
+				raw++
+			} else if l, _ := x.ep().GetLocalAddress(); l.Port != 0 {
+				udp++
+			}
 		}
 	}
-	fmt.Fprintf(b, "sockets: used %d\nTCP: inuse %d orphan 0 tw %d alloc %d mem %d\nUDP: inuse %d mem 0\nUDPLITE: inuse 0\nRAW: inuse %d\nFRAG: inuse 0 memory 0\n",
-		all, tcpN, tw, s.gate.est.Load(), s.rx.held.Load()>>12, udpN, rawN)
+	return udp, raw
+}
+
+func (s *Stack) procSockstat(b *bytes.Buffer) {
+	c := s.countTCP()
+	udp, raw := s.countPlain(unix.AF_INET)
+	fmt.Fprintf(b, "sockets: used %d\nTCP: inuse %d orphan %d tw %d alloc %d mem %d\nUDP: inuse %d mem 0\nUDPLITE: inuse 0\nRAW: inuse %d\nFRAG: inuse 0 memory 0\n",
+		len(s.list.all()), c.inuse4, c.orphan, c.tw, c.alloc, s.rx.held.Load()>>12, udp, raw)
 }
 
 func (s *Stack) procSockstat6(b *bytes.Buffer) {
-	b.WriteString("TCP6: inuse 0\nUDP6: inuse 0\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n")
+	udp, raw := s.countPlain(unix.AF_INET6)
+	fmt.Fprintf(b, "TCP6: inuse %d\nUDP6: inuse %d\nUDPLITE6: inuse 0\nRAW6: inuse %d\nFRAG6: inuse 0 memory 0\n", s.countTCP().inuse6, udp, raw)
+}
+
+func (s *Stack) procNetlink(b *bytes.Buffer) {
+	b.WriteString("sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n")
+	for _, x := range s.netlinkSockets() {
+		x.mu.Lock()
+		fmt.Fprintf(b, "0000000000000000 %-3d %-10d %08x %-8d %-8d %-5d %-8d %-8d %-8d\n", x.pro, x.port.Load(), uint32(x.groups), x.bytes, 0, 0, 2, 0, x.ino)
+		x.mu.Unlock()
+	}
 }
 
 func (s *Stack) procPacket(b *bytes.Buffer) {

@@ -75,7 +75,7 @@ func (s *Stack) route(c *Caller, r *reply, typ, flags uint16, body []byte, dump 
 		return s.deleteAddr(body)
 	case unix.RTM_GETROUTE:
 		if !dump {
-			return s.getRoute(r, body)
+			return s.getRoute(c, r, body)
 		}
 		return s.dumpRoutes(r, family, body)
 	case unix.RTM_NEWROUTE:

@@ -138,8 +138,17 @@ func (s *Stack) dumpLocal(r *reply, family int) {
 	}
 }
 
-// getRoute is RTM_GETROUTE for one address: which way a packet to it would go.
-func (s *Stack) getRoute(r *reply, req []byte) unix.Errno {
+// Flags of a route in Linux's cache (RTCF_*), which RTM_GETROUTE of IPv4 shows.
+const (
+	rtcfLocal     = 1 << 31
+	rtcfMulticast = 1 << 29
+	rtcfBroadcast = 1 << 28
+)
+
+// getRoute is RTM_GETROUTE for one address: which way a packet to it would go
+// (inet_rtm_getroute, inet6_rtm_getroute). All attributes of Linux in its order: nmap reads
+// them with a length that is too short.
+func (s *Stack) getRoute(c *Caller, r *reply, req []byte) unix.Errno {
 	if len(req) < unix.SizeofRtMsg {
 		return unix.EINVAL
 	}
@@ -148,34 +157,120 @@ func (s *Stack) getRoute(r *reply, req []byte) unix.Errno {
 	if !ok {
 		return unix.EINVAL
 	}
-	src, _ := address(req[0], a[unix.RTA_SRC])
+	src, from := address(req[0], a[unix.RTA_SRC])
 	rt, err := s.ns.FindRoute(tcpip.NICID(word(a[unix.RTA_OIF])), src, dst, protoOf(dst), false)
 	if err != nil {
 		return unix.ENETUNREACH
 	}
 	defer rt.Release()
-	b := make([]byte, unix.SizeofRtMsg)
-	b[0], b[1] = req[0], byte(dst.BitLen())
-	b[4], b[7] = unix.RT_TABLE_MAIN, unix.RTN_UNICAST
-	binary.LittleEndian.PutUint32(b[8:], unix.RTM_F_CLONED)
-	nic := rt.NICID()
-	if s.local(dst) {
-		b[4], b[7] = unix.RT_TABLE_LOCAL, unix.RTN_LOCAL
-		nic = loopbackNIC
+	w := way{dst: dst, src: rt.LocalAddress(), asked: from, nic: rt.NICID(), gateway: rt.NextHop(), uid: c.sender().UID}
+	if w.gateway == dst {
+		w.gateway = tcpip.Address{}
 	}
-	if dst.Len() == header.IPv4AddressSize && binary.LittleEndian.Uint32(req[8:])&unix.RTM_F_LOOKUP_TABLE == 0 {
-		b[4] = unix.RT_TABLE_MAIN // which table it was is told if asked for
+	w.kind, w.table = unix.RTN_UNICAST, unix.RT_TABLE_MAIN
+	switch {
+	case s.local(dst):
+		w.kind, w.flags, w.nic = unix.RTN_LOCAL, rtcfLocal, loopbackNIC
+		if !from {
+			w.src = s.ownOf(dst)
+		}
+	case rt.IsOutboundBroadcast():
+		w.kind, w.flags = unix.RTN_BROADCAST, rtcfBroadcast
+	case header.IsV4MulticastAddress(dst), header.IsV6MulticastAddress(dst):
+		w.kind, w.flags = unix.RTN_MULTICAST, rtcfMulticast
 	}
-	b = attr(b, unix.RTA_TABLE, le32(uint32(b[4])))
-	b = attr(b, unix.RTA_DST, dst.AsSlice())
-	b = attr(b, unix.RTA_OIF, le32(uint32(nic)))
-	local := rt.LocalAddress()
-	b = attr(b, unix.RTA_PREFSRC, local.AsSlice())
-	if gw := rt.NextHop(); gw.Len() != 0 && gw != dst {
-		b = attr(b, unix.RTA_GATEWAY, gw.AsSlice())
+	if w.kind != unix.RTN_UNICAST && dst.Len() == header.IPv6AddressSize {
+		w.table = unix.RT_TABLE_LOCAL // that of IPv4 is merged with main where there are no rules
 	}
-	r.message(unix.RTM_NEWROUTE, b)
+	if dst.Len() == header.IPv6AddressSize {
+		r.message(unix.RTM_NEWROUTE, w.message6(s))
+	} else {
+		r.message(unix.RTM_NEWROUTE, w.message4())
+	}
 	return 0
+}
+
+// ownOf is the address of this machine that dst stands for: itself, or whose network it is in.
+func (s *Stack) ownOf(dst tcpip.Address) tcpip.Address {
+	own := dst
+	for _, i := range s.interfaces() {
+		for _, pa := range s.addresses(i.id) {
+			a := pa.AddressWithPrefix
+			if a.Address == dst {
+				return dst
+			}
+			if n := a.Subnet(); a.Address.Len() == dst.Len() && n.Contains(dst) {
+				own = a.Address
+			}
+		}
+	}
+	return own
+}
+
+// way is how a packet would go.
+type way struct {
+	dst, src, gateway tcpip.Address
+	asked             bool // the request named src
+	nic               tcpip.NICID
+	kind, table       byte
+	flags, uid        uint32
+}
+
+// rtaCacheInfo is struct rta_cacheinfo, all of whose counters are zero but that of users.
+var rtaCacheInfo = append(le32(1), make([]byte, 28)...)
+
+// message4 is what rt_fill_info sends.
+func (w *way) message4() []byte {
+	b := make([]byte, unix.SizeofRtMsg)
+	b[0], b[1], b[4], b[7] = unix.AF_INET, 32, w.table, w.kind
+	binary.LittleEndian.PutUint32(b[8:], unix.RTM_F_CLONED|w.flags)
+	b = attr(b, unix.RTA_TABLE, le32(uint32(w.table)))
+	b = attr(b, unix.RTA_DST, w.dst.AsSlice())
+	if w.asked {
+		b[2] = 32
+		b = attr(b, unix.RTA_SRC, w.src.AsSlice())
+	}
+	b = attr(b, unix.RTA_OIF, le32(uint32(w.nic)))
+	if !w.asked {
+		b = attr(b, unix.RTA_PREFSRC, w.src.AsSlice())
+	}
+	if w.gateway.Len() != 0 {
+		b = attr(b, unix.RTA_GATEWAY, w.gateway.AsSlice())
+	}
+	b = attr(b, unix.RTA_UID, le32(w.uid))
+	return attr(b, unix.RTA_CACHEINFO, rtaCacheInfo)
+}
+
+// message6 is what rt6_fill_node sends of the entry that leads there.
+func (w *way) message6(s *Stack) []byte {
+	const rtaPref = 20 // linux/rtnetlink.h
+	b := make([]byte, unix.SizeofRtMsg)
+	b[0], b[1], b[2], b[4], b[7] = unix.AF_INET6, 128, 128, w.table, w.kind
+	i := routeInfo{protocol: unix.RTPROT_KERNEL}
+	if w.kind == unix.RTN_UNICAST {
+		for _, rt := range s.ns.GetRouteTable() {
+			if rt.NIC == w.nic && rt.Destination.Contains(w.dst) {
+				i = s.infoOf(rt)
+				break
+			}
+		}
+	}
+	b[5] = i.protocol
+	b = attr(b, unix.RTA_TABLE, le32(uint32(w.table)))
+	b = attr(b, unix.RTA_DST, w.dst.AsSlice())
+	if w.asked {
+		b = attr(b, unix.RTA_SRC, w.src.AsSlice())
+	} else {
+		b = attr(b, unix.RTA_SRC, make([]byte, header.IPv6AddressSize))
+	}
+	b = attr(b, unix.RTA_PREFSRC, w.src.AsSlice())
+	b = attr(b, unix.RTA_PRIORITY, le32(i.metric))
+	if w.gateway.Len() != 0 {
+		b = attr(b, unix.RTA_GATEWAY, w.gateway.AsSlice())
+	}
+	b = attr(b, unix.RTA_OIF, le32(uint32(w.nic)))
+	b = attr(b, unix.RTA_CACHEINFO, rtaCacheInfo)
+	return attr(b, rtaPref, []byte{0})
 }
 
 // routeRequest is struct rtmsg of a change: which route it is about.

@@ -1,7 +1,9 @@
 package net
 
 import (
+	"cmp"
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -56,6 +58,8 @@ func (s *Stack) sockDiag(c *Caller, r *reply, typ uint16, req []byte, dump bool)
 		return s.inetDiag(r, req, dump)
 	case unix.AF_UNIX:
 		return s.unixDiag(r, req, dump)
+	case unix.AF_NETLINK:
+		return s.netlinkDiag(r, req, dump)
 	case unix.AF_VSOCK:
 		return s.vsockDiag(r, req, dump)
 	}
@@ -81,6 +85,17 @@ func (s *Stack) inetDiag(r *reply, req []byte, dump bool) unix.Errno {
 	}
 	raw := int32(req[1]) == unix.IPPROTO_RAW
 	sport, dport := binary.BigEndian.Uint16(req[8:]), binary.BigEndian.Uint16(req[10:])
+	var others []unowned
+	if proto == unix.IPPROTO_TCP && !raw {
+		others = s.unowned()
+	}
+	// wanted is whether one in a state, with these ports, is asked for.
+	wanted := func(st byte, l, ra tcpip.FullAddress) bool {
+		if !dump {
+			return l.Port == sport && ra.Port == dport
+		}
+		return states>>st&1 != 0 && (sport == 0 || l.Port == sport) && (dport == 0 || ra.Port == dport)
+	}
 	found := false
 	for _, so := range s.list.all() {
 		x, ok := so.(*inetSocket)
@@ -90,17 +105,20 @@ func (s *Stack) inetDiag(r *reply, req []byte, dump bool) unix.Errno {
 		st := x.diagState()
 		l, _ := x.ep().GetLocalAddress()
 		ra, _ := x.ep().GetRemoteAddress()
-		if dump {
-			if states>>st&1 == 0 || sport != 0 && l.Port != sport || dport != 0 && ra.Port != dport ||
-				st == 7 && l.Port == 0 && !raw {
-				continue
-			}
-		} else if l.Port != sport || ra.Port != dport {
+		if !wanted(st, l, ra) || dump && st == 7 && l.Port == 0 && !raw || st == 6 && x.isTCP() {
 			continue
 		}
-		r.message(sockDiagByFamily, x.diagMessage(st, l, ra, ext))
+		r.message(sockDiagByFamily, x.diagMessage(st, l, ra, ext, others))
 		if found = true; !dump {
 			return 0
+		}
+	}
+	for i := range others {
+		if u := &others[i]; u.family == int(fam) && wanted(u.state, u.local, u.remote) {
+			r.message(sockDiagByFamily, u.diag())
+			if found = true; !dump {
+				return 0
+			}
 		}
 	}
 	if !found && !dump {
@@ -120,15 +138,12 @@ func (x *inetSocket) diagState() byte {
 	return 7
 }
 
-// diagMessage is struct inet_diag_msg with the attributes that ext asks for.
-func (x *inetSocket) diagMessage(st byte, l, ra tcpip.FullAddress, ext byte) []byte {
-	b := make([]byte, inetDiagMsgSize)
-	le, be := binary.LittleEndian, binary.BigEndian
-	b[0], b[1] = byte(x.domain), st
-	be.PutUint16(b[4:], l.Port)
-	be.PutUint16(b[6:], ra.Port)
+// putDiagAddrs puts two addresses into a struct inet_diag_msg.
+func putDiagAddrs(b []byte, family int, l, ra tcpip.FullAddress) {
+	binary.BigEndian.PutUint16(b[4:], l.Port)
+	binary.BigEndian.PutUint16(b[6:], ra.Port)
 	put := func(to []byte, a tcpip.FullAddress) {
-		if enc := encodeAddr(int(x.domain), a); x.domain == unix.AF_INET {
+		if enc := encodeAddr(family, a); family == unix.AF_INET {
 			copy(to, enc[4:8])
 		} else if a.Addr.BitLen() != 0 {
 			copy(to, enc[8:24])
@@ -136,9 +151,18 @@ func (x *inetSocket) diagMessage(st byte, l, ra tcpip.FullAddress, ext byte) []b
 	}
 	put(b[8:24], l)
 	put(b[24:40], ra)
+}
+
+// diagMessage is struct inet_diag_msg with the attributes that ext asks for; others are the
+// connections without a socket.
+func (x *inetSocket) diagMessage(st byte, l, ra tcpip.FullAddress, ext byte, others []unowned) []byte {
+	b := make([]byte, inetDiagMsgSize)
+	le := binary.LittleEndian
+	b[0], b[1] = byte(x.domain), st
+	putDiagAddrs(b, int(x.domain), l, ra)
 	le.PutUint32(b[40:], uint32(x.ep().SocketOptions().GetBindToDevice()))
 	le.PutUint64(b[44:], x.ino) // the cookie
-	rq, wq := x.queues(st)
+	rq, wq := x.queues(st, others)
 	le.PutUint32(b[56:], rq)
 	le.PutUint32(b[60:], wq)
 	le.PutUint32(b[64:], x.uid)
@@ -179,14 +203,17 @@ func (x *inetSocket) diagMessage(st byte, l, ra tcpip.FullAddress, ext byte) []b
 }
 
 // queues are a socket's receive and send queues in bytes; of a listener, the connections
-// that wait and how many may.
-func (x *inetSocket) queues(st byte) (rx, tx uint32) {
+// that wait, counted among others, and how many may.
+func (x *inetSocket) queues(st byte, others []unowned) (rx, tx uint32) {
 	if st == 10 {
-		return 0, uint32(x.backlog.Load())
+		return uint32(x.acceptQueue(others)), uint32(x.backlog.Load())
 	}
 	n, err := x.waiting()
 	if err == nil {
 		rx = uint32(n)
+	}
+	if x.isTCP() && finReceived(st) && !x.eof.Load() {
+		rx++
 	}
 	return rx, uint32(x.unsent())
 }
@@ -259,4 +286,65 @@ func (x *unixSocket) diagMessage(show uint32) ([]byte, byte) {
 		down |= 2
 	}
 	return attr(b, unixDiagShutdown, []byte{down}), st
+}
+
+// uapi/linux/netlink_diag.h.
+const (
+	netlinkDiagReqSize = 20
+	ndiagProtoAll      = 255
+
+	netlinkDiagMemInfo = 0
+	netlinkDiagGroups  = 1
+
+	ndiagShowMemInfo = 1
+	ndiagShowGroups  = 2
+)
+
+// netlinkDiag lists AF_NETLINK sockets of one protocol or of all: strace asks it which a
+// descriptor's is. EOPNOTSUPP for anything but a dump.
+func (s *Stack) netlinkDiag(r *reply, req []byte, dump bool) unix.Errno {
+	if len(req) < netlinkDiagReqSize {
+		return unix.EINVAL
+	}
+	if !dump {
+		return unix.EOPNOTSUPP
+	}
+	le := binary.LittleEndian
+	show := le.Uint32(req[8:])
+	for _, x := range s.netlinkSockets() {
+		if int32(req[1]) != x.pro && req[1] != ndiagProtoAll {
+			continue
+		}
+		x.mu.Lock()
+		groups, queued := x.groups, x.bytes
+		x.mu.Unlock()
+		b := make([]byte, 28)
+		b[0], b[1], b[2], b[3] = unix.AF_NETLINK, byte(x.typ), byte(x.pro), 7
+		le.PutUint32(b[4:], x.port.Load())
+		le.PutUint32(b[16:], uint32(x.ino))
+		le.PutUint64(b[20:], x.ino)
+		if show&ndiagShowGroups != 0 && groups != 0 {
+			b = attr(b, netlinkDiagGroups, le.AppendUint64(nil, groups))
+		}
+		if show&ndiagShowMemInfo != 0 {
+			m := make([]byte, 36) // SK_MEMINFO_*
+			le.PutUint32(m, uint32(queued))
+			le.PutUint32(m[4:], nlQueue)
+			le.PutUint32(m[12:], nlQueue)
+			b = attr(b, netlinkDiagMemInfo, m)
+		}
+		r.message(sockDiagByFamily, b)
+	}
+	return 0
+}
+
+// netlinkSockets are all, the oldest first.
+func (s *Stack) netlinkSockets() (l []*netlinkSocket) {
+	for _, o := range s.list.all() {
+		if x, ok := o.(*netlinkSocket); ok {
+			l = append(l, x)
+		}
+	}
+	slices.SortFunc(l, func(a, b *netlinkSocket) int { return cmp.Compare(a.ino, b.ino) })
+	return l
 }

@@ -115,5 +115,5 @@ func sendQueue(e *tcp.Endpoint) int64 {
 	e.LockUser() // every change of the field happens under this lock
 	n := reflect.ValueOf(e).Elem().FieldByIndex(sndBufUsed).Int()
 	e.UnlockUser()
-	return n
+	return max(n, 0) // netstack takes the acknowledged FIN for a byte
 }

@@ -17,6 +17,7 @@ import (
 	"kiln/fs/tty"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
+	"kiln/kernel/klog"
 	"kiln/kernel/mm"
 	"kiln/kernel/wait"
 )
@@ -32,6 +33,10 @@ type Config struct {
 	Tun func(vfs.Inode) vfs.FileOps
 	// Vsock opens /dev/vsock; nil: there is none.
 	Vsock func(vfs.Inode) vfs.FileOps
+	// Messages are the kernel's, for /dev/kmsg; nil: there is none. Say adds one of a program's,
+	// prio as klog.Log.Add has it.
+	Messages *klog.Log
+	Say      func(prio int, text string)
 }
 
 // Device numbers (Linux, Documentation/admin-guide/devices.txt).
@@ -41,6 +46,7 @@ var (
 	devFull    = unix.Mkdev(1, 7)
 	devRandom  = unix.Mkdev(1, 8)
 	devURandom = unix.Mkdev(1, 9)
+	devKmsg    = unix.Mkdev(1, 11)
 	devTTYS0   = unix.Mkdev(4, 64)
 	devTTY     = unix.Mkdev(5, 0)
 	devConsole = unix.Mkdev(5, 1)
@@ -74,6 +80,12 @@ func New(mem *mm.Memory, cfg Config) (vfs.FileSystem, error) {
 	rnd := func(n node) vfs.FileOps { return &random{n, &cfg} }
 	char("random", 0o666, devRandom, rnd)
 	char("urandom", 0o666, devURandom, rnd)
+	if cfg.Messages != nil {
+		vfs.RegisterDevice(unix.S_IFCHR, devKmsg, func(l vfs.Lookup, i vfs.Inode, flags uint32) (vfs.FileOps, error) {
+			return openKmsg(l, i, flags, &cfg)
+		})
+		add("kmsg", unix.S_IFCHR|0o644, devKmsg, "")
+	}
 	if cfg.Console != nil {
 		add("console", unix.S_IFCHR|0o600, devConsole, "")
 		add("tty", unix.S_IFCHR|0o666, devTTY, "")

@@ -34,6 +34,9 @@ func (f *FS) global(d *pseudo.Dir) {
 	d.Text("locks", f.locks)
 	d.Text("interrupts", f.interrupts)
 	d.Text("softirqs", func(b *bytes.Buffer) { f.cpuHeader(b, 20) })
+	if f.cfg.Messages != nil {
+		d.Add("kmsg", &kmsgFile{f.NewFile(0o400, 0, nil, nil), f.cfg.Messages})
+	}
 	d.Const("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n")
 	d.Const("devices", "Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n128 ptm\n136 pts\n\nBlock devices:\n")
 	d.Const("diskstats", "")

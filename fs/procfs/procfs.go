@@ -24,6 +24,7 @@ import (
 	"kiln/fs/pseudo"
 	"kiln/fs/vfs"
 	"kiln/kernel/ipc"
+	"kiln/kernel/klog"
 	"kiln/kernel/task"
 	"kiln/kernel/wait"
 )
@@ -57,6 +58,8 @@ type Config struct {
 	MQ       *mqueue.FS
 	// PTYs is /proc/sys/kernel/pty (*devpts.System); nil: there are none.
 	PTYs PTYs
+	// Messages are the kernel's, for kmsg; nil: there is none.
+	Messages *klog.Log
 	// Cmdline is the kernel's command line, Release and Version uname's fields.
 	Cmdline, Release, Version string
 }

@@ -308,13 +308,17 @@ func (s *Space) place(a *MapArgs) (uint64, error) {
 		}
 		return addr, nil
 	}
+	top := uint64(userTop)
 	if a.Flags&unix.MAP_32BIT != 0 {
-		return orNoMem(s.vmas.lowest(n, 0x40000000, 0x80000000))
+		top = 1 << 31
 	}
-	if addr != 0 && addr <= userTop-n {
+	if addr != 0 && n <= top && addr <= top-n {
 		if v := s.vmas.above(addr); v == nil || addr+n <= v.lowEdge() {
 			return addr, nil
 		}
+	}
+	if a.Flags&unix.MAP_32BIT != 0 {
+		return orNoMem(s.vmas.lowest(n, 1<<30, top))
 	}
 	if at, ok := s.vmas.highest(n, minAddr, s.mmapBase); ok {
 		return at, nil

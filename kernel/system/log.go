@@ -34,11 +34,19 @@ func newLogger(m hal.Machine, level string) *logger {
 // log keeps the line and shows it if its level is wanted. A level that is none of
 // image.LogLevels, such as "strace", was asked for by its own switch and is always shown.
 func (l *logger) log(level, format string, args ...any) {
-	ns := l.m.Nanotime()
-	text := "kiln: " + fmt.Sprintf(format, args...)
 	i := slices.Index(image.LogLevels, level)
-	l.ring.Add(priorities[max(i, 0)], ns, text)
-	if i <= l.level {
+	l.add(priorities[max(i, 0)], i <= l.level, "kiln: "+fmt.Sprintf(format, args...))
+}
+
+// say keeps a program's message (/dev/kmsg), and shows it as one of the kernel's of that level.
+func (l *logger) say(prio int, text string) {
+	l.add(prio, prio&7 <= priorities[l.level], text)
+}
+
+func (l *logger) add(prio int, show bool, text string) {
+	ns := l.m.Nanotime()
+	l.ring.Add(prio, ns, text)
+	if show {
 		line := fmt.Appendf(nil, "[%5d.%06d] %s\n", ns/1e9, ns%1e9/1000, text)
 		if f := l.apart.Load(); f != nil {
 			(*f)(func() { l.m.ConsoleWrite(line) })

@@ -16,7 +16,7 @@ import (
 func (s *System) pseudo() error {
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RELATIME
 	c := wait.Background()
-	cfg := procfs.Config{Kernel: s.kernel, Net: s.net, IPC: s.calls.IPC, MQ: s.calls.MQ, NetFiles: net.ProcNames(), PTYs: s.ptys,
+	cfg := procfs.Config{Kernel: s.kernel, Net: s.net, IPC: s.calls.IPC, MQ: s.calls.MQ, NetFiles: net.ProcNames(), PTYs: s.ptys, Messages: &s.log.ring,
 		Cmdline: s.m.Boot().Cmdline, Release: syscalls.Release, Version: syscalls.Version}
 	proc := procfs.New(cfg)
 	s.kernel.SampleLoad()

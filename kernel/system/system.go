@@ -242,7 +242,8 @@ func (s *System) files(port tty.Port) (err error) {
 	s.tty = s.terms.NewConsole(s.console(port), unix.Mkdev(4, 64))
 	rc := rootfs.Config{
 		Frame: boot.RootFrame, Size: boot.RootSize,
-		Dev: devfs.Config{Entropy: s.m.Entropy, AddEntropy: s.m.AddEntropy, Console: s.tty, Terminals: s.terms, Tun: s.net.OpenTun, Vsock: s.net.OpenVsock},
+		Dev: devfs.Config{Entropy: s.m.Entropy, AddEntropy: s.m.AddEntropy, Console: s.tty, Terminals: s.terms, Tun: s.net.OpenTun, Vsock: s.net.OpenVsock,
+			Messages: &s.log.ring, Say: s.log.say},
 	}
 	if d := s.devs.Disk(drivers.RootSerial); d != nil {
 		rc.Disk = d

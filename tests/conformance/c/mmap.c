@@ -176,6 +176,15 @@ CASE(low_2g, mmap)
 	IS(MAPS(p, PAGE, RW, ANON | MAP_32BIT, -1, 0) != p);
 	MAPS(0, 1L << 31, RW, ANON | MAP_32BIT | MAP_NORESERVE, -1, 0);
 	MAPS(0, PAGE, RW, MAP_PRIVATE | MAP_32BIT, 999, 0);
+	char *hint = (char *)0x50000000; /* a hint counts, if what it names lies below 2 GB */
+	IS(MAPS(hint, PAGE, RW, ANON | MAP_32BIT, -1, 0) == hint);
+	IS(MAPS(hint, PAGE, RW, ANON | MAP_32BIT, -1, 0) != hint);
+	hint = (char *)0x20000000;
+	IS(MAPS(hint + 1, PAGE, RW, ANON | MAP_32BIT, -1, 0) == hint);
+	hint = (char *)(0x80000000 - PAGE);
+	IS(MAPS(hint, PAGE, RW, ANON | MAP_32BIT, -1, 0) == hint);
+	p = MAPS(hint + PAGE, PAGE, RW, ANON | MAP_32BIT, -1, 0);
+	IS((unsigned long)p >= 0x40000000 && p < hint);
 }
 
 CASE(ignored_flags, mmap)

@@ -318,6 +318,45 @@ CASE(routes, sendto, recvfrom)
 	route(s, "delete again", RTM_DELROUTE, 0, 0x0a000000, 8, 1, 0, 0);
 }
 
+/* way prints the route to an address with all of its attributes. */
+static void way(int s, const char *what, int family, const void *to, int bits, int flags)
+{
+	struct rtmsg m = { .rtm_family = family, .rtm_dst_len = bits, .rtm_flags = flags };
+	start(RTM_GETROUTE, 0, &m, sizeof m);
+	put(RTA_DST, to, bits / 8);
+	MUST(send(s, &req, req.h.nlmsg_len, 0));
+	int n = recv(s, buf, sizeof buf, 0);
+	MUST(n);
+	struct nlmsghdr *h = (void *)buf;
+	struct rtmsg *r = NLMSG_DATA(h);
+	if (h->nlmsg_type != RTM_NEWROUTE) {
+		say("%s: %s", what, errname(-((struct nlmsgerr *)r)->error));
+		return;
+	}
+	say("%s: %d/%d from %d, table %d, protocol %d, scope %d, type %d, flags %x", what, r->rtm_family, r->rtm_dst_len, r->rtm_src_len, r->rtm_table,
+		r->rtm_protocol, r->rtm_scope, r->rtm_type, r->rtm_flags);
+	n = RTM_PAYLOAD(h);
+	for (struct rtattr *a = RTM_RTA(r); RTA_OK(a, n); a = RTA_NEXT(a, n)) {
+		if (a->rta_type == RTA_CACHEINFO)
+			say("  attribute %d, %d bytes", a->rta_type, (int)RTA_PAYLOAD(a));
+		else if (RTA_PAYLOAD(a) == 4)
+			say("  attribute %d: %x", a->rta_type, *(int *)RTA_DATA(a));
+		else
+			say("  attribute %d, %d bytes, the last %x", a->rta_type, (int)RTA_PAYLOAD(a), ((unsigned char *)RTA_DATA(a))[RTA_PAYLOAD(a) - 1]);
+	}
+}
+
+CASE(ways, sendto, recvfrom)
+{
+	int s = nl(0);
+	uint32_t a = htonl(INADDR_LOOPBACK), b = htonl(0x7f010203), far = htonl(0xf0000001);
+	struct in6_addr six = IN6ADDR_LOOPBACK_INIT;
+	way(s, "127.0.0.1", AF_INET, &a, 32, 0);
+	way(s, "127.1.2.3, which table", AF_INET, &b, 32, RTM_F_LOOKUP_TABLE);
+	way(s, "240.0.0.1", AF_INET, &far, 32, 0);
+	way(s, "::1", AF_INET6, &six, 128, 0);
+}
+
 CASE(dumps, sendto, recvfrom)
 {
 	int s = nl(0);

@@ -47,7 +47,7 @@ func run(names []string) error {
 		Kernel: k, Root: root, Files: files,
 		Spec:    spec.Spec{Path: conformance.GuestPath, Dir: "/", Args: []string{conformance.GuestPath}, Env: conformance.Env},
 		Args:    []string{"-machine", "q35", "-cpu", "max,la57=off", "-m", "512", "-accel", "tcg", "-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none"},
-		Modules: []string{"tun", "vsock", "vmw_vsock_virtio_transport_common", "vsock_loopback", "vsock_diag"},
+		Modules: []string{"tun", "vsock", "vmw_vsock_virtio_transport_common", "vsock_loopback", "vsock_diag", "inet_diag", "tcp_diag", "udp_diag", "netlink_diag"},
 	}
 	out, err := g.Run(ctx)
 	if err != nil {
