@@ -131,7 +131,7 @@ func (s *Stack) ioctl(c wait.Context, sp *mm.Space, req uint32, arg uint64) (uin
 	case unix.SIOCGARP:
 		return 0, s.ioctlARP(c, sp, req, arg)
 	case unix.SIOCETHTOOL:
-		return 0, unix.EOPNOTSUPP
+		return 0, s.ethtool(c, sp, arg)
 	default:
 		return 0, unix.ENOTTY
 	}

@@ -266,7 +266,7 @@ func errnoResult(err error) int32 {
 	switch {
 	case !ok:
 		e = unix.EIO
-	case e >= wait.ErrRestart:
+	case e >= wait.ErrRestart && e <= wait.ErrRestartBlock:
 		e = unix.EINTR
 	}
 	return -int32(e)

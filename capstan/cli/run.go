@@ -190,7 +190,7 @@ func (f *runFlags) process() error {
 	case len(f.qemuArgs) > 0:
 		return usagef("--vmm process has no QEMU for --qemu-arg: leave it out")
 	}
-	f.root = "memory"
+	f.root = "process"
 	return nil
 }
 

@@ -60,6 +60,7 @@ type report struct {
 	MinRAM  uint64          `json:"min_ram"`
 	Kernel  int64           `json:"kernel_size"`
 	Root    uint64          `json:"root_size"`
+	OnDisk  bool            `json:"root_on_disk_only,omitempty"` // too large for memory
 	Config  json.RawMessage `json:"config"`
 	Files   []fileReport    `json:"files"`
 	Segment []segReport     `json:"segments"`
@@ -114,7 +115,7 @@ func inspect(name string) (*report, error) {
 	if err != nil {
 		return nil, usagef("%s is no image (%w): make one with `pack NAME` or `pack build`", name, err)
 	}
-	r := &report{File: name, Size: fi.Size(), MinRAM: img.Boot.MinRAM, Kernel: img.SegmentOff, Root: img.Header.RootLen,
+	r := &report{File: name, Size: fi.Size(), MinRAM: img.Boot.MinRAM, Kernel: img.SegmentOff, Root: img.Header.RootLen, OnDisk: img.Detached,
 		Config: img.RawConfig, Files: []fileReport{}}
 	for _, s := range img.Segments {
 		flags := []byte("---")
@@ -160,8 +161,12 @@ func inspect(name string) (*report, error) {
 }
 
 func (a *app) printReport(r *report) error {
-	fmt.Fprintf(a.out, "image   %s, %s\nkernel  %s\nroot    %s, %d files\nmemory  at least %s\n\n", r.File, megabytes(r.Size),
-		megabytes(r.Kernel), megabytes(int64(r.Root)), len(r.Files), megabytes(int64(r.MinRAM)))
+	where := ""
+	if r.OnDisk {
+		where = ", read from a disk: it is too large for memory"
+	}
+	fmt.Fprintf(a.out, "image   %s, %s\nkernel  %s\nroot    %s, %d files%s\nmemory  at least %s\n\n", r.File, megabytes(r.Size),
+		megabytes(r.Kernel), megabytes(int64(r.Root)), len(r.Files), where, megabytes(int64(r.MinRAM)))
 	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "physical\tin file\tin memory\t \t")
 	for _, s := range r.Segment {

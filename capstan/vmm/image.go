@@ -31,7 +31,7 @@ func (p *Prepared) Close() {
 // Prepare reads an image and, if change alters its configuration or its root is to be
 // on a disk, makes a second image for this run: the kernel with the new configuration,
 // and with the root or, if that is to be on a disk, without. root is "auto", "memory"
-// or "disk".
+// or "disk", or "process" for a kernel that maps it itself, wherever it is in the file.
 func Prepare(name, root string, change func(*image.Config) (bool, error)) (*Prepared, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -57,6 +57,10 @@ func Prepare(name, root string, change func(*image.Config) (bool, error)) (*Prep
 	case "disk":
 		onDisk = img.Header.RootLen > 0
 	case "memory":
+		if img.Detached {
+			return nil, fmt.Errorf("the root of %s has %d MB, too many for a machine's memory: leave --root memory out, and it is read from a disk", name, img.Header.RootLen>>20)
+		}
+	case "process":
 	default:
 		return nil, fmt.Errorf("the root cannot be on %q: choose auto, memory or disk", root)
 	}

@@ -170,6 +170,8 @@ func (f *FS) sysKernel(d *pseudo.Dir) {
 		set: func(v []int64) error { k.Core.UsesPID.Store(v[0]); return nil },
 	})
 	f.kept(d, "dmesg_restrict", 0, 1, 1)
+	f.kept(d, "overflowuid", 0, 65535, 65534)
+	f.kept(d, "overflowgid", 0, 65535, 65534)
 	f.kept(d, "kptr_restrict", 0, 2, 0)
 	f.kept(d, "perf_event_paranoid", -1, 4, 3)
 	f.kept(d, "unprivileged_bpf_disabled", 0, 2, 2)

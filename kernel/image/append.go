@@ -18,8 +18,8 @@ const WorkingMemory = 12 << 20
 
 // lowRAMEnd is where RAM below 4 GiB ends on the machine with the least of it
 // (QEMU's q35 with 4 GiB or more: 2 GiB; hw/i386/pc_q35.c). An image in memory
-// must end below it.
-const lowRAMEnd = 2 << 30
+// must end below it. A variable for tests alone.
+var lowRAMEnd uint64 = 2 << 30
 
 // Kernel is a linked kernel that images are made from.
 type Kernel struct {
@@ -121,7 +121,8 @@ type Root interface {
 // (the machine then finds it on a block device). It gives the BootBlock it wrote.
 //
 // The file is the kernel's bytes, the program headers with one more, and from the
-// next page on the image segment, which is last both in the file and in memory.
+// next page on the image segment, which is last both in the file and in memory. A root
+// that is too large for memory stands behind the segment in the file (File.Detached).
 func Write(w io.Writer, k *Kernel, cfg *Config, root Root) (BootBlock, error) {
 	doc, err := json.Marshal(cfg)
 	if err != nil {
@@ -135,16 +136,14 @@ func Write(w io.Writer, k *Kernel, cfg *Config, root Root) (BootBlock, error) {
 	if root != nil {
 		h.RootLen = uint64(root.Size())
 	}
-	segLen := h.RootOff + h.RootLen
-
 	boot := k.boot
 	boot.ImagePhys = pageUp(k.end)
+	segLen := h.RootOff + h.RootLen
+	if boot.ImagePhys+segLen > lowRAMEnd {
+		segLen = h.RootOff
+	}
 	boot.ImageEnd = boot.ImagePhys + segLen
 	boot.MinRAM = pageUp(boot.ImageEnd + WorkingMemory)
-	if boot.ImageEnd > lowRAMEnd {
-		return boot, fmt.Errorf("the root has %d MB, and at most %d MB fit into the memory below the devices' addresses",
-			h.RootLen>>20, (lowRAMEnd-boot.ImagePhys)>>20)
-	}
 
 	phoff := (uint64(len(k.file)) + 15) &^ 15
 	var phdrs []phdr
@@ -194,6 +193,9 @@ type File struct {
 	// SegmentOff is the file offset of the Header; the Header's offsets count from it.
 	SegmentOff int64
 	Segments   []Segment
+	// Detached means that the root is too large for memory: it is in the file, but in no
+	// segment, and the machine must find it on a disk.
+	Detached bool
 }
 
 // Segment is one PT_LOAD, for inspect.
@@ -234,20 +236,25 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 	}
 	for _, p := range phdrs {
 		if p.Type == ptLoad && p.Paddr == f.Boot.ImagePhys {
-			return f, f.readSegment(r, p)
+			return f, f.readSegment(r, p, uint64(size))
 		}
 	}
 	return nil, fmt.Errorf("the image has no segment at %#x, where its boot block points", f.Boot.ImagePhys)
 }
 
-func (f *File) readSegment(r io.ReaderAt, p phdr) (err error) {
+func (f *File) readSegment(r io.ReaderAt, p phdr, size uint64) (err error) {
 	f.SegmentOff = int64(p.Off)
 	if f.Header, err = DecodeHeader(readUpTo(r, p.Off, HeaderSize)); err != nil {
 		return errors.New("the image's header is damaged")
 	}
 	h := f.Header
+	f.Detached = h.RootOff == p.Filesz && h.RootLen > 0
+	end := p.Filesz
+	if f.Detached {
+		end = size - p.Off
+	}
 	if h.ConfigLen > maxConfig || h.ConfigOff > p.Filesz || h.ConfigLen > p.Filesz-h.ConfigOff ||
-		h.RootOff > p.Filesz || h.RootLen > p.Filesz-h.RootOff {
+		h.RootOff > end || h.RootLen > end-h.RootOff {
 		return errors.New("the image's header points out of the image")
 	}
 	f.RawConfig = readUpTo(r, p.Off+h.ConfigOff, int(h.ConfigLen))

@@ -153,14 +153,37 @@ func TestWhatIsNoKernelOrImageIsRefused(t *testing.T) {
 	}
 }
 
-func TestRootTooLargeForMemoryIsRefused(t *testing.T) {
+// A root that is too large for memory is in the file and in no segment.
+func TestRootTooLargeForMemoryIsDetached(t *testing.T) {
+	defer func(end uint64) { lowRAMEnd = end }(lowRAMEnd)
 	k, _ := ReadKernel(fakeKernel())
-	if _, err := Write(io.Discard, k, testConfig(), hugeRoot{}); err == nil || !strings.Contains(err.Error(), "MB") {
-		t.Error(err)
+	root := rootBytes(bytes.Repeat([]byte("R"), 3*PageSize))
+	fits := build(t, k, testConfig(), root)
+	f, err := Open(bytes.NewReader(fits), int64(len(fits)))
+	if err != nil || f.Detached {
+		t.Fatalf("%+v %v", f, err)
+	}
+	lowRAMEnd = f.Boot.ImageEnd - 1
+	img := build(t, k, testConfig(), root)
+	g, err := Open(bytes.NewReader(img), int64(len(img)))
+	if err != nil || !g.Detached || len(img) != len(fits) {
+		t.Fatalf("%d bytes, %+v %v", len(img), g, err)
+	}
+	last := g.Segments[len(g.Segments)-1]
+	if last.MemSize != g.Header.RootOff || g.Boot.ImageEnd != last.Phys+last.MemSize || g.Boot.MinRAM >= f.Boot.MinRAM {
+		t.Errorf("segment %+v, boot %+v", last, g.Boot)
+	}
+	if b, err := io.ReadAll(g.RootSection(bytes.NewReader(img))); err != nil || !bytes.Equal(b, root) {
+		t.Errorf("%d bytes of root, %v", len(b), err)
+	}
+	if _, err := Open(bytes.NewReader(img), int64(len(img)-1)); err == nil {
+		t.Error("a file that ends before its root is taken for an image")
+	}
+	k2, err := g.ExtractKernel(bytes.NewReader(img))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := build(t, k2, g.Config, root); !bytes.Equal(again, img) {
+		t.Error("the image made from the extracted kernel differs")
 	}
 }
-
-type hugeRoot struct{}
-
-func (hugeRoot) Size() int64                      { return 3 << 30 }
-func (hugeRoot) WriteTo(io.Writer) (int64, error) { return 0, nil }

@@ -54,6 +54,8 @@ const (
 //	offset 0  magic "KILNIMG1"
 //	       8  u64 ConfigOff, 16 u64 ConfigLen
 //	      24  u64 RootOff (page aligned), 32 u64 RootLen (0: the root is on a block device)
+//
+// A root at the segment's end is too large for memory, and on a block device too.
 type Header struct {
 	ConfigOff, ConfigLen, RootOff, RootLen uint64
 }

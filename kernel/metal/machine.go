@@ -95,11 +95,12 @@ func (m *Machine) readBoot() {
 	}
 	h, err := image.DecodeHeader(m.physBytes(base.imgPhys, image.HeaderSize))
 	size := base.imgEnd - base.imgPhys
-	if err != nil || h.ConfigOff+h.ConfigLen > size || h.RootOff+h.RootLen > size {
+	detached := h.RootOff == size // the root is in no segment, being too large
+	if err != nil || h.ConfigOff+h.ConfigLen > size || h.RootOff+h.RootLen > size && !detached {
 		return
 	}
 	b.Config = m.physBytes(base.imgPhys+h.ConfigOff, h.ConfigLen)
-	if h.RootLen != 0 {
+	if h.RootLen != 0 && !detached {
 		b.RootFrame = hal.PFN((base.imgPhys + h.RootOff) >> 12)
 		b.RootSize = int64(h.RootLen)
 	}

@@ -377,7 +377,7 @@ func (t *Thread) Return(v uintptr) { t.Ctx.RAX = uint64(v) }
 // ReturnError sets -errno; the restart codes of kernel/wait make the boundary decide.
 func (t *Thread) ReturnError(e unix.Errno) {
 	t.Ctx.RAX = -uint64(e)
-	if e >= wait.ErrRestart {
+	if e >= wait.ErrRestart && e <= wait.ErrRestartBlock {
 		t.restart = e
 		t.flags.Or(fSettle)
 	}

@@ -2,7 +2,9 @@ package boot
 
 import (
 	"context"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -85,5 +87,46 @@ func TestHelloRunsInWhatPackSaysItNeeds(t *testing.T) {
 	out, status := run(t, bootLimit, program(t, "hello"), []string{"-m", "40M"})
 	if status != 0 {
 		t.Errorf("status %d after %s:\n%s", status, time.Since(start), tail(out))
+	}
+}
+
+// A root that is too large for memory is read from a disk, and that is said where there is
+// none: by pack for --root memory, by the kernel where QEMU boots the image alone.
+func TestRootThatIsTooLargeForMemoryIsReadFromADisk(t *testing.T) {
+	if !accept {
+		t.Skip("an image of 2 GB: in make accept")
+	}
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "large"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const end = 2200 << 20
+	if _, err := f.WriteAt([]byte("the end\n"), end); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	manifest := "name: large\nabout: a large file\nprogram: /usr/bin/tail\nargs: [-c, 8, /large]\nfiles: [{path: /large, from: large}]\n"
+	if err := os.WriteFile(filepath.Join(dir, "manifest.yaml"), []byte(manifest), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	img := filepath.Join(dir, "img")
+	pack, err := vmtest.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(pack, "build", dir, "--compress", "none", "-o", img).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, m := range machines {
+		if out, status := run(t, time.Minute, img, append([]string{"-m", "128M"}, m.flags...)); status != 0 || !strings.Contains(out, "the end") {
+			t.Errorf("%s: status %d\n%s", m.name, status, tail(out))
+		}
+	}
+	if out, err := exec.Command(pack, "run", img, "--root", "memory").CombinedOutput(); err == nil || !strings.Contains(string(out), "leave --root memory out") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out := qemu(t, "-m", "256", "-kernel", img); !strings.Contains(out, "there is no root file system") {
+		t.Error(out)
 	}
 }

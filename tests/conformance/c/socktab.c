@@ -1,8 +1,11 @@
 /* What /proc/net and NETLINK_SOCK_DIAG tell of TCP connections, those without a socket too. */
 #include "sock.h"
+#include <net/if.h>
+#include <linux/ethtool.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <linux/sockios.h>
 #include <sys/stat.h>
 
 static char lines[64][120];
@@ -210,5 +213,47 @@ CASE(netlink, socket, bind)
 		}
 	}
 	print("diag");
+}
+CASE(ethtool, ioctl)
+{
+	struct ifreq f = { .ifr_name = "lo" };
+	struct ethtool_value v = { ETHTOOL_GLINK, 77 };
+	struct ethtool_drvinfo d = { ETHTOOL_GDRVINFO };
+	struct ethtool_ts_info t = { ETHTOOL_GET_TS_INFO };
+	struct ethtool_cmd c = { ETHTOOL_GSET };
+	struct { struct ethtool_perm_addr p; char a[8]; } a = { { ETHTOOL_GPERMADDR, 8 }, "abcdefg" };
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+	f.ifr_data = (void *)&v;
+	R(ioctl(s, SIOCETHTOOL, &f));
+	R(v.data);
+	f.ifr_data = (void *)&d;
+	R(ioctl(s, SIOCETHTOOL, &f));
+	f.ifr_data = (void *)&t;
+	R(ioctl(s, SIOCETHTOOL, &f));
+	say("stamps %x, clock %d, tx %x, rx %x", t.so_timestamping, t.phc_index, t.tx_types, t.rx_filters);
+	f.ifr_data = (void *)&c;
+	R(ioctl(s, SIOCETHTOOL, &f));
+	f.ifr_data = (void *)&a;
+	R(ioctl(s, SIOCETHTOOL, &f));
+	say("%u bytes, %d %d", a.p.size, a.a[0], a.a[5]);
+	a.p.size = 5;
+	R(ioctl(s, SIOCETHTOOL, &f));
+	v.cmd = 0x7777;
+	f.ifr_data = (void *)&v;
+	R(ioctl(s, SIOCETHTOOL, &f));
+	f.ifr_data = (void *)8;
+	R(ioctl(s, SIOCETHTOOL, &f));
+	R(ioctl(s, SIOCETHTOOL, 8));
+	strcpy(f.ifr_name, "none");
+	R(ioctl(s, SIOCETHTOOL, &f));
+	f.ifr_data = (void *)&v;
+	R(ioctl(s, SIOCETHTOOL, &f));
+	strcpy(f.ifr_name, "lo");
+	MUST(setresuid(1000, 1000, 1000));
+	R(ioctl(s, SIOCETHTOOL, &f));
+	v.cmd = ETHTOOL_GLINK;
+	R(ioctl(s, SIOCETHTOOL, &f));
+	v.cmd = ETHTOOL_SMSGLVL;
+	R(ioctl(s, SIOCETHTOOL, &f));
 }
 CASES
