@@ -369,6 +369,9 @@ func (d taskDir) Lookup(_ wait.Context, name string) (vfs.Inode, error) {
 	return nil, unix.ENOENT
 }
 
+// Dirs implements pseudo.Counter.
+func (d taskDir) Dirs() int { return max(int(d.p.NumThreads()), 1) } // a zombie's is there
+
 // Names implements pseudo.Dynamic.
 func (d taskDir) Names(_ wait.Context, pos int64, emit func(string, uint8, uint64, int64) bool) error {
 	var list []pseudo.Entry

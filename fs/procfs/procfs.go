@@ -152,6 +152,9 @@ func (d pids) Lookup(c wait.Context, name string) (vfs.Inode, error) {
 	return nil, unix.ENOENT
 }
 
+// Dirs implements pseudo.Counter.
+func (d pids) Dirs() int { return len(d.f.k.Processes()) }
+
 // Names implements pseudo.Dynamic.
 func (d pids) Names(c wait.Context, pos int64, emit func(string, uint8, uint64, int64) bool) error {
 	var list []pseudo.Entry

@@ -125,6 +125,10 @@ type Dynamic interface {
 	Names(c wait.Context, pos int64, emit func(name string, typ uint8, ino uint64, cookie int64) bool) error
 }
 
+// Counter is a Dynamic that knows how many directories it has, which count as links: by them
+// programs learn how many threads they have (/proc/self/task).
+type Counter interface{ Dirs() int }
+
 // Dir is a directory.
 type Dir struct {
 	node
@@ -253,8 +257,11 @@ func (d *Dir) Symlink(name, target string) {
 func (d *Dir) Attr(c wait.Context) (vfs.Attr, error) {
 	a, err := d.node.Attr(c)
 	a.Nlink = 2
-	if l, ok := d.dyn.(laid); ok {
+	switch l := d.dyn.(type) {
+	case laid:
 		a.Nlink += l.dirs
+	case Counter:
+		a.Nlink += uint32(l.Dirs())
 	}
 	for _, k := range d.kids {
 		if _, ok := k.(*Dir); ok {

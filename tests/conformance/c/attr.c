@@ -1,8 +1,11 @@
 /* stat, statx, access, chmod, chown, utimensat, truncate, xattrs, statfs, umask. */
 #include "files.h"
+#include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <utime.h>
 
@@ -345,6 +348,55 @@ CASE(full, write, ftruncate)
 	OK(open("g", O_CREAT, 0600)), OK(open("h", O_CREAT, 0600)), R(open("i", O_CREAT, 0600)), R(mkdir("j", 0700)), R(symlink("a", "k"));
 	unlink("h");
 	OK(open("i", O_CREAT, 0600));
+}
+
+static void *sleeper(void *pipe)
+{
+	char c;
+	read(*(int *)pipe, &c, 1);
+	return 0;
+}
+
+/* A process learns from the links of /proc/self/task how many threads it has. */
+CASE(task_links, newfstatat)
+{
+	struct stat st;
+	int d = open("/proc", O_RDONLY | O_DIRECTORY), p[2];
+	long all;
+	MUST(pipe(p));
+	pthread_t t[3];
+	OK(fstatat(d, "self/task/", &st, 0));
+	R((int)st.st_nlink);
+	for (int i = 0; i < 3; i++)
+		pthread_create(&t[i], 0, sleeper, &p[0]);
+	OK(stat("/proc/self/task", &st));
+	R((int)st.st_nlink);
+	write(p[1], "xxx", 3);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], 0);
+	for (int i = 0; i < 1000 && (stat("/proc/self/task", &st), st.st_nlink != 3); i++)
+		usleep(1000);
+	R((int)st.st_nlink);
+	MUST(stat("/proc", &st));
+	all = st.st_nlink;
+	pid_t c = fork();
+	if (!c) {
+		pause();
+		_exit(0);
+	}
+	MUST(stat("/proc", &st));
+	say("one process more: %ld", (long)st.st_nlink - all);
+	kill(c, 9);
+	waitid(P_PID, c, 0, WEXITED | WNOWAIT);
+	char n[40];
+	sprintf(n, "/proc/%d/task", c);
+	OK(stat(n, &st));
+	R((int)st.st_nlink);
+	waitpid(c, 0, 0);
+	OK(stat("/proc/self", &st));
+	R((int)st.st_nlink > 2);
+	OK(stat("/proc/self/fd", &st));
+	R((int)st.st_nlink);
 }
 
 CASES
