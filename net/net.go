@@ -113,7 +113,8 @@ type Stack struct {
 
 	tunMu sync.Mutex // one change of what stands behind /dev/net/tun at a time; outermost
 
-	nlPorts sync.Mutex // one netlink socket gets its port at a time; before their mu
+	uevents atomic.Uint64 // announced
+	nlPorts sync.Mutex    // one netlink socket gets its port at a time; before their mu
 
 	tasks tasks // what is told of processes
 

@@ -1,7 +1,9 @@
 package net
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -15,7 +17,9 @@ import (
 
 // netlinkSocket is AF_NETLINK with NETLINK_ROUTE (rtnetlink.go), which ip(8), getifaddrs and
 // getaddrinfo speak, NETLINK_SOCK_DIAG (sockdiag.go), which ss(8) speaks, NETLINK_GENERIC
-// (genl.go) with taskstats, or NETLINK_CONNECTOR (connector.go) with process events.
+// (genl.go) with taskstats, NETLINK_CONNECTOR (connector.go) with process events, or
+// NETLINK_KOBJECT_UEVENT, on which libudev waits for devices that come and go: none do, but a
+// privileged program may announce some.
 type netlinkSocket struct {
 	base
 	q waiter.Queue
@@ -55,7 +59,7 @@ func (s *Stack) netlinkSocket(c *Caller, typ, protocol int) (Socket, error) {
 		return nil, unix.ESOCKTNOSUPPORT
 	}
 	switch protocol {
-	case unix.NETLINK_ROUTE, unix.NETLINK_SOCK_DIAG, unix.NETLINK_GENERIC, unix.NETLINK_CONNECTOR:
+	case unix.NETLINK_ROUTE, unix.NETLINK_SOCK_DIAG, unix.NETLINK_GENERIC, unix.NETLINK_CONNECTOR, unix.NETLINK_KOBJECT_UEVENT:
 	default:
 		return nil, unix.EPROTONOSUPPORT
 	}
@@ -523,6 +527,8 @@ func (x *netlinkSocket) request(c *Caller, b []byte, port uint32) {
 			r.flags = unix.NLM_F_MULTI
 		}
 		err = x.s.generic(c, r, typ, body, dump)
+	case unix.NETLINK_KOBJECT_UEVENT:
+		err = x.s.uevent(c, body)
 	case unix.NETLINK_SOCK_DIAG:
 		if dump = flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP; dump {
 			r.flags = unix.NLM_F_MULTI
@@ -547,6 +553,23 @@ func (x *netlinkSocket) request(c *Caller, b []byte, port uint32) {
 	if flags&unix.NLM_F_ACK != 0 && !dump {
 		x.ack(b, 0, seq, port)
 	}
+}
+
+// maxUevent bounds a device's announcement (UEVENT_BUFFER_SIZE).
+const maxUevent = 2048
+
+// uevent sends a program's announcement of a device to those who listen, as the kernel's:
+// EPERM. See uevent_net_rcv_skb.
+func (s *Stack) uevent(c *Caller, body []byte) unix.Errno {
+	if !c.capable(capSysAdmin) {
+		return unix.EPERM
+	}
+	n := s.uevents.Add(1)
+	if len(body) > maxUevent {
+		return unix.EINVAL
+	}
+	s.broadcast(unix.NETLINK_KOBJECT_UEVENT, 1, fmt.Appendf(bytes.Clone(body), "SEQNUM=%d\x00", n))
+	return 0
 }
 
 // notify tells those who listen to a group of NETLINK_ROUTE.

@@ -72,6 +72,7 @@ const (
 	capNetBindService = 10
 	capNetAdmin       = 12
 	capNetRaw         = 13
+	capSysAdmin       = 21
 )
 
 func (c *Caller) capable(bit uint) bool {

@@ -256,4 +256,33 @@ CASE(ethtool, ioctl)
 	v.cmd = ETHTOOL_SMSGLVL;
 	R(ioctl(s, SIOCETHTOOL, &f));
 }
+/* uevent announces a device and prints the answer. */
+static void uevent(const char *what, int s, int flags, int len)
+{
+	struct { struct nlmsghdr h; char b[4096]; } q = { { NLMSG_LENGTH(len), 0x10, NLM_F_REQUEST | NLM_F_ACK | flags, 7, 0 }, "add@/devices/x\0ACTION=add\0DEVPATH=/devices/x" };
+	MUST(send(s, &q, q.h.nlmsg_len, 0));
+	MUST(recv(s, buf, sizeof buf, 0));
+	struct nlmsghdr *h = (void *)buf;
+	say("%s: %s", what, h->nlmsg_type == NLMSG_ERROR ? errname(-((struct nlmsgerr *)NLMSG_DATA(h))->error) : "no answer");
+}
+
+CASE(uevents, socket, bind, sendto, recvfrom)
+{
+	int s, l;
+	struct sockaddr_nl a = { .nl_family = AF_NETLINK, .nl_groups = 1 }, from;
+	socklen_t n = sizeof from;
+	MUST(s = socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT));
+	MUST(l = socket(AF_NETLINK, SOCK_DGRAM, NETLINK_KOBJECT_UEVENT));
+	R(bind(l, SA(a)));
+	uevent("one", s, 0, 46);
+	int k = recvfrom(l, buf, sizeof buf, MSG_DONTWAIT, (void *)&from, &n);
+	MUST(k);
+	say("from %u to %x, %s, then %s, then %.7s, %s", from.nl_pid, from.nl_groups, buf, buf + 15, buf + 46, buf[k - 1] ? "no end" : "ended");
+	uevent("long", s, 0, 2049);
+	MUST(setresuid(1000, 1000, 1000));
+	uevent("without privilege", s, 0, 46);
+	R(recv(l, buf, sizeof buf, MSG_DONTWAIT));
+	MUST(l = socket(AF_NETLINK, SOCK_DGRAM, NETLINK_KOBJECT_UEVENT));
+	R(bind(l, SA(a)));
+}
 CASES
