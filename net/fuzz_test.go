@@ -55,3 +55,18 @@ func FuzzDHCP(f *testing.F) {
 		}
 	})
 }
+
+// An ICMP error of any bytes is about a datagram or not.
+func FuzzICMPError(f *testing.F) {
+	four := append([]byte{0x45, 0, 0, 60, 0, 1, 0, 0, 64, 1, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1, 3, 3, 0, 0, 0, 0, 0, 0,
+		0x45, 0, 0, 32, 0, 1, 0, 0, 1, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2}, pattern(12)...)
+	six := append(append([]byte{2, 0, 0, 0, 0, 0, 5, 0, 0x60, 0, 0, 0, 0, 12, 17, 1}, make([]byte, 32)...), pattern(12)...)
+	f.Add(four, false)
+	f.Add(six, true)
+	f.Fuzz(func(t *testing.T, b []byte, isSix bool) {
+		e, q, ok := parseICMP(b, isSix)
+		if ok && (e.errno == 0 || len(q.data) < 8 || len(q.packet) > len(b)) {
+			t.Errorf("%+v %+v", e, q)
+		}
+	})
+}

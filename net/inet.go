@@ -55,6 +55,9 @@ type inetSocket struct {
 	corked *corked
 	corks  atomic.Bool // corked is not nil
 
+	recverr atomic.Uint32 // IP_RECVERR and IPV6_RECVERR, but of TCP
+	errs    errorQueue
+
 	rawGate *rawGate // nil unless the endpoint is a raw one
 
 	sent, taken atomic.Uint64 // bytes of a stream, for TCP_INFO
@@ -252,6 +255,10 @@ func (x *inetSocket) shutEvents(finished uint32) (r waiter.EventMask) {
 }
 
 func (x *inetSocket) hasQueuedError() bool {
+	if !x.isTCP() {
+		x.hearErrors()
+		return x.errs.n.Load() != 0
+	}
 	o := x.ep().SocketOptions()
 	return (o.GetIPv4RecvError() || o.GetIPv6RecvError()) && o.PeekErr() != nil
 }

@@ -221,6 +221,9 @@ func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
 	if size > maxDatagram {
 		return 0, unix.EMSGSIZE
 	}
+	if err := x.datagramError(); err != nil {
+		return 0, err
+	}
 	var opts tcpip.WriteOptions
 	var to tcpip.FullAddress
 	once := oneTime{-1, -1, int(x.opt.segment.Load())}
@@ -265,6 +268,9 @@ func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
 	if terr != nil {
 		if _, unreachable := terr.(*tcpip.ErrHostUnreachable); unreachable && opts.To != nil && x.s.noRoute(to.Addr) {
 			return 0, unix.ENETUNREACH
+		}
+		if _, long := terr.(*tcpip.ErrMessageTooLong); long {
+			x.tooLong(to)
 		}
 		return 0, errno(terr)
 	}
@@ -327,6 +333,9 @@ func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg, nonblock bool) (int
 	flags := 0
 	if m != nil {
 		flags = m.Flags
+	}
+	if err := x.datagramError(); err != nil {
+		return 0, err
 	}
 	buf, put := scratch(dst.Len())
 	defer put()
@@ -471,6 +480,9 @@ func (x *inetSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 
 // recvError is MSG_ERRQUEUE: the next queued error with the datagram that made it.
 func (x *inetSocket) recvError(dst *mm.IOSeq, m *RecvMsg) (int, error) {
+	if !x.isTCP() {
+		return x.recvDatagramError(dst, m)
+	}
 	e := x.ep().SocketOptions().DequeueErr()
 	if e == nil {
 		return 0, unix.EAGAIN

@@ -219,6 +219,9 @@ func (x *inetSocket) getSocket(name, room int) ([]byte, error) {
 	}
 	switch name {
 	case unix.SO_ERROR:
+		if err, ok := x.datagramError().(unix.Errno); ok {
+			return intVal(int(err)), nil
+		}
 		if err, ok := x.opt.takeError().(unix.Errno); ok {
 			return intVal(int(err)), nil
 		}

@@ -83,6 +83,10 @@ func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 		x.opt.pktinfo.Store(on)
 		x.hearMapped()
 	case unix.IP_RECVERR:
+		if !x.isTCP() {
+			x.setRecverr(recverr4, on)
+			break
+		}
 		o.SetIPv4RecvError(on)
 	case unix.IP_RECVORIGDSTADDR:
 		o.SetReceiveOriginalDstAddress(on)
@@ -288,7 +292,7 @@ func (x *inetSocket) getIP(name int) ([]byte, error) {
 	case unix.IP_PKTINFO:
 		return boolVal(x.opt.pktinfo.Load()), nil
 	case unix.IP_RECVERR:
-		return boolVal(o.GetIPv4RecvError()), nil
+		return boolVal(o.GetIPv4RecvError() || x.recverr.Load()&recverr4 != 0), nil
 	case unix.IP_RECVORIGDSTADDR:
 		return boolVal(o.GetReceiveOriginalDstAddress()), nil
 	case unix.IP_HDRINCL:
@@ -420,6 +424,10 @@ func (x *inetSocket) setIPv6(c *Caller, name int, v []byte) error {
 		x.opt.oldHopLimit.Store(on)
 		o.SetReceiveHopLimit(on || x.opt.hopLimit.Load())
 	case unix.IPV6_RECVERR:
+		if !x.isTCP() {
+			x.setRecverr(recverr6, on)
+			break
+		}
 		o.SetIPv6RecvError(on)
 	case unix.IPV6_RECVORIGDSTADDR:
 		o.SetReceiveOriginalDstAddress(on)
@@ -515,7 +523,7 @@ func (x *inetSocket) getIPv6(name, room int) ([]byte, error) {
 	case unix.IPV6_2292HOPLIMIT:
 		return boolVal(x.opt.oldHopLimit.Load()), nil
 	case unix.IPV6_RECVERR:
-		return boolVal(o.GetIPv6RecvError()), nil
+		return boolVal(o.GetIPv6RecvError() || x.recverr.Load()&recverr6 != 0), nil
 	case unix.IPV6_RECVORIGDSTADDR:
 		return boolVal(o.GetReceiveOriginalDstAddress()), nil
 	case unix.IPV6_MTU_DISCOVER:

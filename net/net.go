@@ -113,8 +113,10 @@ type Stack struct {
 
 	tunMu sync.Mutex // one change of what stands behind /dev/net/tun at a time; outermost
 
-	uevents atomic.Uint64 // announced
-	nlPorts sync.Mutex    // one netlink socket gets its port at a time; before their mu
+	uevents     atomic.Uint64 // announced
+	icmpOnce    sync.Once
+	icmpHearers atomic.Pointer[[]*icmpHearer]
+	nlPorts     sync.Mutex // one netlink socket gets its port at a time; before their mu
 
 	tasks tasks // what is told of processes
 

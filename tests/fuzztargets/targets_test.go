@@ -27,7 +27,7 @@ func TestEveryReaderHasATarget(t *testing.T) {
 	}
 	for _, n := range []string{
 		"loader/FuzzLoad", "capstan/elfinfo/FuzzParse", "fs/erofs/FuzzImage", "kernel/image/FuzzOpen", "kernel/image/FuzzConfig", "kernel/system/FuzzCmdline",
-		"net/FuzzFrame", "net/FuzzDHCP", "net/FuzzPacketSend", "net/FuzzFilter", "net/FuzzNetlink", "kernel/cbpf/FuzzParse",
+		"net/FuzzFrame", "net/FuzzDHCP", "net/FuzzPacketSend", "net/FuzzICMPError", "net/FuzzFilter", "net/FuzzNetlink", "kernel/cbpf/FuzzParse",
 		"drivers/acpi/FuzzTables", "drivers/acpi/aml/FuzzParse", "capstan/manifest/FuzzParse", "capstan/deb/FuzzRead", "capstan/tree/FuzzTar",
 		"drivers/virtio/FuzzQueue", "drivers/virtio/FuzzPCI", "drivers/virtio/blk/FuzzDisk", "drivers/virtio/net/FuzzCard", "drivers/virtio/console/FuzzConsole", "drivers/virtio/vsock/FuzzVsock", "net/FuzzVsock",
 		"fs/erofs/FuzzCompressed", "net/FuzzTun", "syscalls/FuzzSeccomp",

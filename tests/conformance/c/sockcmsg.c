@@ -50,7 +50,13 @@ static void take(int s, int flags, int room)
 		} else if ((c->cmsg_type == IP_RECVERR && c->cmsg_level == SOL_IP) || (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_RECVERR)) {
 			struct sock_extended_err *e = (void *)v;
 			struct sockaddr *o = SO_EE_OFFENDER(e);
-			sprintf(t, "%s origin %d type %d code %d info %u, offender %d", errname(e->ee_errno), e->ee_origin, e->ee_type, e->ee_code, e->ee_info, o->sa_family);
+			char a[64] = "";
+			if (o->sa_family == AF_INET)
+				inet_ntop(AF_INET, &((struct sockaddr_in *)o)->sin_addr, a, sizeof a);
+			else if (o->sa_family == AF_INET6)
+				inet_ntop(AF_INET6, &((struct sockaddr_in6 *)o)->sin6_addr, a, sizeof a);
+			sprintf(t, "%s origin %d type %d code %d info %u, offender %d %s port %d", errname(e->ee_errno), e->ee_origin, e->ee_type, e->ee_code, e->ee_info,
+				o->sa_family, a, o->sa_family ? ntohs(((struct sockaddr_in *)o)->sin_port) : 0);
 		} else if (c->cmsg_type == IP_ORIGDSTADDR && c->cmsg_level == SOL_IP) {
 			sprintf(t, "family %d", *(unsigned short *)v);
 		} else if (c->cmsg_len >= CMSG_LEN(4))
@@ -307,6 +313,89 @@ CASE(errqueue6, recvmsg, sendto)
 	MUST(connect(s, (void *)&a, n));
 	R(send(s, "abc", 3, 0));
 	R(ready(s, POLLIN));
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+}
+
+static uint16_t sum(const void *b, int n)
+{
+	uint32_t s = 0;
+	for (int i = 0; i < n; i += 2)
+		s += *(uint16_t *)((char *)b + i);
+	while (s >> 16)
+		s = (s & 0xffff) + (s >> 16);
+	return ~s;
+}
+
+/* icmp sends an error about a datagram from one port to another, as if a router had. */
+static void icmp(int type, int code, uint32_t rest, int sport, int dport)
+{
+	struct { uint8_t type, code; uint16_t sum; uint32_t rest; uint8_t ip[20]; uint16_t sport, dport, len, usum; char data[4]; } p = {
+		type, code, 0, htonl(rest), { 0x45, 0, 0, 32, 0, 1, 0, 0, 1, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 9 }, htons(sport), htons(dport), htons(12), 0, "abcd" };
+	struct sockaddr_in to = lo(0);
+	int r;
+	MUST(r = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
+	memcpy(p.ip + 10, (uint16_t[]){ sum(p.ip, 20) }, 2);
+	p.sum = sum(&p, sizeof p);
+	MUST(sendto(r, &p, sizeof p, 0, SA(to)));
+	close(r);
+	settle();
+}
+
+/* Errors that routers send, about datagrams of a socket that is connected to nobody. */
+CASE(errqueue_routers, recvmsg, setsockopt)
+{
+	struct sockaddr_storage a;
+	socklen_t n;
+	int s = bound(AF_INET, SOCK_DGRAM, &a, &n), port = ntohs(((struct sockaddr_in *)&a)->sin_port);
+	static const int kinds[][3] = { { 11, 0, 0 }, { 11, 1, 0 }, { 3, 0, 0 }, { 3, 1, 0 }, { 3, 2, 0 }, { 3, 3, 0 }, { 3, 4, 1400 }, { 3, 5, 0 }, { 3, 7, 0 },
+		{ 3, 9, 0 }, { 3, 13, 0 }, { 3, 15, 0 }, { 3, 16, 0 }, { 12, 0, 5 << 24 }, { 4, 0, 0 } };
+	icmp(11, 0, 0, port, 33434);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	setint(s, SOL_IP, IP_RECVERR, 1);
+	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		icmp(kinds[i][0], kinds[i][1], kinds[i][2], port, 33434 + i);
+		say("type %d code %d: ready %d", kinds[i][0], kinds[i][1], ready(s, POLLIN));
+		take(s, MSG_ERRQUEUE, sizeof cb);
+	}
+	GET(s, SOL_SOCKET, SO_ERROR);
+	icmp(11, 0, 0, port, 33434);
+	icmp(3, 1, 0, port, 33434);
+	GET(s, SOL_SOCKET, SO_ERROR);
+	GET(s, SOL_SOCKET, SO_ERROR);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	R(recv(s, buf, 10, MSG_DONTWAIT));
+	R(recv(s, buf, 10, MSG_DONTWAIT));
+	icmp(3, 1, 0, port, 33434);
+	struct sockaddr_in self = lo(port);
+	R(sendto(s, "x", 1, 0, SA(self)));
+	R(sendto(s, "x", 1, 0, SA(self)));
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	icmp(3, 1, 0, port + 1, 33434);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	icmp(3, 1, 0, port, 33434);
+	setint(s, SOL_IP, IP_RECVERR, 0);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+}
+
+/* Nobody at a port, for a socket that is connected to nobody; and a datagram that is too long. */
+CASE(errqueue_unconnected, recvmsg, setsockopt)
+{
+	struct sockaddr_storage a;
+	socklen_t n;
+	int r = bound(AF_INET, SOCK_DGRAM, &a, &n), s = socket(AF_INET, SOCK_DGRAM, 0);
+	close(r);
+	((struct sockaddr_in *)&a)->sin_addr.s_addr = htonl(0x7f000002);
+	R(sendto(s, "abc", 3, 0, (void *)&a, n));
+	settle();
+	GET(s, SOL_SOCKET, SO_ERROR);
+	setint(s, SOL_IP, IP_RECVERR, 1);
+	R(sendto(s, "abc", 3, 0, (void *)&a, n));
+	settle();
+	R(ready(s, POLLIN));
+	R(recv(s, buf, 10, MSG_DONTWAIT));
 	take(s, MSG_ERRQUEUE, sizeof cb);
 	take(s, MSG_ERRQUEUE, sizeof cb);
 }
