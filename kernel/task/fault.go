@@ -65,6 +65,9 @@ func (t *Thread) pageFault(e *hal.Exit) {
 	}
 	err := t.space.HandleUserFault(t, hal.UserAddr(e.Addr), access)
 	if err == nil {
+		if e.Error&(hal.PFPresent|hal.PFUser) == hal.PFPresent {
+			t.farReturn()
+		}
 		return
 	}
 	t.trap = trapInfo{nr: hal.VectorPF, err: code | hal.PFUser, cr2: e.Addr}
@@ -83,6 +86,37 @@ func (t *Thread) pageFault(e *hal.Exit) {
 	}
 	// An I/O error under a mapping.
 	t.force(SignalInfo{Signo: int32(unix.SIGBUS), Code: 2 /* BUS_ADRERR */, Addr: e.Addr})
+}
+
+// farReturn does what a program's IRETQ or far RET asks for (SDM 2A). QEMU before 9.1 reads
+// their frames with the kernel's rights, which SMAP forbids on the program's pages: a fault
+// that no mapping resolves, and one that no processor has. Any other instruction that has it
+// gets SIGSEGV, since it would have it again.
+func (t *Thread) farReturn() {
+	const iretq, lretq = 0xcf, 0xcb // behind REX.W
+	var code [2]byte
+	var frame [5 * 8]byte
+	c := t.Ctx
+	words := 0
+	if t.CopyIn(code[:], hal.UserAddr(c.RIP)) == nil && code[0] == 0x48 {
+		words = map[byte]int{iretq: 5, lretq: 2}[code[1]]
+	}
+	if words == 0 || t.CopyIn(frame[:words*8], hal.UserAddr(c.RSP)) != nil {
+		t.force(SignalInfo{Signo: int32(unix.SIGSEGV), Code: SIKernel})
+		return
+	}
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(frame[8*i:]) }
+	if uint16(word(1)) != userCS || words == 5 && uint16(word(4)) != userSS {
+		t.trap = trapInfo{nr: hal.VectorGP, err: word(1) & 0xfffc, cr2: t.trap.cr2}
+		t.force(SignalInfo{Signo: int32(unix.SIGSEGV), Code: SIKernel})
+		return
+	}
+	c.RIP, c.RSP = word(0), c.RSP+16
+	if words == 5 {
+		const mask = flagsUser | flagNT | flagID
+		c.RFLAGS, c.RSP = c.RFLAGS&^mask|word(2)&mask, word(3)
+	}
+	t.checkRIP()
 }
 
 // trapSignal maps a vector; false where nothing is to be sent.

@@ -26,6 +26,7 @@ const (
 	regGSBase  = 22
 
 	flagNT = 1 << 14
+	flagID = 1 << 21
 	// dr6Fixed are the bits of debug register 6 that are 1 unless something happened, dr6Step
 	// is a single step's (SDM 3B 17.2.3).
 	dr6Fixed = 0xffff0ff0

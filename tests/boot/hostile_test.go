@@ -66,6 +66,23 @@ func TestFlagsAndSegmentBasesOfTheProgramDoNotReachTheKernel(t *testing.T) {
 	}
 }
 
+// A program's IRETQ and far RET give on every machine what they give on this Linux: Debian's
+// QEMU reads their frames with the kernel's rights, and Wine began to loop there.
+func TestProgramsReturnByIRET(t *testing.T) {
+	want, err := exec.Command(compile(t, "iret", "")).Output()
+	if err != nil {
+		t.Fatalf("on Linux: %v", err)
+	}
+	for _, m := range machines {
+		t.Run(m.name, func(t *testing.T) {
+			got, status := run(t, bootLimit, program(t, "iret"), m.flags)
+			if status != 0 || !strings.Contains(got, string(want)) {
+				t.Errorf("status %d\n%s\non Linux:\n%s", status, tail(got), want)
+			}
+		})
+	}
+}
+
 // What own mappings give on this Linux is what they give on Kiln.
 func TestReadAndWriteBetweenAFileAndItsOwnMappingEndAndAreRight(t *testing.T) {
 	want, err := exec.Command(compile(t, "ownmap", "")).Output()
