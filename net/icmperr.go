@@ -42,9 +42,8 @@ type icmpError struct {
 	typ, code byte
 	info      uint32 // the MTU, or where the header is wrong
 	payload   []byte
-	family    int
 	dst       tcpip.FullAddress
-	offender  tcpip.Address
+	offender  tcpip.FullAddress
 }
 
 // errorQueue is a datagram socket's errors, for MSG_ERRQUEUE.
@@ -199,7 +198,7 @@ func (h *icmpHearer) drain() (told []*inetSocket) {
 		if !ok {
 			continue
 		}
-		e.offender = res.RemoteAddr.Addr
+		e.offender.Addr = res.RemoteAddr.Addr
 		for _, so := range h.s.list.all() {
 			x, ok := so.(*inetSocket)
 			if ok && x.concerns(&q, h.six) {
@@ -236,11 +235,11 @@ func (q *quoted) payload(x *inetSocket) []byte {
 
 // concerns is whether a socket sent it and wants its error.
 func (x *inetSocket) concerns(q *quoted, six bool) bool {
-	bit, family, echo := uint32(recverr4), int32(unix.AF_INET), uint8(unix.IPPROTO_ICMP)
+	bit, echo := uint32(recverr4), uint8(unix.IPPROTO_ICMP)
 	if six {
-		bit, family, echo = recverr6, unix.AF_INET6, unix.IPPROTO_ICMPV6
+		bit, echo = recverr6, unix.IPPROTO_ICMPV6
 	}
-	if x.isTCP() || x.recverr.Load()&bit == 0 || x.domain != family {
+	if x.isTCP() || x.recverr.Load()&bit == 0 || six && x.domain != unix.AF_INET6 {
 		return false
 	}
 	l, _ := x.ep().GetLocalAddress()
@@ -276,10 +275,10 @@ func parseICMP(b []byte, six bool) (e icmpError, q quoted, ok bool) {
 	e.typ, e.code = b[0], b[1]
 	rest := binary.BigEndian.Uint32(b[4:])
 	if !six {
-		e.origin, e.family = originICMP, unix.AF_INET
+		e.origin = originICMP
 		e.errno, e.info = error4(e.typ, e.code, rest)
 	} else {
-		e.origin, e.family = originICMP6, unix.AF_INET6
+		e.origin = originICMP6
 		e.errno, e.info = error6(e.typ, e.code, rest)
 	}
 	if e.errno == 0 {
@@ -373,6 +372,12 @@ func (x *inetSocket) recvDatagramError(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	}
 	x.ep().LastError() // netstack's is among the queue's
 	x.opt.pending.Store(int32(next))
+	return x.giveError(&e, dst, m)
+}
+
+// giveError hands an error out: the datagram that made it, whom that was for, and struct
+// sock_extended_err with the offender's address (ip(7), IP_RECVERR).
+func (x *inetSocket) giveError(e *icmpError, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	m.OutFlags |= unix.MSG_ERRQUEUE
 	payload := e.payload
 	if len(payload) > dst.Len() {
@@ -385,29 +390,23 @@ func (x *inetSocket) recvDatagramError(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	}
 	m.Full = len(e.payload)
 	m.setName(encodeAddr(int(x.domain), e.dst))
-	if m.WantControl {
-		var offender []byte
-		if e.origin == originLocal {
-			offender = make([]byte, len(encodeAddr(e.family, e.dst))) // nobody else's fault
-		} else {
-			offender = encodeAddr(e.family, tcpip.FullAddress{Addr: e.offender})
-		}
-		cm := Cmsg{unix.SOL_IP, unix.IP_RECVERR, append(e.extended(), offender...)}
-		if e.family == unix.AF_INET6 {
-			cm.Level, cm.Type = unix.SOL_IPV6, unix.IPV6_RECVERR
-		}
-		m.Control.Msgs = append(m.Control.Msgs, cm)
+	if !m.WantControl {
+		return n, nil
 	}
-	return n, nil
-}
-
-// extended is struct sock_extended_err.
-func (e *icmpError) extended() []byte {
 	b := make([]byte, 16, 16+sizeIn6)
 	binary.LittleEndian.PutUint32(b, uint32(e.errno))
 	b[4], b[5], b[6] = e.origin, e.typ, e.code
 	binary.LittleEndian.PutUint32(b[8:], e.info)
-	return b
+	offender := encodeAddr(int(x.domain), e.offender)
+	if e.origin == originLocal {
+		clear(offender) // nobody else's fault
+	}
+	cm := Cmsg{unix.SOL_IP, unix.IP_RECVERR, append(b, offender...)}
+	if x.domain == unix.AF_INET6 { // about a datagram of IPv4 too
+		cm.Level, cm.Type = unix.SOL_IPV6, unix.IPV6_RECVERR
+	}
+	m.Control.Msgs = append(m.Control.Msgs, cm)
+	return n, nil
 }
 
 // tooLong keeps the error of a datagram that is longer than the path takes, for a socket that
@@ -416,11 +415,10 @@ func (x *inetSocket) tooLong(to tcpip.FullAddress) {
 	if x.recverr.Load() == 0 || x.isTCP() {
 		return
 	}
-	family := int(x.domain)
-	if to.Addr.Len() == header.IPv4AddressSize {
-		family = unix.AF_INET
+	if to.Addr.BitLen() == 0 {
+		to, _ = x.ep().GetRemoteAddress()
 	}
-	if x.errs.add(icmpError{errno: unix.EMSGSIZE, origin: originLocal, info: uint32(x.pathMTU()), family: family, dst: to}) {
+	if x.errs.add(icmpError{errno: unix.EMSGSIZE, origin: originLocal, info: uint32(x.pathMTU()), dst: to}) {
 		x.q.Notify(waiter.EventErr)
 	}
 }

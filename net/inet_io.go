@@ -491,34 +491,10 @@ func (x *inetSocket) recvError(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	if x.ep().SocketOptions().PeekErr() == nil {
 		x.ep().LastError() // it is told with the last of the queue
 	}
-	m.OutFlags |= unix.MSG_ERRQUEUE
-	payload := e.Payload.AsSlice()
-	if len(payload) > dst.Len() {
-		m.OutFlags |= unix.MSG_TRUNC
-		payload = payload[:dst.Len()]
-	}
-	n, err := dst.CopyOut(payload)
-	if err != nil {
-		return 0, err
-	}
-	m.Full = e.Payload.Size()
-	m.setName(encodeAddr(int(x.domain), e.Dst))
-	if m.WantControl {
-		// struct sock_extended_err and the offender (ip(7), IP_RECVERR).
-		b := make([]byte, 16, 16+sizeIn6)
-		if n, ok := errno(e.Err).(unix.Errno); ok {
-			binary.LittleEndian.PutUint32(b, uint32(n))
-		}
-		b[4], b[5], b[6] = byte(e.Cause.Origin()), e.Cause.Type(), e.Cause.Code()
-		binary.LittleEndian.PutUint32(b[8:], e.Cause.Info())
-		b = append(b, encodeAddr(int(x.domain), e.Offender)...)
-		cm := Cmsg{unix.SOL_IP, unix.IP_RECVERR, b}
-		if x.domain == unix.AF_INET6 {
-			cm.Level, cm.Type = unix.SOL_IPV6, unix.IPV6_RECVERR
-		}
-		m.Control.Msgs = append(m.Control.Msgs, cm)
-	}
-	return n, nil
+	q := icmpError{origin: byte(e.Cause.Origin()), typ: e.Cause.Type(), code: e.Cause.Code(), info: e.Cause.Info(),
+		payload: e.Payload.AsSlice(), dst: e.Dst, offender: e.Offender}
+	q.errno, _ = errno(e.Err).(unix.Errno)
+	return x.giveError(&q, dst, m)
 }
 
 func le32(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }

@@ -400,6 +400,29 @@ CASE(errqueue_unconnected, recvmsg, setsockopt)
 	take(s, MSG_ERRQUEUE, sizeof cb);
 }
 
+/* The same of a socket of IPv6 that speaks IPv4; and a datagram that must not be cut. */
+CASE(errqueue_mapped, recvmsg, setsockopt)
+{
+	struct sockaddr_storage a;
+	socklen_t n;
+	int r = bound(AF_INET, SOCK_DGRAM, &a, &n), s = socket(AF_INET6, SOCK_DGRAM, 0);
+	struct sockaddr_in6 to = { .sin6_family = AF_INET6, .sin6_port = ((struct sockaddr_in *)&a)->sin_port };
+	inet_pton(AF_INET6, "::ffff:127.0.0.1", &to.sin6_addr);
+	close(r);
+	setint(s, SOL_IPV6, IPV6_RECVERR, 1);
+	R(sendto(s, "abc", 3, 0, SA(to)));
+	settle();
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	setint(s, SOL_IP, IP_RECVERR, 1);
+	R(sendto(s, "abc", 3, 0, SA(to)));
+	settle();
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	setint(s, SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
+	R(sendto(s, buf, 65507, 0, SA(to)));
+	take(s, MSG_ERRQUEUE, sizeof cb);
+	take(s, MSG_ERRQUEUE, sizeof cb);
+}
+
 CASE(broken, sendmsg)
 {
 	/* Control data that is no control message. */
