@@ -19,8 +19,16 @@ import (
 // names the wrong sender; so the stack hears ICMP itself, with a raw endpoint for each
 // version that is made when the first socket asks for errors.
 
-// maxErrors is how many errors wait for a socket; Linux bounds their bytes by SO_RCVBUF.
-const maxErrors = 128
+// maxErrors is how many errors wait for a socket, maxErrorBytes what they hold of datagrams.
+// Linux bounds them by SO_RCVBUF. They are charged to the network's budget.
+const (
+	maxErrors     = 128
+	maxErrorBytes = 64 << 10
+	errorCost     = 256
+)
+
+// heardAtOnce is how many messages are read under one lock.
+const heardAtOnce = 64
 
 // Bits of inetSocket.recverr.
 const (
@@ -48,31 +56,39 @@ type icmpError struct {
 
 // errorQueue is a datagram socket's errors, for MSG_ERRQUEUE.
 type errorQueue struct {
-	mu sync.Mutex
-	l  []icmpError
-	n  atomic.Int32 // their number, to look without the lock
+	mu     sync.Mutex
+	l      []icmpError
+	bytes  int
+	closed bool
+	n      atomic.Int32 // their number, to look without the lock
 }
 
-func (q *errorQueue) add(e icmpError) bool {
+func (e *icmpError) cost() int64 { return int64(len(e.payload)) + errorCost }
+
+// addError queues an error; false: there is no room.
+func (x *inetSocket) addError(e icmpError) bool {
+	q := &x.errs
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.l) >= maxErrors {
+	if q.closed || len(q.l) >= maxErrors || q.bytes+len(e.payload) > maxErrorBytes || !x.s.cfg.Budget.Charge(e.cost()) {
 		return false
 	}
-	q.l = append(q.l, e)
+	q.l, q.bytes = append(q.l, e), q.bytes+len(e.payload)
 	q.n.Store(int32(len(q.l)))
 	return true
 }
 
-// take gives the oldest, and the errno of the next, 0 if there is none.
-func (q *errorQueue) take() (e icmpError, next unix.Errno, ok bool) {
+// nextError gives the oldest error, and the errno of the next, 0 if there is none.
+func (x *inetSocket) nextError() (e icmpError, next unix.Errno, ok bool) {
+	q := &x.errs
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.l) == 0 {
 		return e, 0, false
 	}
 	e = q.l[0]
-	q.l = q.l[1:]
+	q.l, q.bytes = q.l[1:], q.bytes-len(e.payload)
+	x.s.cfg.Budget.Uncharge(e.cost())
 	q.n.Store(int32(len(q.l)))
 	if len(q.l) > 0 && q.l[0].origin != originLocal {
 		next = q.l[0].errno
@@ -80,11 +96,16 @@ func (q *errorQueue) take() (e icmpError, next unix.Errno, ok bool) {
 	return e, next, true
 }
 
-func (q *errorQueue) clear() {
+// dropErrors empties the queue, for good when the socket closes.
+func (x *inetSocket) dropErrors(closed bool) {
+	q := &x.errs
 	q.mu.Lock()
-	q.l = nil
+	defer q.mu.Unlock()
+	for i := range q.l {
+		x.s.cfg.Budget.Uncharge(q.l[i].cost())
+	}
+	q.l, q.bytes, q.closed = nil, 0, q.closed || closed
 	q.n.Store(0)
-	q.mu.Unlock()
 }
 
 // icmpHearer hears the ICMP of one version.
@@ -94,24 +115,53 @@ type icmpHearer struct {
 	ep   tcpip.Endpoint
 	q    waiter.Queue
 	e    waiter.Entry
-	mu   sync.Mutex // one reads at a time: a lock of its own, before errorQueue.mu
+	mu   sync.Mutex // one reads at a time: before Stack.hearMu and errorQueue.mu
 	busy atomic.Bool
 }
 
 // setRecverr is IP_RECVERR or IPV6_RECVERR of a socket that is not of TCP.
 func (x *inetSocket) setRecverr(bit uint32, on bool) {
 	if !on {
-		x.recverr.And(^bit)
-		x.errs.clear()
+		if x.recverr.And(^bit)&^bit == 0 {
+			x.s.forgetErrors(x)
+		}
+		x.dropErrors(false)
 		return
 	}
 	x.s.hearICMP()
 	x.recverr.Or(bit)
+	x.s.hearMu.Lock()
+	defer x.s.hearMu.Unlock()
+	if !x.closed.Load() {
+		x.s.hearing[x] = struct{}{}
+	}
+}
+
+// forgetErrors ends that a socket hears of errors.
+func (s *Stack) forgetErrors(x *inetSocket) {
+	s.hearMu.Lock()
+	delete(s.hearing, x)
+	s.hearMu.Unlock()
+}
+
+// concerned are the sockets that want an error about a datagram.
+func (s *Stack) concerned(q *quoted, six bool) (l []*inetSocket) {
+	s.hearMu.Lock()
+	defer s.hearMu.Unlock()
+	for x := range s.hearing {
+		if x.concerns(q, six) {
+			l = append(l, x)
+		}
+	}
+	return l
 }
 
 // hearICMP begins to hear ICMP. Without memory for that there are no errors.
 func (s *Stack) hearICMP() {
 	s.icmpOnce.Do(func() {
+		s.hearMu.Lock()
+		s.hearing = map[*inetSocket]struct{}{}
+		s.hearMu.Unlock()
 		var l []*icmpHearer
 		for _, six := range []bool{false, true} {
 			h := &icmpHearer{s: s, six: six}
@@ -137,9 +187,12 @@ func (s *Stack) hearICMP() {
 func (h *icmpHearer) NotifyEvent(waiter.EventMask) {
 	if !h.busy.Swap(true) {
 		go func() {
-			h.busy.Store(false) // what comes from here on starts another
-			for _, x := range h.drain() {
-				x.q.Notify(waiter.EventErr)
+			for more := true; more; {
+				var told []*inetSocket
+				told, more = h.drain(true)
+				for _, x := range told {
+					x.q.Notify(waiter.EventErr)
+				}
 			}
 		}()
 	}
@@ -159,7 +212,7 @@ func (x *inetSocket) hearErrors() {
 		if h.ep.Readiness(waiter.ReadableEvents) == 0 {
 			continue
 		}
-		if told := h.drain(); len(told) > 0 {
+		if told, _ := h.drain(false); len(told) > 0 {
 			go func() {
 				for _, x := range told {
 					x.q.Notify(waiter.EventErr)
@@ -182,35 +235,37 @@ func (x *inetSocket) datagramError() error {
 	return err
 }
 
-// drain reads what has come, and gives the sockets that got an error.
-func (h *icmpHearer) drain() (told []*inetSocket) {
+// drain reads what has come, some of it at a time, and gives the sockets that got an error.
+// The one who was started for that is not busy once nobody else reads.
+func (h *icmpHearer) drain(started bool) (told []*inetSocket, more bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if started {
+		h.busy.Store(false)
+	}
 	buf, put := scratch(65536)
 	defer put()
-	for {
+	for range heardAtOnce {
 		w := capWriter{b: buf}
 		res, err := h.ep.Read(&w, tcpip.ReadOptions{NeedRemoteAddr: true})
 		if err != nil {
-			return told
+			return told, false
 		}
 		e, q, ok := parseICMP(buf[:w.n], h.six)
 		if !ok {
 			continue
 		}
 		e.offender.Addr = res.RemoteAddr.Addr
-		for _, so := range h.s.list.all() {
-			x, ok := so.(*inetSocket)
-			if ok && x.concerns(&q, h.six) {
-				mine := e
-				mine.payload = append([]byte(nil), q.payload(x)...)
-				if x.errs.add(mine) {
-					x.Defer(e.errno)
-					told = append(told, x)
-				}
+		for _, x := range h.s.concerned(&q, h.six) {
+			mine := e
+			mine.payload = append([]byte(nil), q.payload(x)...)
+			if x.addError(mine) {
+				x.Defer(e.errno)
+				told = append(told, x)
 			}
 		}
 	}
+	return told, true
 }
 
 // quoted is the datagram that an ICMP error is about, of which it holds the beginning.
@@ -366,7 +421,7 @@ func error6(typ, code byte, rest uint32) (unix.Errno, uint32) {
 // recvDatagramError is MSG_ERRQUEUE of a socket that is not of TCP: EAGAIN.
 func (x *inetSocket) recvDatagramError(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	x.hearErrors()
-	e, next, ok := x.errs.take()
+	e, next, ok := x.nextError()
 	if !ok {
 		return 0, unix.EAGAIN
 	}
@@ -418,7 +473,7 @@ func (x *inetSocket) tooLong(to tcpip.FullAddress) {
 	if to.Addr.BitLen() == 0 {
 		to, _ = x.ep().GetRemoteAddress()
 	}
-	if x.errs.add(icmpError{errno: unix.EMSGSIZE, origin: originLocal, info: uint32(x.pathMTU()), dst: to}) {
+	if x.addError(icmpError{errno: unix.EMSGSIZE, origin: originLocal, info: uint32(x.pathMTU()), dst: to}) {
 		x.q.Notify(waiter.EventErr)
 	}
 }

@@ -463,6 +463,12 @@ func (x *inetSocket) Release(*vfs.File) {
 	x.push()
 	x.setFilter(nil)
 	x.dropCorked()
+	if !x.isTCP() {
+		if x.recverr.Load() != 0 {
+			x.s.forgetErrors(x)
+		}
+		x.dropErrors(true)
+	}
 	if unread && x.state() != tcp.StateTimeWait {
 		x.ep().Abort() // as netstack does with what its own queue holds
 	}

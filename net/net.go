@@ -116,7 +116,9 @@ type Stack struct {
 	uevents     atomic.Uint64 // announced
 	icmpOnce    sync.Once
 	icmpHearers atomic.Pointer[[]*icmpHearer]
-	nlPorts     sync.Mutex // one netlink socket gets its port at a time; before their mu
+	hearMu      sync.Mutex
+	hearing     map[*inetSocket]struct{} // with IP_RECVERR, but of TCP
+	nlPorts     sync.Mutex               // one netlink socket gets its port at a time; before their mu
 
 	tasks tasks // what is told of processes
 
