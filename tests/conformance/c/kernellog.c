@@ -70,7 +70,7 @@ static void own(const char *what, int fd, const char *find)
 	}
 }
 
-CASE(kmsg, open, read, write, lseek, poll)
+CASE(kmsg, openat, read, write, lseek, poll)
 {
 	struct stat st;
 	int w, r, q;
@@ -122,7 +122,7 @@ CASE(kmsg, open, read, write, lseek, poll)
 	wait(0);
 }
 
-CASE(proc_kmsg, open, read, poll, write)
+CASE(proc_kmsg, openat, read, poll, write)
 {
 	int r, w;
 	MUST(r = open("/proc/kmsg", O_RDONLY | O_NONBLOCK));

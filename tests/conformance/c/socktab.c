@@ -90,7 +90,7 @@ static int connected(int family, int port)
 	return s;
 }
 
-CASE(waiting, listen, connect, send)
+CASE(waiting, listen, connect, sendto)
 {
 	for (int family = AF_INET;; family = AF_INET6) {
 		int port, l = listener(family, &port), c[3];
