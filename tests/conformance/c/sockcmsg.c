@@ -327,8 +327,9 @@ static uint16_t sum(const void *b, int n)
 	return ~s;
 }
 
-/* icmp sends an error about a datagram from one port to another, as if a router had. */
-static void icmp(int type, int code, uint32_t rest, int sport, int dport)
+/* icmp sends an error about a datagram from one port to another, as if a router had, and waits
+ * until a socket has it or will not get it. */
+static void icmp(int s, int type, int code, uint32_t rest, int sport, int dport)
 {
 	struct { uint8_t type, code; uint16_t sum; uint32_t rest; uint8_t ip[20]; uint16_t sport, dport, len, usum; char data[4]; } p = {
 		type, code, 0, htonl(rest), { 0x45, 0, 0, 32, 0, 1, 0, 0, 1, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 9 }, htons(sport), htons(dport), htons(12), 0, "abcd" };
@@ -339,7 +340,7 @@ static void icmp(int type, int code, uint32_t rest, int sport, int dport)
 	p.sum = sum(&p, sizeof p);
 	MUST(sendto(r, &p, sizeof p, 0, SA(to)));
 	close(r);
-	settle();
+	poll(&(struct pollfd){ s, 0, 0 }, 1, 150);
 }
 
 /* Errors that routers send, about datagrams of a socket that is connected to nobody. */
@@ -350,32 +351,35 @@ CASE(errqueue_routers, recvmsg, setsockopt)
 	int s = bound(AF_INET, SOCK_DGRAM, &a, &n), port = ntohs(((struct sockaddr_in *)&a)->sin_port);
 	static const int kinds[][3] = { { 11, 0, 0 }, { 11, 1, 0 }, { 3, 0, 0 }, { 3, 1, 0 }, { 3, 2, 0 }, { 3, 3, 0 }, { 3, 4, 1400 }, { 3, 5, 0 }, { 3, 7, 0 },
 		{ 3, 9, 0 }, { 3, 13, 0 }, { 3, 15, 0 }, { 3, 16, 0 }, { 12, 0, 5 << 24 }, { 4, 0, 0 } };
-	icmp(11, 0, 0, port, 33434);
+	icmp(s, 11, 0, 0, port, 33434);
 	take(s, MSG_ERRQUEUE, sizeof cb);
 	setint(s, SOL_IP, IP_RECVERR, 1);
 	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-		icmp(kinds[i][0], kinds[i][1], kinds[i][2], port, 33434 + i);
-		say("type %d code %d: ready %d", kinds[i][0], kinds[i][1], ready(s, POLLIN));
+		icmp(s, kinds[i][0], kinds[i][1], kinds[i][2], port, 33434 + i);
+		struct pollfd f = { s, POLLIN, 0 };
+		poll(&f, 1, 0);
+		say("type %d code %d: ready %d", kinds[i][0], kinds[i][1], f.revents);
 		take(s, MSG_ERRQUEUE, sizeof cb);
 	}
 	GET(s, SOL_SOCKET, SO_ERROR);
-	icmp(11, 0, 0, port, 33434);
-	icmp(3, 1, 0, port, 33434);
+	icmp(s, 11, 0, 0, port, 33434);
+	icmp(s, 3, 1, 0, port, 33434);
+	settle();
 	GET(s, SOL_SOCKET, SO_ERROR);
 	GET(s, SOL_SOCKET, SO_ERROR);
 	take(s, MSG_ERRQUEUE, sizeof cb);
 	R(recv(s, buf, 10, MSG_DONTWAIT));
 	R(recv(s, buf, 10, MSG_DONTWAIT));
-	icmp(3, 1, 0, port, 33434);
+	icmp(s, 3, 1, 0, port, 33434);
 	struct sockaddr_in self = lo(port);
 	R(sendto(s, "x", 1, 0, SA(self)));
 	R(sendto(s, "x", 1, 0, SA(self)));
 	take(s, MSG_ERRQUEUE, sizeof cb);
 	take(s, MSG_ERRQUEUE, sizeof cb);
 	take(s, MSG_ERRQUEUE, sizeof cb);
-	icmp(3, 1, 0, port + 1, 33434);
+	icmp(s, 3, 1, 0, port + 1, 33434);
 	take(s, MSG_ERRQUEUE, sizeof cb);
-	icmp(3, 1, 0, port, 33434);
+	icmp(s, 3, 1, 0, port, 33434);
 	setint(s, SOL_IP, IP_RECVERR, 0);
 	take(s, MSG_ERRQUEUE, sizeof cb);
 }
