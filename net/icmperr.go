@@ -117,6 +117,8 @@ type icmpHearer struct {
 	e    waiter.Entry
 	mu   sync.Mutex // one reads at a time: before Stack.hearMu and errorQueue.mu
 	busy atomic.Bool
+	// reading is how many read or are about to: what they have taken is in no queue yet.
+	reading atomic.Int32
 }
 
 // setRecverr is IP_RECVERR or IPV6_RECVERR of a socket that is not of TCP.
@@ -209,7 +211,7 @@ func (x *inetSocket) hearErrors() {
 		return
 	}
 	for _, h := range *l {
-		if h.ep.Readiness(waiter.ReadableEvents) == 0 {
+		if h.ep.Readiness(waiter.ReadableEvents) == 0 && h.reading.Load() == 0 {
 			continue
 		}
 		if told, _ := h.drain(false); len(told) > 0 {
@@ -238,6 +240,8 @@ func (x *inetSocket) datagramError() error {
 // drain reads what has come, some of it at a time, and gives the sockets that got an error.
 // The one who was started for that is not busy once nobody else reads.
 func (h *icmpHearer) drain(started bool) (told []*inetSocket, more bool) {
+	h.reading.Add(1)
+	defer h.reading.Add(-1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if started {
