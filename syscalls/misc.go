@@ -164,12 +164,11 @@ const (
 // noMessages is the log of a dispatcher without one.
 var noMessages klog.Log
 
-// sysSyslog serves (action, buffer, length): EPERM, EINVAL, EFAULT. Reading the next message waits for one; the level of the console is the
-// image's and stays. See syslog(2).
+// sysSyslog serves (action, buffer, length): EPERM, EINVAL, EFAULT. Reading the next message
+// waits for one; the level of the console is the image's and stays. See syslog(2).
 func sysSyslog(t *task.Thread, a *Args) (uintptr, error) {
 	act, n := int32(a[0]), int32(a[2])
-	c := t.Creds()
-	if !c.Can(unix.CAP_SYSLOG) && !c.Can(unix.CAP_SYS_ADMIN) { // kernel.dmesg_restrict is 1
+	if !klog.MayRead(t.Creds()) {
 		return 0, unix.EPERM
 	}
 	log := t.Kernel().Syscalls.(*Dispatcher).Messages

@@ -113,6 +113,9 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 		return 0, usageError{err}
 	}
 	defer p.Close()
+	if p.Detached && m.Kind != vmm.Process { // that one maps it, wherever it is in the file
+		return 0, usagef("the root of %s is too large for a machine's memory: leave --root memory out, and it is read from a disk", file)
+	}
 	m.StopTime = time.Duration(p.Config.StopTime())
 	m.Kernel, m.Root, m.Address = p.Kernel, p.Root, staticAddress(p.Config)
 	if !f.cpusGiven && p.Config.CPUs > 0 {
@@ -190,7 +193,7 @@ func (f *runFlags) process() error {
 	case len(f.qemuArgs) > 0:
 		return usagef("--vmm process has no QEMU for --qemu-arg: leave it out")
 	}
-	f.root = "process"
+	f.root = "memory"
 	return nil
 }
 

@@ -18,7 +18,9 @@ type Prepared struct {
 	Boot   image.BootBlock
 	Kernel string // what to boot: the image itself or a file made for this run
 	Root   *Disk
-	dir    string
+	// Detached means that the root is too large for memory and on no disk (image.File.Detached).
+	Detached bool
+	dir      string
 }
 
 // Close removes what was made for the run.
@@ -31,7 +33,7 @@ func (p *Prepared) Close() {
 // Prepare reads an image and, if change alters its configuration or its root is to be
 // on a disk, makes a second image for this run: the kernel with the new configuration,
 // and with the root or, if that is to be on a disk, without. root is "auto", "memory"
-// or "disk", or "process" for a kernel that maps it itself, wherever it is in the file.
+// or "disk".
 func Prepare(name, root string, change func(*image.Config) (bool, error)) (*Prepared, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -57,13 +59,10 @@ func Prepare(name, root string, change func(*image.Config) (bool, error)) (*Prep
 	case "disk":
 		onDisk = img.Header.RootLen > 0
 	case "memory":
-		if img.Detached {
-			return nil, fmt.Errorf("the root of %s has %d MB, too many for a machine's memory: leave --root memory out, and it is read from a disk", name, img.Header.RootLen>>20)
-		}
-	case "process":
 	default:
 		return nil, fmt.Errorf("the root cannot be on %q: choose auto, memory or disk", root)
 	}
+	p.Detached = img.Detached && !onDisk
 	changed, err := change(img.Config)
 	if err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ type kmsg struct {
 
 // openKmsg: EPERM for a reader who may not see the kernel's messages.
 func openKmsg(l vfs.Lookup, i vfs.Inode, flags uint32, cfg *Config) (vfs.FileOps, error) {
-	if flags&unix.O_ACCMODE != unix.O_WRONLY && !l.Creds.Can(unix.CAP_SYSLOG) && !l.Creds.Can(unix.CAP_SYS_ADMIN) {
+	if flags&unix.O_ACCMODE != unix.O_WRONLY && !klog.MayRead(l.Creds) {
 		return nil, unix.EPERM
 	}
 	first, _, _ := cfg.Messages.Bounds()

@@ -19,7 +19,7 @@ type kmsgFile struct {
 
 // Open implements vfs.Inode: EPERM.
 func (k *kmsgFile) Open(c wait.Context, _ uint32) (vfs.FileOps, error) {
-	if t := thread(c); t != nil && !t.Creds().Can(unix.CAP_SYSLOG) && !t.Creds().Can(unix.CAP_SYS_ADMIN) {
+	if t := thread(c); t != nil && !klog.MayRead(t.Creds()) {
 		return nil, unix.EPERM
 	}
 	return &openKmsg{i: k, log: k.log}, nil

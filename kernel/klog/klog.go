@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // Size is how many bytes of text are kept (CONFIG_LOG_BUF_SHIFT 17 of Debian's kernel).
 const Size = 1 << 17
+
+// MayRead says whether somebody may read the kernel's messages: kernel.dmesg_restrict is 1.
+func MayRead(c interface{ Can(capability uint) bool }) bool {
+	return c.Can(unix.CAP_SYSLOG) || c.Can(unix.CAP_SYS_ADMIN)
+}
 
 // record is a message: as Read gives it, and its parts.
 type record struct {
