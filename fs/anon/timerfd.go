@@ -9,7 +9,6 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
-	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/timer"
 	"kiln/kernel/wait"
@@ -115,12 +114,13 @@ func (t *TimerFD) forward() {
 		return
 	}
 	t.expired = false
-	n := (t.timers.Now()-t.when)/t.interval + 1
-	t.ticks += uint64(n) - 1
-	t.when += n * t.interval
+	late := max(t.timers.Now()-t.when, 0)
+	t.ticks += uint64(late / t.interval)
+	next := timer.Add(t.when, late-late%t.interval) // no later than now
 	if t.absolute != 0 {
-		t.absolute += n * t.interval
+		t.absolute = timer.Add(timer.Add(t.absolute, next-t.when), t.interval)
 	}
+	t.when = timer.Add(next, t.interval)
 	t.timers.Arm(&t.t, t.when)
 }
 
@@ -191,9 +191,7 @@ func (t *TimerFD) Set(value, interval int64, flags uint32) (oldLeft, oldInterval
 		case absolute:
 			t.when = value
 		default:
-			if t.when = t.timers.Now() + value; t.when < 0 {
-				t.when = hal.NoDeadline
-			}
+			t.when = timer.Add(t.timers.Now(), value)
 		}
 		t.timers.Arm(&t.t, t.when)
 	}

@@ -5,7 +5,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kiln/kernel/hal"
 	"kiln/kernel/timer"
 )
 
@@ -48,9 +47,13 @@ func (i *itimer) arm(now int64) {
 		i.p.k.Timers.Arm(&i.timer, i.due)
 		return
 	}
-	// All CPUs together cannot use up the rest sooner than this.
-	n := int64(i.p.k.Sched.NumCPU())
-	i.p.k.Timers.Arm(&i.timer, i.p.k.Timers.Now()+max((i.due-now)/n, 1_000_000))
+	i.p.k.Timers.Arm(&i.timer, i.p.k.cpuTimeCheck(now, i.due))
+}
+
+// cpuTimeCheck is when a process whose CPU time is now can have used due at the earliest: all
+// CPUs together cannot be quicker.
+func (k *Kernel) cpuTimeCheck(now, due int64) int64 {
+	return timer.Add(k.Timers.Now(), max((due-now)/int64(k.Sched.NumCPU()), 1_000_000))
 }
 
 func (i *itimer) fired() {
@@ -79,14 +82,15 @@ func (i *itimer) fired() {
 	p.mu.Unlock()
 }
 
-// forward moves due past now by whole intervals and says by how many.
+// forward moves due past now by whole intervals and says by how many. An interval that leads
+// beyond all time is never over.
 func forward(due *int64, interval, now int64) int64 {
 	if now < *due {
 		return 0
 	}
-	n := (now-*due)/interval + 1
-	*due += n * interval
-	return n
+	late := now - *due
+	*due = timer.Add(now-late%interval, interval)
+	return late/interval + 1
 }
 
 // dequeued lets a repeating ITIMER_REAL run on: SIGALRM was taken from the process's
@@ -115,7 +119,7 @@ func (p *Process) SetITimer(which int, value, interval int64) (left, old int64) 
 		p.k.Timers.Stop(&i.timer)
 		return left, old
 	}
-	i.due = addSat(now, value)
+	i.due = timer.Add(now, value)
 	i.arm(now)
 	return left, old
 }
@@ -134,13 +138,6 @@ func (i *itimer) left(now int64) int64 {
 		return 0
 	}
 	return max(i.due-now, 1000)
-}
-
-func addSat(a, b int64) int64 {
-	if b > 0 && a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
 }
 
 // maxPosixTimers bounds what a process can make: Linux counts them as queued
@@ -299,8 +296,7 @@ func (pt *posixTimer) arm(now int64) {
 	}
 	at := pt.due
 	if pt.onCPUTime() {
-		n := int64(pt.p.k.Sched.NumCPU())
-		at = pt.p.k.Timers.Now() + max((pt.due-now)/n, 1_000_000)
+		at = pt.p.k.cpuTimeCheck(now, pt.due)
 	}
 	pt.p.k.Timers.Arm(&pt.timer, at)
 }
@@ -322,7 +318,7 @@ func (p *Process) SetTimer(id int32, absolute bool, value, interval int64) (left
 		}
 		value = max(value, 1)
 	} else if value != 0 {
-		value = addSat(now, value)
+		value = timer.Add(now, value)
 	}
 	left, old = pt.left(now), pt.interval
 	p.k.Timers.Stop(&pt.timer)
@@ -497,18 +493,17 @@ func (p *Process) stopTimers() {
 // armCPULimit watches RLIMIT_CPU: SIGXCPU each second over the soft limit, SIGKILL at
 // the hard one.
 func (p *Process) armCPULimit() {
-	l := p.Rlimit(RlimitCPU)
-	if l.Cur == RlimInfinity {
+	now := p.CPUTime()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.limits[RlimitCPU]
+	if l.Cur == RlimInfinity || p.live == 0 { // the last thread has stopped the timers
 		p.k.Timers.Stop(&p.cpuLimit)
 		return
 	}
 	const second = 1_000_000_000
-	left := int64(min(l.Cur, math.MaxInt64/second))*second - p.CPUTime()
-	at := p.k.Timers.Now() + max(left/int64(p.k.Sched.NumCPU()), 10_000_000)
-	if at < 0 {
-		at = hal.NoDeadline
-	}
-	p.k.Timers.Arm(&p.cpuLimit, at)
+	due := int64(min(l.Cur, math.MaxInt64/second)) * second
+	p.k.Timers.Arm(&p.cpuLimit, p.k.cpuTimeCheck(now, due))
 }
 
 func (p *Process) cpuLimitFired() {

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"kiln/kernel/hal"
+	"kiln/kernel/timer"
 )
 
 // Waits and timers are kept on the monotonic clock. Those that were asked for a time of the
@@ -42,7 +43,7 @@ func (t *Thread) EndWall() { t.wall.on.Store(false) }
 
 // wallMoved is a deadline of WallDeadline as the clock has been set since.
 func (t *Thread) wallMoved(deadline int64) int64 {
-	return addSat(deadline, t.wall.ref-t.k.wall.moved.Load())
+	return timer.Add(deadline, t.wall.ref-t.k.wall.moved.Load())
 }
 
 // SetWalltime sets the wall clock, in nanoseconds since the epoch, and moves what waits for
@@ -84,7 +85,7 @@ func (pt *posixTimer) wallMoved() {
 		return
 	}
 	moved := pt.p.k.wall.moved.Load()
-	pt.due = max(addSat(pt.due, pt.ref-moved), 1)
+	pt.due = max(timer.Add(pt.due, pt.ref-moved), 1)
 	pt.ref = moved
 	if !pt.waits {
 		pt.p.k.Timers.Stop(&pt.timer)

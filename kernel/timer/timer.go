@@ -23,6 +23,14 @@ type Timer struct {
 // not block.
 func (t *Timer) Init(f func()) { t.f, t.index = f, -1 }
 
+// Add is a+b, or hal.NoDeadline where that is beyond it.
+func Add(a, b int64) int64 {
+	if b > 0 && a > hal.NoDeadline-b {
+		return hal.NoDeadline
+	}
+	return a + b
+}
+
 // Queue orders the deadlines of one machine.
 type Queue struct {
 	m  hal.Machine

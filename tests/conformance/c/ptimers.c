@@ -2,8 +2,10 @@
  * is queued, what is not sent is counted as overrun, and no period, however short, stops the
  * program (timer_create(2), setitimer(2)). */
 #include "../../programs/c/check.h"
+#include <limits.h>
 #include <signal.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <time.h>
 
 static timer_t make(int notify, int sig, int value)
@@ -202,6 +204,62 @@ CASE(set_while_queued, timer_settime, timer_getoverrun)
 	usleep(20000);
 	set(t, 0, 0); /* disarmed: the signal stays */
 	R(sigtimedwait(&s, &si, &(struct timespec){0, 1000}));
+}
+
+/* far shows what is left of a timer that was set to all time. */
+static void far(long sec) { IS(sec > 1L << 32); }
+
+CASE(no_end_of_cpu_time, setitimer, getitimer, timer_settime, timer_gettime)
+{
+	struct itimerval v, all = {{LONG_MAX, 999999}, {LONG_MAX, 999999}};
+	for (int which = ITIMER_REAL; which <= ITIMER_PROF; which++) {
+		R(setitimer(which, &all, 0));
+		R(getitimer(which, &v));
+		if (which == ITIMER_REAL) /* Linux adds without looking for the others: what is left wraps */
+			far(v.it_value.tv_sec);
+	}
+	clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID};
+	for (int i = 0; i < 4; i++) {
+		timer_t t;
+		struct sigevent e = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+		struct itimerspec s = {{LONG_MAX, 999999999}, {LONG_MAX, 999999999}};
+		R(timer_create(clocks[i], &e, &t));
+		R(timer_settime(t, 0, &s, 0));
+		R(timer_gettime(t, &s));
+		far(s.it_value.tv_sec);
+	}
+	work();
+	usleep(20000);
+	work();
+}
+
+CASE(interval_without_end, timer_create, timer_settime)
+{
+	struct itimerspec s = {{LONG_MAX, 0}, {0, 1}};
+	signal(SIGUSR1, SIG_IGN);
+	R(timer_settime(make(SIGEV_SIGNAL, SIGUSR1, 1), 0, &s, 0));
+	timer_t t = make(SIGEV_NONE, 0, 1);
+	R(timer_settime(t, 0, &s, 0));
+	setitimer(ITIMER_PROF, &(struct itimerval){{LONG_MAX, 0}, {0, 1}}, 0);
+	signal(SIGPROF, SIG_IGN);
+	usleep(20000);
+	work();
+	R(timer_gettime(t, &s));
+	far(s.it_value.tv_sec);
+}
+
+CASE(descriptor_without_end, timerfd_settime, timerfd_gettime, read)
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+	struct itimerspec s = {{LONG_MAX, 0}, {0, 1}};
+	unsigned long n = 0;
+	R(timerfd_settime(fd, 0, &s, 0));
+	usleep(20000);
+	R(read(fd, &n, sizeof n));
+	IS(n == 1);
+	R(read(fd, &n, sizeof n));
+	R(timerfd_gettime(fd, &s));
+	far(s.it_value.tv_sec);
 }
 
 CASES
