@@ -13,6 +13,7 @@ import (
 // once, so that a call which has nothing to do at the boundary costs one test here.
 func (t *Thread) run() {
 	k := t.k
+	t.switched(false) // a child's rseq shows its parent's CPU
 	// A thread may have been told to end before it ran at all.
 	for t.flags.Load()&boundaryWork == 0 || t.exitToUser() {
 		k.M.Enter(t.Ctx, t.hw)

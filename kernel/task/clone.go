@@ -106,6 +106,9 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 		n.vfork = v
 		n.inVfork.Store(a.Flags&unix.CLONE_VM != 0)
 	}
+	if p != t.process {
+		p.armCPULimit()
+	}
 	t.tellForked(n)
 	t.k.spawn(n)
 	if event != 0 {

@@ -222,6 +222,32 @@ static void *registers(void *p)
 	SC(rseq, -32L, 32, 0, 0x53053053);
 	return 0;
 }
+#include <sys/rseq.h>
+#include <sys/wait.h>
+/* wrong says whether a child's area shows another CPU than the one that it runs on. It may move
+ * between the calls, but not each time. */
+static int wrong(void)
+{
+	volatile struct rseq *r = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
+	for (int i = 0; i < 5; i++) {
+		unsigned before = r->cpu_id, c = 0;
+		if (!syscall(SYS_getcpu, &c, 0, 0) && before == c && r->cpu_id == c)
+			return 0;
+	}
+	return 1;
+}
+CASE(restartable_in_a_child, clone, getcpu)
+{
+	int st, bad = 0;
+	for (int i = 0; i < 100; i++) {
+		pid_t p = fork();
+		if (p < 0) { say("fork: %s", errname(errno)); return; }
+		if (!p) _exit(wrong());
+		waitpid(p, &st, 0);
+		bad += st != 0;
+	}
+	R(bad);
+}
 CASE(restartable, rseq)
 {
 	/* in a process of its own whose C library has not registered: a raw clone's thread */
