@@ -148,6 +148,8 @@ func (s *Space) tryFault(a uint64, access hal.Prot) (verdict, *Object, int64) {
 	if v.obj == nil {
 		return s.faultAnon(v, st, a, access), nil, 0
 	}
+	v.obj.mu.Lock()
+	defer v.obj.mu.Unlock()
 	return s.faultObject(v, st, a, access)
 }
 
@@ -282,12 +284,10 @@ func (s *Space) breakCopy(v *vma, st *stripe, a uint64, from hal.PFN, mapped boo
 	return served
 }
 
-// faultObject serves a mapping of an object. Called with the stripe held.
+// faultObject serves a mapping of an object. Called with the stripe and the object held.
 func (s *Space) faultObject(v *vma, st *stripe, a uint64, access hal.Prot) (verdict, *Object, int64) {
 	o := v.obj
 	idx := v.index(a)
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	if idx >= pagesFor(o.size.Load()) {
 		return badBus, nil, 0
 	}

@@ -441,6 +441,41 @@ func TestConcurrentFaultsOnOneSpace(t *testing.T) {
 	r.close()
 }
 
+// A tracer's write to a page of a file copies it. Truncation, which takes it away with the file
+// held alone, comes before or after, not between: the same reference would be dropped twice.
+func TestTracersWriteExcludesTruncation(t *testing.T) {
+	r := newRig(t, 256)
+	s := r.space()
+	o := NewObject(r.mem, nil, pg)
+	at := r.mmap(s, MapArgs{Len: pg, Prot: hal.ProtRead, Flags: priv, Object: o})
+	r.want(s, at, 0)
+	done := make(chan struct{})
+	var once sync.Once
+	r.m.AllocHook = func(uint, hal.AllocFlags) error {
+		once.Do(func() { // Poke has seen the file's page and is about to copy it
+			go func() {
+				defer close(done)
+				_ = o.Truncate(0)
+			}()
+			select {
+			case <-done:
+				t.Error("truncation comes between")
+			case <-time.After(50 * time.Millisecond):
+			}
+		})
+		return nil
+	}
+	if n, err := s.Poke(nil, at, []byte{1}); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+	<-done
+	r.wantFault(s, at, hal.ProtRead, unix.SIGBUS, busAdrErr)
+	s.verify(t)
+	s.DecUsers()
+	o.DecRef()
+	r.close()
+}
+
 // A read or write between a file and its own mapping moves the bytes and does not lock
 // up, whichever side faults (Done-when 8).
 func TestReadAndWriteBetweenFileAndItsOwnMapping(t *testing.T) {

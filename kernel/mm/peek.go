@@ -82,6 +82,12 @@ func (s *Space) tryForce(a uint64, write bool, use func(b []byte)) (verdict, *Ob
 	st := &s.stripe[page>>21%numStripes]
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if v.obj != nil {
+		// Truncation and reclaim take pages, copies too, from the table with the object
+		// held alone: the page is used before they can.
+		v.obj.mu.Lock()
+		defer v.obj.mu.Unlock()
+	}
 	pte, ok := s.HW.Query(hal.UserAddr(page))
 	if !ok {
 		r, obj, idx := served, (*Object)(nil), int64(0)
