@@ -210,8 +210,7 @@ func (s *Set) enqueue(w *sleeper) {
 	s.sleepEnd = w
 }
 
-// pushBack and pushFront put an item on the ready list, drop takes it off. Called with
-// lock held.
+// pushBack puts an item on the ready list, drop takes it off. Called with lock held.
 func (s *Set) pushBack(i *item) {
 	i.prev, i.next, i.ready = s.last.Load(), nil, true
 	if i.prev == nil {
@@ -220,16 +219,6 @@ func (s *Set) pushBack(i *item) {
 		i.prev.next = i
 	}
 	s.last.Store(i)
-}
-
-func (s *Set) pushFront(i *item) {
-	i.next, i.prev, i.ready = s.first.Load(), nil, true
-	if i.next == nil {
-		s.last.Store(i)
-	} else {
-		i.next.prev = i
-	}
-	s.first.Store(i)
 }
 
 func (s *Set) drop(i *item) {
@@ -467,24 +456,20 @@ func (s *Set) Readiness(mask waiter.EventMask) waiter.EventMask {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	for {
-		s.lock.Lock()
 		i := s.first.Load()
 		if i == nil {
-			s.lock.Unlock()
 			return 0
 		}
-		events := i.events
-		// Off the list while it is asked, so that a notification meanwhile puts it back.
-		s.drop(i)
-		s.lock.Unlock()
-		if i.poll(events) != 0 {
-			s.lock.Lock()
-			if !i.ready {
-				s.pushFront(i)
-			}
-			s.lock.Unlock()
+		// It stays on the list while it is asked: a thread that finds the list empty sleeps.
+		i.again.Store(false)
+		if i.poll(i.events) != 0 {
 			return waiter.ReadableEvents & mask
 		}
+		s.lock.Lock()
+		if !i.again.Load() {
+			s.drop(i)
+		}
+		s.lock.Unlock()
 	}
 }
 

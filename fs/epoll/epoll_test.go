@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/anon"
 	"kiln/fs/vfs"
@@ -251,4 +252,51 @@ func TestExclusiveEventsWakeOneSet(t *testing.T) {
 	if n := mem.Budget().Used(); n != used {
 		t.Errorf("%d bytes of budget leaked", n-used)
 	}
+}
+
+// asked is a file that is ready, and calls a function when it is asked whether it is.
+type asked struct {
+	anon.Base
+	f func()
+}
+
+func (a *asked) Readiness(mask waiter.EventMask) waiter.EventMask {
+	a.f()
+	return mask & waiter.EventIn
+}
+
+func (a *asked) EventRegister(e *waiter.Entry) error { a.Q.EventRegister(e); return nil }
+func (a *asked) EventUnregister(e *waiter.Entry)     { a.Q.EventUnregister(e) }
+
+// While one asks a set, another does not find it empty: it would sleep beside an event.
+func TestAskingASetDoesNotHideWhatItHas(t *testing.T) {
+	_, s, f := rig()
+	a := &asked{f: func() {}}
+	e := vfs.NewFile(a, unix.O_RDWR)
+	if err := s.Ctl(nil, Add, 1, e, unix.EPOLLIN, 0); err != nil {
+		t.Fatal(err)
+	}
+	second := make(chan waiter.EventMask, 1)
+	var once sync.Once
+	a.f = func() {
+		once.Do(func() {
+			s.lock.Lock()
+			if s.first.Load() == nil {
+				t.Error("the set looks empty")
+			}
+			s.lock.Unlock()
+			go func() { second <- s.Readiness(waiter.EventIn) }()
+			time.Sleep(20 * time.Millisecond)
+		})
+	}
+	for range 2 {
+		if got := s.Readiness(waiter.EventIn); got != waiter.EventIn {
+			t.Errorf("ready for %v", got)
+		}
+	}
+	if got := <-second; got != waiter.EventIn {
+		t.Errorf("the other hears %v", got)
+	}
+	e.DecRef()
+	f.DecRef()
 }
