@@ -98,7 +98,7 @@ func fcntlFile(t *task.Thread, f *vfs.File, fd int32, cmd int, arg uint64) (uint
 		f.SetFlags(settable, uint32(arg))
 		return 0, nil
 	case unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW:
-		return recordLock(t, f, cmd, arg)
+		return recordLock(t, f, fd, cmd, arg)
 	case unix.F_SETOWN:
 		return 0, setOwn(t, f, int32(arg))
 	case unix.F_GETOWN:
@@ -168,7 +168,7 @@ func tmpfsSeals(f *vfs.File, cmd int) (uintptr, error) {
 
 // recordLock is fcntl's advisory locks: EINVAL, EOVERFLOW, EBADF for the wrong access mode,
 // EAGAIN, EDEADLK, ENOLCK.
-func recordLock(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error) {
+func recordLock(t *task.Thread, f *vfs.File, fd int32, cmd int, arg uint64) (uintptr, error) {
 	var b [flockSize]byte
 	if err := t.CopyIn(b[:], hal.UserAddr(arg)); err != nil {
 		return 0, err
@@ -181,7 +181,8 @@ func recordLock(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, erro
 	if err != nil {
 		return 0, err
 	}
-	r.PID, r.Owner = t.Process().PID(), t.FDs()
+	fds := t.FDs()
+	r.PID, r.Owner = t.Process().PID(), fds
 	if ofd {
 		r.PID, r.Owner = -1, f
 	}
@@ -199,7 +200,22 @@ func recordLock(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, erro
 	if kind == unix.F_RDLCK && !f.Readable() || kind == unix.F_WRLCK && !f.Writable() {
 		return 0, unix.EBADF
 	}
-	return 0, f.SetLock(t, r, kind == unix.F_UNLCK, cmd == unix.F_SETLKW || cmd == unix.F_OFD_SETLKW)
+	unlock := kind == unix.F_UNLCK
+	err = f.SetLock(t, r, unlock, cmd == unix.F_SETLKW || cmd == unix.F_OFD_SETLKW)
+	if err != nil || unlock || ofd {
+		return 0, err
+	}
+	// The descriptor may have been closed meanwhile, which drops the locks that there are: this
+	// one came after, and nothing would ever drop it.
+	g := fds.Get(fd)
+	if g != nil {
+		g.DecRef()
+	}
+	if g != f {
+		_ = f.SetLock(t, r, true, false)
+		return 0, unix.EBADF
+	}
+	return 0, nil
 }
 
 func getLock(t *task.Thread, f *vfs.File, arg uint64, b []byte, r vfs.RecordLock) error {

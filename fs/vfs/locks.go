@@ -15,6 +15,12 @@ import (
 // maxLocks bounds the record locks of one file: beyond it ENOLCK.
 const maxLocks = 16384
 
+// What locks are charged to the kernel-heap budget, in bytes: a file that has some, and each.
+const (
+	fileLocksCost = 256
+	lockCost      = 96 // lists grow by more than one
+)
+
 // RecordLock is a range of a file that someone holds; End is one past, MaxInt64 for
 // "to the end". Owner is the *FDTable for POSIX locks, the *File for OFD locks and flock.
 type RecordLock struct {
@@ -32,16 +38,24 @@ type fileLocks struct {
 	flocks  []RecordLock
 	q       waiter.Queue // notified when a lock goes
 	waiting int
+	charged int64
 }
 
 // lockTable is all locks of the machine; they are rare, and few at a time.
 var lockTable struct {
 	mu sync.Mutex
 	m  map[any]*fileLocks
-	// waits says on whom the owner of a POSIX lock waits, to find dead ends.
-	waits map[any]any
+	// waits is what owners of POSIX locks wait for, to find rings: an owner has one for each
+	// thread that waits.
+	waits map[any][]*lockWait
 	// n counts locks of any kind, so that close can skip the rest.
 	n atomic.Int64
+}
+
+// lockWait is a range of a file that somebody waits for.
+type lockWait struct {
+	r *RecordLock
+	l *fileLocks
 }
 
 // lockKey is what the locks of f hang on: its inode, or its object.
@@ -63,7 +77,7 @@ func locksOf(key any, create bool) *fileLocks {
 	l := t.m[key]
 	if l == nil && create {
 		if t.m == nil {
-			t.m, t.waits = map[any]*fileLocks{}, map[any]any{}
+			t.m, t.waits = map[any]*fileLocks{}, map[any][]*lockWait{}
 		}
 		l = &fileLocks{}
 		t.m[key] = l
@@ -100,15 +114,61 @@ func (f *File) TestLock(r RecordLock) (RecordLock, bool) {
 	return RecordLock{}, false
 }
 
+// charge pays for so many locks, or says false at the edge of the budget.
+func (l *fileLocks) charge(locks int) bool {
+	b := budget.Load()
+	if b == nil {
+		return true
+	}
+	cost := int64(0)
+	if locks > 0 {
+		cost = fileLocksCost + int64(locks)*lockCost
+	}
+	switch more := cost - l.charged; {
+	case more < 0:
+		b.Uncharge(-more)
+	case more > 0 && !b.Charge(more):
+		return false
+	}
+	l.charged = cost
+	return true
+}
+
+// touches says whether o is of r's owner and overlaps r or, for a lock, adjoins it.
+func (o *RecordLock) touches(r *RecordLock, unlock bool) bool {
+	if unlock {
+		return o.Owner == r.Owner && o.End > r.Start && o.Start < r.End
+	}
+	return o.Owner == r.Owner && o.End >= r.Start && o.Start <= r.End
+}
+
 // replace gives r.Owner the range r, splitting and joining what it had; with unlock it
-// takes the range away.
+// takes the range away. ENOLCK if that makes more locks than there may be.
 func (l *fileLocks) replace(r RecordLock, unlock bool) error {
-	if len(l.records) >= maxLocks {
+	out := l.records
+	if slices.ContainsFunc(out, func(o RecordLock) bool { return o.touches(&r, unlock) }) {
+		out = l.without(&r, unlock)
+	}
+	n := len(out)
+	if !unlock {
+		n++
+	}
+	if more := n > len(l.records); more && n > maxLocks || !l.charge(n+len(l.flocks)) {
 		return unix.ENOLCK
 	}
+	lockTable.n.Add(int64(n - len(l.records)))
+	if !unlock {
+		out = slices.Insert(out, place(out, &r), r)
+	}
+	l.records = out
+	return nil
+}
+
+// without is a copy of the locks without what r replaces; what a lock joins becomes r's.
+func (l *fileLocks) without(r *RecordLock, unlock bool) []RecordLock {
 	out := make([]RecordLock, 0, len(l.records)+2)
 	for _, o := range l.records {
-		if o.Owner != r.Owner || o.End < r.Start || o.Start > r.End || unlock && (o.End == r.Start || o.Start == r.End) {
+		if !o.touches(r, unlock) {
 			out = append(out, o)
 			continue
 		}
@@ -127,45 +187,44 @@ func (l *fileLocks) replace(r RecordLock, unlock bool) error {
 			out = append(out, a)
 		}
 	}
-	if !unlock {
-		// In order of Start among the owner's, behind those of others before it.
-		at := len(out)
-		for i := len(out) - 1; i >= 0; i-- {
-			if out[i].Owner == r.Owner {
-				if out[i].Start < r.Start {
-					at = i + 1
-					break
-				}
-				at = i
+	return out
+}
+
+// place is where r belongs: in order of Start among its owner's, behind those of others
+// before it.
+func place(list []RecordLock, r *RecordLock) int {
+	at := len(list)
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i].Owner == r.Owner {
+			if list[i].Start < r.Start {
+				return i + 1
 			}
+			at = i
 		}
-		out = slices.Insert(out, at, r)
 	}
-	lockTable.n.Add(int64(len(out) - len(l.records)))
-	l.records = out
-	return nil
+	return at
 }
 
 // SetLock is F_SETLK and F_SETLKW (and the OFD forms): unlock takes the range away. With
 // block it waits; EDEADLK if POSIX owners would wait for each other in a ring.
 func (f *File) SetLock(c wait.Context, r RecordLock, unlock, block bool) error {
 	key := f.lockKey()
-	_, posix := r.Owner.(*FDTable)
-	try := func(l *fileLocks) (any, error) {
-		if !unlock {
-			if o := conflict(l.records, &r); o != nil {
-				return o.Owner, unix.EAGAIN
-			}
-		}
-		return nil, l.replace(r, unlock)
+	var w *lockWait
+	if _, posix := r.Owner.(*FDTable); posix && block {
+		w = &lockWait{r: &r}
 	}
-	return lockLoop(c, key, r.Owner, posix, block, try)
+	return lockLoop(c, key, w, block, func(l *fileLocks) error {
+		if !unlock && conflict(l.records, &r) != nil {
+			return unix.EAGAIN
+		}
+		return l.replace(r, unlock)
+	})
 }
 
 // Flock is flock(2) by process pid: how is LOCK_SH, LOCK_EX or LOCK_UN.
 func (f *File) Flock(c wait.Context, pid int32, how int, block bool) error {
 	r := RecordLock{PID: pid, End: 1<<63 - 1, Write: how == unix.LOCK_EX, Owner: f}
-	try := func(l *fileLocks) (any, error) {
+	return lockLoop(c, f.lockKey(), nil, block, func(l *fileLocks) error {
 		had := -1
 		for i := range l.flocks {
 			if l.flocks[i].Owner == any(f) {
@@ -175,25 +234,65 @@ func (f *File) Flock(c wait.Context, pid int32, how int, block bool) error {
 		// Changing the kind drops the old lock first, as Linux does.
 		if had >= 0 && (how == unix.LOCK_UN || l.flocks[had].Write != r.Write) {
 			l.flocks = append(l.flocks[:had:had], l.flocks[had+1:]...)
+			l.charge(len(l.records) + len(l.flocks))
 			lockTable.n.Add(-1)
 			had = -1
 			l.q.Notify(waiter.EventIn)
 		}
 		if how == unix.LOCK_UN || had >= 0 {
-			return nil, nil
+			return nil
 		}
-		if o := conflict(l.flocks, &r); o != nil {
-			return o.Owner, unix.EAGAIN
+		if conflict(l.flocks, &r) != nil {
+			return unix.EAGAIN
+		}
+		if !l.charge(len(l.records) + len(l.flocks) + 1) {
+			return unix.ENOLCK
 		}
 		l.flocks = append(l.flocks, r)
 		lockTable.n.Add(1)
-		return nil, nil
-	}
-	return lockLoop(c, f.lockKey(), f, false, block, try)
+		return nil
+	})
 }
 
-// lockLoop tries, and waits for locks to go, under the rules of the kind.
-func lockLoop(c wait.Context, key, owner any, posix, block bool, try func(*fileLocks) (any, error)) error {
+// deadlock says whether w would wait for what the owner to holds, or for one that waits for
+// that, and so on. seen are the owners that were looked at.
+func (w *lockWait) deadlock(to any, seen map[any]bool) bool {
+	for i := range w.l.records {
+		o := &w.l.records[i]
+		if o.Owner == w.r.Owner || !(o.Write || w.r.Write) || o.Start >= w.r.End || w.r.Start >= o.End {
+			continue
+		}
+		if o.Owner == to {
+			return true
+		}
+		if seen[o.Owner] {
+			continue
+		}
+		seen[o.Owner] = true
+		for _, next := range lockTable.waits[o.Owner] {
+			if next.deadlock(to, seen) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// forget takes w out of what its owner waits for. Called with lockTable.mu held.
+func (w *lockWait) forget() {
+	t := &lockTable
+	owner := w.r.Owner
+	if i := slices.Index(t.waits[owner], w); i >= 0 {
+		t.waits[owner] = slices.Delete(t.waits[owner], i, i+1)
+	}
+	if len(t.waits[owner]) == 0 {
+		delete(t.waits, owner)
+	}
+}
+
+// lockLoop tries, and waits for locks to go. w is the wait of a POSIX owner, whom nobody may
+// wait for who waits for it.
+func lockLoop(c wait.Context, key any, w *lockWait, block bool, try func(*fileLocks) error) error {
 	t := &lockTable
 	var e *waiter.Entry
 	var reg *fileLocks
@@ -202,7 +301,9 @@ func lockLoop(c wait.Context, key, owner any, posix, block bool, try func(*fileL
 			reg.q.EventUnregister(e)
 			t.mu.Lock()
 			reg.waiting--
-			delete(t.waits, owner)
+			if w != nil {
+				w.forget()
+			}
 			reg.settle(key)
 			t.mu.Unlock()
 		}
@@ -210,27 +311,27 @@ func lockLoop(c wait.Context, key, owner any, posix, block bool, try func(*fileL
 	for {
 		t.mu.Lock()
 		l := locksOf(key, true)
-		holder, err := try(l)
+		err := try(l)
+		if err == unix.EAGAIN && block && w != nil {
+			w.l = l
+			if w.deadlock(w.r.Owner, map[any]bool{}) {
+				err = unix.EDEADLK
+			}
+		}
 		if err != unix.EAGAIN || !block {
 			l.q.Notify(waiter.EventIn)
 			l.settle(key)
 			t.mu.Unlock()
 			return err
 		}
-		if posix {
-			for o, n := holder, 0; o != nil && n < 1000; o, n = t.waits[o], n+1 {
-				if o == owner {
-					t.mu.Unlock()
-					return unix.EDEADLK
-				}
-			}
-			t.waits[owner] = holder
-		}
 		if e == nil {
 			e, reg = new(waiter.Entry), l
 			e.Init(c.Listener(), waiter.EventIn)
 			l.q.EventRegister(e)
 			l.waiting++
+			if w != nil {
+				t.waits[w.r.Owner] = append(t.waits[w.r.Owner], w)
+			}
 			t.mu.Unlock()
 			continue
 		}
@@ -276,6 +377,7 @@ func (f *File) dropLocks(owner any) {
 		return out
 	}
 	l.records, l.flocks = drop(l.records), drop(l.flocks)
+	l.charge(len(l.records) + len(l.flocks))
 	l.q.Notify(waiter.EventIn)
 	l.settle(key)
 }

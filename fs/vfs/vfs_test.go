@@ -631,3 +631,39 @@ func TestRenamingWhatIsListedMeetsEachFileOnce(t *testing.T) {
 		t.Errorf("met %d files of 50", met)
 	}
 }
+
+// A program cannot make the kernel keep record locks beyond what they are charged, and what it
+// has at the bound can be given up.
+func TestRecordLocksAreChargedAndBounded(t *testing.T) {
+	ns, l, mem := world(t, "")
+	vfs.Init(mem)
+	f := create(t, ns, l, "/f", 0o644)
+	tab := vfs.NewFDTable(10)
+	before := mem.Budget().Used()
+	set := func(at, n int64, unlock bool) error {
+		return f.SetLock(l.C, vfs.RecordLock{Start: at, End: at + n, Write: true, Owner: tab}, unlock, false)
+	}
+	n := int64(0)
+	for set(2*n, 1, false) == nil {
+		n++
+	}
+	if n != 16384 {
+		t.Errorf("%d locks", n)
+	}
+	if used := mem.Budget().Used() - before; used < 64*n {
+		t.Errorf("%d locks cost %d bytes", n, used)
+	}
+	if err := set(2*n, 1, false); err != unix.ENOLCK {
+		t.Error(err)
+	}
+	if err := set(0, 1, true); err != nil {
+		t.Errorf("unlocking one of many: %v", err)
+	}
+	if err := set(0, 2*n, true); err != nil {
+		t.Errorf("unlocking all: %v", err)
+	}
+	if used := mem.Budget().Used() - before; used != 0 {
+		t.Errorf("%d bytes stay", used)
+	}
+	f.DecRef()
+}

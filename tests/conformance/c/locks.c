@@ -1,5 +1,6 @@
 /* Locks: POSIX, OFD and flock; conflicts, splitting, dead ends, waiting and signals. */
 #include "files.h"
+#include <pthread.h>
 #include <sys/file.h>
 
 static struct flock fl(int type, int whence, long start, long len)
@@ -240,6 +241,66 @@ CASE(posix_deadlock_of_three, fcntl)
 	r = lock(fd, F_SETLK, F_UNLCK, 0, 0);
 	wait(0), wait(0);
 	say("%d", r);
+}
+
+/* Who has what it waited for is no part of a ring, before it has run, too. */
+CASE(posix_no_deadlock, fcntl)
+{
+	fresh("/tmp/lk");
+	fd = made("f", "0123456789");
+	pipe(to), pipe(from);
+	for (int i = 0; i < 10; i++) {
+		r = lock(fd, F_SETLK, F_WRLCK, 0, 1);
+		pid_t c = fork();
+		if (c == 0) {
+			r = lock(fd, F_SETLK, F_WRLCK, 1, 1);
+			step(from);
+			r |= lock(fd, F_SETLKW, F_WRLCK, 0, 1);
+			_exit(r != 0);
+		}
+		await(from);
+		blocked(c);
+		r |= lock(fd, F_SETLK, F_UNLCK, 0, 1);
+		r |= lock(fd, F_SETLKW, F_WRLCK, 1, 1);
+		if (r)
+			say("turn %d: %s", i, errname(errno));
+		wait(&r);
+		say("%d", r);
+		lock(fd, F_SETLK, F_UNLCK, 0, 0);
+	}
+}
+
+static void *waits_for(void *p)
+{
+	(void)p;
+	R(lock(fd, F_SETLKW, F_WRLCK, 0, 10));
+	return 0;
+}
+
+/* A lock that comes after its descriptor was closed is nobody's. */
+CASE(posix_closed_meanwhile, fcntl)
+{
+	fresh("/tmp/lk");
+	fd = made("f", "0123456789");
+	pipe(to), pipe(from);
+	pid_t c = fork();
+	if (c == 0) {
+		lock(fd, F_SETLK, F_WRLCK, 0, 10);
+		step(from);
+		await(to);
+		_exit(0);
+	}
+	await(from);
+	pthread_t t;
+	pthread_create(&t, 0, waits_for, 0);
+	usleep(50000);
+	close(fd);
+	step(to);
+	pthread_join(t, 0);
+	wait(0);
+	fd = open("f", O_RDWR);
+	in_child(look);
+	R(lock(fd, F_SETLK, F_WRLCK, 0, 10));
 }
 
 CASE(posix_exec_fork, fcntl)
