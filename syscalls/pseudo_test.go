@@ -2,6 +2,7 @@ package syscalls
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"kiln/fs/procfs"
 	"kiln/fs/sysfs"
 	"kiln/fs/vfs"
+	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 )
 
@@ -170,6 +172,56 @@ func TestPseudoFilesCanBeReadWhole(t *testing.T) {
 			if s := get(c.path); s != c.after {
 				t.Errorf("%s is %q, want %q", c.path, s, c.after)
 			}
+		}
+	})
+}
+
+// At the edge of the budget smaps is refused before its text is made: that of a process with
+// many mappings is tens of megabytes.
+func TestMappingsAreListedWithinTheBudget(t *testing.T) {
+	r := newRig(t)
+	fs := procfs.New(procfs.Config{Kernel: r.k, Release: Release, Version: Version})
+	if err := r.ns.Mkdir(vfs.Lookup{}, "/proc", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ns.MountFS(fs, "proc", "/proc", 0); err != nil {
+		t.Fatal(err)
+	}
+	r.run(nil, func(p *prog) {
+		const n = 4000
+		at := p.sys(unix.SYS_MMAP, 0, n*hal.PageSize, 1, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
+		for i := range uint64(n / 2) {
+			p.want(0, unix.SYS_MPROTECT, uint64(at)+2*i*hal.PageSize, hal.PageSize, 0)
+		}
+		budget, l := r.mem.Budget(), p.thread().Lookup(vfs.Path{})
+		before, left := budget.Used(), int64(0)
+		for k := int64(1) << 40; k > 0; k /= 2 {
+			if budget.Charge(k) {
+				left += k
+			}
+		}
+		budget.Uncharge(1 << 20)
+		var m0, m1 runtime.MemStats
+		runtime.ReadMemStats(&m0)
+		for _, name := range []string{"smaps", "maps"} {
+			f, err := r.ns.Open(l, "/proc/self/"+name, unix.O_RDONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := mm.KernelIO(make([]byte, 300))
+			_, err = f.Read(l.C, &q)
+			f.DecRef()
+			if want := map[string]error{"smaps": unix.ENOMEM, "maps": nil}[name]; err != want {
+				t.Errorf("%s: %v, want %v", name, err, want)
+			}
+		}
+		runtime.ReadMemStats(&m1)
+		if n := m1.TotalAlloc - m0.TotalAlloc; n > 3<<20 {
+			t.Errorf("%d bytes were allocated beside an exhausted budget", n)
+		}
+		budget.Uncharge(left - 1<<20)
+		if n := budget.Used(); n != before {
+			t.Errorf("%d bytes of budget leaked", n-before)
 		}
 	})
 }

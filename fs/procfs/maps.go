@@ -53,21 +53,54 @@ func mapLine(b *bytes.Buffer, v *mm.VMA) {
 	b.WriteByte('\n')
 }
 
-func (e *entry) vmas(resident bool) []mm.VMA {
+// vmaBytes is what a mm.VMA takes; lineBytes and figureBytes what a line of maps, and a
+// mapping's lines of smaps, do beside the name.
+const (
+	vmaBytes    = 160
+	lineBytes   = 80
+	figureBytes = 900
+)
+
+// mappings calls f for each mapping, when the list and a text of so many bytes for each,
+// beside the names, have been paid for: ENOMEM at the edge of the budget. A program may have
+// tens of thousands.
+func (e *entry) mappings(b *bytes.Buffer, resident bool, text int, f func(*mm.VMA)) error {
 	s, done := e.space()
 	defer done()
 	if s == nil {
 		return nil
 	}
-	return s.Maps(resident)
+	budget, paid := s.Memory().Budget(), int64(0)
+	defer func() { budget.Uncharge(paid) }()
+	pay := func(n int64) bool {
+		ok := budget.Charge(n)
+		if ok {
+			paid += n
+		}
+		return ok
+	}
+	if !pay(vmaBytes * int64(s.Mappings())) {
+		return unix.ENOMEM
+	}
+	list := s.Maps(resident)
+	if text > 0 {
+		n := 0
+		for i := range list {
+			n += text + len(list[i].Name)
+		}
+		if !pay(int64(n)) {
+			return unix.ENOMEM
+		}
+		b.Grow(n)
+	}
+	for i := range list {
+		f(&list[i])
+	}
+	return nil
 }
 
 func (e *entry) maps(b *bytes.Buffer) error {
-	list := e.vmas(false)
-	for i := range list {
-		mapLine(b, &list[i])
-	}
-	return nil
+	return e.mappings(b, false, lineBytes, func(v *mm.VMA) { mapLine(b, v) })
 }
 
 // smapsFigures are the lines below each mapping.
@@ -99,9 +132,7 @@ func smapsFigures(b *bytes.Buffer, v *mm.VMA, size bool) {
 }
 
 func (e *entry) smaps(b *bytes.Buffer) error {
-	list := e.vmas(true)
-	for i := range list {
-		v := &list[i]
+	return e.mappings(b, true, figureBytes, func(v *mm.VMA) {
 		mapLine(b, v)
 		smapsFigures(b, v, true)
 		b.WriteString("THPeligible:    0\nVmFlags:")
@@ -124,24 +155,28 @@ func (e *entry) smaps(b *bytes.Buffer) error {
 			b.WriteString(" dd")
 		}
 		b.WriteString(" \n")
-	}
-	return nil
+	})
 }
 
 func (e *entry) smapsRollup(b *bytes.Buffer) error {
-	list := e.vmas(true)
-	if len(list) == 0 {
-		return nil
-	}
-	var sum mm.VMA
-	for i := range list {
-		v := &list[i]
+	sum := mm.VMA{Name: "[rollup]"}
+	err := e.mappings(b, true, 0, func(v *mm.VMA) {
+		if sum.End == 0 {
+			sum.Start = v.Start
+		}
+		sum.End = v.End
 		sum.Resident, sum.Anonymous = sum.Resident+v.Resident, sum.Anonymous+v.Anonymous
 		sum.SharedClean, sum.SharedDirty = sum.SharedClean+v.SharedClean, sum.SharedDirty+v.SharedDirty
 		sum.PrivateClean, sum.PrivateDirty = sum.PrivateClean+v.PrivateClean, sum.PrivateDirty+v.PrivateDirty
 		sum.Pss, sum.PssDirty = sum.Pss+v.Pss, sum.PssDirty+v.PssDirty
+	})
+	if err == nil && sum.End == 0 {
+		err = unix.ESRCH // there is no memory any more
 	}
-	mapLine(b, &mm.VMA{Start: list[0].Start, End: list[len(list)-1].End, Name: "[rollup]"})
+	if err != nil {
+		return err
+	}
+	mapLine(b, &sum)
 	smapsFigures(b, &sum, false)
 	return nil
 }

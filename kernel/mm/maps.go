@@ -22,6 +22,13 @@ type VMA struct {
 	Pss, PssDirty                                        int64
 }
 
+// Mappings is how many mappings there are.
+func (s *Space) Mappings() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.vmas.n
+}
+
 // Maps lists the mappings in address order; Find gives the one at addr.
 func (s *Space) Maps(resident bool) []VMA {
 	s.mu.RLock()
