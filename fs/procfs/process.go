@@ -28,6 +28,9 @@ type entry struct {
 	// group says that it is /proc/PID, whose figures are the process's.
 	group bool
 	id    int32
+	// at is the program whose memory a description shows, that of the moment when it was
+	// opened; nil: the one that runs.
+	at *task.Image
 }
 
 // procDir is /proc/PID.
@@ -59,8 +62,12 @@ type procFile struct {
 	perm  uint32
 	show  func(e *entry, b *bytes.Buffer) error
 	store func(e *entry, c wait.Context, data []byte) error
-	// private files are for who may trace the process; admin's need CAP_SYS_ADMIN too.
-	private, admin bool
+	// memory: for who may trace the process when he opens the file, which goes on to show the
+	// memory of that moment's program.
+	memory bool
+	// denied, if set, is what who may not trace the process gets when he reads.
+	denied error
+	admin  bool // needs CAP_SYS_ADMIN
 }
 
 var procFiles = []procFile{
@@ -69,33 +76,33 @@ var procFiles = []procFile{
 	{name: "statm", perm: 0o444, show: (*entry).statm},
 	{name: "cmdline", perm: 0o444, show: (*entry).cmdline},
 	{name: "comm", perm: 0o644, show: (*entry).comm, store: (*entry).setComm},
-	{name: "environ", perm: 0o400, show: (*entry).environ, private: true},
-	{name: "auxv", perm: 0o400, show: (*entry).auxv, private: true},
+	{name: "environ", perm: 0o400, show: (*entry).environ, memory: true},
+	{name: "auxv", perm: 0o400, show: (*entry).auxv, memory: true},
 	{name: "limits", perm: 0o444, show: (*entry).limits},
-	{name: "maps", perm: 0o444, show: (*entry).maps, private: true},
-	{name: "smaps", perm: 0o444, show: (*entry).smaps, private: true},
-	{name: "smaps_rollup", perm: 0o444, show: (*entry).smapsRollup, private: true},
+	{name: "maps", perm: 0o444, show: (*entry).maps, memory: true},
+	{name: "smaps", perm: 0o444, show: (*entry).smaps, memory: true},
+	{name: "smaps_rollup", perm: 0o444, show: (*entry).smapsRollup, memory: true},
 	{name: "mounts", perm: 0o444, show: (*entry).mounts},
 	{name: "mountinfo", perm: 0o444, show: (*entry).mountinfo},
 	{name: "mountstats", perm: 0o400, show: (*entry).mountstats},
 	{name: "cgroup", perm: 0o444, show: constant("0::/\n")},
 	{name: "cpuset", perm: 0o444, show: constant("/\n")},
-	{name: "io", perm: 0o400, show: (*entry).io, private: true},
+	{name: "io", perm: 0o400, show: (*entry).io, denied: unix.EACCES},
 	{name: "oom_score", perm: 0o444, show: (*entry).oomScore},
 	{name: "oom_score_adj", perm: 0o644, show: (*entry).oomScoreAdj, store: (*entry).setOOMScoreAdj},
 	{name: "oom_adj", perm: 0o644, show: (*entry).oomAdj, store: (*entry).setOOMAdj},
 	{name: "coredump_filter", perm: 0o644, show: (*entry).coreFilter, store: (*entry).setCoreFilter},
 	{name: "loginuid", perm: 0o644, show: constant("4294967295"), store: ignore},
 	{name: "sessionid", perm: 0o444, show: constant("4294967295")},
-	{name: "personality", perm: 0o400, show: (*entry).personality, private: true},
+	{name: "personality", perm: 0o400, show: (*entry).personality, denied: unix.EPERM},
 	{name: "schedstat", perm: 0o444, show: (*entry).schedstat},
 	{name: "timerslack_ns", perm: 0o666, show: (*entry).timerSlack},
 	{name: "uid_map", perm: 0o644, show: constant("         0          0 4294967295\n")},
 	{name: "gid_map", perm: 0o644, show: constant("         0          0 4294967295\n")},
 	{name: "setgroups", perm: 0o644, show: constant("allow\n")},
 	{name: "wchan", perm: 0o444, show: (*entry).wchan},
-	{name: "syscall", perm: 0o400, show: (*entry).syscall, private: true},
-	{name: "stack", perm: 0o400, show: constant(""), private: true, admin: true},
+	{name: "syscall", perm: 0o400, show: (*entry).syscall, denied: unix.EPERM},
+	{name: "stack", perm: 0o400, show: constant(""), denied: unix.EPERM, admin: true},
 	{name: "sched", perm: 0o644, show: (*entry).sched, store: ignore},
 	{name: "timers", perm: 0o444, show: (*entry).timers},
 	{name: "children", perm: 0o444, show: (*entry).children},
@@ -221,22 +228,49 @@ func (e *entry) file(i int) vfs.Inode {
 	if pf.store != nil {
 		store = func(c wait.Context, data []byte) error { return pf.store(e, c, data) }
 	}
-	n := e.f.NewFile(pf.perm, e.ino(uint64(i)+1), func(_ wait.Context, b *bytes.Buffer) error {
-		if !e.alive() {
-			return unix.ESRCH
-		}
-		return pf.show(e, b)
-	}, store)
+	n := e.f.NewFile(pf.perm, e.ino(uint64(i)+1), e.shows(pf), store)
 	n.SetOwner(e.owner)
-	if pf.private {
+	switch {
+	case pf.memory:
+		n.SetOpen(func(c wait.Context) (pseudo.Show, error) {
+			o := *e
+			o.at = e.p.Image() // before it is known who may look: an exec in between is none of his
+			if err := e.look(c); err != nil {
+				return nil, err
+			}
+			return o.shows(pf), nil
+		})
+	case pf.admin:
 		n.SetGuard(func(c wait.Context) error {
-			if t := thread(c); t != nil && pf.admin && !t.Creds().Can(unix.CAP_SYS_ADMIN) {
+			if t := thread(c); t != nil && !t.Creds().Can(unix.CAP_SYS_ADMIN) {
 				return unix.EACCES
 			}
-			return e.look(c)
+			return nil
 		})
 	}
 	return n
+}
+
+// shows is what a read of the file gets.
+func (e *entry) shows(pf *procFile) pseudo.Show {
+	return func(c wait.Context, b *bytes.Buffer) error {
+		if !e.alive() {
+			return unix.ESRCH
+		}
+		if pf.denied != nil && e.look(c) != nil {
+			return pf.denied
+		}
+		return pf.show(e, b)
+	}
+}
+
+// image is the program whose memory e shows.
+func (e *entry) image() *task.Image {
+	img := e.p.Image()
+	if e.at != nil && (img == nil || img.Space != e.at.Space) {
+		return e.at
+	}
+	return img
 }
 
 // link makes one that leads to a place or a file.
@@ -343,6 +377,9 @@ func (e *entry) owner() (uid, gid uint32) {
 // zombie.
 func (e *entry) space() (*mm.Space, func()) {
 	s := e.p.Space()
+	if e.at != nil {
+		s = e.at.Space
+	}
 	if s == nil || !s.TryIncUsers() {
 		return nil, func() {}
 	}
@@ -564,14 +601,14 @@ func (e *entry) cmdline(b *bytes.Buffer) error {
 }
 
 func (e *entry) environ(b *bytes.Buffer) error {
-	if img := e.p.Image(); img != nil {
+	if img := e.image(); img != nil {
 		return e.memory(b, img.EnvStart, img.EnvEnd)
 	}
 	return nil
 }
 
 func (e *entry) auxv(b *bytes.Buffer) error {
-	if img := e.p.Image(); img != nil {
+	if img := e.image(); img != nil {
 		b.Write(img.Auxv)
 	}
 	return nil

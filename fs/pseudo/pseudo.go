@@ -396,6 +396,7 @@ type File struct {
 	show  Show
 	store Store
 	guard Guard
+	open  func(c wait.Context) (Show, error)
 	// events, if set, makes the file pollable (/proc/mounts).
 	events *waiter.Queue
 }
@@ -409,6 +410,9 @@ func (fs *FS) NewFile(perm uint32, ino uint64, show Show, store Store) *File {
 // SetGuard makes g decide who may open the file.
 func (f *File) SetGuard(g Guard) { f.guard = g }
 
+// SetOpen makes f decide who may open the file and what that description shows.
+func (f *File) SetOpen(open func(c wait.Context) (Show, error)) { f.open = open }
+
 // Open implements vfs.Inode.
 func (f *File) Open(c wait.Context, _ uint32) (vfs.FileOps, error) {
 	if f.guard != nil {
@@ -416,13 +420,21 @@ func (f *File) Open(c wait.Context, _ uint32) (vfs.FileOps, error) {
 			return nil, err
 		}
 	}
-	return &opened{f: f}, nil
+	show := f.show
+	if f.open != nil {
+		var err error
+		if show, err = f.open(c); err != nil {
+			return nil, err
+		}
+	}
+	return &opened{f: f, show: show}, nil
 }
 
 // opened is one description of a file.
 type opened struct {
 	vfs.BaseOps
-	f *File
+	f    *File
+	show Show
 
 	mu      sync.Mutex
 	text    []byte
@@ -437,7 +449,7 @@ func (o *opened) Seekable() bool                              { return true }
 // snapshot writes the contents anew.
 func (o *opened) snapshot(c wait.Context) ([]byte, error) {
 	var b bytes.Buffer
-	if err := o.f.show(c, &b); err != nil {
+	if err := o.show(c, &b); err != nil {
 		return nil, err
 	}
 	n := int64(b.Cap())
@@ -462,7 +474,7 @@ func (o *opened) drop() {
 
 // Read implements vfs.FileOps.
 func (o *opened) Read(c wait.Context, _ *vfs.File, dst *mm.IOSeq, off int64) (int, error) {
-	if o.f.show == nil {
+	if o.show == nil {
 		return 0, unix.EIO
 	}
 	o.mu.Lock()

@@ -164,16 +164,69 @@ static void writes(void)
 	AS("/root/suid", user(1000, 1000); syscall(SYS_personality, 0x0040000)); AS("/root/plain", user(1000, 1000); syscall(SYS_personality, 0x0040000));
 }
 
+/* What descriptors of a process's files show once it runs another program. */
+static void opened_before(const char *path)
+{
+	static const char *const names[] = { "maps", "smaps", "smaps_rollup", "environ", "auxv", "mem", "io", "personality", "syscall", "status" };
+	enum { N = sizeof names / sizeof *names };
+	int st, go[2], done[2];
+	say("-- opened before execve of %s", path);
+	IN_CHILD(st, {
+		int fds[N];
+		char name[64];
+		static char b[1 << 16];
+		user(1000, 1000);
+		prctl(PR_SET_DUMPABLE, 1);
+		pipe(go);
+		pipe2(done, O_CLOEXEC);
+		pid_t p = fork();
+		if (!p) {
+			read(go[0], b, 1);
+			execl(path, "prog", "pause", (char *)0);
+			_exit(1);
+		}
+		for (int i = 0; i < N; i++) {
+			sprintf(name, "/proc/%d/%s", p, names[i]);
+			fds[i] = open(name, O_RDONLY);
+			if (fds[i] < 0)
+				say("  open %s: %s", names[i], errname(errno));
+		}
+		write(go[1], "", 1);
+		close(done[1]);
+		read(done[0], b, 1); /* the end: it has another program */
+		for (int i = 0; i < N; i++) {
+			long n = pread(fds[i], b, sizeof b, !strcmp(names[i], "mem") ? (long)&imglen : 0);
+			say("  %s: %s", names[i], n < 0 ? errname(errno) : n ? "something" : "nothing");
+		}
+		for (int i = 0; i < N; i++) {
+			sprintf(name, "/proc/%d/%s", p, names[i]);
+			int fd = open(name, O_RDONLY);
+			say("  %s now: %s", names[i], fd < 0 ? errname(errno) : "opens");
+			close(fd);
+		}
+		kill(p, SIGKILL);
+		close(go[1]);
+	});
+}
+
 static void all(void)
 {
 	ids();
 	capabilities();
 	threads();
 	writes();
+	opened_before("/root/plain");
+	opened_before("/root/suid");
 }
 
 int main(int argc, char **argv)
 {
+	if (argc > 1 && !strcmp(argv[1], "pause")) {
+		char c;
+		signal(SIGALRM, SIG_DFL);
+		alarm(20);
+		return read(3, &c, 1); /* the pipe's other end is closed when its user is done */
+	}
 	if (argc > 1)
 		return report();
 	int fd = open("/proc/self/exe", O_RDONLY);
