@@ -84,18 +84,19 @@ func unload(a *task.StartArgs) {
 	a.FS.DecRef()
 }
 
+// creds are those of a program that u names, or else the configuration.
 func (s *System) creds(u *image.User) *vfs.Creds {
 	uid, gid := s.cfg.UID, s.cfg.GID
 	if u != nil {
 		uid, gid = u.UID, u.GID
 	}
-	if uid == 0 && gid == 0 {
-		return vfs.RootCreds()
+	c := vfs.RootCreds()
+	c.UID, c.EUID, c.SUID, c.FSUID = uid, uid, uid, uid
+	c.GID, c.EGID, c.SGID, c.FSGID = gid, gid, gid, gid
+	if uid != 0 { // the group has no say in capabilities
+		c.Permitted, c.Effective = 0, 0
 	}
-	return &vfs.Creds{
-		UID: uid, EUID: uid, SUID: uid, FSUID: uid, GID: gid, EGID: gid, SGID: gid, FSGID: gid,
-		Bounding: vfs.RootCreds().Bounding,
-	}
+	return c
 }
 
 // env is own, the configuration's and the default environment, in this order of weight.
