@@ -24,6 +24,7 @@ var t0 = time.Unix(1e9, 0)
 
 func TestMain(m *testing.M) {
 	vmmtest.Main()
+	packMain()
 	vmm.ProbeMain()
 	os.Exit(m.Run())
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"kiln/capstan/bake"
 	"kiln/capstan/erofs"
 	"kiln/capstan/manifest"
@@ -334,7 +332,9 @@ func (a *app) boot(ctx context.Context, m *vmm.Machine) (int, error) {
 	}
 	defer signal.Stop(stop)
 	defer signal.Stop(pass)
-	s := vmm.Streams{In: os.Stdin, Out: a.out, Err: a.err, Plain: !isTerminal(a.out), Signals: pass}
+	in, done := input(os.Stdin)
+	defer done()
+	s := vmm.Streams{In: in, Out: a.out, Err: a.err, Plain: !isTerminal(a.out), Signals: pass}
 	if a.control != "" {
 		l, err := net.Listen("unix", a.control)
 		if err != nil {
@@ -343,33 +343,7 @@ func (a *app) boot(ctx context.Context, m *vmm.Machine) (int, error) {
 		defer l.Close()
 		s.Control = l
 	}
-	defer rawInput(os.Stdin)()
 	return vmm.Run(ctx, m, s, stop)
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
-}
-
-// rawInput turns echo and line editing of a terminal off, which the machine's own
-// terminal does, but leaves Ctrl-C to pack. The function it gives restores all.
-func rawInput(f *os.File) func() {
-	old, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	if err != nil {
-		return func() {}
-	}
-	raw := *old
-	raw.Lflag &^= unix.ECHO | unix.ICANON
-	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
-	if unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, &raw) != nil {
-		return func() {}
-	}
-	return func() { unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, old) }
 }
 
 // imageFor is the image's file for a name, baked if it is not one already. done removes
