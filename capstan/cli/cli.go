@@ -13,7 +13,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -84,33 +83,6 @@ func oneLine(msg string) string {
 		b.WriteRune(r)
 	}
 	return b.String()
-}
-
-// interruptible gives a context that SIGINT, SIGTERM and SIGHUP end, so that work that is
-// cut off takes its half-made files away; a second signal ends pack at once. The function
-// gives the signals back.
-func (a *app) interruptible(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	done := make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case s := <-ch:
-			a.interrupted = s
-			signal.Stop(ch)
-			cancel()
-		case <-done:
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(ch)
-		close(done)
-		<-ended
-		cancel()
-	}
 }
 
 func statusOf(err error) int {
@@ -239,6 +211,7 @@ func cacheDir() (string, error) {
 
 // build bakes what ref names and writes it.
 func (a *app) build(ctx context.Context, ref, program, output string) error {
+	defer withoutSIGPIPE()()
 	ctx, done := a.interruptible(ctx)
 	defer done()
 	o, err := a.options()

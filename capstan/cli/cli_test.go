@@ -1,15 +1,19 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"debug/elf"
 	"encoding/json"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,7 +209,7 @@ func TestRunGivesTheProgramsStatusAndItsOverrides(t *testing.T) {
 	if !contains(args(), "good.img") {
 		t.Errorf("an image that needs no change is not booted as it is: %q", args())
 	}
-	p, err := vmm.Prepare("good.img", "auto", func(c *image.Config) (bool, error) {
+	p, err := vmm.Prepare(context.Background(), "good.img", "auto", func(c *image.Config) (bool, error) {
 		f := runFlags{env: []string{"HOME=/x", "A=b=c"}, strace: true}
 		return f.override(c, []string{"one", "two words"})
 	})
@@ -397,13 +401,128 @@ func TestAnInterruptLeavesNothingBehind(t *testing.T) {
 			t.Errorf("%v: status %d after %s: %q", args, status, time.Since(start), errs)
 		}
 	}
-	for _, d := range []string{dir, cache} {
-		filepath.WalkDir(d, func(p string, e os.DirEntry, err error) error {
-			if err == nil && !e.IsDir() {
-				t.Errorf("%s is left", p)
-			}
-			return nil
-		})
+	if files := append(left(dir), left(cache)...); len(files) > 0 {
+		t.Errorf("%v are left", files)
+	}
+}
+
+// after does something once what it is written has a text in it.
+type after struct {
+	bytes.Buffer
+	text string
+	then func()
+}
+
+func (a *after) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), a.text) {
+		a.then()
+	}
+	return a.Buffer.Write(p)
+}
+
+// The image is baked, the one for this run is made, and the machine not started yet.
+func TestAnInterruptBetweenBakingAndBootingLeavesNothingBehind(t *testing.T) {
+	baketest.Setup(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	write(t, "web/prog", static())
+	write(t, "web/manifest.yaml", []byte("name: web\nprogram: /prog\nports: [80]\nfiles: [{path: /prog, from: prog, mode: 0755}]\n"))
+	cache, tmp := t.TempDir(), t.TempDir()
+	t.Setenv("KILN_CACHE", cache)
+	t.Setenv("TMPDIR", tmp)
+	vmmtest.Install(t, "print up;ctl exit 0")
+	made := 0
+	errs := &after{text: "port 80 of the machine", then: func() {
+		made = len(left(cache)) + len(left(tmp))
+		syscall.Kill(os.Getpid(), syscall.SIGINT)
+		time.Sleep(200 * time.Millisecond)
+	}}
+	var out bytes.Buffer
+	status := Main(context.Background(), []string{"run", "-e", "A=b", "web"}, &out, errs)
+	if status != 130 || out.Len() > 0 || !strings.HasSuffix(errs.String(), "pack: ended by interrupt, nothing was made\n") {
+		t.Errorf("%d %q %q", status, out.String(), errs.String())
+	}
+	if files := append(left(cache), left(tmp)...); made != 2 || len(files) > 0 {
+		t.Errorf("%d files were made, %v are left", made, files)
+	}
+}
+
+// left are the files below a folder.
+func left(dir string) (files []string) {
+	filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			files = append(files, p)
+		}
+		return nil
+	})
+	return files
+}
+
+func TestWhoReadsTheConsoleGoesAndTheMachineIsStoppedAndNothingLeft(t *testing.T) {
+	exe := packFile(t)
+	cache, tmp := t.TempDir(), t.TempDir()
+	t.Setenv("KILN_CACHE", cache)
+	t.Setenv("TMPDIR", tmp)
+	vmmtest.Install(t, "print one;echo;await;print three;ctl signal 15")
+	cmd := exec.Command(exe, "run", "-q", "--accel", "tcg", "-e", "A=b", "./good")
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "one\n" {
+		t.Errorf("%q %v", line, err)
+	}
+	if made := append(left(cache), left(tmp)...); len(made) < 2 {
+		t.Errorf("only %v were made", made)
+	}
+	out.Close()
+	io.WriteString(in, "two\n")
+	if cmd.Wait(); cmd.ProcessState.ExitCode() != 143 || errs.Len() > 0 {
+		t.Errorf("%v %q", cmd.ProcessState, errs.String())
+	}
+	if files := append(left(cache), left(tmp)...); len(files) > 0 {
+		t.Errorf("%v are left", files)
+	}
+}
+
+func TestWhatKilledRunsLeaveGoesAndWhatOthersUseStays(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "images")
+	old := time.Now().Add(-time.Hour)
+	used, done, err := runFolder(dir, "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	write(t, filepath.Join(used, "web.img"), nil)
+	dead := write(t, filepath.Join(dir, "web-1", "web.img"), nil)
+	before := write(t, filepath.Join(dir, "web-2.img"), nil)
+	for _, f := range []string{used, filepath.Dir(dead), before} {
+		if err := os.Chtimes(f, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	young := write(t, filepath.Join(dir, "web-3.img"), nil)
+	mine, remove, err := runFolder(dir, "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for f, want := range map[string]bool{used + "/web.img": true, young: true, mine: true, filepath.Dir(dead): false, before: false} {
+		if _, err := os.Stat(f); (err == nil) != want {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+	remove()
+	if _, err := os.Stat(mine); err == nil {
+		t.Errorf("%s is still there", mine)
 	}
 }
 

@@ -6,12 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/signal"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,7 +41,8 @@ func (a *app) runCmd() *cobra.Command {
 when the program ends, with the program's exit status, or 128 + N if signal N killed
 it. An interrupt (Ctrl-C) or SIGTERM stops the program and the machine; a second one
 stops the machine at once. SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the
-program, but SIGHUP on a terminal stops the machine. ARGS replace the program's own
+program, but SIGHUP on a terminal stops the machine, and so does the end of what reads
+the console, as in ` + "`pack run NAME | head -1`" + `. ARGS replace the program's own
 arguments. Of several programs, status, signals and arguments are the essential one's.
 
 Without -p the ports that the image lists are forwarded to ports of this machine that
@@ -101,12 +100,17 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 	if _, err := m.Find(); err != nil {
 		return 0, err
 	}
-	file, done, err := a.imageFor(ctx, ref, f.program)
+	defer withoutSIGPIPE()()
+	sig := newMachineSignals()
+	defer sig.giveBack() // once all that was made for this run is removed
+	work, release := a.interruptible(ctx)
+	defer release()
+	file, done, err := a.imageFor(work, ref, f.program)
 	if err != nil {
 		return 0, err
 	}
 	defer done()
-	p, err := vmm.Prepare(file, f.root, func(c *image.Config) (bool, error) { return f.override(c, args) })
+	p, err := vmm.Prepare(work, file, f.root, func(c *image.Config) (bool, error) { return f.override(c, args) })
 	if err != nil {
 		return 0, usageError{err}
 	}
@@ -126,9 +130,14 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 		return 0, err
 	}
 	if m.Accel == "auto" && m.Kind != vmm.Process {
-		a.chooseAccel(ctx, m)
+		a.chooseAccel(work, m)
 	}
-	return a.boot(ctx, m)
+	sig.catch()
+	release()
+	if err := work.Err(); a.interrupted != nil {
+		return 0, err
+	}
+	return a.boot(ctx, m, sig)
 }
 
 // machine checks the flags that need no image.
@@ -317,24 +326,17 @@ func (a *app) chooseAccel(ctx context.Context, m *vmm.Machine) {
 		return
 	}
 	m.Accel = "tcg"
+	if ctx.Err() != nil {
+		return // there will be no machine
+	}
 	a.say("running without KVM, which is slower: %s", why)
 }
 
 // boot runs the machine on this terminal.
-func (a *app) boot(ctx context.Context, m *vmm.Machine) (int, error) {
-	stop, pass := make(chan os.Signal, 4), make(chan os.Signal, 16)
-	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
-	signal.Notify(pass, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT)
-	if isTerminal(os.Stdin) {
-		signal.Notify(stop, syscall.SIGHUP) // the terminal is gone
-	} else {
-		signal.Notify(pass, syscall.SIGHUP)
-	}
-	defer signal.Stop(stop)
-	defer signal.Stop(pass)
+func (a *app) boot(ctx context.Context, m *vmm.Machine, sig *machineSignals) (int, error) {
 	in, done := input(os.Stdin)
 	defer done()
-	s := vmm.Streams{In: in, Out: a.out, Err: a.err, Plain: !isTerminal(a.out), Signals: pass}
+	s := vmm.Streams{In: in, Out: a.out, Err: a.err, Plain: !isTerminal(a.out), Signals: sig.pass}
 	if a.control != "" {
 		l, err := net.Listen("unix", a.control)
 		if err != nil {
@@ -343,7 +345,7 @@ func (a *app) boot(ctx context.Context, m *vmm.Machine) (int, error) {
 		defer l.Close()
 		s.Control = l
 	}
-	return vmm.Run(ctx, m, s, stop)
+	return vmm.Run(ctx, m, s, sig.stop)
 }
 
 // imageFor is the image's file for a name, baked if it is not one already. done removes
@@ -353,18 +355,12 @@ func (a *app) imageFor(ctx context.Context, ref, program string) (file string, d
 	if isImage(ref) {
 		return ref, done, nil
 	}
-	ctx, stop := a.interruptible(ctx)
-	defer stop()
 	o, err := a.options()
 	if err != nil {
 		return "", done, err
 	}
 	if o.Kernel, err = bake.FindKernel(o.Kernel); err != nil {
 		return "", done, err
-	}
-	dir := filepath.Join(o.Cache, "images")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", done, fmt.Errorf("the image cache cannot be made: %w", err)
 	}
 	img, err := a.gather(ctx, ref, program, o)
 	if err != nil {
@@ -373,18 +369,16 @@ func (a *app) imageFor(ctx context.Context, ref, program string) (file string, d
 	if img.Compress == "" && o.Compress == "" {
 		o.Compress = erofs.None // the file is gone after the run
 	}
-	// A name of its own: the same program may run twice, with different kernels.
-	f, err := os.CreateTemp(dir, img.Config.Name+"-*.img")
+	dir, done, err := runFolder(filepath.Join(o.Cache, "images"), img.Config.Name)
 	if err != nil {
-		return "", done, fmt.Errorf("the image cache cannot be written: %w", err)
+		return "", nil, err
 	}
-	f.Close()
-	done = func() { os.Remove(f.Name()) }
-	if _, err := bake.Write(ctx, f.Name(), img, o); err != nil {
+	file = filepath.Join(dir, img.Config.Name+".img")
+	if _, err := bake.Write(ctx, file, img, o); err != nil {
 		done()
-		return "", func() {}, err
+		return "", nil, err
 	}
-	return f.Name(), done, nil
+	return file, done, nil
 }
 
 // isImage says whether a file is an image already.

@@ -72,7 +72,7 @@ func TestEveryMachineLoadsTheImageWhereItsBootBlockSays(t *testing.T) {
 	}
 	f.Close()
 	for _, kind := range Kinds {
-		p, err := Prepare(name, "auto", func(c *image.Config) (bool, error) { c.Env = []string{"A=b"}; return kind == "pc", nil })
+		p, err := Prepare(context.Background(), name, "auto", func(c *image.Config) (bool, error) { c.Env = []string{"A=b"}; return kind == "pc", nil })
 		if err != nil {
 			t.Fatal(err)
 		}

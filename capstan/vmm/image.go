@@ -1,7 +1,9 @@
 package vmm
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -33,8 +35,8 @@ func (p *Prepared) Close() {
 // Prepare reads an image and, if change alters its configuration or its root is to be
 // on a disk, makes a second image for this run: the kernel with the new configuration,
 // and with the root or, if that is to be on a disk, without. root is "auto", "memory"
-// or "disk".
-func Prepare(name, root string, change func(*image.Config) (bool, error)) (*Prepared, error) {
+// or "disk". When ctx ends, nothing is made.
+func Prepare(ctx context.Context, name, root string, change func(*image.Config) (bool, error)) (*Prepared, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -93,7 +95,7 @@ func Prepare(name, root string, change func(*image.Config) (bool, error)) (*Prep
 		p.Close()
 		return nil, err
 	}
-	p.Boot, err = image.Write(out, k, img.Config, r)
+	p.Boot, err = image.Write(ctxWriter{ctx, out}, k, img.Config, r)
 	if cerr := out.Close(); err == nil {
 		err = cerr
 	}
@@ -102,4 +104,17 @@ func Prepare(name, root string, change func(*image.Config) (bool, error)) (*Prep
 		return nil, fmt.Errorf("the image cannot be made ready: %w; TMPDIR names another place for it", err)
 	}
 	return p, nil
+}
+
+// ctxWriter writes until the context ends.
+type ctxWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c ctxWriter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
 }

@@ -60,7 +60,8 @@ func MeasureKVM(ctx context.Context) (ok bool, why string, measured bool) {
 	if err != nil {
 		return false, err.Error(), false
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(whole, probeLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, exe)
 	cmd.Env = append(os.Environ(), probeEnv+"=1")
@@ -76,6 +77,9 @@ func MeasureKVM(ctx context.Context) (ok bool, why string, measured bool) {
 	}()
 	select {
 	case r := <-done:
+		if whole.Err() != nil {
+			return false, "the measurement of KVM was cut off", false
+		}
 		if ctx.Err() != nil {
 			return false, fmt.Sprintf("KVM here takes over %v for what a CPU does in 3 ms", probeLimit), true
 		}

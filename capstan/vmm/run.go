@@ -123,6 +123,7 @@ type runner struct {
 	cmd    *exec.Cmd
 	ctl    *control
 	tail   *tail
+	out    *console
 	errs   bytes.Buffer // that program's own messages
 	exited chan error
 	// patience is how long the machine may take from stop to its end.
@@ -136,7 +137,8 @@ func (r *runner) start(s Streams) error {
 	if s.Plain {
 		out = &dropCR{w: out}
 	}
-	r.cmd.Stdout = io.MultiWriter(r.tail, out)
+	r.out = &console{w: out, failed: make(chan error, 1)}
+	r.cmd.Stdout = io.MultiWriter(r.tail, r.out)
 	r.cmd.Stderr = &r.errs
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if r.alone {
@@ -196,6 +198,13 @@ func (r *runner) follow(ctx context.Context, s Streams, stop <-chan os.Signal) (
 		}
 		return code, nil
 	}
+	ask := func() {
+		stopping = true
+		r.ctl.send("stop\n")
+		if !have {
+			deadline = time.After(r.patience)
+		}
+	}
 	for {
 		select {
 		case err := <-r.exited:
@@ -212,10 +221,12 @@ func (r *runner) follow(ctx context.Context, s Streams, stop <-chan os.Signal) (
 				r.cmd.Process.Kill()
 				continue
 			}
-			stopping = true
-			r.ctl.send("stop\n")
-			if !have {
-				deadline = time.After(r.patience)
+			ask()
+		case err := <-r.out.failed:
+			if !errors.Is(err, syscall.EPIPE) {
+				fmt.Fprintf(s.Err, "pack: the console's output is lost where it cannot be written (%s); the machine goes on\n", reason(err))
+			} else if !stopping { // who read it is gone: the end of a program in a pipeline, too
+				ask()
 			}
 		case sig := <-s.Signals:
 			if n, ok := sig.(syscall.Signal); ok {
@@ -403,6 +414,21 @@ func (t *tail) lines(n int) string {
 		lines = lines[len(lines)-n:]
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// console is where a machine's output goes. What cannot be written is dropped: the machine is
+// not to wait for it.
+type console struct {
+	w      io.Writer
+	failed chan error // gets the first error
+	once   sync.Once
+}
+
+func (c *console) Write(p []byte) (int, error) {
+	if _, err := c.w.Write(p); err != nil {
+		c.once.Do(func() { c.failed <- err })
+	}
+	return len(p), nil
 }
 
 // dropCR leaves out the carriage returns that a terminal driver puts before newlines.

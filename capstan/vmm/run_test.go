@@ -61,6 +61,27 @@ func TestStatusIsTheProgramsAndComesByTheControlPort(t *testing.T) {
 	}
 }
 
+// broken fails each write.
+type broken struct{ err error }
+
+func (b broken) Write([]byte) (int, error) { return 0, b.err }
+
+func TestAConsoleThatCannotBeWrittenStopsTheMachineOnlyIfItsReaderIsGone(t *testing.T) {
+	for _, plain := range []bool{true, false} {
+		vmmtest.Install(t, "print one;await;ctl signal 15")
+		var errs lockedBuffer
+		status, err := Run(context.Background(), machine(), Streams{Out: broken{syscall.EPIPE}, Err: &errs, Plain: plain}, nil)
+		if err != nil || status != 143 || errs.String() != "" {
+			t.Errorf("a closed pipe: %d %v %q", status, err, errs.String())
+		}
+		vmmtest.Install(t, "print one;sleep 50ms;print two;sleep 50ms;ctl exit 3")
+		status, err = Run(context.Background(), machine(), Streams{Out: broken{syscall.ENOSPC}, Err: &errs, Plain: plain}, nil)
+		if err != nil || status != 3 || strings.Count(errs.String(), "\n") != 1 || !strings.Contains(errs.String(), "no space left on device") {
+			t.Errorf("a full disk: %d %v %q", status, err, errs.String())
+		}
+	}
+}
+
 func TestACrashOfQEMUIsNotTheMachines(t *testing.T) {
 	vmmtest.Install(t, "print up;killed")
 	var errs lockedBuffer
