@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -344,6 +345,57 @@ func TestPortsOfTheImageAreForwarded(t *testing.T) {
 	taken := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	if status, _, errs := pack(t, "run", "--accel", "tcg", "-p", taken+":80", "web"); status != 1 || !strings.Contains(errs, "port "+taken) {
 		t.Errorf("%d %q", status, errs)
+	}
+}
+
+// 80 and 8080 both want 8080 here.
+func TestTwoPortsOfAnImageGetTwoPortsHere(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "web/prog", static())
+	write(t, "web/manifest.yaml", []byte("name: web\nprogram: /prog\nports: [80, 8080, 443, 8443]\nfiles: [{path: /prog, from: prog, mode: 0755}]\n"))
+	args := vmmtest.Install(t, "ctl exit 0")
+	if status, _, errs := pack(t, "run", "--accel", "tcg", "web"); status != 0 {
+		t.Fatal(errs)
+	}
+	all := strings.Join(args(), " ")
+	here := map[string]string{}
+	for _, m := range regexp.MustCompile(`hostfwd=tcp:127.0.0.1:(\d+)-:(\d+)`).FindAllStringSubmatch(all, -1) {
+		here[m[1]] = m[2]
+	}
+	if len(here) != 4 {
+		t.Errorf("%v in %s", here, all)
+	}
+}
+
+func TestForwardsReachAnAddressOfTheImagesOwn(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	for name, network := range map[string]string{
+		"four": "{mode: static, address: 192.168.7.2/24, gateway: 192.168.7.1, dns: [9.9.9.9, 192.168.7.1]}",
+		"six":  "{mode: static, address: \"fd00::2/64\"}",
+		"two":  "{mode: static, address: 192.168.7.2/31}",
+	} {
+		write(t, name+"/prog", static())
+		write(t, name+"/manifest.yaml", []byte("name: x\nprogram: /prog\nports: [80]\nnetwork: "+network+"\nfiles: [{path: /prog, from: prog, mode: 0755}]\n"))
+	}
+	args := vmmtest.Install(t, "ctl exit 0")
+	if status, _, errs := pack(t, "run", "--accel", "tcg", "four"); status != 0 || !strings.Contains(errs, "port 80 of the machine is 127.0.0.1:") {
+		t.Errorf("%d %q", status, errs)
+	}
+	if all := strings.Join(args(), " "); !strings.Contains(all, ",net=192.168.7.0/24,host=192.168.7.3,dns=192.168.7.1,dhcpstart=192.168.7.2,hostfwd=tcp:127.0.0.1:") {
+		t.Error(all)
+	}
+	for _, name := range []string{"six", "two"} {
+		if status, _, errs := pack(t, "run", "--accel", "tcg", name); status != 0 || !strings.Contains(errs, "no port is forwarded: the image's own ") {
+			t.Errorf("%d %q", status, errs)
+		}
+		if all := strings.Join(args(), " "); strings.Contains(all, "hostfwd") || strings.Contains(all, "net=192") {
+			t.Error(all)
+		}
+		if status, _, errs := pack(t, "run", "-p", "0:80", name); status != 2 || !strings.Contains(errs, "-p cannot be: the image's own ") {
+			t.Errorf("%d %q", status, errs)
+		}
 	}
 }
 

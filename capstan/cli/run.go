@@ -119,7 +119,8 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 		return 0, usagef("the root of %s is too large for a machine's memory: leave --root memory out, and it is read from a disk", file)
 	}
 	m.StopTime = time.Duration(p.Config.StopTime())
-	m.Kernel, m.Root, m.Address = p.Kernel, p.Root, staticAddress(p.Config)
+	m.Kernel, m.Root = p.Kernel, p.Root
+	ownAddress(m, &p.Config.Network)
 	if !f.cpusGiven && p.Config.CPUs > 0 {
 		m.CPUs = p.Config.CPUs
 	}
@@ -204,15 +205,20 @@ func (f *runFlags) process() error {
 	return nil
 }
 
-// staticAddress is the IPv4 address that an image wants for itself, if any.
-func staticAddress(c *image.Config) netip.Addr {
-	if c.Network.Mode != "static" {
-		return netip.Addr{}
+// ownAddress tells the machine what address an image has by itself, if any.
+func ownAddress(m *vmm.Machine, n *image.Network) {
+	if n.Mode != "static" {
+		return
 	}
-	if p, err := netip.ParsePrefix(c.Network.Address); err == nil && p.Addr().Is4() {
-		return p.Addr()
+	// What cannot be read is the kernel's to complain of.
+	m.Address, _ = netip.ParsePrefix(n.Address)
+	m.Gateway, _ = netip.ParseAddr(n.Gateway)
+	for _, d := range n.DNS {
+		if a, err := netip.ParseAddr(d); err == nil && m.Address.Contains(a) {
+			m.DNS = a
+			break
+		}
 	}
-	return netip.Addr{}
 }
 
 // override puts arguments, environment and logging into a configuration, and reports
@@ -270,6 +276,18 @@ func (a *app) forwards(m *vmm.Machine, f *runFlags, c *image.Config) error {
 		}
 		return nil
 	}
+	if err := m.Reachable(); err != nil && len(f.ports) > 0 {
+		return usagef("-p cannot be: %w", err)
+	} else if err != nil && len(c.Ports) > 0 {
+		a.say("no port is forwarded: %v", err)
+		return nil
+	}
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
 	for _, p := range f.ports {
 		fw, err := vmm.ParseForward(p)
 		if err != nil {
@@ -281,9 +299,11 @@ func (a *app) forwards(m *vmm.Machine, f *runFlags, c *image.Config) error {
 			}
 		}
 		chosen := fw.Host == 0
-		if err := fw.Choose(); err != nil {
+		l, err := fw.Choose()
+		if err != nil {
 			return err
 		}
+		held = append(held, l)
 		m.Forwards = append(m.Forwards, fw)
 		if chosen {
 			a.say("port %d of the machine is %s here", fw.Guest, fw)
@@ -293,10 +313,11 @@ func (a *app) forwards(m *vmm.Machine, f *runFlags, c *image.Config) error {
 		return nil
 	}
 	for _, guest := range c.Ports {
-		fw := defaultForward(guest)
-		if fw.Host == 0 {
+		fw, l := defaultForward(guest)
+		if l == nil {
 			continue
 		}
+		held = append(held, l)
 		m.Forwards = append(m.Forwards, fw)
 		a.say("port %d of the machine is %s here", guest, fw)
 	}
@@ -305,18 +326,18 @@ func (a *app) forwards(m *vmm.Machine, f *runFlags, c *image.Config) error {
 
 // defaultForward takes the same port here, or 8000 more for one that needs root, or
 // any that is free.
-func defaultForward(guest int) vmm.Forward {
+func defaultForward(guest int) (vmm.Forward, net.Listener) {
 	host := guest
 	if host < 1024 {
 		host += 8000
 	}
 	for _, h := range []int{host, 0} {
 		fw := vmm.Forward{Addr: "127.0.0.1", Host: h, Guest: guest}
-		if fw.Choose() == nil {
-			return fw
+		if l, err := fw.Choose(); err == nil {
+			return fw, l
 		}
 	}
-	return vmm.Forward{}
+	return vmm.Forward{}, nil
 }
 
 func (a *app) chooseAccel(ctx context.Context, m *vmm.Machine) {

@@ -113,8 +113,8 @@ func (m *Machine) serveNet(name string) (func(), error) {
 		closers = append(closers, ports[i].Close)
 	}
 	addr := usernet.Machine
-	if m.Address.IsValid() {
-		addr = m.Address
+	if m.Address.Addr().Is4() {
+		addr = m.Address.Addr()
 	}
 	go m.carry(l, ports, addr)
 	return done, nil

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,8 +33,10 @@ type Machine struct {
 	// Net is "user", "none" or "tap:NAME".
 	Net      string
 	Forwards []Forward
-	// Address is the machine's, where its configuration has a static one of IPv4.
-	Address netip.Addr
+	// Address is the machine's with its network, where its configuration has a static one;
+	// Gateway and DNS are what it has besides, if anything.
+	Address      netip.Prefix
+	Gateway, DNS netip.Addr
 	// Control is the path of the listening socket for the port org.kiln.ctl.
 	Control string
 	Extra   []string
@@ -86,14 +89,15 @@ func ParseForward(s string) (Forward, error) {
 }
 
 // Choose gives the forward a free host port if it has none, and checks that a given
-// one is free, which QEMU would only say in words of its own.
-func (f *Forward) Choose() error {
+// one is free, which QEMU would only say in words of its own. It is taken until the listener
+// is closed, so that no other forward gets it.
+func (f *Forward) Choose() (net.Listener, error) {
 	l, err := net.Listen("tcp", net.JoinHostPort(f.Addr, strconv.Itoa(f.Host)))
 	if err != nil {
-		return fmt.Errorf("port %d of %s cannot be forwarded (%s): choose another with -p, or 0 for any free one", f.Host, f.Addr, reason(err))
+		return nil, fmt.Errorf("port %d of %s cannot be forwarded (%s): choose another with -p, or 0 for any free one", f.Host, f.Addr, reason(err))
 	}
 	f.Host = l.Addr().(*net.TCPAddr).Port
-	return l.Close()
+	return l, nil
 }
 
 func reason(err error) string {
@@ -169,8 +173,12 @@ func (m *Machine) network(bus string, add func(...string)) error {
 		add("-netdev", "tap,id=net0,script=no,downscript=no,ifname="+tap)
 	case m.Net == "user":
 		user := "user,id=net0"
+		if m.static() {
+			host, dns := m.neighbours()
+			user += fmt.Sprintf(",net=%v,host=%v,dns=%v,dhcpstart=%v", m.Address.Masked(), host, dns, m.Address.Addr())
+		}
 		for _, f := range m.Forwards {
-			user += fmt.Sprintf(",hostfwd=tcp:%s:%d-:%d", f.Addr, f.Host, f.Guest)
+			user += fmt.Sprintf(",hostfwd=tcp:%s:%d-:%d", f.Addr, f.Host, f.Guest) // to where DHCP starts
 		}
 		add("-netdev", user)
 	default:
@@ -178,6 +186,53 @@ func (m *Machine) network(bus string, add func(...string)) error {
 	}
 	add("-device", dev)
 	return nil
+}
+
+// Reachable says why nothing can be forwarded to the machine over the user network, if so.
+func (m *Machine) Reachable() error {
+	switch {
+	case !m.Address.IsValid() || m.static():
+		return nil
+	case !m.Address.Addr().Is4():
+		return fmt.Errorf("the image's own address %v is none of IPv4, which is all that the user network forwards to", m.Address)
+	case m.Kind == Process:
+		return nil
+	}
+	return fmt.Errorf("the image's own network %v has no room for QEMU's two addresses, or too much", m.Address)
+}
+
+// static says whether QEMU's user network is to be the one that the configuration has.
+func (m *Machine) static() bool {
+	return m.Address.Addr().Is4() && m.Address.Bits() >= 4 && m.Address.Bits() <= 30
+}
+
+// neighbours are the addresses of QEMU's gateway and name server in that network: where the
+// configuration has them, or else any two. No two of the three may be one; where the
+// configuration has one for both it is the name server, which takes what is to be routed, too.
+func (m *Machine) neighbours() (host, dns netip.Addr) {
+	taken := []netip.Addr{m.Address.Addr()}
+	fixed := func(a netip.Addr) bool {
+		ok := m.Address.Contains(a) && !slices.Contains(taken, a)
+		taken = append(taken, a)
+		return ok
+	}
+	free := func() netip.Addr {
+		a := m.Address.Masked().Addr().Next()
+		for slices.Contains(taken, a) {
+			a = a.Next()
+		}
+		taken = append(taken, a)
+		return a
+	}
+	dns, host = m.DNS, m.Gateway
+	dnsFixed, hostFixed := fixed(dns), fixed(host)
+	if !hostFixed { // first: the last free one may be the network's broadcast address
+		host = free()
+	}
+	if !dnsFixed {
+		dns = free()
+	}
+	return host, dns
 }
 
 // FindQEMU is QEMU's path.

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -156,12 +158,75 @@ func TestForwardsAreParsedAndChecked(t *testing.T) {
 	}
 	defer l.Close()
 	f := Forward{"127.0.0.1", l.Addr().(*net.TCPAddr).Port, 80}
-	if err := f.Choose(); err == nil || !strings.Contains(err.Error(), "choose another") {
+	if _, err := f.Choose(); err == nil || !strings.Contains(err.Error(), "choose another") {
 		t.Errorf("a taken port: %v", err)
 	}
 	f.Host = 0
-	if err := f.Choose(); err != nil || f.Host == 0 {
-		t.Errorf("a free port: %v %v", f, err)
+	held, err := f.Choose()
+	if err != nil || f.Host == 0 {
+		t.Fatalf("a free port: %v %v", f, err)
+	}
+	again := f
+	if _, err := again.Choose(); err == nil {
+		t.Errorf("port %d is chosen twice", f.Host)
+	}
+	held.Close()
+	if held, err = again.Choose(); err != nil {
+		t.Errorf("it is not free again: %v", err)
+	} else {
+		held.Close()
+	}
+}
+
+func TestAStaticAddressIsInQEMUsNetwork(t *testing.T) {
+	qemu, err := exec.LookPath(QEMU)
+	if err != nil {
+		t.Log("no QEMU here to take the arguments")
+	}
+	for _, c := range []struct{ address, gateway, dns, want string }{
+		{"192.168.7.2/24", "192.168.7.1", "", "net=192.168.7.0/24,host=192.168.7.1,dns=192.168.7.3,dhcpstart=192.168.7.2"},
+		{"192.168.7.2/24", "", "", "net=192.168.7.0/24,host=192.168.7.1,dns=192.168.7.3,dhcpstart=192.168.7.2"},
+		{"192.168.7.1/24", "192.168.7.254", "192.168.7.9", "net=192.168.7.0/24,host=192.168.7.254,dns=192.168.7.9,dhcpstart=192.168.7.1"},
+		{"192.168.7.2/24", "10.0.0.1", "192.168.7.2", "net=192.168.7.0/24,host=192.168.7.1,dns=192.168.7.3,dhcpstart=192.168.7.2"},
+		{"192.168.7.3/24", "192.168.7.1", "192.168.7.1", "net=192.168.7.0/24,host=192.168.7.2,dns=192.168.7.1,dhcpstart=192.168.7.3"},
+		{"10.1.2.3/8", "10.0.0.1", "", "net=10.0.0.0/8,host=10.0.0.1,dns=10.0.0.2,dhcpstart=10.1.2.3"},
+		{"192.168.7.5/30", "192.168.7.6", "", "net=192.168.7.4/30,host=192.168.7.6,dns=192.168.7.7,dhcpstart=192.168.7.5"},
+		{"192.168.7.6/30", "", "", "net=192.168.7.4/30,host=192.168.7.5,dns=192.168.7.7,dhcpstart=192.168.7.6"},
+		{"192.168.7.2/31", "", "", ""},
+		{"192.168.7.2/32", "", "", ""},
+		{"fd00::2/64", "fd00::1", "", ""},
+	} {
+		m := machine()
+		m.Net, m.Forwards = "user", []Forward{{Addr: "127.0.0.1", Guest: 80}}
+		m.Address = netip.MustParsePrefix(c.address)
+		m.Gateway, _ = netip.ParseAddr(c.gateway)
+		m.DNS, _ = netip.ParseAddr(c.dns)
+		if err := m.Reachable(); (err == nil) != (c.want != "") {
+			t.Errorf("%s: reachable: %v", c.address, err)
+		}
+		if c.want != "" {
+			c.want = "," + c.want
+		} else {
+			m.Forwards = nil
+		}
+		args, err := m.Args()
+		if err != nil {
+			t.Fatal(err)
+		}
+		user := args[slices.Index(args, "-netdev")+1]
+		if net, _, _ := strings.Cut(user, ",hostfwd="); net != "user,id=net0"+c.want {
+			t.Errorf("%s: %s, want %s", c.address, net, c.want)
+		}
+		if qemu == "" {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		cmd := exec.CommandContext(ctx, qemu, "-M", "none", "-nodefaults", "-display", "none", "-S", "-monitor", "stdio", "-netdev", user)
+		cmd.Stdin = strings.NewReader("quit\n")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", user, err, out)
+		}
+		cancel()
 	}
 }
 
