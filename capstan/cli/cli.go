@@ -278,12 +278,12 @@ func (a *app) gather(ctx context.Context, ref, program string, o *bake.Options) 
 	case err == nil && fi.IsDir():
 		return bake.FromDir(ctx, ref, program, o)
 	case err == nil:
-		return bake.FromProgram(ctx, ref, o)
+		return fromProgram(ctx, ref, o)
 	case strings.Contains(ref, "/"):
 		return nil, usagef("there is no file %s: give the path of a program or a folder, or a name that `pack ls` lists", ref)
 	}
 	if p := inPath(ref); p != "" {
-		return bake.FromProgram(ctx, p, o)
+		return fromProgram(ctx, p, o)
 	}
 	return nil, a.unknown(ref)
 }

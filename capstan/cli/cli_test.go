@@ -6,6 +6,7 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -272,6 +273,47 @@ func TestRunRefusesAConfigurationThatIsNotKnown(t *testing.T) {
 		status, _, errs := pack(t, "run", "odd.img")
 		if status != 2 || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, key) || !strings.Contains(errs, "odd.img") {
 			t.Errorf("status %d, %q", status, errs)
+		}
+	}
+}
+
+// An image is an ELF file without libraries; nothing that has its boot block is baked again.
+func TestWhatKilnMadeIsNoProgramToBake(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "good", static())
+	if status, _, errs := pack(t, "-q", "./good", "-o", "good.img"); status != 0 {
+		t.Fatal(errs)
+	}
+	b, err := os.ReadFile("good.img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(old, new string) []byte {
+		if len(old) != len(new) || !bytes.Contains(b, []byte(old)) {
+			t.Fatalf("%q cannot be %q", old, new)
+		}
+		return bytes.Replace(b, []byte(old), []byte(new), 1)
+	}
+	version := func(n int) string { return fmt.Sprintf(`{"version":%d,`, n) }
+	write(t, "old.img", change(version(image.ConfigVersion), version(9)))
+	write(t, "damaged.img", change(image.HeaderMagic, "KILNIMG?"))
+	write(t, "cut.img", b[:len(b)-4096])
+	write(t, "kernel", baketest.Kernel())
+	for name, want := range map[string]string{
+		"old.img": "version 9", "damaged.img": "damaged", "cut.img": "truncated", "kernel": "bare kernel",
+	} {
+		for _, args := range [][]string{{"run", name}, {"run", "./" + name}, {name}, {"build", "./" + name}} {
+			vmmtest.Install(t, "exit 0")
+			status, _, errs := pack(t, args...)
+			if status != 2 || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, name) || !strings.Contains(errs, want) {
+				t.Errorf("pack %v: %d %q", args, status, errs)
+			}
+		}
+	}
+	for _, args := range [][]string{{"good.img"}, {"build", "./good.img"}} {
+		if status, _, errs := pack(t, args...); status != 2 || !strings.Contains(errs, "is an image already: `pack run "+args[len(args)-1]+"`") {
+			t.Errorf("pack %v: %d %q", args, status, errs)
 		}
 	}
 }

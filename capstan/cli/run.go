@@ -373,7 +373,9 @@ func (a *app) boot(ctx context.Context, m *vmm.Machine, sig *machineSignals) (in
 // what was made for this run only.
 func (a *app) imageFor(ctx context.Context, ref, program string) (file string, done func(), err error) {
 	done = func() {}
-	if isImage(ref) {
+	if kiln, err := isImage(ref); err != nil {
+		return "", nil, usagef("%s cannot be run (%w): make an image with `pack NAME` or `pack build`", ref, err)
+	} else if kiln {
 		return ref, done, nil
 	}
 	o, err := a.options()
@@ -400,19 +402,4 @@ func (a *app) imageFor(ctx context.Context, ref, program string) (file string, d
 		return "", nil, err
 	}
 	return file, done, nil
-}
-
-// isImage says whether a file is an image already.
-func isImage(name string) bool {
-	f, err := os.Open(name)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil || !fi.Mode().IsRegular() {
-		return false
-	}
-	_, err = image.Open(f, fi.Size())
-	return err == nil
 }
