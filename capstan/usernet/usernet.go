@@ -10,6 +10,7 @@ package usernet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -47,13 +48,20 @@ const IPWord = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off:10.0.2.3"
 const MTU = 9000
 
 const (
-	nic         = 1
-	queue       = 512              // frames on their way to the machine
-	inFlight    = 256              // connections that are being made
-	dialTime    = 20 * time.Second // for a connection out or in
-	datagrams   = time.Minute      // how long the two ends of datagrams may be silent
-	datagramMax = 65535
+	nic      = 1
+	queue    = 512              // frames on their way to the machine
+	inFlight = 256              // connections that are being made
+	dialTime = 20 * time.Second // for a connection out or in
 )
+
+// limits are what a machine may have of this host, whatever its program does.
+type limits struct {
+	out, in int           // connections of its own and to it
+	flows   int           // pairs of ports that exchange datagrams
+	silence time.Duration // after which such a pair is forgotten
+}
+
+var usual = limits{out: 1024, in: 1024, flows: 1024, silence: time.Minute}
 
 // Net is one machine's network.
 type Net struct {
@@ -63,12 +71,23 @@ type Net struct {
 	addr tcpip.Address
 	ctx  context.Context
 	stop context.CancelFunc
+
+	max     limits
+	out, in chan struct{} // one for each connection
+	udp     flows
+	start   time.Time
 }
 
 // New serves a link, a connection that keeps the bounds of frames, until it or the Net
 // is closed. machine is the address that connections to forwarded ports go to.
 func New(conn net.Conn, machine netip.Addr) (*Net, error) {
-	n := &Net{conn: conn, addr: tcpip.AddrFrom4(machine.As4())}
+	return newNet(conn, machine, usual)
+}
+
+func newNet(conn net.Conn, machine netip.Addr, max limits) (*Net, error) {
+	n := &Net{conn: conn, addr: tcpip.AddrFrom4(machine.As4()), max: max, start: time.Now()}
+	n.out, n.in = make(chan struct{}, max.out), make(chan struct{}, max.in)
+	n.udp.all = map[*flow]struct{}{}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.s = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
@@ -94,6 +113,7 @@ func New(conn net.Conn, machine netip.Addr) (*Net, error) {
 	n.s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(n.s, n.outUDP).HandlePacket)
 	go n.send()
 	go n.receive()
+	go n.expire()
 	return n, nil
 }
 
@@ -145,22 +165,46 @@ func (n *Net) receive() {
 // Forward takes a listener's connections to a port of the machine, until the listener
 // is closed.
 func (n *Net) Forward(l net.Listener, port int) {
+	const most = time.Second
+	var pause time.Duration
 	for {
-		c, err := l.Accept()
-		if err != nil {
+		select {
+		case n.in <- struct{}{}: // more than these wait in the listener's queue
+		case <-n.ctx.Done():
 			return
 		}
-		go func() {
-			ctx, cancel := context.WithTimeout(n.ctx, dialTime)
-			defer cancel()
-			in, err := gonet.DialContextTCP(ctx, n.s, tcpip.FullAddress{NIC: nic, Addr: n.addr, Port: uint16(port)}, ipv4.ProtocolNumber)
-			if err != nil {
-				reset(c)
+		c, err := l.Accept()
+		if err != nil {
+			<-n.in
+			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			join(c, in)
+			// Descriptors have run out, or the connection has ended already: others come.
+			pause = min(max(2*pause, 5*time.Millisecond), most)
+			select {
+			case <-time.After(pause):
+				continue
+			case <-n.ctx.Done():
+				return
+			}
+		}
+		pause = 0
+		go func() {
+			defer func() { <-n.in }()
+			n.forward(c, port)
 		}()
 	}
+}
+
+func (n *Net) forward(c net.Conn, port int) {
+	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
+	defer cancel()
+	in, err := gonet.DialContextTCP(ctx, n.s, tcpip.FullAddress{NIC: nic, Addr: n.addr, Port: uint16(port)}, ipv4.ProtocolNumber)
+	if err != nil {
+		reset(c)
+		return
+	}
+	join(c, in)
 }
 
 // reset ends a connection as one that nobody took.
@@ -220,7 +264,14 @@ func resolver() netip.Addr {
 // outTCP serves a connection that the machine makes.
 func (n *Net) outTCP(r *tcp.ForwarderRequest) {
 	id := r.ID()
+	select {
+	case n.out <- struct{}{}:
+	default:
+		r.Complete(false) // as a server with a full queue: the machine tries again
+		return
+	}
 	go func() {
+		defer func() { <-n.out }()
 		out, err := net.DialTimeout("tcp", host(id.LocalAddress, id.LocalPort), dialTime)
 		if err != nil {
 			r.Complete(true)
@@ -235,43 +286,4 @@ func (n *Net) outTCP(r *tcp.ForwarderRequest) {
 		}
 		join(out, gonet.NewTCPConn(&wq, ep))
 	}()
-}
-
-// outUDP serves the datagrams between one port of the machine and one of another.
-func (n *Net) outUDP(r *udp.ForwarderRequest) bool {
-	id := r.ID()
-	var wq waiter.Queue
-	ep, terr := r.CreateEndpoint(&wq)
-	if terr != nil {
-		return false
-	}
-	in := gonet.NewUDPConn(&wq, ep)
-	go func() {
-		defer in.Close()
-		out, err := net.Dial("udp", host(id.LocalAddress, id.LocalPort))
-		if err != nil {
-			return
-		}
-		defer out.Close()
-		done := make(chan bool, 2)
-		for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
-			go func() { copyDatagrams(way[0], way[1]); done <- true }()
-		}
-		<-done
-	}()
-	return true
-}
-
-func copyDatagrams(to, from net.Conn) {
-	b := make([]byte, datagramMax)
-	for {
-		from.SetReadDeadline(time.Now().Add(datagrams))
-		k, err := from.Read(b)
-		if err != nil {
-			return
-		}
-		if _, err := to.Write(b[:k]); err != nil {
-			return
-		}
-	}
 }
