@@ -277,3 +277,48 @@ func TestWithoutPackageListsPackFetchesItsOwn(t *testing.T) {
 		t.Errorf("the host's lists were touched:\n%s", calls())
 	}
 }
+
+func TestPacksThatNeedListsAtOnceFetchThemOnce(t *testing.T) {
+	calls := debtest.FakeApt(t, map[string][]byte{"memd": debtest.Package("memd", "", debtest.XZ, debtest.Reg("./usr/bin/memd", "x"))})
+	if err := os.WriteFile(filepath.Join(os.Getenv("FAKE_APT"), "stale"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	errs := make(chan error)
+	const packs = 3
+	for range packs {
+		go func() {
+			// As of one that has found that the host's lists are no use.
+			errs <- (&Fetcher{Dir: dir}).update(context.Background())
+		}()
+	}
+	for range packs {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := strings.Count(calls(), " update\n"); n != 1 {
+		t.Errorf("%d updates:\n%s", n, calls())
+	}
+}
+
+func TestWhoWaitsForListsCanBeInterrupted(t *testing.T) {
+	debtest.FakeApt(t, nil)
+	f := &Fetcher{Dir: t.TempDir()}
+	if err := os.MkdirAll(filepath.Join(f.Dir, "apt"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := f.lock(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	waits := &Fetcher{Dir: f.Dir, Log: func(string, ...any) { cancel() }}
+	if err := waits.update(ctx); err != context.Canceled {
+		t.Error(err)
+	}
+	unlock()
+	if err := waits.update(context.Background()); err != nil {
+		t.Error(err)
+	}
+}

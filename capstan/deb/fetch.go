@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"kiln/capstan/elfinfo"
 	"kiln/capstan/tree"
 )
@@ -149,8 +150,7 @@ func (f *Fetcher) knows(ctx context.Context, name string) bool {
 // its keys, and makes apt use them from now on.
 func (f *Fetcher) update(ctx context.Context) error {
 	f.own = true
-	marker := filepath.Join(f.Dir, "apt", "updated")
-	if fi, err := os.Stat(marker); err == nil && time.Since(fi.ModTime()) < listsFor {
+	if f.updated() {
 		return nil
 	}
 	for _, d := range []string{"lists/partial", "cache/archives/partial"} {
@@ -158,13 +158,51 @@ func (f *Fetcher) update(ctx context.Context) error {
 			return fmt.Errorf("the package cache cannot be made: %w", err)
 		}
 	}
+	unlock, err := f.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if f.updated() { // by who had the lock
+		return nil
+	}
 	if f.Log != nil {
 		f.Log("fetching Debian's package lists, as this machine's are missing or old")
 	}
 	if _, err := f.apt(ctx, downloadTimeout, "", "update"); err != nil {
 		return err
 	}
-	return os.WriteFile(marker, nil, 0o644)
+	return os.WriteFile(f.marker(), nil, 0o644)
+}
+
+func (f *Fetcher) marker() string { return filepath.Join(f.Dir, "apt", "updated") }
+
+func (f *Fetcher) updated() bool {
+	fi, err := os.Stat(f.marker())
+	return err == nil && time.Since(fi.ModTime()) < listsFor
+}
+
+// lock waits until no other pack fetches package lists: apt's own lock would not wait.
+func (f *Fetcher) lock(ctx context.Context) (unlock func(), err error) {
+	l, err := os.Open(filepath.Join(f.Dir, "apt"))
+	if err != nil {
+		return nil, fmt.Errorf("the package cache cannot be read: %w", err)
+	}
+	for said := false; ; said = true {
+		// A file system that has no locks is done without.
+		if err := unix.Flock(int(l.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK && err != unix.EINTR {
+			return func() { l.Close() }, nil
+		}
+		if !said && f.Log != nil {
+			f.Log("waiting for another pack that fetches Debian's package lists")
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			l.Close()
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // cached is the newest file of that name in the cache by time, "" if there is none.

@@ -87,7 +87,8 @@ func Zstd(b []byte) Member {
 func Plain(b []byte) Member { return Member{"data.tar", b} }
 
 // FakeApt puts an apt-get into PATH that serves packages from the folder $FAKE_APT. A
-// file nonet there makes `update` fail, a file stale everything before an `update`. What "install" would bring beside NAME is in
+// file nonet there makes `update` fail, a file stale everything before an `update`; of two
+// updates at a time one fails, as with apt. What "install" would bring beside NAME is in
 // NAME.depends there.
 func FakeApt(t *testing.T, debs map[string][]byte) (calls func() string) {
 	t.Helper()
@@ -101,7 +102,9 @@ func FakeApt(t *testing.T, debs map[string][]byte) (calls func() string) {
 echo "$@" >> ` + dir + `/log
 for last; do :; done
 D=` + dir + `
-[ "$last" = update ] && { [ -f $D/nonet ] && { echo "E: no network" >&2; exit 100; }; touch $D/updated; exit 0; }
+[ "$last" = update ] && { [ -f $D/nonet ] && { echo "E: no network" >&2; exit 100; }
+	mkdir $D/lock 2>/dev/null || { echo "E: Could not get lock $D/lock. It is held by process 1 (apt-get)" >&2; exit 100; }
+	sleep 0.2; touch $D/updated; rmdir $D/lock; exit 0; }
 [ -f $D/stale ] && [ ! -f $D/updated ] && { echo "E: Unable to locate package $last" >&2; exit 100; }
 names=$last
 case "$*" in
