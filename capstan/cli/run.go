@@ -135,8 +135,8 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 	}
 	sig.catch()
 	release()
-	if err := work.Err(); a.interrupted != nil {
-		return 0, err
+	if a.interrupted != nil {
+		return 0, work.Err()
 	}
 	return a.boot(ctx, m, sig)
 }
