@@ -39,7 +39,7 @@ type flow struct {
 func (n *Net) outUDP(r *udp.ForwarderRequest) bool {
 	id := r.ID()
 	n.makeRoom()
-	out, err := net.Dial("udp", host(id.LocalAddress, id.LocalPort))
+	out, err := net.Dial("udp", n.host(id.LocalAddress, id.LocalPort))
 	if err != nil {
 		return true // lost, as datagrams may be
 	}

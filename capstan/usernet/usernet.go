@@ -1,10 +1,10 @@
 // Package usernet is the network of a machine that has no network of its own: the other
-// end of its card, in user space and without privileges. Inside, the machine is
-// 10.0.2.15 and sees a gateway, 10.0.2.2, and a name server, 10.0.2.3, as QEMU's user
-// network has it. What it sends to others goes out over ordinary sockets of this
+// end of its card, in user space and without privileges. Inside are the machine, a gateway
+// and a name server, whose addresses are usually those of QEMU's user network. What the
+// machine sends to others goes out over ordinary sockets of this
 // process; to the gateway, to this host's loopback.
 //
-//	n, err := usernet.New(conn, usernet.Machine)
+//	n, err := usernet.New(conn, usernet.Usual)
 //	go n.Forward(listener, 80)
 package usernet
 
@@ -34,14 +34,17 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// The addresses inside.
-var (
-	Machine = netip.AddrFrom4([4]byte{10, 0, 2, 15})
-	gateway = netip.AddrFrom4([4]byte{10, 0, 2, 2})
-	dns     = netip.AddrFrom4([4]byte{10, 0, 2, 3})
-)
+// Addresses are those inside, of IPv4.
+type Addresses struct{ Machine, Gateway, DNS netip.Addr }
 
-// IPWord configures the machine's card on its kernel command line.
+// Usual are a machine's that has none of its own.
+var Usual = Addresses{
+	Machine: netip.AddrFrom4([4]byte{10, 0, 2, 15}),
+	Gateway: netip.AddrFrom4([4]byte{10, 0, 2, 2}),
+	DNS:     netip.AddrFrom4([4]byte{10, 0, 2, 3}),
+}
+
+// IPWord configures the machine's card with them on its kernel command line.
 const IPWord = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off:10.0.2.3"
 
 // MTU is the link's.
@@ -68,7 +71,7 @@ type Net struct {
 	s    *stack.Stack
 	ep   *channel.Endpoint
 	conn net.Conn
-	addr tcpip.Address
+	addr Addresses
 	ctx  context.Context
 	stop context.CancelFunc
 
@@ -79,13 +82,13 @@ type Net struct {
 }
 
 // New serves a link, a connection that keeps the bounds of frames, until it or the Net
-// is closed. machine is the address that connections to forwarded ports go to.
-func New(conn net.Conn, machine netip.Addr) (*Net, error) {
-	return newNet(conn, machine, usual)
+// is closed.
+func New(conn net.Conn, addr Addresses) (*Net, error) {
+	return newNet(conn, addr, usual)
 }
 
-func newNet(conn net.Conn, machine netip.Addr, max limits) (*Net, error) {
-	n := &Net{conn: conn, addr: tcpip.AddrFrom4(machine.As4()), max: max, start: time.Now()}
+func newNet(conn net.Conn, addr Addresses, max limits) (*Net, error) {
+	n := &Net{conn: conn, addr: addr, max: max, start: time.Now()}
 	n.out, n.in = make(chan struct{}, max.out), make(chan struct{}, max.in)
 	n.udp.all = map[*flow]struct{}{}
 	n.ctx, n.stop = context.WithCancel(context.Background())
@@ -99,7 +102,7 @@ func newNet(conn net.Conn, machine netip.Addr, max limits) (*Net, error) {
 	if err := n.s.CreateNIC(nic, ethernet.New(n.ep)); err != nil {
 		return nil, wrap(err)
 	}
-	for _, a := range []netip.Addr{gateway, dns} {
+	for _, a := range []netip.Addr{addr.Gateway, addr.DNS} {
 		pa := tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: tcpip.AddrFrom4(a.As4()).WithPrefix()}
 		if err := n.s.AddProtocolAddress(nic, pa, stack.AddressProperties{}); err != nil {
 			return nil, wrap(err)
@@ -199,7 +202,7 @@ func (n *Net) Forward(l net.Listener, port int) {
 func (n *Net) forward(c net.Conn, port int) {
 	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
 	defer cancel()
-	in, err := gonet.DialContextTCP(ctx, n.s, tcpip.FullAddress{NIC: nic, Addr: n.addr, Port: uint16(port)}, ipv4.ProtocolNumber)
+	in, err := gonet.DialContextTCP(ctx, n.s, tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFrom4(n.addr.Machine.As4()), Port: uint16(port)}, ipv4.ProtocolNumber)
 	if err != nil {
 		reset(c)
 		return
@@ -237,12 +240,12 @@ func join(a, b net.Conn) {
 }
 
 // host is where this process finds what the machine calls addr.
-func host(addr tcpip.Address, port uint16) string {
+func (n *Net) host(addr tcpip.Address, port uint16) string {
 	a, _ := netip.AddrFromSlice(addr.AsSlice())
 	switch a {
-	case gateway:
+	case n.addr.Gateway:
 		a = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	case dns:
+	case n.addr.DNS:
 		a = resolver()
 	}
 	return netip.AddrPortFrom(a, port).String()
@@ -272,7 +275,7 @@ func (n *Net) outTCP(r *tcp.ForwarderRequest) {
 	}
 	go func() {
 		defer func() { <-n.out }()
-		out, err := net.DialTimeout("tcp", host(id.LocalAddress, id.LocalPort), dialTime)
+		out, err := net.DialTimeout("tcp", n.host(id.LocalAddress, id.LocalPort), dialTime)
 		if err != nil {
 			r.Complete(true)
 			return

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -34,7 +35,9 @@ type guest struct {
 	n *Net
 }
 
-func newGuest(t *testing.T, max limits) *guest {
+func newGuest(t *testing.T, max limits) *guest { return newGuestAt(t, Usual, max) }
+
+func newGuestAt(t *testing.T, at Addresses, max limits) *guest {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -48,7 +51,7 @@ func newGuest(t *testing.T, max limits) *guest {
 		}
 		f.Close()
 	}
-	n, err := newNet(ends[0], Machine, max)
+	n, err := newNet(ends[0], at, max)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,11 +63,11 @@ func newGuest(t *testing.T, max limits) *guest {
 	if err := g.s.CreateNIC(nic, ethernet.New(ep)); err != nil {
 		t.Fatal(err)
 	}
-	own := tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4(Machine.As4()), PrefixLen: 24}
+	own := tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4(at.Machine.As4()), PrefixLen: 24}
 	if err := g.s.AddProtocolAddress(nic, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: own}, stack.AddressProperties{}); err != nil {
 		t.Fatal(err)
 	}
-	g.s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, Gateway: tcpip.AddrFrom4(gateway.As4()), NIC: nic}})
+	g.s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, Gateway: tcpip.AddrFrom4(at.Gateway.As4()), NIC: nic}})
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		for {
@@ -100,7 +103,7 @@ func to(a tcpip.Address, port int) *tcpip.FullAddress {
 
 func (g *guest) udp(port int) net.Conn {
 	g.t.Helper()
-	c, err := gonet.DialUDP(g.s, nil, to(tcpip.AddrFrom4(gateway.As4()), port), ipv4.ProtocolNumber)
+	c, err := gonet.DialUDP(g.s, nil, to(tcpip.AddrFrom4(g.n.addr.Gateway.As4()), port), ipv4.ProtocolNumber)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -111,7 +114,7 @@ func (g *guest) udp(port int) net.Conn {
 func (g *guest) tcp(port int, limit time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	c, err := gonet.DialContextTCP(ctx, g.s, *to(tcpip.AddrFrom4(gateway.As4()), port), ipv4.ProtocolNumber)
+	c, err := gonet.DialContextTCP(ctx, g.s, *to(tcpip.AddrFrom4(g.n.addr.Gateway.As4()), port), ipv4.ProtocolNumber)
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +178,14 @@ func TestDatagramsOfAllSizesPassBothWays(t *testing.T) {
 	if n := g.flows(); n != 1 {
 		t.Errorf("%d flows", n)
 	}
+}
+
+// A machine's own gateway leads to this host's loopback, as the usual one does.
+func TestAddressesCanBeOthers(t *testing.T) {
+	at := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 7, n}) }
+	g := newGuestAt(t, Addresses{Machine: at(2), Gateway: at(1), DNS: at(3)}, usual)
+	port, _ := echoUDP(t)
+	ask(t, g.udp(port), "through the gateway")
 }
 
 func TestTheOldestFlowMakesRoomForANewOne(t *testing.T) {
@@ -289,7 +300,7 @@ func TestForwardsOutlastFailuresAndAreBounded(t *testing.T) {
 	max := usual
 	max.in = 2
 	g := newGuest(t, max)
-	server, err := gonet.ListenTCP(g.s, *to(tcpip.AddrFrom4(Machine.As4()), 80), ipv4.ProtocolNumber)
+	server, err := gonet.ListenTCP(g.s, *to(tcpip.AddrFrom4(g.n.addr.Machine.As4()), 80), ipv4.ProtocolNumber)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -112,20 +111,28 @@ func (m *Machine) serveNet(name string) (func(), error) {
 		}
 		closers = append(closers, ports[i].Close)
 	}
-	addr := usernet.Machine
-	if m.Address.Addr().Is4() {
-		addr = m.Address.Addr()
-	}
-	go m.carry(l, ports, addr)
+	go m.carry(l, ports)
 	return done, nil
 }
 
-func (m *Machine) carry(l net.Listener, ports []net.Listener, addr netip.Addr) {
+// inside are the addresses of the machine's network.
+func (m *Machine) inside() usernet.Addresses {
+	a := usernet.Usual
+	if m.Address.Addr().Is4() {
+		a.Machine = m.Address.Addr()
+	}
+	if m.static() {
+		a.Gateway, a.DNS = m.neighbours()
+	}
+	return a
+}
+
+func (m *Machine) carry(l net.Listener, ports []net.Listener) {
 	conn, err := l.Accept()
 	if err != nil {
 		return
 	}
-	n, err := usernet.New(conn, addr)
+	n, err := usernet.New(conn, m.inside())
 	if err != nil {
 		conn.Close()
 		return

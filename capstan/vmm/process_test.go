@@ -2,6 +2,8 @@ package vmm
 
 import (
 	"bytes"
+	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -40,5 +42,24 @@ func TestProcessKernelIsNamedByTheEnvironment(t *testing.T) {
 	t.Setenv(ProcessEnv, "/bin/sh")
 	if f, err := (&Machine{Kind: Process}).Find(); err != nil || f != "/bin/sh" {
 		t.Errorf("%q, %v", f, err)
+	}
+}
+
+func TestTheNetworkOfAProcessHasTheAddressesOfTheConfiguration(t *testing.T) {
+	for address, want := range map[string]string{
+		"":               "10.0.2.15 10.0.2.2 10.0.2.3",
+		"192.168.7.2/24": "192.168.7.2 192.168.7.1 192.168.7.3",
+		"192.168.7.2/32": "192.168.7.2 10.0.2.2 10.0.2.3",
+		"fd00::2/64":     "10.0.2.15 10.0.2.2 10.0.2.3",
+	} {
+		m := &Machine{Kind: Process}
+		m.Address, _ = netip.ParsePrefix(address)
+		if m.static() {
+			m.Gateway = netip.MustParseAddr("192.168.7.1")
+		}
+		a := m.inside()
+		if got := fmt.Sprint(a.Machine, a.Gateway, a.DNS); got != want {
+			t.Errorf("%q: %s, want %s", address, got, want)
+		}
 	}
 }

@@ -201,12 +201,12 @@ func (m *Machine) Reachable() error {
 	return fmt.Errorf("the image's own network %v has no room for QEMU's two addresses, or too much", m.Address)
 }
 
-// static says whether QEMU's user network is to be the one that the configuration has.
+// static says whether the user network is to be the one that the configuration has.
 func (m *Machine) static() bool {
 	return m.Address.Addr().Is4() && m.Address.Bits() >= 4 && m.Address.Bits() <= 30
 }
 
-// neighbours are the addresses of QEMU's gateway and name server in that network: where the
+// neighbours are the addresses of the gateway and the name server in that network: where the
 // configuration has them, or else any two. No two of the three may be one; where the
 // configuration has one for both it is the name server, which takes what is to be routed, too.
 func (m *Machine) neighbours() (host, dns netip.Addr) {
