@@ -40,6 +40,7 @@ type app struct {
 	control  string // pack run's --control
 	// interrupted is the signal that ended the work.
 	interrupted os.Signal
+	hangup      []os.Signal // hangup()
 }
 
 // usageError is a mistake in what was asked for: status 2.
@@ -51,7 +52,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 // Main runs pack with its arguments and gives its exit status.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	a := &app{out: stdout, err: stderr, cat: catalogue.New(apps.FS)}
+	a := &app{out: stdout, err: stderr, cat: catalogue.New(apps.FS), hangup: hangup()}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetOut(stdout)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -585,6 +586,38 @@ func TestWhoReadsTheConsoleGoesAndTheMachineIsStoppedAndNothingLeft(t *testing.T
 	}
 	if files := append(left(cache), left(tmp)...); len(files) > 0 {
 		t.Errorf("%v are left", files)
+	}
+}
+
+var startedWithoutHangup = signal.Ignored(syscall.SIGHUP)
+
+// nohup has SIGHUP ignored; the program is to hear of the next signal only.
+func TestAnIgnoredHangupIsNotPassedOn(t *testing.T) {
+	exe := packFile(t)
+	for trap, want := range map[string]string{"": "got signal 1\n", "trap '' HUP; ": "got signal 10\n"} {
+		if trap == "" && startedWithoutHangup {
+			continue
+		}
+		vmmtest.Install(t, "print up;await;ctl exit 7")
+		cmd := exec.Command("/bin/sh", "-c", trap+"exec "+exe+" run -q --accel tcg ./good")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(out)
+		r.ReadString('\n')
+		cmd.Process.Signal(syscall.SIGHUP)
+		time.Sleep(100 * time.Millisecond) // two signals at once have no order
+		cmd.Process.Signal(syscall.SIGUSR1)
+		if line, err := r.ReadString('\n'); line != want {
+			t.Errorf("%q: %q %v", trap, line, err)
+		}
+		if cmd.Wait(); cmd.ProcessState.ExitCode() != 7 {
+			t.Errorf("%q: %v", trap, cmd.ProcessState)
+		}
 	}
 }
 

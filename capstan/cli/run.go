@@ -133,7 +133,7 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 	if m.Accel == "auto" && m.Kind != vmm.Process {
 		a.chooseAccel(work, m)
 	}
-	sig.catch()
+	sig.catch(a.hangup)
 	release()
 	if a.interrupted != nil {
 		return 0, work.Err()

@@ -14,7 +14,7 @@ import (
 func (a *app) interruptible(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(ch, append(a.hangup, syscall.SIGINT, syscall.SIGTERM)...)
 	done := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
@@ -35,6 +35,15 @@ func (a *app) interruptible(ctx context.Context) (context.Context, func()) {
 	})
 }
 
+// hangup is SIGHUP, or nothing if who started pack has it ignored, as nohup does. It is to be
+// asked before the signal is caught.
+func hangup() []os.Signal {
+	if signal.Ignored(syscall.SIGHUP) {
+		return nil
+	}
+	return []os.Signal{syscall.SIGHUP}
+}
+
 // withoutSIGPIPE makes a write to a pipe that nobody reads any more an error on standard
 // output and error, too, where it ends a Go program at once and leaves all as it is.
 func withoutSIGPIPE() (undo func()) {
@@ -50,14 +59,16 @@ func newMachineSignals() *machineSignals {
 	return &machineSignals{make(chan os.Signal, 4), make(chan os.Signal, 16)}
 }
 
-func (s *machineSignals) catch() {
-	signal.Notify(s.stop, syscall.SIGINT, syscall.SIGTERM)
-	signal.Notify(s.pass, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT)
+func (s *machineSignals) catch(hangup []os.Signal) {
+	stop := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	pass := []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT}
 	if isTerminal(os.Stdin) {
-		signal.Notify(s.stop, syscall.SIGHUP) // the terminal is gone
+		stop = append(stop, hangup...) // the terminal is gone
 	} else {
-		signal.Notify(s.pass, syscall.SIGHUP)
+		pass = append(pass, hangup...)
 	}
+	signal.Notify(s.stop, stop...)
+	signal.Notify(s.pass, pass...)
 }
 
 func (s *machineSignals) giveBack() {
