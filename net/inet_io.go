@@ -314,7 +314,7 @@ func (x *inetSocket) destination(b []byte) (tcpip.FullAddress, error) {
 	if err != nil {
 		return a, err
 	}
-	if a.Port == 0 && (x.pro == unix.IPPROTO_UDP || x.pro == unix.IPPROTO_UDPLITE) {
+	if a.Port == 0 && x.typ == unix.SOCK_DGRAM && (x.pro == unix.IPPROTO_UDP || x.pro == unix.IPPROTO_UDPLITE) {
 		return a, unix.EINVAL
 	}
 	if a.Addr.Unspecified() {

@@ -515,3 +515,13 @@ func TestUnacceptedConnectionIsNotLost(t *testing.T) {
 		t.Error("not the same connection")
 	}
 }
+
+// A raw socket has no ports, whatever its protocol.
+func TestRawSocketOfUDPSendsToNoPort(t *testing.T) {
+	s := newStack(t, testRAM)
+	r := sock(t, s, unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_UDP)
+	q := mm.KernelIO(make([]byte, 8))
+	if n, err := r.Send(me, &q, &SendMsg{Name: in4(127, 0, 0, 1, 0)}); n != 8 || err != nil {
+		t.Errorf("%d bytes sent: %v", n, err)
+	}
+}
