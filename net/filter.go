@@ -2,6 +2,7 @@ package net
 
 import (
 	"encoding/binary"
+	"io"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/bpf"
@@ -206,56 +207,78 @@ func (s *Stack) newICMP6(ns *stack.Stack) stack.TransportProtocol {
 	return &icmpProtocol{icmp.NewProtocol6(ns), s}
 }
 
-// QueuePacket hands a reply to the socket that asked.
+// QueuePacket hands a reply to the socket that asked, if there is room for it.
 func (p *icmpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
 	pkt, shorter := p.s.filtered(ep, pkt)
 	if pkt == nil {
 		return
 	}
-	ep.HandlePacket(id, pkt)
+	p.s.rcv.queue(ep, id, pkt, len(pkt.TransportHeader().Slice())+pkt.Data().Size())
 	if shorter {
 		pkt.DecRef()
 	}
 }
 
-// rawGate stands before a raw endpoint in netstack's table and applies the socket's filter.
+// rawGate is a raw endpoint, UDP-Lite's too, that applies the socket's filter and counts
+// what waits in it: netstack's own bound knows payload alone, of which there may be none.
 type rawGate struct {
+	tcpip.Endpoint
+	in    stack.RawTransportEndpoint // the same
+	lite  *liteEndpoint              // that has it as its own
 	x     *inetSocket
-	ep    stack.RawTransportEndpoint
 	net   tcpip.NetworkProtocolNumber
 	proto tcpip.TransportProtocolNumber
 }
 
-// gateRaw puts a gate before a new raw endpoint, UDP-Lite's too.
-func (x *inetSocket) gateRaw(ep tcpip.Endpoint, net tcpip.NetworkProtocolNumber, proto tcpip.TransportProtocolNumber) {
-	if l, ok := ep.(*liteEndpoint); ok {
-		ep = l.Endpoint
+// gateRaw puts a gate in the place of a new raw endpoint.
+func (x *inetSocket) gateRaw(ep tcpip.Endpoint, net tcpip.NetworkProtocolNumber, proto tcpip.TransportProtocolNumber) tcpip.Endpoint {
+	lite, _ := ep.(*liteEndpoint)
+	inner := ep
+	if lite != nil {
+		inner = lite.Endpoint
 	}
-	in, ok := ep.(stack.RawTransportEndpoint)
+	in, ok := inner.(stack.RawTransportEndpoint)
 	if !ok {
-		return
+		return ep
 	}
-	g := &rawGate{x, in, net, proto}
+	g := &rawGate{inner, in, lite, x, net, proto}
 	x.s.ns.UnregisterRawTransportEndpoint(net, proto, in)
-	if x.s.ns.RegisterRawTransportEndpoint(net, proto, g) == nil {
-		x.rawGate = g
+	x.s.ns.RegisterRawTransportEndpoint(net, proto, g)
+	if lite != nil {
+		lite.Endpoint = g
+		return lite
 	}
+	return g
 }
 
-// close takes the gate out of the table.
-func (g *rawGate) close() {
-	if g != nil {
-		g.x.s.ns.UnregisterRawTransportEndpoint(g.net, g.proto, g)
+// Close implements tcpip.Endpoint.
+func (g *rawGate) Close() {
+	g.x.s.ns.UnregisterRawTransportEndpoint(g.net, g.proto, g)
+	g.Endpoint.Close()
+}
+
+// Abort implements tcpip.Endpoint.
+func (g *rawGate) Abort() { g.Close() }
+
+// Read implements tcpip.Endpoint.
+func (g *rawGate) Read(dst io.Writer, o tcpip.ReadOptions) (tcpip.ReadResult, tcpip.Error) {
+	res, err := g.Endpoint.Read(dst, o)
+	if _, short := err.(*tcpip.ErrBadBuffer); (err == nil || short) && !o.Peek {
+		g.x.s.rcv.taken(g.x, res.Total)
 	}
+	return res, err
 }
 
 // HandlePacket implements stack.RawTransportEndpoint. A filter sees IPv4 from its header
 // on, and of IPv6 and UDP-Lite what follows the network header. Headers are never cut, nor
 // is IPv6, whose sum the endpoint looks at again.
 func (g *rawGate) HandlePacket(pkt *stack.PacketBuffer) {
+	if g.lite != nil && !g.lite.wants(pkt) {
+		return
+	}
 	f := g.x.filt.Load()
 	if f == nil {
-		g.ep.HandlePacket(pkt)
+		g.queue(pkt)
 		return
 	}
 	at, head := len(pkt.NetworkHeader().Slice()), len(pkt.TransportHeader().Slice())
@@ -270,12 +293,21 @@ func (g *rawGate) HandlePacket(pkt *stack.PacketBuffer) {
 		return
 	}
 	if n = max(n+len(net)-len(data), at+head); n >= len(net) || g.net != header.IPv4ProtocolNumber {
-		g.ep.HandlePacket(pkt)
+		g.queue(pkt)
 		return
 	}
 	p := shorten(pkt, net[:n], at, head)
-	g.ep.HandlePacket(p)
+	g.queue(p)
 	p.DecRef()
+}
+
+// queue hands a packet to the endpoint, which keeps IPv4's header.
+func (g *rawGate) queue(pkt *stack.PacketBuffer) {
+	size := len(pkt.TransportHeader().Slice()) + pkt.Data().Size()
+	if g.net == header.IPv4ProtocolNumber {
+		size += len(pkt.NetworkHeader().Slice())
+	}
+	g.x.s.rcv.deliver(g.x, g.Endpoint, size, func() { g.in.HandlePacket(pkt) })
 }
 
 // getFilter is SO_GET_FILTER: the buffer is counted in instructions, and none asks how

@@ -85,17 +85,17 @@ func (m *rxMem) admit(size int) *rxSlot {
 
 // rcvMem bounds what waits in sockets' receive queues for the program, wire and
 // loopback alike (rxMem does not see packets that a socket sends to its own machine).
-// Datagrams are counted exactly; a stream's estimate grows with every segment and is
-// replaced by the true sum when it reaches the limit.
+// Datagrams, and what raw and ping sockets get, are counted exactly; a stream's estimate
+// grows with every segment and is replaced by the true sum when it reaches the limit.
 type rcvMem struct {
 	s           *Stack
 	limit       int64
-	udp         atomic.Int64
+	dgram       atomic.Int64
 	tcp         atomic.Int64
 	squeeze     atomic.Bool
-	udpDropped  atomic.Int64
+	dropped     atomic.Int64 // datagrams
 	tcpDropped  atomic.Int64
-	udpSocks    sync.Map // stack.TransportEndpoint to *inetSocket
+	socks       sync.Map // stack.TransportEndpoint, of UDP or ping, to *inetSocket
 	mu          sync.Mutex
 	lastRecount int64
 	counting    atomic.Bool // a goroutine is in recount
@@ -352,7 +352,7 @@ func (g *gate) chargeQueues(n int64) {
 	s.tx.recount(true)
 	s.rcv.recount() // its estimate only grows
 	s.rx.spare.Store(n * (frameCost + smallFrame))
-	held := s.tx.est.Load() + max(s.rx.held.Load(), s.rcv.tcp.Load()+s.rcv.udp.Load()) + s.fuses.held.Load()
+	held := s.tx.est.Load() + max(s.rx.held.Load(), s.rcv.tcp.Load()+s.rcv.dgram.Load()) + s.fuses.held.Load()
 	g.budget.Force(held - g.held)
 	g.held = held
 }
@@ -433,50 +433,15 @@ func (s *Stack) newUDP(ns *stack.Stack) stack.TransportProtocol {
 	return &udpProtocol{udp.NewProtocol(ns), s}
 }
 
-// truesize is what a datagram takes of its socket's receive buffer beside its bytes,
-// as Linux counts a small one.
-const truesize = 768
-
-// QueuePacket counts a datagram, or drops it when its socket has too many unread ones
-// or all sockets together have.
+// QueuePacket hands a datagram to its socket, if there is room for it.
 func (p *udpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
 	pkt, shorter := p.s.filtered(ep, pkt)
 	if pkt == nil {
 		return
 	}
+	p.s.rcv.queue(ep, id, pkt, pkt.Data().Size())
 	if shorter {
-		defer pkt.DecRef()
-	}
-	v, ok := p.s.rcv.udpSocks.Load(ep)
-	if !ok {
-		ep.HandlePacket(id, pkt)
-		return
-	}
-	x, m := v.(*inetSocket), &p.s.rcv
-	size := int64(pkt.Data().Size())
-	held := x.unread.Load()
-	if held+size > x.ep().SocketOptions().GetReceiveBufferSize() && held > 0 || m.udp.Load()+size > m.limit {
-		m.udpDropped.Add(1)
-		return
-	}
-	ep.HandlePacket(id, pkt)
-	st, ok := x.ep().Stats().(*tcpip.TransportEndpointStats)
-	if !ok {
-		return
-	}
-	// Each datagram that was queued is counted once, whichever of two deliveries
-	// at the same time sees it.
-	for {
-		old, now := x.counted.Load(), st.PacketsReceived.Value()
-		if now <= old {
-			return
-		}
-		if x.counted.CompareAndSwap(old, now) {
-			n := int64(now-old) * (size + truesize)
-			x.unread.Add(n)
-			m.udp.Add(n)
-			return
-		}
+		pkt.DecRef()
 	}
 }
 

@@ -111,13 +111,13 @@ func TestUnreadDatagramsAreBounded(t *testing.T) {
 		}
 	}
 	m := &s.rcv
-	if held := m.udp.Load(); held > m.limit+65536 || held < m.limit/2 || m.udpDropped.Load() == 0 {
-		t.Errorf("%d bytes held, at most %d; %d dropped", held, m.limit, m.udpDropped.Load())
+	if held := m.dgram.Load(); held > m.limit+65536 || held < m.limit/2 || m.dropped.Load() == 0 {
+		t.Errorf("%d bytes held, at most %d; %d dropped", held, m.limit, m.dropped.Load())
 	}
 	for _, x := range s.list.all() {
 		x.Release(nil)
 	}
-	if held := m.udp.Load(); held != 0 {
+	if held := m.dgram.Load(); held != 0 {
 		t.Errorf("%d bytes counted after everything was closed", held)
 	}
 }

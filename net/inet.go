@@ -31,9 +31,9 @@ type inetSocket struct {
 	bound  atomic.Bool
 	cost   int64 // charged to the budget here (not by the gate)
 	closed atomic.Bool
-	// UDP: bytes of datagrams not read, and how many netstack has counted.
+	// Datagrams and packets not read, as rcvMem counts them, and who delivers one now.
 	unread  atomic.Int64
-	counted atomic.Uint64
+	arrival sync.Mutex
 
 	flow atomic.Pointer[flow] // TCP, once it connects or is accepted
 
@@ -57,8 +57,6 @@ type inetSocket struct {
 
 	recverr atomic.Uint32 // IP_RECVERR and IPV6_RECVERR, but of TCP
 	errs    errorQueue
-
-	rawGate *rawGate // nil unless the endpoint is a raw one
 
 	sent, taken atomic.Uint64 // bytes of a stream, for TCP_INFO
 
@@ -145,7 +143,7 @@ func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error)
 		return nil, errno(err)
 	}
 	if raw && protocol != unix.IPPROTO_RAW || tr == liteNumber {
-		sock.gateRaw(ep, net, tr)
+		ep = sock.gateRaw(ep, net, tr)
 	}
 	sock.setEndpoint(ep)
 	sock.uid = c.ucred().UID
@@ -153,10 +151,8 @@ func (s *Stack) inetSocket(c *Caller, family, typ, protocol int) (Socket, error)
 		// SO_TIMESTAMP and the like are decided per message here.
 		sock.ep().SocketOptions().SetReceivePacketInfo(false)
 	}
-	if tr == udp.ProtocolNumber && !raw {
-		if te, ok := sock.ep().(stack.TransportEndpoint); ok {
-			s.rcv.udpSocks.Store(te, sock)
-		}
+	if te, ok := sock.ep().(stack.TransportEndpoint); ok && typ == unix.SOCK_DGRAM {
+		s.rcv.socks.Store(te, sock)
 	}
 	if sock.raw = raw && tr == tcp.ProtocolNumber; sock.raw {
 		s.flows.raw.Add(1)
@@ -472,13 +468,12 @@ func (x *inetSocket) Release(*vfs.File) {
 	if unread && x.state() != tcp.StateTimeWait {
 		x.ep().Abort() // as netstack does with what its own queue holds
 	}
-	x.rawGate.close()
 	x.ep().Close()
-	if x.pro == unix.IPPROTO_UDP {
+	if !x.isTCP() {
 		if te, ok := x.ep().(stack.TransportEndpoint); ok {
-			x.s.rcv.udpSocks.Delete(te)
+			x.s.rcv.socks.Delete(te)
 		}
-		x.s.rcv.udp.Add(-x.unread.Swap(0))
+		x.s.rcv.forget(x)
 	}
 	if x.raw {
 		x.s.flows.raw.Add(-1)

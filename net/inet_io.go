@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -350,10 +351,8 @@ func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg, nonblock bool) (int
 	if terr != nil {
 		return 0, x.readError(terr)
 	}
-	if x.pro == unix.IPPROTO_UDP && flags&unix.MSG_PEEK == 0 {
-		n := min(int64(res.Total+truesize), x.unread.Load())
-		x.unread.Add(-n)
-		x.s.rcv.udp.Add(-n)
+	if _, ok := x.ep().(stack.TransportEndpoint); ok && flags&unix.MSG_PEEK == 0 { // for raw ones see rawGate
+		x.s.rcv.taken(x, res.Total)
 	}
 	x.opt.stamp.Store(res.ControlMessages.Timestamp.UnixNano())
 	n, err := dst.CopyOut(buf[:w.n])

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -96,7 +97,8 @@ const (
 )
 
 // liteEndpoint is a raw endpoint with ports. A raw one gets every packet of its protocol
-// for its address, so those for others are taken off when they come to the queue's head.
+// for its address: those for other ports are not let in (wants), and what was let in before
+// the ports were others, or is damaged, is taken off when it comes to the queue's head.
 type liteEndpoint struct {
 	tcpip.Endpoint
 	p   *liteProtocol
@@ -106,6 +108,19 @@ type liteEndpoint struct {
 	reserved *ports.Reservation // of the local port
 	peer     tcpip.FullAddress  // Port is 0 where there is none
 	down     tcpip.ShutdownFlags
+	// ports are the local and the peer's port, for wants, which is called while this
+	// endpoint sends to itself.
+	ports atomic.Uint32
+}
+
+// setPorts is called with mu held when a port has changed.
+func (e *liteEndpoint) setPorts() { e.ports.Store(uint32(e.port())<<16 | uint32(e.peer.Port)) }
+
+// wants says whether a packet is for this endpoint's ports.
+func (e *liteEndpoint) wants(pkt *stack.PacketBuffer) bool {
+	h, ports := pkt.TransportHeader().Slice(), e.ports.Load()
+	peer := uint16(ports)
+	return len(h) >= liteHeader && binary.BigEndian.Uint16(h[2:]) == uint16(ports>>16) && (peer == 0 || binary.BigEndian.Uint16(h) == peer)
 }
 
 // reserve takes a port for an address, any if port is 0. Called with mu held.
@@ -122,6 +137,7 @@ func (e *liteEndpoint) reserve(a tcpip.Address, port uint16) tcpip.Error {
 	}
 	r.Port = got
 	e.reserved = &r
+	e.setPorts()
 	e.p.use(litePort{e.net, got}, 1)
 	return nil
 }
@@ -130,6 +146,7 @@ func (e *liteEndpoint) reserve(a tcpip.Address, port uint16) tcpip.Error {
 func (e *liteEndpoint) release() {
 	if r := e.reserved; r != nil {
 		e.reserved = nil
+		e.setPorts()
 		e.p.use(litePort{e.net, r.Port}, -1)
 		e.p.ns.ReleasePort(*r)
 	}
@@ -175,6 +192,7 @@ func (e *liteEndpoint) Connect(a tcpip.FullAddress) tcpip.Error {
 		return err
 	}
 	e.peer = a
+	e.setPorts()
 	if e.reserved != nil {
 		return nil
 	}
