@@ -219,7 +219,7 @@ func (p *icmpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transpor
 	}
 }
 
-// rawGate is a raw endpoint, UDP-Lite's too, that applies the socket's filter and counts
+// rawGate is a raw endpoint, UDP-Lite's too, that applies the socket's filters and counts
 // what waits in it: netstack's own bound knows payload alone, of which there may be none.
 type rawGate struct {
 	tcpip.Endpoint
@@ -273,7 +273,7 @@ func (g *rawGate) Read(dst io.Writer, o tcpip.ReadOptions) (tcpip.ReadResult, tc
 // on, and of IPv6 and UDP-Lite what follows the network header. Headers are never cut, nor
 // is IPv6, whose sum the endpoint looks at again.
 func (g *rawGate) HandlePacket(pkt *stack.PacketBuffer) {
-	if g.lite != nil && !g.lite.wants(pkt) {
+	if g.lite != nil && !g.lite.wants(pkt) || g.x.blocks(pkt) {
 		return
 	}
 	f := g.x.filt.Load()

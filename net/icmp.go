@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // ICMP sockets: SOCK_DGRAM for the groups of ping_group_range, SOCK_RAW with ICMP_FILTER.
@@ -70,22 +71,10 @@ func (x *inetSocket) getRaw(name, room int) ([]byte, error) {
 	return le32(x.icmpFilter.Load()), nil
 }
 
-// dropBlocked takes away messages at the head of the queue of whose types ICMP_FILTER
-// wants none.
-func (x *inetSocket) dropBlocked() {
-	var b [header.IPv4MaximumHeaderSize + 1]byte
-	for {
-		w := capWriter{b: b[:]}
-		if _, err := x.ep().Read(&w, tcpip.ReadOptions{Peek: true}); err != nil || w.n < header.IPv4MinimumSize {
-			return
-		}
-		at := int(b[0]&0xf) * 4
-		if at >= w.n || b[at] >= 32 || x.icmpFilter.Load()>>b[at]&1 == 0 {
-			return
-		}
-		w.n = 0
-		x.ep().Read(&w, tcpip.ReadOptions{})
-	}
+// blocks says whether ICMP_FILTER keeps a packet from the socket (icmp_filter).
+func (x *inetSocket) blocks(pkt *stack.PacketBuffer) bool {
+	f, h := x.icmpFilter.Load(), pkt.TransportHeader().Slice()
+	return f != 0 && len(h) >= header.ICMPv4MinimumSize && h[0] < 32 && f>>h[0]&1 != 0
 }
 
 const (

@@ -176,9 +176,6 @@ func (x *inetSocket) state() tcp.EndpointState { return tcp.EndpointState(x.ep()
 // Readiness implements waiter.Waitable: netstack's answer, made Linux's
 // (net/ipv4/tcp.c, tcp_poll).
 func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
-	if x.icmpFilter.Load() != 0 {
-		x.dropBlocked()
-	}
 	ask := mask | waiter.EventErr | waiter.EventHUp
 	if mask&waiter.EventRdHUp != 0 {
 		ask |= waiter.ReadableEvents // netstack looks for the peer's FIN only then

@@ -340,9 +340,6 @@ func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg, nonblock bool) (int
 	}
 	buf, put := scratch(dst.Len())
 	defer put()
-	if x.icmpFilter.Load() != 0 {
-		x.dropBlocked()
-	}
 	w := capWriter{b: buf}
 	res, terr := x.ep().Read(&w, tcpip.ReadOptions{Peek: flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m != nil})
 	if _, shut := terr.(*tcpip.ErrClosedForReceive); shut && nonblock {

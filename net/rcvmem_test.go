@@ -120,3 +120,19 @@ func TestWhatIsNotQueuedIsNotCounted(t *testing.T) {
 		t.Errorf("%d bytes are counted", held)
 	}
 }
+
+// ICMP_FILTER keeps messages out of the queue, not just from the program.
+func TestICMPFilterTakesNoRoom(t *testing.T) {
+	s := newStack(t, 64<<20)
+	r := sock(t, s, unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)
+	if err := r.SetOption(me, unix.SOL_RAW, icmpFilterOption, []byte{1 << 0, 1, 0, 0}); err != nil { // echoes and replies
+		t.Fatal(err)
+	}
+	q := mm.KernelIO([]byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0})
+	if _, err := r.Send(me, &q, &SendMsg{Name: in4(127, 0, 0, 1, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	if held := s.rcv.dgram.Load(); held != 0 {
+		t.Errorf("%d bytes are counted", held)
+	}
+}
