@@ -55,6 +55,8 @@ type inetSocket struct {
 	corked *corked
 	corks  atomic.Bool // corked is not nil
 
+	groups groups
+
 	recverr atomic.Uint32 // IP_RECVERR and IPV6_RECVERR, but of TCP
 	errs    errorQueue
 
@@ -471,6 +473,7 @@ func (x *inetSocket) Release(*vfs.File) {
 			x.s.rcv.socks.Delete(te)
 		}
 		x.s.rcv.forget(x)
+		x.leaveGroups()
 	}
 	if x.raw {
 		x.s.flows.raw.Add(-1)

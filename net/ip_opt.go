@@ -202,28 +202,6 @@ func (x *inetSocket) membership(add bool, v []byte) error {
 	return x.join(add, m)
 }
 
-func (x *inetSocket) join(add bool, m tcpip.MembershipOption) error {
-	var err tcpip.Error
-	if add {
-		o := tcpip.AddMembershipOption(m)
-		err = x.ep().SetSockOpt(&o)
-	} else {
-		o := tcpip.RemoveMembershipOption(m)
-		err = x.ep().SetSockOpt(&o)
-	}
-	if _, bad := err.(*tcpip.ErrBadLocalAddress); bad && !add {
-		return unix.EADDRNOTAVAIL
-	}
-	switch err.(type) {
-	case *tcpip.ErrHostUnreachable, *tcpip.ErrUnknownDevice, *tcpip.ErrUnknownNICID:
-		if !add {
-			return unix.EADDRNOTAVAIL
-		}
-		return unix.ENODEV
-	}
-	return errno(err)
-}
-
 func (x *inetSocket) multicastIf(v []byte) error {
 	if x.isTCP() {
 		return unix.EINVAL

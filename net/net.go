@@ -132,6 +132,7 @@ type Stack struct {
 	pingGroups atomic.Uint64
 	// somaxconn is /proc/sys/net/core/somaxconn.
 	somaxconn atomic.Int32
+	maxGroups atomic.Int32 // net.ipv4.igmp_max_memberships
 }
 
 // iface is one interface.
@@ -176,6 +177,7 @@ func New(cfg Config) (*Stack, error) {
 	s.acks.c = s.clock
 	s.ident.Store(1 << 12)
 	s.somaxconn.Store(4096)
+	s.maxGroups.Store(20)
 	s.SetPingGroups(1, 0)
 	s.unix.init()
 	logStack.Store(s)

@@ -34,6 +34,8 @@ type Net interface {
 	ProcFile(name string) ([]byte, bool)
 	Somaxconn() int
 	SetSomaxconn(n int)
+	MaxMemberships() int
+	SetMaxMemberships(n int)
 	PortRange() (lo, hi uint16)
 	SetPortRange(lo, hi uint16) error
 	PingGroups() (lo, hi uint32)

@@ -299,6 +299,13 @@ func (f *FS) sysNet(d *pseudo.Dir) {
 			n.SetSomaxconn(int(v))
 			return nil
 		}))
+		f.addNumbers(d, "ipv4/igmp_max_memberships", one(func() int64 { return int64(n.MaxMemberships()) }, func(v int64) error {
+			if v < -maxInt32-1 || v > maxInt32 {
+				return unix.EINVAL
+			}
+			n.SetMaxMemberships(int(v))
+			return nil
+		}))
 		f.addNumbers(d, "ipv4/ip_local_port_range", intvar{
 			get: func() []int64 { lo, hi := n.PortRange(); return []int64{int64(lo), int64(hi)} },
 			set: func(v []int64) error {

@@ -326,4 +326,54 @@ CASE(mcastgroup, setsockopt)
 	R(setsockopt(r, SOL_IPV6, MCAST_LEAVE_GROUP, &g, sizeof g));
 }
 
+/* How many groups a socket joins: of IPv4 as many as the sysctl says, of IPv6 as its memory for
+ * options holds. */
+static int fill4(int s, int from)
+{
+	for (int i = from;; i++) {
+		struct ip_mreqn m = { { htonl(0xe1000000 + i) }, { 0 }, 1 };
+		if (setsockopt(s, SOL_IP, IP_ADD_MEMBERSHIP, &m, sizeof m) || i == 1000)
+			return i;
+	}
+}
+
+CASE(mostgroups4, setsockopt)
+{
+	int s = u4(), r = u6();
+	struct ip_mreqn m = { { htonl(0xe1000000) }, { 0 }, 1 };
+	say("%d", fill4(s, 0));
+	R(setsockopt(s, SOL_IP, IP_ADD_MEMBERSHIP, &m, sizeof m)); /* it is in that already */
+	m.imr_ifindex = 99;
+	R(setsockopt(s, SOL_IP, IP_ADD_MEMBERSHIP, &m, sizeof m));
+	m = (struct ip_mreqn){ { htonl(0xe1000100) }, { 0 }, 1 };
+	R(setsockopt(s, SOL_IP, IP_ADD_MEMBERSHIP, &m, sizeof m));
+	m.imr_multiaddr.s_addr = htonl(0xe1000003);
+	R(setsockopt(s, SOL_IP, IP_DROP_MEMBERSHIP, &m, sizeof m));
+	say("%d", fill4(s, 50));
+	say("%d", fill4(r, 0));
+}
+
+CASE(mostgroups6, setsockopt)
+{
+	int s = u6(), i;
+	struct ipv6_mreq m = { .ipv6mr_interface = 1 };
+	inet_pton(AF_INET6, "ff01::1:0", &m.ipv6mr_multiaddr);
+	for (i = 0; i < 1000; i++) {
+		m.ipv6mr_multiaddr.s6_addr[14] = i >> 8;
+		m.ipv6mr_multiaddr.s6_addr[15] = i;
+		if (setsockopt(s, SOL_IPV6, IPV6_ADD_MEMBERSHIP, &m, sizeof m))
+			break;
+	}
+	say("%d", i);
+	R(setsockopt(s, SOL_IPV6, IPV6_ADD_MEMBERSHIP, &m, sizeof m));
+	m.ipv6mr_interface = 99;
+	R(setsockopt(s, SOL_IPV6, IPV6_ADD_MEMBERSHIP, &m, sizeof m));
+	m.ipv6mr_interface = 1;
+	m.ipv6mr_multiaddr.s6_addr[14] = 0;
+	m.ipv6mr_multiaddr.s6_addr[15] = 7;
+	R(setsockopt(s, SOL_IPV6, IPV6_ADD_MEMBERSHIP, &m, sizeof m));
+	R(setsockopt(s, SOL_IPV6, IPV6_DROP_MEMBERSHIP, &m, sizeof m));
+	R(setsockopt(s, SOL_IPV6, IPV6_ADD_MEMBERSHIP, &m, sizeof m));
+}
+
 CASES
