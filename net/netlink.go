@@ -31,26 +31,22 @@ type netlinkSocket struct {
 	sndbuf int
 	rcvbuf int
 	rx     []nlMessage
-	bytes  int
-	capAck bool // NETLINK_CAP_ACK
-	strict bool // NETLINK_GET_STRICT_CHK
-	pktIn  bool // NETLINK_PKTINFO
-	over   bool // replies were dropped: ENOBUFS
-	closed bool
-}
-
-// nlMessage is a datagram for the program, and the group it went to, 0 for none. One of
-// a dump is charged to the budget.
-type nlMessage struct {
-	b       []byte
-	group   int
-	charged bool
+	bytes  int // their cost
+	// dumping is set from the request for a dump until its end is in rx; rest are the
+	// datagrams that are not.
+	dumping bool
+	rest    []nlMessage
+	capAck  bool // NETLINK_CAP_ACK
+	strict  bool // NETLINK_GET_STRICT_CHK
+	pktIn   bool // NETLINK_PKTINFO
+	over    bool // replies were dropped: ENOBUFS
+	closed  bool
 }
 
 // nlGroups is how many groups there are at most: RTNLGRP_MAX of Linux 6.1, rounded up.
 const nlGroups = 64
 
-// nlQueue is net.core.rmem_default: the bound of a socket's unread replies, in bytes,
+// nlQueue is net.core.rmem_default: the bound of a socket's unread replies, as they cost,
 // until SO_RCVBUF sets another.
 const nlQueue = 212992
 
@@ -154,26 +150,6 @@ func (x *netlinkSocket) Connect(c *Caller, b []byte) error {
 	}
 	_, err := x.name(c, 0)
 	return err
-}
-
-// Deliver queues b for the program to read, as the kernel's own message (mq_notify's
-// cookie); what there is no room for is lost.
-func (x *netlinkSocket) Deliver(b []byte) {
-	n, ok := x.sift(b)
-	if !ok {
-		return
-	}
-	b = b[:n]
-	x.mu.Lock()
-	ok = !x.closed && x.bytes+len(b) <= x.rcvbuf
-	if ok {
-		x.rx = append(x.rx, nlMessage{b: append([]byte(nil), b...)})
-		x.bytes += len(b)
-	}
-	x.mu.Unlock()
-	if ok {
-		x.q.Notify(waiter.ReadableEvents)
-	}
 }
 
 // Shutdown implements Socket.
@@ -307,12 +283,12 @@ func (x *netlinkSocket) EventUnregister(e *waiter.Entry) { x.q.EventUnregister(e
 // Release implements vfs.FileOps.
 func (x *netlinkSocket) Release(*vfs.File) {
 	x.mu.Lock()
-	closed, rx := x.closed, x.rx
-	x.closed, x.rx = true, nil
+	closed := x.closed
+	x.closed = true
+	x.uncharge(x.rx)
+	x.uncharge(x.rest)
+	x.rx, x.rest = nil, nil
 	x.mu.Unlock()
-	for _, m := range rx {
-		x.uncharge(m)
-	}
 	x.setFilter(nil)
 	if !closed {
 		if x.pro == unix.NETLINK_GENERIC {
@@ -331,55 +307,6 @@ func (x *netlinkSocket) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64
 // Write implements vfs.FileOps.
 func (x *netlinkSocket) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
 	return x.Send(&Caller{}, src, &SendMsg{})
-}
-
-// Recv implements Socket.
-func (x *netlinkSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
-	if m.Flags&unix.MSG_OOB != 0 {
-		return 0, unix.EOPNOTSUPP
-	}
-	x.mu.Lock()
-	if x.over {
-		x.over = false
-		x.mu.Unlock()
-		return 0, unix.ENOBUFS
-	}
-	if len(x.rx) == 0 {
-		x.mu.Unlock()
-		return 0, unix.EAGAIN
-	}
-	msg := x.rx[0]
-	b := msg.b
-	if m.Flags&unix.MSG_PEEK == 0 {
-		x.rx[0] = nlMessage{}
-		x.rx = x.rx[1:]
-		if !msg.charged {
-			x.bytes -= len(b)
-		}
-		x.uncharge(msg)
-	}
-	pktIn := x.pktIn
-	x.mu.Unlock()
-	m.Full = len(b)
-	groups := uint32(0)
-	if msg.group > 0 && msg.group <= 32 {
-		groups = 1 << (msg.group - 1)
-	}
-	m.setName(nlAddr(0, groups))
-	if pktIn {
-		m.Control.Msgs = append(m.Control.Msgs, Cmsg{unix.SOL_NETLINK, unix.NETLINK_PKTINFO, le32(uint32(msg.group))})
-	}
-	if len(b) > dst.Len() {
-		m.OutFlags |= unix.MSG_TRUNC
-	}
-	return dst.CopyOut(b)
-}
-
-// uncharge gives back what a message of a dump was charged.
-func (x *netlinkSocket) uncharge(m nlMessage) {
-	if m.charged {
-		x.s.cfg.Budget.Uncharge(int64(len(m.b)))
-	}
 }
 
 // Send implements Socket: requests to the kernel, answered at once.
@@ -438,6 +365,7 @@ type reply struct {
 	seq, port uint32
 	flags     uint16
 	b         []byte
+	dump      *nlDump // nil: the datagrams are queued at once
 }
 
 const nlDatagram = 3584
@@ -446,31 +374,13 @@ func (r *reply) flush() {
 	if len(r.b) == 0 {
 		return
 	}
-	x := r.x
-	n, ok := x.sift(r.b)
-	if !ok {
-		r.b = nil
-		return
-	}
-	r.b = r.b[:n]
-	x.mu.Lock()
-	m := nlMessage{b: r.b}
-	// A dump may be longer than the queue, since all of it is made at once.
-	m.charged = r.flags&unix.NLM_F_MULTI != 0 && x.s.cfg.Budget.Charge(int64(len(r.b)))
-	switch {
-	case x.closed:
-		x.uncharge(m)
-	case m.charged:
-		x.rx = append(x.rx, m)
-	case x.bytes+len(r.b) > x.rcvbuf:
-		x.over = true
-	default:
-		x.rx = append(x.rx, m)
-		x.bytes += len(r.b)
-	}
-	x.mu.Unlock()
+	b := r.b
 	r.b = nil
-	x.q.Notify(waiter.ReadableEvents)
+	if r.dump != nil {
+		r.dump.add(r.x, b)
+	} else {
+		r.x.post(0, b)
+	}
 }
 
 // message adds one of a type with its fixed part and attributes.
@@ -519,39 +429,38 @@ func (x *netlinkSocket) request(c *Caller, b []byte, port uint32) {
 	}
 	body := b[unix.SizeofNlMsghdr:]
 	r := &reply{x: x, seq: seq, port: port}
-	dump := false
+	dump := flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
+	switch x.pro {
+	case unix.NETLINK_KOBJECT_UEVENT:
+		dump = false
+	case unix.NETLINK_ROUTE: // only the third kind of each four, RTM_GET…, is dumped
+		dump = dump && typ&3 == 2
+	}
+	if dump {
+		if !x.beginDump() {
+			x.ack(b, unix.EBUSY, seq, port)
+			return
+		}
+		r.flags, r.dump = unix.NLM_F_MULTI, new(nlDump)
+	}
 	var err unix.Errno
 	switch x.pro {
 	case unix.NETLINK_GENERIC:
-		if dump = flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP; dump {
-			r.flags = unix.NLM_F_MULTI
-		}
 		err = x.s.generic(c, r, typ, body, dump)
 	case unix.NETLINK_KOBJECT_UEVENT:
 		err = x.s.uevent(c, body)
 	case unix.NETLINK_SOCK_DIAG:
-		if dump = flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP; dump {
-			r.flags = unix.NLM_F_MULTI
-		}
 		err = x.s.sockDiag(c, r, typ, body, dump)
 	default:
-		// Only the third kind of each four, RTM_GET…, is dumped.
-		if dump = flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP && typ&3 == 2; dump {
-			r.flags = unix.NLM_F_MULTI
-		}
 		err = x.s.route(c, r, typ, flags, body, dump)
 	}
-	if err != 0 {
-		r.b = nil
-		x.ack(b, err, seq, port)
-		return
-	}
 	if dump {
-		r.message(unix.NLMSG_DONE, le32(0))
+		err = x.endDump(r, err)
+	} else if err == 0 {
+		r.flush()
 	}
-	r.flush()
-	if flags&unix.NLM_F_ACK != 0 && !dump {
-		x.ack(b, 0, seq, port)
+	if err != 0 || flags&unix.NLM_F_ACK != 0 && !dump {
+		x.ack(b, err, seq, port)
 	}
 }
 
@@ -585,27 +494,6 @@ func (s *Stack) broadcast(protocol int32, group int, b []byte) {
 		if x, ok := o.(*netlinkSocket); ok && x.pro == protocol {
 			x.post(group, b)
 		}
-	}
-}
-
-// post queues b, which is not changed any more, if the socket listens to group (0: whatever
-// it listens to); what there is no room for is ENOBUFS for its reader.
-func (x *netlinkSocket) post(group int, b []byte) {
-	n, ok := x.sift(b)
-	b = b[:n]
-	x.mu.Lock()
-	wants := ok && !x.closed && (group == 0 || x.groups>>(group-1)&1 != 0)
-	if wants {
-		if x.bytes+len(b) > x.rcvbuf {
-			x.over = true
-		} else {
-			x.rx = append(x.rx, nlMessage{b: b, group: group})
-			x.bytes += len(b)
-		}
-	}
-	x.mu.Unlock()
-	if wants {
-		x.q.Notify(waiter.ReadableEvents | waiter.EventErr)
 	}
 }
 

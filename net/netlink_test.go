@@ -1,7 +1,9 @@
 package net
 
 import (
+	"bytes"
 	"encoding/binary"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -101,4 +103,63 @@ func FuzzNetlink(f *testing.F) {
 			t.Errorf("%d bytes stay charged", now-before)
 		}
 	})
+}
+
+// What a program does not read is charged as it lies on the heap, bounded by SO_RCVBUF, and
+// given back; without memory a dump is refused.
+func TestUnreadNetlinkIsBounded(t *testing.T) {
+	s := newStack(t, testRAM)
+	before := s.cfg.Budget.Used()
+	x, err := s.Socket(me, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(b []byte) {
+		q := mm.KernelIO(b)
+		if _, err := x.Send(me, &q, &SendMsg{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	lots := bytes.Repeat(nlRequest(unix.RTM_GETTCLASS, unix.NLM_F_DUMP, make([]byte, 20)), 1000)
+	was := heap()
+	for range 5 {
+		send(lots)
+	}
+	held, used := heap()-was, s.cfg.Budget.Used()-before-sockCost
+	if used < held || used > nlQueue+2*(truesize+nlDatagram) {
+		t.Errorf("%d bytes on the heap, %d charged", held, used)
+	}
+	in := func() ([]byte, error) {
+		b := make([]byte, 4096)
+		q := mm.KernelIO(b)
+		n, err := x.Recv(me, &q, &RecvMsg{})
+		return b[:n], err
+	}
+	for {
+		if _, err := in(); err == unix.EAGAIN {
+			break
+		}
+	}
+	if used := s.cfg.Budget.Used() - before; used != sockCost {
+		t.Errorf("%d bytes stay charged", used-sockCost)
+	}
+	rest := s.cfg.Budget.Most() - s.cfg.Budget.Used() - 2*truesize
+	s.cfg.Budget.Force(rest)
+	send(nlRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP, make([]byte, 16)))
+	if b, err := in(); err != nil || binary.LittleEndian.Uint16(b[4:]) != unix.NLMSG_ERROR || -int32(binary.LittleEndian.Uint32(b[16:])) != int32(unix.ENOBUFS) {
+		t.Errorf("a dump without memory: %x, %v", b, err)
+	}
+	s.cfg.Budget.Uncharge(rest)
+	send(nlRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP, make([]byte, 16)))
+	x.Release(nil)
+	if used := s.cfg.Budget.Used(); used != before {
+		t.Errorf("%d bytes stay charged after the close", used-before)
+	}
 }

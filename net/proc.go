@@ -389,7 +389,11 @@ func (s *Stack) procNetlink(b *bytes.Buffer) {
 	b.WriteString("sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n")
 	for _, x := range s.netlinkSockets() {
 		x.mu.Lock()
-		fmt.Fprintf(b, "0000000000000000 %-3d %-10d %08x %-8d %-8d %-5d %-8d %-8d %-8d\n", x.pro, x.port.Load(), uint32(x.groups), x.bytes, 0, 0, 2, 0, x.ino)
+		dumping := 0
+		if x.dumping {
+			dumping = 1
+		}
+		fmt.Fprintf(b, "0000000000000000 %-3d %-10d %08x %-8d %-8d %-5d %-8d %-8d %-8d\n", x.pro, x.port.Load(), uint32(x.groups), x.bytes, 0, dumping, 2, 0, x.ino)
 		x.mu.Unlock()
 	}
 }

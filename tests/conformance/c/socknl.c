@@ -437,4 +437,70 @@ CASE(ioctls, ioctl)
 	R(ioctl(u, SIOCGIFMTU, &f));
 }
 
+/* read_one prints what a datagram holds, messages of one kind in a row as one. */
+static int read_one(int s, int flags)
+{
+	int n = recv(s, buf, sizeof buf, MSG_DONTWAIT | flags), last = -1;
+	if (n < 0) {
+		say("- %s", errname(errno));
+		return -1;
+	}
+	for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, (unsigned)n); h = NLMSG_NEXT(h, n)) {
+		if (h->nlmsg_type == NLMSG_ERROR)
+			say("- error %s", errname(-((struct nlmsgerr *)NLMSG_DATA(h))->error));
+		else if (h->nlmsg_type != last)
+			say("- type %d%s", h->nlmsg_type, h->nlmsg_flags & NLM_F_MULTI ? ", one of many" : "");
+		last = h->nlmsg_type;
+	}
+	return 0;
+}
+
+static void dump(int s, int type)
+{
+	struct tcmsg m = { .tcm_family = type == RTM_GETADDR ? AF_INET : 0 };
+	start(type, NLM_F_DUMP | NLM_F_ACK, &m, sizeof m);
+	R(send(s, &req, req.h.nlmsg_len, 0) > 0);
+}
+
+/* A socket has one dump, which goes on as it is read; its end comes by itself. */
+CASE(onedump, sendto, recvfrom)
+{
+	int s = nl(0);
+	dump(s, RTM_GETADDR);
+	dump(s, RTM_GETADDR);
+	dump(s, RTM_GETTCLASS);
+	read_one(s, MSG_PEEK);
+	while (!read_one(s, 0))
+		;
+	dump(s, RTM_GETADDR);
+	read_one(s, 0);
+	dump(s, RTM_GETADDR); /* the first's end is there, but not read */
+	while (!read_one(s, 0))
+		;
+}
+
+/* Of dumps of nothing there may be many; what is not read is bounded by SO_RCVBUF. */
+CASE(emptydumps, sendto, recvfrom)
+{
+	int s = nl(0);
+	for (int i = 0; i < 3; i++)
+		dump(s, RTM_GETTCLASS);
+	while (!read_one(s, 0))
+		;
+	struct tcmsg m = { 0 };
+	int n = 0, lost = 0, r;
+	start(RTM_GETTCLASS, NLM_F_DUMP, &m, sizeof m);
+	for (int i = 0; i < 3000; i++)
+		send(s, &req, req.h.nlmsg_len, 0);
+	while ((r = recv(s, buf, sizeof buf, MSG_DONTWAIT)) > 0 || errno == ENOBUFS)
+		if (r > 0)
+			n++;
+		else
+			lost++;
+	say("%s, %d times ENOBUFS", n > 10 && n < 1000 ? "some" : "none or all", lost);
+	dump(s, RTM_GETADDR);
+	while (!read_one(s, 0))
+		;
+}
+
 CASES
