@@ -1,6 +1,7 @@
 package net
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
@@ -139,6 +140,9 @@ func (x *packetSocket) enqueue(f packetFrame) bool {
 	if x.bytes+cost > x.rcvbuf || !x.s.cfg.Budget.Charge(int64(cost)) {
 		x.drops++
 		return false
+	}
+	if cap(f.b)-len(f.b) > frameExtra/2 {
+		f.b = bytes.Clone(f.b) // what the filter cuts off is not kept
 	}
 	x.packets++
 	x.rx = append(x.rx, f)

@@ -2,6 +2,7 @@ package net
 
 import (
 	"encoding/binary"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -109,4 +110,39 @@ func TestPacketSocketsSeeBothWaysOnACard(t *testing.T) {
 	if a.taps.Load() != nil {
 		t.Error("a closed packet socket is still shown frames")
 	}
+}
+
+// What a filter cuts off a frame is neither charged nor kept.
+func TestCutFramesAreNotKeptWhole(t *testing.T) {
+	s := newStack(t, testRAM)
+	a, err := s.Socket(me, unix.AF_PACKET, unix.SOCK_RAW, int(swap16(ethPAll)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := a.(*packetSocket)
+	f, ok := parseFilter([]byte{unix.BPF_RET, 0, 0, 0, 96, 0, 0, 0})
+	if !ok {
+		t.Fatal("the filter is refused")
+	}
+	x.setFilter(f)
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	for range 1000 {
+		s.testFrame(60000)
+	}
+	if held := heap() - before; len(x.rx) < 100 || held > int64(x.bytes) {
+		t.Errorf("%d frames take %d bytes of the heap and %d of the receive buffer", len(x.rx), held, x.bytes)
+	}
+	var got [200]byte
+	in := mm.KernelIO(got[:])
+	if n, err := x.Recv(me, &in, &RecvMsg{}); n != 96 || err != nil || got[12] != 8 {
+		t.Errorf("%d bytes: %x, %v", n, got[:n], err)
+	}
+	x.Release(nil)
 }
