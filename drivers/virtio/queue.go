@@ -340,7 +340,8 @@ func (q *Queue) Quiet() {
 
 // Listen asks for an interrupt once the device has finished after more requests
 // (1 for the next one). True means that there is something already: Pop, and
-// call Listen again. Without the event index every request interrupts.
+// call Listen again. Without the event index every request interrupts. A device that has
+// failed has nothing, as Pop gives nothing.
 func (q *Queue) Listen(after int) bool {
 	q.flags = 0
 	q.listening.Store(true)
@@ -352,7 +353,7 @@ func (q *Queue) Listen(after int) bool {
 	}
 	// The wish is stored before the index is read again (2.7.13.4.1 for the
 	// other direction): else an entry between the two would go unannounced.
-	return int(q.usedIndex()-last) >= max(after, 1)
+	return int(q.usedIndex()-last) >= max(after, 1) && !q.d.failed.Load()
 }
 
 // String names the queue in reports.

@@ -176,6 +176,39 @@ func TestAHostThatDoesNotReadHoldsNobody(t *testing.T) {
 	}
 }
 
+// A writer that finds all buffers used and the device broken gives up.
+func TestAWriterEndsWithItsDevice(t *testing.T) {
+	for name, bad := range map[string]struct {
+		id    uint32
+		index uint16
+	}{"a request that it did not have": {9999, 1}, "too many requests": {0, 1000}} {
+		t.Run(name, func(t *testing.T) {
+			h := &virtiotest.Hostile{M: fake.New(256), Kind: 3, Feat: virtiotest.Version1, Answers: bytes.Repeat([]byte{0xff}, 64)}
+			c, err := Open(h.M, h, "virtio-console0", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for c.serve() {
+			}
+			p := c.ports[0]
+			if n := p.Write(make([]byte, queueLen*bufLen)); n != queueLen*bufLen {
+				t.Fatalf("%d bytes were taken", n)
+			}
+			h.Push(1, bad.id, 0, bad.index)
+			done := make(chan int)
+			go func() { done <- p.Write([]byte("more")) }()
+			select {
+			case n := <-done:
+				if n != 0 || c.dev.Err() == nil {
+					t.Errorf("%d bytes were taken: %v", n, c.dev.Err())
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatal("the writer does not come back")
+			}
+		})
+	}
+}
+
 func TestLegacyDevicesHaveFewerPorts(t *testing.T) {
 	_, c := newConsole(t, featMultiport, 1)
 	if len(c.ports) != maxPortsLegacy {
