@@ -389,9 +389,21 @@ func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	n, err := x.readStream(dst)
 	if n > 0 && m.WantControl && x.opt.inq.Load() {
 		q, _ := x.waiting()
-		m.Control.Msgs = append(m.Control.Msgs, Cmsg{unix.SOL_TCP, unix.TCP_INQ, le32(uint32(q))})
+		m.Control.Msgs = append(m.Control.Msgs[:0], Cmsg{unix.SOL_TCP, unix.TCP_INQ, le32(uint32(q))})
 	}
 	return n, err
+}
+
+// mostPeek is how many bytes peekStream sees.
+const mostPeek = 64 << 10
+
+// Target implements Socket. What a peek waits for must fit the window, half of the buffer,
+// less what its sender keeps back until there is room for a segment.
+func (x *inetSocket) Target(n, flags int) int {
+	if flags&unix.MSG_PEEK != 0 && x.isTCP() {
+		n = min(n, mostPeek, int(x.ep().SocketOptions().GetReceiveBufferSize())*3/8)
+	}
+	return x.base.Target(n, flags)
 }
 
 // peekStream copies through a kernel buffer: a second try would start over.
@@ -401,7 +413,7 @@ func (x *inetSocket) peekStream(dst *mm.IOSeq) (int, error) {
 		return first, err
 	}
 	defer x.leave()
-	buf, put := scratch(dst.Len())
+	buf, put := scratch(min(dst.Len(), mostPeek))
 	defer put()
 	w := tcpip.SliceWriter(buf)
 	res, terr := x.ep().Read(&w, tcpip.ReadOptions{Peek: true})

@@ -525,3 +525,47 @@ func TestRawSocketOfUDPSendsToNoPort(t *testing.T) {
 		t.Errorf("%d bytes sent: %v", n, err)
 	}
 }
+
+// A peek that is to wait for all does not wait for more than can come while nothing is read.
+func TestPeekWaitsForNoMoreThanFits(t *testing.T) {
+	x, y, _, _ := twoStacks(t, testRAM, true)
+	srv, cli, _ := connected(t, x, y, in4(10, 0, 0, 1, 0))
+	for _, size := range []int64{4 << 10, 20 << 10, 1 << 20} {
+		cli.(*inetSocket).ep().SocketOptions().SetReceiveBufferSize(size, true)
+		want := cli.Target(1<<20, unix.MSG_PEEK|unix.MSG_WAITALL)
+		if want < int(min(size, 128<<10))/4 {
+			t.Errorf("with a buffer of %d it waits for %d bytes", size, want)
+		}
+		go write(t, srv, make([]byte, 200<<10))
+		got := 0
+		for end := time.Now().Add(5 * time.Second); got < want && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			q := mm.KernelIO(make([]byte, 1<<20))
+			got, _ = cli.Recv(me, &q, &RecvMsg{Flags: unix.MSG_PEEK})
+		}
+		if got < want {
+			t.Errorf("with a buffer of %d it waits for %d bytes, of which %d come", size, want, got)
+		}
+		readFull(t, cli, 200<<10)
+	}
+}
+
+// What a receive waits for.
+func TestTargets(t *testing.T) {
+	const all, peek = unix.MSG_WAITALL, unix.MSG_PEEK
+	for _, c := range []struct {
+		domain, typ, low   int32
+		flags, n, expected int
+	}{
+		{unix.AF_INET, unix.SOCK_STREAM, 0, 0, 100, 1}, {unix.AF_INET, unix.SOCK_STREAM, 10, 0, 100, 10}, {unix.AF_INET6, unix.SOCK_STREAM, 10, 0, 5, 5},
+		{unix.AF_INET, unix.SOCK_STREAM, 10, all, 100, 100}, {unix.AF_INET, unix.SOCK_STREAM, 10, peek, 100, 10},
+		{unix.AF_INET, unix.SOCK_STREAM, 0, all | peek, 100, 100}, {unix.AF_INET, unix.SOCK_DGRAM, 10, all, 100, 1},
+		{unix.AF_UNIX, unix.SOCK_STREAM, 10, 0, 100, 10}, {unix.AF_UNIX, unix.SOCK_STREAM, 10, all | peek, 100, 1},
+		{unix.AF_UNIX, unix.SOCK_SEQPACKET, 10, all, 100, 1}, {unix.AF_VSOCK, unix.SOCK_STREAM, 10, 0, 100, 1}, {unix.AF_VSOCK, unix.SOCK_STREAM, 10, all, 100, 100},
+	} {
+		b := base{domain: c.domain, typ: c.typ}
+		b.opt.rcvlowat.Store(c.low)
+		if got := b.Target(c.n, c.flags); got != c.expected {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+}

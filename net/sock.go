@@ -53,6 +53,8 @@ type Socket interface {
 
 	// Timeouts are SO_RCVTIMEO and SO_SNDTIMEO in nanoseconds, 0 for none.
 	Timeouts() (rcv, snd int64)
+	// Target is how many of n bytes a blocking receive waits for, once there is one.
+	Target(n, flags int) int
 }
 
 // Caller is the thread behind a call.
@@ -214,6 +216,21 @@ func (b *base) SetAttr(c wait.Context, a vfs.SetAttr) error {
 }
 
 func (b *base) inode() *vfs.Owned { return &b.owned }
+
+// Target implements Socket (sock_rcvlowat). AF_UNIX with MSG_PEEK does not wait for more, and
+// AF_VSOCK heeds SO_RCVLOWAT itself.
+func (b *base) Target(n, flags int) int {
+	inet := b.domain == unix.AF_INET || b.domain == unix.AF_INET6
+	switch {
+	case b.typ != unix.SOCK_STREAM, flags&unix.MSG_PEEK != 0 && !inet:
+		return 1
+	case flags&unix.MSG_WAITALL != 0:
+		return n
+	case b.domain == unix.AF_VSOCK:
+		return 1
+	}
+	return min(n, int(max(b.opt.rcvlowat.Load(), 1)))
+}
 
 // Timeouts implements Socket.
 func (b *base) Timeouts() (rcv, snd int64) { return b.opt.rcvTimeo.Load(), b.opt.sndTimeo.Load() }

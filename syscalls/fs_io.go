@@ -21,16 +21,26 @@ const (
 // readFile reads at the file's position, waiting if the file is blocking.
 func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 	n, err := f.Read(t, &x.seq)
-	if wait.Again(err) && !f.Nonblocking() {
-		return readWait(t, f, x)
+	if (wait.Again(err) || err == nil && n > 0 && x.seq.Len() > 0 && n < target(f, n+x.seq.Len())) && !f.Nonblocking() {
+		return readWait(t, f, x, n)
 	}
 	return n, err
 }
 
-// readWait is the rest of readFile for a file that has nothing to read.
+// target is how many of want bytes a blocking read waits for, which is more than one of a
+// socket with SO_RCVLOWAT alone.
+func target(f *vfs.File, want int) int {
+	if s, ok := f.Ops.(net.Socket); ok {
+		return s.Target(want, 0)
+	}
+	return 1
+}
+
+// readWait is the rest of readFile for a file that has nothing to read, or a socket that has
+// had n bytes and is to have more.
 //
 //go:noinline
-func readWait(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
+func readWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 	// It may be borrowed, and a wait runs work that may close it.
 	f.IncRef()
 	ns, _ := f.Ops.Timeouts()
@@ -38,9 +48,17 @@ func readWait(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 	if s, ok := f.Ops.(*anon.SignalFD); ok { // an interface's table would have to be looked up
 		on = s.ForReader(t)
 	}
-	n, err := t.BlockOn(on, readEvents, false, timeout(t, ns), unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
-	f.DecRef()
-	return n, interrupted(ns, err)
+	deadline := timeout(t, ns)
+	for least := target(f, n+x.seq.Len()); ; {
+		k, err := t.BlockOn(on, readEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
+		if n += k; err != nil || k == 0 || n >= least {
+			f.DecRef()
+			if n > 0 {
+				return n, nil
+			}
+			return n, interrupted(ns, err)
+		}
+	}
 }
 
 // writeFile writes at the file's position; a blocking stream takes everything. EPIPE

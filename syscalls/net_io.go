@@ -64,34 +64,60 @@ func transmitMore(t *task.Thread, n *netCall, done int) (int, error) {
 	}
 }
 
-// receive fills n.seq: all of it with MSG_WAITALL on a stream.
+// recvEvents may bring what a receive waits for.
+const recvEvents = waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp | waiter.EventRdHUp
+
+// receive fills n.seq: all of it with MSG_WAITALL on a stream, else SO_RCVLOWAT bytes at least.
 func receive(t *task.Thread, n *netCall) (int, error) {
 	s, m := n.sock, &n.recv
 	nonblock := n.file.Nonblocking() || m.Flags&unix.MSG_DONTWAIT != 0 || m.Flags&unix.MSG_ERRQUEUE != 0 && s.Domain() != unix.AF_UNIX
 	m.Nonblock = nonblock
+	all := n.seq
 	done, err := s.Recv(&n.caller, &n.seq, m)
 	if nonblock {
 		return done, err
 	}
-	all := m.Flags&unix.MSG_WAITALL != 0 && m.Flags&unix.MSG_PEEK == 0 && s.Type() == unix.SOCK_STREAM
-	if err != unix.EAGAIN && (!all || err != nil || done == 0 || n.seq.Len() == 0) {
+	// What a message of descriptors came with ends a receive.
+	target := s.Target(all.Len(), m.Flags)
+	if err != unix.EAGAIN && (err != nil || done == 0 || done >= target || len(m.Control.Files) > 0) {
 		return done, err
 	}
 	rcv, _ := s.Timeouts()
 	deadline := timeout(t, rcv)
+	if m.Flags&unix.MSG_PEEK != 0 && target > 1 {
+		done, err = peekMore(t, n, all, done, target, deadline)
+		return done, interrupted(rcv, err)
+	}
 	for {
-		k, err := t.BlockOn(s, waiter.ReadableEvents|waiter.EventErr|waiter.EventHUp|waiter.EventRdHUp, false, deadline, unix.EAGAIN,
-			func() (int, error) { return s.Recv(&n.caller, &n.seq, m) })
+		k, err := t.BlockOn(s, recvEvents, false, deadline, unix.EAGAIN, func() (int, error) { return s.Recv(&n.caller, &n.seq, m) })
 		done += k
 		switch {
 		case err != nil && done > 0:
 			return done, nil
 		case err == wait.ErrRestart && n.seq.Len() == 0 && s.Type() == unix.SOCK_STREAM && s.Domain() != unix.AF_UNIX:
 			return 0, nil // to receive nothing, TCP waits once for whatever comes
-		case err != nil, !all, k == 0, n.seq.Len() == 0:
+		case err != nil, k == 0, done >= target, len(m.Control.Files) > 0:
 			return done, interrupted(rcv, err)
 		}
 	}
+}
+
+// peekMore is the rest of receive with MSG_PEEK, done bytes of all having been seen: it looks
+// again until there are as many as it waits for, or no more come.
+func peekMore(t *task.Thread, n *netCall, all mm.IOSeq, done, target int, deadline int64) (int, error) {
+	k, err := t.BlockOn(n.sock, recvEvents, false, deadline, unix.EAGAIN, func() (int, error) {
+		ended := n.sock.Readiness(waiter.EventErr|waiter.EventHUp|waiter.EventRdHUp) != 0 // asked before the last look
+		n.seq = all
+		k, err := n.sock.Recv(&n.caller, &n.seq, &n.recv)
+		if err == nil && 0 < k && k < target && !ended {
+			done, err = k, unix.EAGAIN
+		}
+		return k, err
+	})
+	if err != nil && done > 0 {
+		return done, nil
+	}
+	return k, err
 }
 
 // sysSendto: EFAULT, EBADF, ENOTSOCK, EINVAL, EMSGSIZE, EPIPE, … See sendto(2).
