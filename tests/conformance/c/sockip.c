@@ -341,7 +341,8 @@ CASE(mostgroups4, setsockopt)
 {
 	int s = u4(), r = u6();
 	struct ip_mreqn m = { { htonl(0xe1000000) }, { 0 }, 1 };
-	say("%d", fill4(s, 0));
+	int f = open("/proc/sys/net/ipv4/igmp_max_memberships", O_RDONLY), n = read(f, buf, 20);
+	say("%.*s of %d", n - 1, buf, fill4(s, 0));
 	R(setsockopt(s, SOL_IP, IP_ADD_MEMBERSHIP, &m, sizeof m)); /* it is in that already */
 	m.imr_ifindex = 99;
 	R(setsockopt(s, SOL_IP, IP_ADD_MEMBERSHIP, &m, sizeof m));
