@@ -135,3 +135,21 @@ func TestRootKeepsItsOwnFilesAndGetsWhatItLacks(t *testing.T) {
 		t.Error("documentation is in the image")
 	}
 }
+
+func TestARootsProgramMayBeAScriptOfTheRoots(t *testing.T) {
+	root := tree.New()
+	root.Add("/bin/sh", tree.File(0o755, elftest.Make(elftest.Spec{Type: elf.ET_EXEC})))
+	for name, line := range map[string]string{"/entry.sh": "#!/bin/sh -e\n", "/lost.sh": "#!/bin/nosuch\n"} {
+		root.Add(name, tree.File(0o755, []byte(line)))
+	}
+	img, err := FromRoot(context.Background(), root, "/entry.sh", &Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img.Config.Program != "/entry.sh" {
+		t.Errorf("the program is %s", img.Config.Program)
+	}
+	if _, err := FromRoot(context.Background(), root, "/lost.sh", &Options{}); err == nil || !strings.Contains(err.Error(), "/lost.sh is a script for /bin/nosuch") {
+		t.Errorf("a script whose interpreter the root lacks: %v", err)
+	}
+}

@@ -245,8 +245,12 @@ func FromRoot(ctx context.Context, root tree.Source, program string, o *Options)
 	if err := b.fill(); err != nil {
 		return nil, err
 	}
+	elf, err := b.interpreter(program) // a container's entry point is often a script
+	if err != nil {
+		return nil, err
+	}
 	c := elfinfo.NewClosure(b.out)
-	if err := c.Add(program); err != nil {
+	if err := c.Add(elf); err != nil {
 		return nil, err
 	}
 	return &Image{Config: simpleConfig(program), Root: b.out}, nil
