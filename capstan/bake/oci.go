@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -16,7 +17,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"kiln/capstan/manifest"
@@ -42,13 +42,44 @@ func FromOCI(ctx context.Context, ref, program string, o *Options) (*Image, erro
 	if cfg.OS != "" && cfg.OS != "linux" || cfg.Architecture != "" && cfg.Architecture != "amd64" {
 		return nil, fmt.Errorf("the container image %s is for %s/%s, and Kiln runs linux/amd64: choose that platform", ref, cfg.OS, cfg.Architecture)
 	}
-	r := mutate.Extract(img)
-	defer r.Close()
-	root := tree.New()
-	if err := root.AddTar(tar.NewReader(r), maxImage, nil); err != nil {
+	root, err := unpack(ctx, img)
+	if err != nil {
 		return nil, fmt.Errorf("the container image %s cannot be unpacked: %w", ref, err)
 	}
 	return fromContainer(ctx, ociName(ref), root, &cfg.Config, program, o)
+}
+
+// unpack lays the layers over each other, the lowest first: a hard link is to what is there
+// when its layer is unpacked, and a path leads through the links of the layers below.
+// (mutate.Extract gives the uppermost first.)
+func unpack(ctx context.Context, img v1.Image) (*tree.Tree, error) {
+	layers, err := img.Layers()
+	if err != nil {
+		return nil, err
+	}
+	root := tree.New()
+	for _, l := range layers {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := addLayer(root, l); err != nil {
+			return nil, err
+		}
+	}
+	return root, nil
+}
+
+func addLayer(root *tree.Tree, l v1.Layer) error {
+	r, err := l.Uncompressed()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := root.AddLayer(tar.NewReader(r), maxImage); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, r) // its digest is checked at the end
+	return err
 }
 
 func openOCI(ctx context.Context, ref string, o *Options) (v1.Image, error) {

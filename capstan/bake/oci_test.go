@@ -38,6 +38,45 @@ func layerOf(t *testing.T, files map[string]string) v1.Layer {
 	return l
 }
 
+// A hard link is to the file of its own time, and a path leads through lower layers' links.
+func TestContainersUnpackFromTheLowestLayer(t *testing.T) {
+	layer := func(hs ...tar.Header) v1.Layer {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, h := range hs {
+			h.Mode = 0o755
+			if err := w.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Close()
+		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	reg := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name} }
+	img, err := mutate.AppendLayers(container(t, "amd64"),
+		layer(reg("x"), tar.Header{Typeflag: tar.TypeLink, Name: "y", Linkname: "x"}, tar.Header{Typeflag: tar.TypeSymlink, Name: "tools", Linkname: "opt/bin"}),
+		layer(reg(".wh.x"), reg("tools/tool")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := unpack(context.Background(), img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"/y", "/opt/bin/server", "/opt/bin/tool"} {
+		if _, err := root.Lstat(p); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := root.Lstat("/x"); err == nil {
+		t.Error("/x is there")
+	}
+}
+
 func container(t *testing.T, arch string) v1.Image {
 	t.Helper()
 	prog := string(elftest.Make(elftest.Spec{Type: elf.ET_EXEC}))

@@ -28,12 +28,14 @@ func FuzzTar(f *testing.F) {
 	f.Add(archive(tar.Header{Name: "a", Typeflag: tar.TypeDir}, tar.Header{Name: "a/b", Linkname: "a", Typeflag: tar.TypeLink}))
 	f.Add(archive(tar.Header{Name: "l", Linkname: "l", Typeflag: tar.TypeSymlink}, tar.Header{Name: "l/x", Typeflag: tar.TypeFifo}, tar.Header{Name: "../../x", Typeflag: tar.TypeReg}))
 	f.Add(archive(tar.Header{Name: "x", Typeflag: tar.TypeReg}, tar.Header{Name: "y", Linkname: "x", Typeflag: tar.TypeLink}, tar.Header{Name: "x/y", Typeflag: tar.TypeChar, Devmajor: 1}))
+	f.Add(archive(tar.Header{Name: "d/f", Typeflag: tar.TypeReg}, tar.Header{Name: "d/.wh..wh..opq", Typeflag: tar.TypeReg}, tar.Header{Name: ".wh.d", Typeflag: tar.TypeReg}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const limit = 1 << 20
 		tr := New()
 		tr.AddTar(tar.NewReader(bytes.NewReader(b)), limit, nil)
+		tr.AddLayer(tar.NewReader(bytes.NewReader(b)), limit)
 		// Each header makes a node and its parents.
-		most, size := 10+len(b)/512*(maxPath/2), int64(0)
+		most, size := 10+2*len(b)/512*(maxPath/2), int64(0)
 		seen := map[*Node]bool{}
 		err := tr.Walk(func(name string, n *Node) error {
 			if most--; most < 0 || seen[n] {

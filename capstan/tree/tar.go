@@ -3,21 +3,101 @@ package tree
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
+	"strings"
 )
 
 // maxPath is the longest path that Linux takes (PATH_MAX without the final zero).
 const maxPath = 4095
 
+// entryCost is what a file or folder counts beside its contents: a header's size in a tar
+// archive, and about what it takes in memory.
+const entryCost = 512
+
 // AddTar adds a tar archive's files, owners and modes as the archive has them. rename,
-// if set, changes paths. At most limit bytes of contents are taken, and no longer paths
-// than Linux takes.
+// if set, changes paths. What is taken counts at most limit bytes, and no paths are
+// longer than Linux takes.
 func (t *Tree) AddTar(r *tar.Reader, limit int64, rename func(string) string) error {
 	if rename == nil {
 		rename = func(s string) string { return s }
 	}
+	return t.eachEntry(r, limit, rename, t.Add)
+}
+
+// What a file of a layer is called that removes another, or all of its folder, from the
+// layers below, and what is AUFS's own. See the OCI image specification, "Layer".
+const (
+	whiteout     = ".wh."
+	whiteoutMeta = ".wh..wh."
+	opaque       = ".wh..wh..opq"
+)
+
+// AddLayer puts a layer of a container image over those below it: what it has replaces
+// what is there, but for folders, which are merged, and its whiteouts remove what lower
+// layers have. The tree may then count limit bytes in all.
+func (t *Tree) AddLayer(r *tar.Reader, limit int64) error {
+	t.Walk(func(_ string, n *Node) error {
+		limit -= n.Size + entryCost
+		return nil
+	})
+	own := map[*Node]bool{} // a layer's own files stay, wherever in it the whiteout stands
+	return t.eachEntry(r, limit, path.Clean, func(name string, n *Node) error {
+		dir, base := path.Split(path.Clean("/" + name))
+		switch hidden, ok := strings.CutPrefix(base, whiteout); {
+		case base == opaque:
+			return t.hide(dir, "", own)
+		case strings.Contains(name, "/"+whiteoutMeta) || strings.HasPrefix(name, whiteoutMeta):
+			return nil
+		case ok && (hidden == "" || hidden == "." || hidden == ".."):
+			return fmt.Errorf("%s removes no file that can be", name)
+		case ok:
+			return t.hide(dir, hidden, own)
+		}
+		own[n] = true
+		return t.put(name, n, true)
+	})
+}
+
+// hide removes an entry of a folder, or all of them if it is "", but for what is in keep.
+func (t *Tree) hide(dir, base string, keep map[*Node]bool) error {
+	_, d, _, err := Resolve(t, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || !d.Mode.IsDir() {
+		return err
+	}
+	for name, c := range d.children {
+		if (base == "" || name == base) && !c.prune(keep) {
+			delete(d.children, name)
+		}
+	}
+	return nil
+}
+
+// prune removes what is below a node but for what is in keep, and says whether the node
+// itself stays.
+func (n *Node) prune(keep map[*Node]bool) bool {
+	stays := keep[n]
+	for name, c := range n.children {
+		if c.prune(keep) {
+			stays = true
+		} else {
+			delete(n.children, name)
+		}
+	}
+	return stays
+}
+
+var errTooMuch = errors.New("it unpacks to more than pack takes")
+
+// eachEntry reads an archive and gives add its files one after the other. A hard link is
+// a file like that which it leads to when its turn comes.
+func (t *Tree) eachEntry(r *tar.Reader, limit int64, rename func(string) string, add func(string, *Node) error) error {
 	for {
 		h, err := r.Next()
 		if err == io.EOF {
@@ -30,10 +110,11 @@ func (t *Tree) AddTar(r *tar.Reader, limit int64, rename func(string) string) er
 			return fmt.Errorf("%.40s… is longer than a path can be", h.Name)
 		}
 		n := &Node{Mode: h.FileInfo().Mode(), UID: uint32(h.Uid), GID: uint32(h.Gid), MTime: h.ModTime.Unix()}
+		limit -= entryCost
 		switch h.Typeflag {
 		case tar.TypeReg:
 			if limit -= h.Size; limit < 0 {
-				return fmt.Errorf("it unpacks to more than pack takes")
+				return errTooMuch
 			}
 			var b bytes.Buffer
 			if _, err := io.Copy(&b, r); err != nil {
@@ -46,7 +127,7 @@ func (t *Tree) AddTar(r *tar.Reader, limit int64, rename func(string) string) er
 			n.Link, n.MTime = h.Linkname, Epoch
 			n.Mode = fs.ModeSymlink | 0o777
 		case tar.TypeLink:
-			_, old, _, err := Resolve(t, rename(h.Linkname))
+			old, err := t.linked(rename(h.Linkname))
 			if err != nil {
 				return fmt.Errorf("%s is a hard link to %s, which is not there", h.Name, h.Linkname)
 			}
@@ -60,8 +141,22 @@ func (t *Tree) AddTar(r *tar.Reader, limit int64, rename func(string) string) er
 		default:
 			continue
 		}
-		if err := t.Add(rename(h.Name), n); err != nil {
+		made := t.made
+		if err := add(rename(h.Name), n); err != nil {
 			return err
 		}
+		if limit -= (t.made - made) * entryCost; limit < 0 {
+			return errTooMuch
+		}
 	}
+}
+
+// linked is what a hard link to a path leads to: a symbolic link itself, as in link(2).
+func (t *Tree) linked(name string) (*Node, error) {
+	dir, base := path.Split(path.Clean("/" + name))
+	real, _, _, err := Resolve(t, dir)
+	if err != nil {
+		return nil, err
+	}
+	return t.Lstat(path.Join(real, base))
 }

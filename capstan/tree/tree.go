@@ -117,7 +117,10 @@ type Source interface {
 }
 
 // Tree is a tree in memory.
-type Tree struct{ root *Node }
+type Tree struct {
+	root *Node
+	made int64 // folders that mkdirs has made
+}
 
 // New is a tree with only a root directory.
 func New() *Tree { return &Tree{root: Dir(0o755)} }
@@ -150,8 +153,12 @@ func (t *Tree) ReadDir(name string) ([]string, error) {
 
 // Add puts a node at a path. Missing parents are made, with mode 755; links among
 // the parents are followed within the tree. A node that is already there is
-// replaced, except that a directory keeps its entries when a directory replaces it.
-func (t *Tree) Add(name string, n *Node) error {
+// replaced, except that a directory keeps its entries when a directory replaces it. A
+// directory does not replace a link to one, and nothing else replaces a directory.
+func (t *Tree) Add(name string, n *Node) error { return t.put(name, n, false) }
+
+// put is Add, or, if all is set, replaces every node but a directory by a directory.
+func (t *Tree) put(name string, n *Node, all bool) error {
 	parts := split(name)
 	if len(parts) == 0 {
 		if !n.Mode.IsDir() {
@@ -166,6 +173,9 @@ func (t *Tree) Add(name string, n *Node) error {
 	}
 	base := parts[len(parts)-1]
 	old := dir.children[base]
+	if all && old != nil && !(old.Mode.IsDir() && n.Mode.IsDir()) {
+		old = nil
+	}
 	if n.Mode.IsDir() {
 		// A folder that is a link to a folder stays the link.
 		if old != nil && old.Mode&fs.ModeSymlink != 0 {
@@ -199,6 +209,7 @@ func (t *Tree) mkdirs(name string, depth int) (*Node, error) {
 		if next == nil {
 			next = Dir(0o755)
 			n.children[part] = next
+			t.made++
 		}
 		if next.Mode&fs.ModeSymlink != 0 {
 			rest := append([]string{linkTarget(at, next.Link)}, parts[i+1:]...)
@@ -208,6 +219,9 @@ func (t *Tree) mkdirs(name string, depth int) (*Node, error) {
 			return nil, fmt.Errorf("%s is a folder in one place and a file in another", path.Join(at, part))
 		}
 		n, at = next, path.Join(at, part)
+		if len(at) > maxPath { // links can lead ever deeper
+			return nil, fmt.Errorf("%.40s… is longer than a path can be", at)
+		}
 	}
 	return n, nil
 }
