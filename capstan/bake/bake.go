@@ -296,8 +296,13 @@ func permBits(m uint32) fs.FileMode {
 }
 
 func (b *builder) fromSource(f manifest.File) error {
-	return b.out.CopyTree(b.source(), f.Path, func(name string, _ *tree.Node) bool {
-		return !excluded(f.Exclude, strings.TrimPrefix(name, path.Clean(f.Path)+"/"))
+	src := b.source()
+	top, _, _, err := tree.Resolve(src, f.Path) // names of a tree are real paths
+	if err != nil {
+		return err
+	}
+	return b.out.CopyTree(src, f.Path, func(name string, _ *tree.Node) bool {
+		return !excluded(f.Exclude, strings.TrimPrefix(strings.TrimPrefix(name, top), "/"))
 	})
 }
 

@@ -344,3 +344,91 @@ files:
 		t.Errorf("a program in a folder that is not there: %v", err)
 	}
 }
+
+// A package's files may be listed in /lib, a manifest's path may be in either, and what a
+// path adds nothing for is a mistake.
+func TestAPackagesPathIsThatOfAMergedUsr(t *testing.T) {
+	for where, listed := range map[string]string{"in /lib": "/lib/terminfo/x", "in /usr/lib": "/usr/lib/terminfo/x"} {
+		host := glibcHost(t)
+		host.Add("/usr/bin/tool", tree.File(0o755, elftest.Make(elftest.Spec{})))
+		host.Add("/usr/lib/terminfo/x", tree.File(0o644, []byte("x")))
+		host.Add("/usr/lib/terminfo/z", tree.File(0o644, []byte("x")))
+		installPackage(t, host, "terms", listed, strings.TrimSuffix(listed, "x")+"z")
+		bare := tree.New()
+		bare.Add("/usr/bin/tool", tree.File(0o755, elftest.Make(elftest.Spec{})))
+		for from, h := range map[string]*tree.Tree{"host": host, "packages": bare} {
+			debtest.FakeApt(t, map[string][]byte{"terms": debtest.Package("terms", "", debtest.XZ,
+				debtest.Reg("."+listed, "x"), debtest.Reg("."+strings.TrimSuffix(listed, "x")+"z", "z"))})
+			bake := func(path string) (*Image, error) {
+				text := "name: tool\nprogram: /usr/bin/tool\nfiles: [{package: terms, path: " + path + ", exclude: [z]}]\n"
+				return FromManifest(context.Background(), parse(t, text, nil), &Options{Host: h, Cache: t.TempDir()})
+			}
+			for _, path := range []string{"/lib/terminfo", "/usr/lib/terminfo/"} {
+				img, err := bake(path)
+				if err != nil {
+					t.Errorf("%s, listed %s, from the %s: %v", path, where, from, err)
+					continue
+				}
+				if _, _, _, err := tree.Resolve(img.Root, "/lib/terminfo/x"); err != nil {
+					t.Errorf("%s, listed %s, from the %s: %v", path, where, from, err)
+				}
+				if _, _, _, err := tree.Resolve(img.Root, "/lib/terminfo/z"); err == nil {
+					t.Errorf("%s, listed %s, from the %s: what is excluded is there", path, where, from)
+				}
+			}
+			if _, err := bake("/lib/termnfo"); err == nil || !strings.Contains(err.Error(), "the package terms has nothing to add at /lib/termnfo") {
+				t.Errorf("a mistyped path, from the %s: %v", from, err)
+			}
+		}
+	}
+}
+
+func TestWhatIsExcludedIsNamedBelowThePathThatIsGiven(t *testing.T) {
+	h := glibcHost(t)
+	h.Add("/usr/bin/tool", tree.File(0o755, elftest.Make(elftest.Spec{})))
+	h.Add("/usr/lib/tool/locale/de", tree.File(0o644, nil))
+	h.Add("/usr/lib/tool/locale/en", tree.File(0o644, nil))
+	h.Add("/srv/tool", tree.Symlink("/lib/tool"))
+	for _, path := range []string{"/usr/lib/tool", "/lib/tool/", "/srv/tool"} {
+		text := "name: tool\nprogram: /usr/bin/tool\nfiles: [{path: " + path + ", exclude: [locale/d*]}]\n"
+		img, err := FromManifest(context.Background(), parse(t, text, nil), &Options{Host: h, Cache: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := img.Root.Lstat("/usr/lib/tool/locale/en"); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if _, err := img.Root.Lstat("/usr/lib/tool/locale/de"); err == nil {
+			t.Errorf("%s: what is excluded is there", path)
+		}
+	}
+}
+
+func TestFilesOfAManifestReplaceThoseThatEveryRootHas(t *testing.T) {
+	h := glibcHost(t)
+	h.Add("/usr/bin/tool", tree.File(0o755, elftest.Make(elftest.Spec{})))
+	for _, n := range []string{"/etc/passwd", "/etc/nsswitch.conf"} {
+		h.Add(n, tree.File(0o640, []byte("the host's")))
+	}
+	installPackage(t, h, "names", "/etc/nsswitch.conf")
+	text := "name: tool\nprogram: /usr/bin/tool\nfiles: [{path: /etc/passwd}, {package: names}]\n"
+	img, err := FromManifest(context.Background(), parse(t, text, nil), &Options{Host: h, Cache: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"/etc/passwd", "/etc/nsswitch.conf"} {
+		node, err := img.Root.Lstat(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, _ := node.ReadAll(); string(b) != "the host's" || node.Mode != 0o640 {
+			t.Errorf("%s is %v %q", n, node.Mode, b)
+		}
+	}
+}
+
+// installPackage makes dpkg of a host list a package's files.
+func installPackage(t *testing.T, h *tree.Tree, name string, files ...string) {
+	t.Helper()
+	h.Add("/var/lib/dpkg/info/"+name+".list", tree.File(0o644, []byte("/.\n/usr\n"+strings.Join(files, "\n")+"\n")))
+}

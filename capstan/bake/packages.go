@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"kiln/capstan/deb"
 	"kiln/capstan/manifest"
 	"kiln/capstan/tree"
 )
@@ -24,48 +25,72 @@ func allPackages(m *manifest.Manifest) []string {
 }
 
 // packageFiles adds what a package has below a path: from the host if the package is
-// installed there, else from the package.
+// installed there, else from the package. Paths are compared as those of a merged /usr,
+// which a package's and dpkg's own lists need not be.
 func (b *builder) packageFiles(f manifest.File) error {
-	top := path.Clean("/" + f.Path)
+	top := deb.UsrPath(f.Path)
 	keep := func(name string) bool {
+		name = deb.UsrPath(name)
 		if top != "/" && name != top && !strings.HasPrefix(name, top+"/") {
 			return false
 		}
 		return !skipped(name) && !excludedBelow(f.Exclude, strings.TrimPrefix(strings.TrimPrefix(name, top), "/"))
 	}
-	if list, ok := installed(b.opts.host(), f.Package); ok {
+	found, err := b.packageFilesThat(keep, top, f.Package)
+	if err == nil && !found {
+		err = fmt.Errorf("the package %s has nothing to add at %s: look at `dpkg -L %s`", f.Package, path.Clean("/"+f.Path), f.Package)
+	}
+	return err
+}
+
+// packageFilesThat are those to keep; it says whether there are any.
+func (b *builder) packageFilesThat(keep func(string) bool, top, pkg string) (found bool, err error) {
+	if list, ok := installed(b.opts.host(), pkg); ok {
 		for _, name := range list {
 			if !keep(name) {
 				continue
 			}
-			if err := b.copyInstalled(name); err != nil {
-				return err
+			added, err := b.copyInstalled(name)
+			if err != nil {
+				return false, err
 			}
+			found = found || added
 		}
-		return nil
+		return found, nil
 	}
 	if _, err := b.fetch(); err != nil {
-		return fmt.Errorf("the package %s is not installed on this machine, and: %w", f.Package, err)
+		return false, fmt.Errorf("the package %s is not installed on this machine, and: %w", pkg, err)
 	}
-	return b.out.CopyTree(b.set.Package(f.Package).Files, "/", func(name string, n *tree.Node) bool {
+	err = b.out.CopyTree(b.set.Package(pkg).Files, "/", func(name string, n *tree.Node) bool {
+		if keep(name) {
+			found = found || !n.Mode.IsDir() || !b.has(name)
+			return true
+		}
 		// A folder on the way to the path is walked, and is in the image anyway.
-		return keep(name) || n.Mode.IsDir() && strings.HasPrefix(top, name+"/")
+		return n.Mode.IsDir() && strings.HasPrefix(top, name+"/")
 	})
+	return found, err
 }
 
-// copyInstalled copies one file of an installed package. Some are not there: an
-// administrator may have taken them away, or told dpkg to leave them out.
-func (b *builder) copyInstalled(name string) error {
+// copyInstalled copies one file of an installed package and says whether that adds to the
+// root. Some are not there: an administrator may have taken them away, or told dpkg to
+// leave them out.
+func (b *builder) copyInstalled(name string) (added bool, err error) {
 	host := b.opts.host()
-	err := b.out.CopyPath(host, name)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
+	had := b.has(name)
+	_, n, _, err := tree.Resolve(host, name)
+	switch {
+	case err == nil && n.Mode.IsDir():
+		return !had, b.out.CopyPath(host, name)
+	case err == nil:
+		return true, b.out.CopyOver(host, name)
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
 	}
-	n, err := host.Lstat(name)
-	if err != nil {
-		return nil
+	if n, err = host.Lstat(name); err != nil {
+		return false, nil
 	}
-	return b.out.Add(name, n) // a link that leads nowhere
+	return true, b.out.Add(name, n) // a link that leads nowhere
 }
 
 // installed lists the files of a package that dpkg has installed in a root, see

@@ -180,7 +180,8 @@ func (p *Package) parseControl(text string) {
 // packages.
 var mergedUsr = []string{"bin", "sbin", "lib", "lib64", "lib32", "libx32"}
 
-func usrPath(name string) string {
+// UsrPath is where a file of a package is on a system with merged /usr.
+func UsrPath(name string) string {
 	name = path.Clean("/" + name)
 	for _, d := range mergedUsr {
 		if name == "/"+d || strings.HasPrefix(name, "/"+d+"/") {
@@ -192,7 +193,7 @@ func usrPath(name string) string {
 
 func (p *Package) readData(t *tar.Reader) error {
 	p.Files = tree.New()
-	return p.Files.AddTar(t, maxData, usrPath)
+	return p.Files.AddTar(t, maxData, UsrPath)
 }
 
 // BaseLayout is the links into /usr that every Debian root has.

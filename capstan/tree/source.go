@@ -190,6 +190,29 @@ func (t *Tree) CopyPath(s Source, name string) error {
 	return t.addSteps(steps)
 }
 
+// CopyOver is CopyPath, but a file or link of that very name replaces one that is there.
+func (t *Tree) CopyOver(s Source, name string) error {
+	_, _, way, err := Resolve(s, path.Dir(path.Clean("/"+name)))
+	if err != nil {
+		return err
+	}
+	_, _, steps, err := Resolve(s, name)
+	if err != nil {
+		return err
+	}
+	if err := t.addSteps(steps[:len(way)]); err != nil {
+		return err
+	}
+	steps = steps[len(way):]
+	if len(steps) > 0 && !steps[0].Node.Mode.IsDir() {
+		n := *steps[0].Node
+		if err := t.Add(steps[0].Path, &n); err != nil {
+			return err
+		}
+	}
+	return t.addSteps(steps)
+}
+
 func (t *Tree) addSteps(steps []Step) error {
 	for _, st := range steps {
 		old, err := t.Lstat(st.Path)
@@ -206,18 +229,19 @@ func (t *Tree) addSteps(steps []Step) error {
 }
 
 // CopyTree copies a folder of the source and everything below it whose path keep
-// accepts (nil keeps all). Links inside are copied as links, and where a link leads
-// out of the folder its target is copied too if the source has it.
+// accepts (nil keeps all), or a file. They replace what is there already. Links inside
+// are copied as links, and where a link leads out of the folder its target is copied too
+// if the source has it and the tree does not.
 func (t *Tree) CopyTree(s Source, name string, keep func(name string, n *Node) bool) error {
 	real, n, steps, err := Resolve(s, name)
 	if err != nil {
 		return err
 	}
+	if !n.Mode.IsDir() {
+		return t.CopyOver(s, name)
+	}
 	if err := t.addSteps(steps); err != nil {
 		return err
-	}
-	if !n.Mode.IsDir() {
-		return nil
 	}
 	return t.copyDir(s, real, real, keep)
 }

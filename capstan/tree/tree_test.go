@@ -97,3 +97,23 @@ func TestUnionShowsAllAndTheFirstWins(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestWhatIsNamedReplacesWhatIsThere(t *testing.T) {
+	src := New()
+	src.Add("/conf", Symlink("etc"))
+	src.Add("/etc/passwd", File(0o644, []byte("theirs")))
+	src.Add("/etc/link", Symlink("target"))
+	src.Add("/etc/target", File(0o644, []byte("theirs")))
+	dst := New()
+	for _, n := range []string{"/etc/passwd", "/etc/link", "/etc/target"} {
+		dst.Add(n, File(0o644, []byte("ours")))
+	}
+	for _, n := range []string{"/conf/passwd", "/etc/link"} {
+		if err := dst.CopyTree(src, n, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := show(t, dst), "/conf->etc /etc/link->target /etc/passwd=theirs /etc/target=ours"; got != want {
+		t.Errorf("%s", got)
+	}
+}
