@@ -252,9 +252,8 @@ files:
 			host.Add(n, tree.File(0o644, []byte("x")))
 		}
 	}
-	for name, list := range map[string][]string{"tool-data": data, "tool-more:amd64": more} {
-		host.Add("/var/lib/dpkg/info/"+name+".list", tree.File(0o644, []byte("/.\n/usr\n"+strings.Join(list, "\n")+"\n/usr/share/taken-away\n")))
-	}
+	installPackage(t, host, "tool-data", append(data, "/usr/share/taken-away")...)
+	installPackage(t, host, "tool-more:amd64", more...)
 	host.Add("/usr/bin/tool", tree.File(0o755, elftest.Make(elftest.Spec{})))
 	for name, h := range map[string]*tree.Tree{"packages": tree.New(), "host": host} {
 		calls := debtest.FakeApt(t, map[string][]byte{
@@ -427,8 +426,33 @@ func TestFilesOfAManifestReplaceThoseThatEveryRootHas(t *testing.T) {
 	}
 }
 
-// installPackage makes dpkg of a host list a package's files.
+// installPackage makes dpkg of a host list a package's files and say that it is installed.
 func installPackage(t *testing.T, h *tree.Tree, name string, files ...string) {
 	t.Helper()
 	h.Add("/var/lib/dpkg/info/"+name+".list", tree.File(0o644, []byte("/.\n/usr\n"+strings.Join(files, "\n")+"\n")))
+	dpkgStatus(t, h, strings.TrimSuffix(name, ":amd64"), "install ok installed")
+}
+
+func dpkgStatus(t *testing.T, h *tree.Tree, name, status string) {
+	t.Helper()
+	old, err := hostText(h, "/var/lib/dpkg/status")
+	if err != nil {
+		old = "Package: first\nStatus: install ok installed\nArchitecture: amd64\nDescription: one\n Package: not this\n"
+	}
+	h.Add("/var/lib/dpkg/status", tree.File(0o644, []byte(old+"\nPackage: "+name+"\nStatus: "+status+"\nArchitecture: amd64\n")))
+}
+
+// dpkg keeps a list of a removed package's configuration.
+func TestARemovedPackageIsNotInstalled(t *testing.T) {
+	for status, want := range map[string]bool{"install ok installed": true, "hold ok installed": true, "deinstall ok config-files": false,
+		"install ok half-installed": false, "install reinstreq installed": false, "": false} {
+		h := tree.New()
+		h.Add("/var/lib/dpkg/info/web.list", tree.File(0o644, []byte("/.\n/etc\n/etc/web.conf\n")))
+		if status != "" {
+			dpkgStatus(t, h, "web", status)
+		}
+		if list, ok := installed(h, "web"); ok != want || want && len(list) != 2 {
+			t.Errorf("%q: %v %v", status, list, ok)
+		}
+	}
 }

@@ -94,19 +94,19 @@ func (b *builder) copyInstalled(name string) (added bool, err error) {
 }
 
 // installed lists the files of a package that dpkg has installed in a root, see
-// dpkg(1), "FILES".
+// dpkg(1), "FILES". There is a list of a package that was removed and not purged, too:
+// of its configuration.
 func installed(host tree.Source, name string) ([]string, bool) {
+	if !isInstalled(host, name) {
+		return nil, false
+	}
 	for _, base := range []string{name + ".list", name + ":amd64.list"} {
-		_, n, _, err := tree.Resolve(host, "/var/lib/dpkg/info/"+base)
-		if err != nil {
-			continue
-		}
-		data, err := n.ReadAll()
+		data, err := hostText(host, "/var/lib/dpkg/info/"+base)
 		if err != nil {
 			continue
 		}
 		var list []string
-		for _, l := range strings.Split(string(data), "\n") {
+		for _, l := range strings.Split(data, "\n") {
 			if path.IsAbs(l) && l != "/." {
 				list = append(list, l)
 			}
@@ -114,6 +114,42 @@ func installed(host tree.Source, name string) ([]string, bool) {
 		return list, true
 	}
 	return nil, false
+}
+
+// isInstalled looks for the package in dpkg's status file: "want", "error" and "status",
+// and the last must be installed, whatever is wanted.
+func isInstalled(host tree.Source, name string) bool {
+	data, err := hostText(host, "/var/lib/dpkg/status")
+	if err != nil {
+		return false
+	}
+	for _, p := range strings.Split(data, "\n\n") {
+		if f := stanza(p, "Package", "Architecture", "Status"); f["Package"] == name &&
+			(f["Architecture"] == "amd64" || f["Architecture"] == "all") && strings.HasSuffix(f["Status"], " ok installed") {
+			return true
+		}
+	}
+	return false
+}
+
+// stanza reads fields of one paragraph of a file of dpkg's, see deb822(5).
+func stanza(text string, keys ...string) map[string]string {
+	out := map[string]string{}
+	for _, l := range strings.Split(text, "\n") {
+		if k, v, ok := strings.Cut(l, ":"); ok && slices.Contains(keys, k) {
+			out[k] = strings.TrimSpace(v)
+		}
+	}
+	return out
+}
+
+func hostText(host tree.Source, name string) (string, error) {
+	_, n, _, err := tree.Resolve(host, name)
+	if err != nil {
+		return "", err
+	}
+	b, err := n.ReadAll()
+	return string(b), err
 }
 
 // excludedBelow says whether a path or a folder above it is excluded.
