@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"kiln/capstan/deb"
@@ -110,28 +111,28 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 		return nil, err
 	}
 	if m.Build == nil || m.Build.Go == "" {
+		own, err := b.own(m)
+		if err != nil {
+			return nil, err
+		}
 		all := true
 		for _, p := range m.Executables() {
-			if beside(m, p) || m.Build != nil && b.has(p) {
+			if has(own, p) || m.Build != nil && has(b.out, p) {
 				continue
 			}
-			if err := b.program(p); err != nil {
+			if err := b.program(own, p); err != nil {
 				return nil, err
 			}
 			all = all && b.hostHas
 		}
-		b.hostHas = all // of what is only beside the manifest, libraries come from the host first
+		b.hostHas = all // of what is the manifest's alone, libraries come from the host first
 	}
 	for _, f := range m.Files {
 		if err := b.file(m, f); err != nil {
 			return nil, err
 		}
 	}
-	programs := m.Executables()
-	if err := b.interpreters(programs[1:]); err != nil {
-		return nil, err
-	}
-	if err := b.libraries(programs[0], m.Libraries); err != nil {
+	if err := b.libraries(m.Executables(), m.Libraries); err != nil {
 		return nil, err
 	}
 	for _, e := range m.Execs() {
@@ -165,9 +166,9 @@ func (b *builder) build(m *manifest.Manifest) error {
 	return b.built(src)
 }
 
-// has says whether a file is in the root by now.
-func (b *builder) has(name string) bool {
-	_, _, _, err := tree.Resolve(b.out, name)
+// has says whether a file is in a tree.
+func has(t tree.Source, name string) bool {
+	_, _, _, err := tree.Resolve(t, name)
 	return err == nil
 }
 
@@ -191,29 +192,27 @@ func (b *builder) workDir(m *manifest.Manifest, dir string) error {
 	return nil
 }
 
-// interpreters brings those of programs that are scripts.
-func (b *builder) interpreters(programs []string) error {
-	for _, p := range programs {
-		if _, err := b.interpreter(p); err != nil {
-			return err
-		}
+// own is a root with what the manifest brings itself and nothing else.
+func (b *builder) own(m *manifest.Manifest) (*tree.Tree, error) {
+	o := &builder{opts: b.opts, out: tree.New()}
+	if err := o.skeleton(nil); err != nil {
+		return nil, err
 	}
-	return nil
-}
-
-// beside says whether a program is one of the manifest's own files.
-func beside(m *manifest.Manifest, program string) bool {
 	for _, f := range m.Files {
-		if path.Clean(f.Path) == path.Clean(program) && f.From != "" {
-			return true
+		if f.From == "" && f.Text == nil && f.Link == "" && !f.Dir {
+			continue
+		}
+		if err := o.file(m, f); err != nil {
+			return nil, err
 		}
 	}
-	return false
+	return o.out, nil
 }
 
-// program copies the executable, from the host if it is there.
-func (b *builder) program(name string) error {
-	_, n, _, err := tree.Resolve(b.opts.host(), name)
+// program copies an executable, from the host if it is there. The manifest's own links
+// may lead to it.
+func (b *builder) program(own tree.Source, name string) error {
+	_, n, _, err := tree.Resolve(tree.Union{own, b.opts.host()}, name)
 	if err == nil && n.Mode.IsDir() {
 		return fmt.Errorf("%s is a folder, not a program", name)
 	}
@@ -227,7 +226,7 @@ func (b *builder) program(name string) error {
 			return fmt.Errorf("%s is not on this machine: install the package that has it", name)
 		}
 	}
-	if err := b.out.CopyPath(b.source(), name); err != nil {
+	if err := b.out.CopyPath(tree.Union{own, b.source()}, name); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s is neither on this machine nor in the packages %s", name, strings.Join(b.packages, ", "))
 		}
@@ -350,17 +349,20 @@ func (b *builder) copyBeside(dir fs.FS, f manifest.File) error {
 	})
 }
 
-// libraries adds what the program, the named libraries and every ELF file that is in
+// libraries adds what the programs, the named libraries and every ELF file that is in
 // the root by now need, and an ld.so.cache that names them all.
-func (b *builder) libraries(program string, more []string) error {
-	program, err := b.interpreter(program)
-	if err != nil {
-		return err
+func (b *builder) libraries(programs, more []string) error {
+	elfs := make([]string, len(programs))
+	for i, p := range programs {
+		var err error
+		if elfs[i], err = b.interpreter(p); err != nil {
+			return err
+		}
 	}
 	var files []string
 	brought := map[string]bool{}
 	b.out.Walk(func(name string, n *tree.Node) error {
-		if n.Mode.IsRegular() && name != program && isELF(n) {
+		if n.Mode.IsRegular() && !slices.Contains(elfs, name) && isELF(n) {
 			files = append(files, name)
 			brought[path.Base(name)] = true
 		}
@@ -368,7 +370,10 @@ func (b *builder) libraries(program string, more []string) error {
 	})
 	for {
 		b.closure = elfinfo.NewClosure(tree.Union{b.out, b.source()})
-		err := b.closure.Add(program)
+		var err error
+		for i := 0; err == nil && i < len(elfs); i++ {
+			err = b.closure.Add(elfs[i])
+		}
 		for i := 0; err == nil && i < len(files); i++ {
 			err = b.closure.AddPlugin(files[i], func(soname string) bool { return brought[soname] })
 			var bad *elfinfo.Error
@@ -377,7 +382,7 @@ func (b *builder) libraries(program string, more []string) error {
 			}
 		}
 		for i := 0; err == nil && i < len(more); i++ {
-			err = b.closure.AddLibrary(more[i], program)
+			err = b.closure.AddLibrary(more[i], elfs[0])
 		}
 		if err == nil {
 			break
@@ -401,10 +406,27 @@ func (b *builder) libraries(program string, more []string) error {
 			paths[l.Name] = l.Path
 		}
 	}
-	if len(paths) == 0 {
-		return nil
+	if len(paths) > 0 {
+		if err := b.out.Add(elfinfo.CachePath, tree.File(0o644, elfinfo.LoaderCache(paths))); err != nil {
+			return err
+		}
 	}
-	return b.out.Add(elfinfo.CachePath, tree.File(0o644, elfinfo.LoaderCache(paths)))
+	return executable(b.out, append(elfs, programs...))
+}
+
+// executable checks that programs have an execute permission, without which not even root
+// may run them.
+func executable(root tree.Source, programs []string) error {
+	for _, p := range programs {
+		_, n, _, err := tree.Resolve(root, p)
+		if err != nil {
+			return err
+		}
+		if n.Mode&0o111 == 0 {
+			return fmt.Errorf("%s is a program and may not be executed by anybody: give it the mode 0755", p)
+		}
+	}
+	return nil
 }
 
 func (b *builder) provide(missing *elfinfo.MissingError) (bool, error) {

@@ -338,7 +338,7 @@ files:
 	if c := img.Config; len(c.Programs) != 2 || c.Program != "" || c.Programs[1].WorkDir != "/srv" {
 		t.Errorf("configuration %+v", c)
 	}
-	_, err = FromManifest(context.Background(), parse(t, strings.Replace(doc, "workdir: /srv", "workdir: /nowhere", 1), fstest.MapFS{"script": {}}), o)
+	_, err = FromManifest(context.Background(), parse(t, strings.Replace(doc, "workdir: /srv", "workdir: /nowhere", 1), fstest.MapFS{"script": {Data: []byte("#!/usr/bin/shell\n")}}), o)
 	if err == nil || !strings.Contains(err.Error(), "/nowhere, which is no folder") {
 		t.Errorf("a program in a folder that is not there: %v", err)
 	}
@@ -422,6 +422,53 @@ func TestFilesOfAManifestReplaceThoseThatEveryRootHas(t *testing.T) {
 		}
 		if b, _ := node.ReadAll(); string(b) != "the host's" || node.Mode != 0o640 {
 			t.Errorf("%s is %v %q", n, node.Mode, b)
+		}
+	}
+}
+
+// What a manifest brings itself need not be on the machine, however it brings it.
+func TestAProgramMayBeTheManifestsOwn(t *testing.T) {
+	static := elftest.Make(elftest.Spec{Type: elf.ET_EXEC})
+	h := glibcHost(t)
+	h.Add("/usr/bin/sh", tree.File(0o755, static))
+	h.Add("/usr/bin/tool", tree.File(0o755, static))
+	h.Add("/srv/app/data", tree.File(0o644, nil))
+	files := fstest.MapFS{"app/run": {Data: static, Mode: 0o755}, "app/plain": {Data: static, Mode: 0o644},
+		"app/cut": {Data: static[:80], Mode: 0o755}, "app/arm": {Data: elftest.Make(elftest.Spec{Type: elf.ET_EXEC, Machine: elf.EM_AARCH64}), Mode: 0o755}}
+	const from = "{path: /srv/app, from: app}"
+	for _, c := range []struct{ program, files, want string }{
+		{"/srv/app/run", from, ""},
+		{"/srv/app/run", from + ", {path: /srv/app/data}", ""},
+		{"/srv/start.sh", `{path: /srv/start.sh, text: "#!/bin/sh\n", mode: 0755}`, ""},
+		{"/srv/tool", "{path: /srv/tool, link: /usr/bin/tool}", ""},
+		{"/srv/now/run", "{path: /srv/now, link: app}, " + from, ""},
+		{"/srv/tool", "{path: /srv/tool, link: /usr/bin/none}", "/srv/tool is not on this machine"},
+		{"/srv/start.sh", `{path: /srv/start.sh, text: "#!/bin/sh\n"}`, "/srv/start.sh is a program and may not be executed"},
+		{"/srv/app/plain", from, "/srv/app/plain is a program and may not be executed"},
+		{"/srv/app/plain", from + ", {path: /srv/app/plain, from: app/plain, mode: 0700}", ""},
+		{"/srv/app/cut", from, "/srv/app/cut is truncated"},
+		{"/srv/app/arm", from, "/srv/app/arm is a program for 64-bit Arm"},
+		{"/srv/app", from, "/srv/app is a folder"},
+	} {
+		for where, programs := range map[string]string{
+			"alone":        "program: PROG\n",
+			"the second":   "programs: [{name: a, program: /usr/bin/tool}, {name: b, program: PROG}]\n",
+			"health check": "programs: [{name: a, program: /usr/bin/tool, health: {command: [PROG]}}]\n",
+		} {
+			text := "name: own\n" + strings.Replace(programs, "PROG", c.program, 1) + "files: [" + c.files + "]\n"
+			img, err := FromManifest(context.Background(), parse(t, text, files), &Options{Host: h, Cache: t.TempDir()})
+			switch {
+			case c.want != "":
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%s (%s), %s: %v", c.program, where, c.files, err)
+				}
+			case err != nil:
+				t.Errorf("%s (%s), %s: %v", c.program, where, c.files, err)
+			default:
+				if _, _, _, err := tree.Resolve(img.Root, c.program); err != nil {
+					t.Error(err)
+				}
+			}
 		}
 	}
 }

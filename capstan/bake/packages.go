@@ -63,7 +63,7 @@ func (b *builder) packageFilesThat(keep func(string) bool, top, pkg string) (fou
 	}
 	err = b.out.CopyTree(b.set.Package(pkg).Files, "/", func(name string, n *tree.Node) bool {
 		if keep(name) {
-			found = found || !n.Mode.IsDir() || !b.has(name)
+			found = found || !n.Mode.IsDir() || !has(b.out, name)
 			return true
 		}
 		// A folder on the way to the path is walked, and is in the image anyway.
@@ -77,7 +77,7 @@ func (b *builder) packageFilesThat(keep func(string) bool, top, pkg string) (fou
 // leave them out.
 func (b *builder) copyInstalled(name string) (added bool, err error) {
 	host := b.opts.host()
-	had := b.has(name)
+	had := has(b.out, name)
 	_, n, _, err := tree.Resolve(host, name)
 	switch {
 	case err == nil && n.Mode.IsDir():

@@ -55,7 +55,7 @@ func FromProgram(ctx context.Context, file string, o *Options) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.libraries(program, nil); err != nil {
+	if err := b.libraries([]string{program}, nil); err != nil {
 		return nil, renamed(err, program, file)
 	}
 	return &Image{Config: simpleConfig(program), Root: b.out}, nil
@@ -165,7 +165,7 @@ func FromPackage(ctx context.Context, name, program string, o *Options) (*Image,
 	if _, _, _, err := tree.Resolve(b.out, program); err != nil {
 		return nil, fmt.Errorf("the package %s has no %s: look at `dpkg -c`, and give one with --program", name, program)
 	}
-	if err := b.libraries(program, nil); err != nil {
+	if err := b.libraries([]string{program}, nil); err != nil {
 		return nil, err
 	}
 	cfg := simpleConfig(program)
@@ -251,6 +251,9 @@ func FromRoot(ctx context.Context, root tree.Source, program string, o *Options)
 	}
 	c := elfinfo.NewClosure(b.out)
 	if err := c.Add(elf); err != nil {
+		return nil, err
+	}
+	if err := executable(b.out, []string{program, elf}); err != nil {
 		return nil, err
 	}
 	return &Image{Config: simpleConfig(program), Root: b.out}, nil
