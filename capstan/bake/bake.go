@@ -320,35 +320,6 @@ func excluded(patterns []string, rel string) bool {
 	return false
 }
 
-// copyBeside copies a file or folder that stands beside the manifest.
-func (b *builder) copyBeside(dir fs.FS, f manifest.File) error {
-	return fs.WalkDir(dir, f.From, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return fmt.Errorf("%s, which should be beside the manifest, cannot be read: %w", f.From, err)
-		}
-		rel := strings.TrimPrefix(strings.TrimPrefix(name, f.From), "/")
-		if rel != "" && excluded(f.Exclude, rel) {
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		to := path.Join(f.Path, rel)
-		if d.IsDir() {
-			return b.out.Add(to, tree.Dir(0o755))
-		}
-		data, err := fs.ReadFile(dir, name)
-		if err != nil {
-			return err
-		}
-		perm := fs.FileMode(0o644)
-		if fi, err := d.Info(); err == nil && fi.Mode()&0o100 != 0 {
-			perm = 0o755
-		}
-		return b.out.Add(to, tree.File(perm, data))
-	})
-}
-
 // libraries adds what the programs, the named libraries and every ELF file that is in
 // the root by now need, and an ld.so.cache that names them all.
 func (b *builder) libraries(programs, more []string) error {

@@ -82,17 +82,18 @@ func buildDebian(ctx context.Context, o *Options, m *manifest.Manifest) (tree.So
 // buildKey names a build by all that goes into it.
 func buildKey(m *manifest.Manifest, debs []string) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "1\n%q\n%q\n%q\n", sandbox, buildEnv(), m.Build.Run)
+	fmt.Fprintf(h, "2\n%q\n%q\n%q\n", sandbox, buildEnv(), m.Build.Run)
 	for _, d := range debs {
 		fmt.Fprintln(h, filepath.Base(d))
 	}
 	if m.Build.From != "" {
-		err := fs.WalkDir(m.Dir, m.Build.From, func(name string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
+		err := walkBeside(m.Dir, m.Build.From, nil, func(rel string, n *tree.Node) error {
+			fmt.Fprintf(h, "%q %o %q %d\n", rel, n.Mode, n.Link, n.Size)
+			if !n.Mode.IsRegular() {
+				return nil
 			}
-			b, err := fs.ReadFile(m.Dir, name)
-			fmt.Fprintf(h, "%q %d\n%s", name, len(b), b)
+			b, err := n.ReadAll()
+			h.Write(b)
 			return err
 		})
 		if err != nil {
