@@ -71,6 +71,7 @@ type builder struct {
 	set      *deb.Set
 	hostHas  bool // the program is on the host: its files come first
 	closure  *elfinfo.Closure
+	mounts   []string // where the manifest mounts something
 }
 
 // source is where files come from now.
@@ -104,6 +105,9 @@ func (b *builder) fetch() (bool, error) {
 // FromManifest gathers the image that a manifest describes.
 func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image, error) {
 	b := &builder{opts: o, ctx: ctx, out: tree.New(), packages: allPackages(m), depends: m.FetchAll}
+	for _, mt := range m.Mounts {
+		b.mounts = append(b.mounts, path.Clean(mt.Target))
+	}
 	if err := b.skeleton(m.Users); err != nil {
 		return nil, err
 	}
@@ -135,10 +139,8 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 	if err := b.libraries(m.Executables(), m.Libraries); err != nil {
 		return nil, err
 	}
-	for _, e := range m.Execs() {
-		if err := b.workDir(m, e.WorkDir); err != nil {
-			return nil, err
-		}
+	if err := b.checkMounts(m); err != nil {
+		return nil, err
 	}
 	img := &Image{Config: m.Config(), Root: b.out, Compress: erofs.Compression(m.Compress)}
 	if b.set != nil {
@@ -170,26 +172,6 @@ func (b *builder) build(m *manifest.Manifest) error {
 func has(t tree.Source, name string) bool {
 	_, _, _, err := tree.Resolve(t, name)
 	return err == nil
-}
-
-// workDir checks that the program can start where it is to: in a folder of the root, or
-// in something that is mounted.
-func (b *builder) workDir(m *manifest.Manifest, dir string) error {
-	dir = path.Clean("/" + dir)
-	for _, mt := range m.Mounts {
-		if t := path.Clean(mt.Target); dir == t {
-			return nil
-		}
-	}
-	for _, d := range []string{"/dev", "/proc", "/sys", "/run", "/tmp"} {
-		if dir == d || strings.HasPrefix(dir, d+"/") {
-			return nil
-		}
-	}
-	if _, n, _, err := tree.Resolve(b.out, dir); err != nil || !n.Mode.IsDir() {
-		return fmt.Errorf("the manifest of %s has the workdir %s, which is no folder of the image: add it to files, as {path: %s, dir: true}", m.Name, dir, dir)
-	}
-	return nil
 }
 
 // own is a root with what the manifest brings itself and nothing else.
@@ -373,6 +355,9 @@ func (b *builder) libraries(programs, more []string) error {
 		if err := b.out.CopyPath(tree.Union{b.out, b.source()}, l.Path); err != nil {
 			return err
 		}
+		if err := b.reachable(l.Path); err != nil {
+			return err
+		}
 		if !strings.Contains(l.Name, "/") {
 			paths[l.Name] = l.Path
 		}
@@ -382,14 +367,17 @@ func (b *builder) libraries(programs, more []string) error {
 			return err
 		}
 	}
-	return executable(b.out, append(elfs, programs...))
+	return b.executable(append(elfs, programs...)...)
 }
 
-// executable checks that programs have an execute permission, without which not even root
-// may run them.
-func executable(root tree.Source, programs []string) error {
+// executable checks that programs will be seen in the machine, and that they have an
+// execute permission, without which not even root may run them.
+func (b *builder) executable(programs ...string) error {
+	if err := b.reachable(programs...); err != nil {
+		return err
+	}
 	for _, p := range programs {
-		_, n, _, err := tree.Resolve(root, p)
+		_, n, _, err := tree.Resolve(b.out, p)
 		if err != nil {
 			return err
 		}

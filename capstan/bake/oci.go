@@ -178,6 +178,11 @@ func fromContainer(ctx context.Context, name string, root *tree.Tree, c *v1.Conf
 	if err != nil {
 		return nil, err
 	}
+	if !has(img.Root, c.WorkingDir) { // who runs containers makes it
+		if err := img.Root.Add(c.WorkingDir, tree.Dir(0o755)); err != nil {
+			return nil, err
+		}
+	}
 	img.Config = &image.Config{Version: image.ConfigVersion, Name: name, Program: prog, Args: args, Env: environ,
 		WorkDir: c.WorkingDir, Hostname: hostname(name), Ports: ports(c)}
 	img.Config.UID, img.Config.GID, err = account(img.Root, c.User)

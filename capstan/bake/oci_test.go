@@ -130,6 +130,9 @@ func TestContainersBakeWithTheirConfiguration(t *testing.T) {
 		if n, err := img.Root.Lstat("/kept"); err != nil || n.UID != 5 {
 			t.Errorf("%+v %v", n, err)
 		}
+		if n, err := img.Root.Lstat("/srv"); err != nil || !n.Mode.IsDir() {
+			t.Errorf("no folder to start in: %v", err)
+		}
 		if n, err := img.Root.Lstat("/tmp"); err != nil || n.Mode&0o777 != 0o777 {
 			t.Errorf("no /tmp to write to: %v", err)
 		}

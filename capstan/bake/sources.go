@@ -253,7 +253,12 @@ func FromRoot(ctx context.Context, root tree.Source, program string, o *Options)
 	if err := c.Add(elf); err != nil {
 		return nil, err
 	}
-	if err := executable(b.out, []string{program, elf}); err != nil {
+	for _, l := range c.Libraries() {
+		if err := b.reachable(l.Path); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.executable(program, elf); err != nil {
 		return nil, err
 	}
 	return &Image{Config: simpleConfig(program), Root: b.out}, nil

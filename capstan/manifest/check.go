@@ -155,6 +155,11 @@ func (m *Manifest) checkMachine() error {
 		if !path.IsAbs(mt.Target) || path.Clean(mt.Target) == "/" {
 			return bad("mounts has the target %q: it must be a folder's absolute path", mt.Target)
 		}
+		for _, own := range []string{"/proc", "/sys"} {
+			if t := path.Clean(mt.Target); t == own || strings.HasPrefix(t, own+"/") {
+				return bad("mounts has the target %q: the machine mounts its own %s over it", mt.Target, own)
+			}
+		}
 		for _, o := range strings.Split(mt.Options, ",") {
 			if o != "" && !validTmpfs.MatchString(o) {
 				return bad("mounts: %s has the option %q, which is no option of tmpfs(5): write size=64M", mt.Target, o)

@@ -48,6 +48,8 @@ func TestMistakesInAManifestAreErrors(t *testing.T) {
 		good + "limits: {nofile: {soft: 10, hard: 2}}\n":                       "soft 10 is over hard 2",
 		good + "limits: {nofile: {soft: -1, hard: 2}}\n":                       "over hard 2",
 		good + "mounts: [{type: ext9, target: /d}]\n":                          "must be tmpfs",
+		good + "mounts: [{type: tmpfs, target: /proc/x}]\n":                    "mounts its own /proc over it",
+		good + "mounts: [{type: tmpfs, target: /sys/}]\n":                      "mounts its own /sys over it",
 		good + "mounts: [{type: tmpfs, target: d}]\n":                          "absolute",
 		good + "mounts: [{type: tmpfs, target: /d, options: \"size=lots\"}]\n": "size=64M",
 		good + "network: {mode: static}\n":                                     "10.0.0.2/24",

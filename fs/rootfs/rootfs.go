@@ -9,6 +9,7 @@ package rootfs
 import (
 	"errors"
 	"fmt"
+	"path"
 
 	"golang.org/x/sys/unix"
 
@@ -35,6 +36,7 @@ type Config struct {
 var ErrNoRoot = errors.New("there is no root file system: neither in the image nor on a disk with the serial number kiln-root")
 
 // Build makes the namespace. In a root without them it makes the folders it mounts on.
+// /tmp and /run are file systems of their own only where the root has nothing in them.
 func Build(c wait.Context, mem *mm.Memory, cfg Config) (*vfs.Namespace, error) {
 	lower, err := open(c, mem, &cfg)
 	if err != nil {
@@ -53,23 +55,50 @@ func Build(c wait.Context, mem *mm.Memory, cfg Config) (*vfs.Namespace, error) {
 	if err := MountAt(c, ns, dev, "devtmpfs", "/dev", unix.MS_NOSUID); err != nil {
 		return nil, err
 	}
-	for _, m := range []struct {
-		target, options string
-		flags           uint64
-	}{
-		{"/dev/shm", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
-		{"/tmp", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
-		{"/run", "mode=755", unix.MS_NOSUID | unix.MS_NODEV},
-	} {
-		fs, err := tmpfs.New(mem, m.options)
-		if err != nil {
-			return nil, err
-		}
-		if err := MountAt(c, ns, fs, "tmpfs", m.target, m.flags); err != nil {
+	for _, m := range [][2]string{{"/dev/shm", "mode=1777"}, {"/tmp", "mode=1777"}, {"/run", "mode=755"}} {
+		if err := scratch(c, ns, mem, m[0], m[1]); err != nil {
 			return nil, err
 		}
 	}
 	return ns, nil
+}
+
+// scratch mounts a tmpfs, or, where the image has something, that folder on itself: what
+// is written there is in the root's tmpfs.
+func scratch(c wait.Context, ns *vfs.Namespace, mem *mm.Memory, target, options string) error {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV
+	if used, err := hasEntries(c, ns, target); err != nil {
+		return fmt.Errorf("%s: %w", target, err)
+	} else if used {
+		l := Kernel(c, ns)
+		if err := ns.Mount(l, target, target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", target, err)
+		}
+		return ns.Mount(l, "", target, "", unix.MS_REMOUNT|unix.MS_BIND|flags, "")
+	}
+	fs, err := tmpfs.New(mem, options)
+	if err != nil {
+		return err
+	}
+	return MountAt(c, ns, fs, "tmpfs", target, flags)
+}
+
+// hasEntries says whether a folder is there and not empty.
+func hasEntries(c wait.Context, ns *vfs.Namespace, dir string) (bool, error) {
+	f, err := ns.Open(Kernel(c, ns), dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err == unix.ENOENT {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.DecRef()
+	found := false
+	err = f.Iterate(c, func(e vfs.Dirent) bool {
+		found = found || e.Name != "." && e.Name != ".."
+		return !found
+	})
+	return found, err
 }
 
 func open(c wait.Context, mem *mm.Memory, cfg *Config) (vfs.FileSystem, error) {
@@ -83,13 +112,27 @@ func open(c wait.Context, mem *mm.Memory, cfg *Config) (vfs.FileSystem, error) {
 	return nil, ErrNoRoot
 }
 
-// MountAt mounts fs on target, which is made if it is missing.
+// MountAt mounts fs on target, which is made, with its parents, if it is missing.
 func MountAt(c wait.Context, ns *vfs.Namespace, fs vfs.FileSystem, source, target string, flags uint64) error {
-	if err := ns.Mkdir(Kernel(c, ns), target, 0o755); err != nil && err != unix.EEXIST {
-		return fmt.Errorf("mkdir %s: %w", target, err)
+	if err := MkdirAll(c, ns, target); err != nil {
+		return err
 	}
 	if err := ns.MountFS(fs, source, target, flags); err != nil {
 		return fmt.Errorf("mount %s: %w", target, err)
+	}
+	return nil
+}
+
+// MkdirAll makes a folder, and those above it, where they are missing.
+func MkdirAll(c wait.Context, ns *vfs.Namespace, dir string) error {
+	dir = path.Clean("/" + dir)
+	for i := 1; i <= len(dir); i++ {
+		if i < len(dir) && dir[i] != '/' {
+			continue
+		}
+		if err := ns.Mkdir(Kernel(c, ns), dir[:i], 0o755); err != nil && err != unix.EEXIST {
+			return fmt.Errorf("mkdir %s: %w", dir[:i], err)
+		}
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ import (
 )
 
 // image is a root with /etc/conf and a folder /srv, and nothing else: not even what is
-// mounted on.
-func image(t *testing.T) []byte {
+// mounted on. more adds to it.
+func image(t *testing.T, more ...func(*goerofs.Writer) error) []byte {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "img")
 	out, err := os.Create(name)
@@ -38,6 +38,9 @@ func image(t *testing.T) []byte {
 	_, err = f.Write([]byte("from the image\n"))
 	check(err)
 	check(f.Close())
+	for _, add := range more {
+		check(add(w))
+	}
 	check(w.Close())
 	check(out.Close())
 	b, err := os.ReadFile(name)
@@ -49,9 +52,9 @@ func image(t *testing.T) []byte {
 }
 
 // build makes the tree of an image in memory.
-func build(t *testing.T) (*vfs.Namespace, vfs.Lookup, *mm.Memory, hal.PFN) {
+func build(t *testing.T, more ...func(*goerofs.Writer) error) (*vfs.Namespace, vfs.Lookup, *mm.Memory, hal.PFN) {
 	t.Helper()
-	img := image(t)
+	img := image(t, more...)
 	mem := mm.NewMemory(fake.New(4096))
 	order := uint(0)
 	for hal.PageSize<<order < len(img) {
@@ -110,6 +113,34 @@ func TestFoldersThatAreMountedOnAreMadeInARootWithoutThem(t *testing.T) {
 	}
 }
 
+// What an image has in /run or /tmp is in the machine, and can be written; an empty one is
+// a tmpfs all the same.
+func TestWhatTheImageHasInRunAndTmpIsThere(t *testing.T) {
+	ns, l, _, _ := build(t, func(w *goerofs.Writer) error {
+		return errors.Join(w.Mkdir("/tmp", 0o777), w.Mkdir("/run", 0o755), w.Mkdir("/run/app", 0o700))
+	})
+	a, _, err := ns.Stat(l, "/run/app", vfs.WalkFollow)
+	if err != nil || a.Mode != unix.S_IFDIR|0o700 {
+		t.Errorf("mode %o, %v", a.Mode, err)
+	}
+	if err := rootfs.WriteFile(l.C, ns, "/run/app/pid", "1\n"); err != nil {
+		t.Error(err)
+	}
+	if s := read(t, ns, l, "/run/app/pid"); s != "1\n" {
+		t.Errorf("%q", s)
+	}
+	types := map[string]string{}
+	for _, m := range ns.MountList(ns.Root()) {
+		types[m.Point] = m.Type
+		if m.Point == "/run" && m.Flags&(unix.MS_NOSUID|unix.MS_NODEV) != unix.MS_NOSUID|unix.MS_NODEV {
+			t.Errorf("/run has the flags %#x", m.Flags)
+		}
+	}
+	if types["/run"] != "overlay" || types["/tmp"] != "tmpfs" {
+		t.Errorf("%v", types)
+	}
+}
+
 // A device in a folder that anybody may write to must not open (MS_NODEV).
 func TestDeviceNodesWorkInDevOnly(t *testing.T) {
 	ns, l, _, _ := build(t)
@@ -165,7 +196,13 @@ func TestMountAtMakesItsTargetAndSaysWhereItFailed(t *testing.T) {
 	if _, _, err := ns.Stat(l, "/srv/dev2/null", 0); err != nil {
 		t.Error(err)
 	}
-	for target, want := range map[string]error{"/a/b": unix.ENOENT, "/etc/conf": unix.ENOTDIR} {
+	if err := rootfs.MountAt(l.C, ns, dev, "dev3", "/a//deep/b/", 0); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := ns.Stat(l, "/a/deep/b/null", 0); err != nil {
+		t.Error(err)
+	}
+	for target, want := range map[string]error{"/etc/conf": unix.ENOTDIR, "/etc/conf/a/b": unix.ENOTDIR} {
 		if err := rootfs.MountAt(l.C, ns, dev, "dev3", target, 0); !errors.Is(err, want) {
 			t.Errorf("%s: %v", target, err)
 		}

@@ -277,11 +277,11 @@ func (s *System) pseudoTerminals(c wait.Context) error {
 }
 
 func (s *System) mount(m image.Mount) error {
-	l := rootfs.Kernel(wait.Background(), s.ns)
-	if err := s.ns.Mkdir(l, m.Target, 0o755); err != nil && err != unix.EEXIST {
+	c := wait.Background()
+	if err := rootfs.MkdirAll(c, s.ns, m.Target); err != nil {
 		return fmt.Errorf("mount on %s: %w", m.Target, err)
 	}
-	if err := s.ns.Mount(l, m.Source, m.Target, m.Type, 0, m.Options); err != nil {
+	if err := s.ns.Mount(rootfs.Kernel(c, s.ns), m.Source, m.Target, m.Type, 0, m.Options); err != nil {
 		return fmt.Errorf("mount %s on %s: %w", m.Type, m.Target, err)
 	}
 	return nil
