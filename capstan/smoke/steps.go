@@ -3,7 +3,6 @@ package smoke
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -239,7 +238,7 @@ func (s *attempt) run(ctx context.Context, r *manifest.RunInside) error {
 	for k, v := range r.Env {
 		e.Env = append(e.Env, k+"="+v)
 	}
-	b, err := json.Marshal(&e)
+	b, err := image.Encode(&e)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package image
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -124,7 +123,7 @@ type Root interface {
 // next page on the image segment, which is last both in the file and in memory. A root
 // that is too large for memory stands behind the segment in the file (File.Detached).
 func Write(w io.Writer, k *Kernel, cfg *Config, root Root) (BootBlock, error) {
-	doc, err := json.Marshal(cfg)
+	doc, err := Encode(cfg)
 	if err != nil {
 		return BootBlock{}, err
 	}

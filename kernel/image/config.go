@@ -9,7 +9,6 @@
 package image
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -128,7 +127,7 @@ type Limit struct {
 // ParseConfig decodes and checks a document.
 func ParseConfig(b []byte) (*Config, error) {
 	var c Config
-	if err := json.Unmarshal(b, &c); err != nil {
+	if err := Decode(b, &c); err != nil {
 		return nil, fmt.Errorf("image configuration: %w", err)
 	}
 	if c.Version != ConfigVersion {

@@ -23,10 +23,22 @@ func FuzzOpen(f *testing.F) {
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"version":1,"name":"x","program":"/x","args":["x"],"network":{"mode":"static"}}`))
 	f.Add([]byte(`{"version":1,"programs":[{"name":"a","program":"/a","after":["b"],"health":{"tcp":1}},{"name":"b","program":"/b"}]}`))
+	f.Add([]byte(`{"version":1,"program":"/\udbff\ude80","args":["􏻩","\udbff\udee9"]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ParseConfig(b)
 		if err != nil {
 			return
+		}
+		one, err := Encode(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseConfig(one)
+		if err != nil {
+			t.Fatalf("%s: %v", one, err)
+		}
+		if two, err := Encode(again); err != nil || !bytes.Equal(one, two) {
+			t.Errorf("%s, read and encoded, is %s: %v", one, two, err)
 		}
 		c.Check()
 		c.StopTime()

@@ -71,15 +71,15 @@ func splitWords(s string) []string {
 			any = false
 		}
 	}
-	for _, r := range s {
+	for _, c := range []byte(s) { // which need not be UTF-8
 		switch {
-		case r == '"':
+		case c == '"':
 			quoted = !quoted
 			any = true
-		case !quoted && (r == ' ' || r == '\t' || r == '\n'):
+		case !quoted && (c == ' ' || c == '\t' || c == '\n'):
 			flush()
 		default:
-			w.WriteRune(r)
+			w.WriteByte(c)
 			any = true
 		}
 	}

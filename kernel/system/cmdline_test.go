@@ -30,6 +30,17 @@ func TestCommandLineWithoutDashesLeavesTheArguments(t *testing.T) {
 	}
 }
 
+func TestCommandLineIsBytes(t *testing.T) {
+	cfg := &image.Config{Program: "/bin/a"}
+	c := ParseCmdline("kiln.env.X=\xff -- caf\xe9 \"é \x80\"")
+	if err := c.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(cfg.Args, []string{"/bin/a", "caf\xe9", "é \x80"}) || !slices.Equal(cfg.Env, []string{"X=\xff"}) {
+		t.Errorf("%q %q", cfg.Args, cfg.Env)
+	}
+}
+
 func TestCommandLineRefusesWhatItCannotMean(t *testing.T) {
 	for _, s := range []string{"kiln.nosuch=1", "init=relative", "kiln.program.web.restart=always"} {
 		c := ParseCmdline(s)

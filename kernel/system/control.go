@@ -3,7 +3,6 @@ package system
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"path"
 	"strings"
@@ -183,7 +182,7 @@ func (s *System) signalFromHost(args string) {
 func (s *System) runFromHost(tag, exec string) {
 	answer := func(text string) { s.control.say("ran " + tag + " " + text) }
 	var e image.Exec
-	err := json.Unmarshal([]byte(exec), &e)
+	err := image.Decode([]byte(exec), &e)
 	if err == nil && !path.IsAbs(e.Program) {
 		err = fmt.Errorf("program %q is not an absolute path", e.Program)
 	}
