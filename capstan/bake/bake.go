@@ -121,7 +121,7 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 		}
 		all := true
 		for _, p := range m.Executables() {
-			if has(own, p) || m.Build != nil && has(b.out, p) {
+			if has(tree.Union{own, b.out}, p) { // built, or a link of the manifest's to what is
 				continue
 			}
 			if err := b.program(own, p); err != nil {

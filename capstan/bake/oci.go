@@ -178,10 +178,12 @@ func fromContainer(ctx context.Context, name string, root *tree.Tree, c *v1.Conf
 	if err != nil {
 		return nil, err
 	}
-	if !has(img.Root, c.WorkingDir) { // who runs containers makes it
+	if _, n, _, err := tree.Resolve(img.Root, c.WorkingDir); err != nil { // who runs containers makes it
 		if err := img.Root.Add(c.WorkingDir, tree.Dir(0o755)); err != nil {
 			return nil, err
 		}
+	} else if !n.Mode.IsDir() {
+		return nil, fmt.Errorf("the container image %s starts in %s, which is no folder", name, c.WorkingDir)
 	}
 	img.Config = &image.Config{Version: image.ConfigVersion, Name: name, Program: prog, Args: args, Env: environ,
 		WorkDir: c.WorkingDir, Hostname: hostname(name), Ports: ports(c)}
