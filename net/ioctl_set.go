@@ -24,8 +24,7 @@ const (
 
 // mayAdmin says whether a thread has CAP_NET_ADMIN.
 func mayAdmin(c wait.Context) bool {
-	a, ok := c.(author)
-	return !ok || a.Creds() == nil || a.Creds().Effective>>capNetAdmin&1 != 0
+	return callerOf(c).capable(capNetAdmin)
 }
 
 func (s *Stack) ioctlChange(c wait.Context, sp *mm.Space, req uint32, arg uint64) error {

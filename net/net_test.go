@@ -13,6 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	vnet "kiln/drivers/virtio/net"
+	"kiln/fs/vfs"
 	"kiln/kernel/hal/fake"
 	"kiln/kernel/image"
 	"kiln/kernel/mm"
@@ -35,7 +36,7 @@ func newStack(t testing.TB, ram uint64) *Stack {
 
 const testRAM = 1 << 30
 
-var me = &Caller{C: wait.Background(), PID: 42}
+var me = &Caller{C: wait.Background(), PID: 42, Creds: vfs.RootCreds()}
 
 // pipeDev is a network card whose cable ends at another one; frames are copied and
 // delivered from a goroutine, as a driver does.

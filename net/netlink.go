@@ -24,7 +24,8 @@ type netlinkSocket struct {
 	base
 	q waiter.Queue
 
-	port atomic.Uint32 // given once, under Stack.nlPorts
+	port   atomic.Uint32 // given once, under Stack.nlPorts
+	opener *vfs.Creds    // who made it
 
 	mu     sync.Mutex
 	groups uint64 // bit n-1: group n
@@ -62,7 +63,7 @@ func (s *Stack) netlinkSocket(c *Caller, typ, protocol int) (Socket, error) {
 	if !s.cfg.Budget.Charge(sockCost) {
 		return nil, unix.ENOBUFS
 	}
-	x := &netlinkSocket{sndbuf: nlQueue, rcvbuf: nlQueue}
+	x := &netlinkSocket{opener: c.Creds, sndbuf: nlQueue, rcvbuf: nlQueue}
 	x.base = base{s: s, domain: unix.AF_NETLINK, typ: int32(typ), pro: int32(protocol)}
 	s.register(&x.base, x)
 	return x, nil
@@ -305,8 +306,8 @@ func (x *netlinkSocket) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64
 }
 
 // Write implements vfs.FileOps.
-func (x *netlinkSocket) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
-	return x.Send(&Caller{}, src, &SendMsg{})
+func (x *netlinkSocket) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+	return x.Send(callerOf(c), src, &SendMsg{})
 }
 
 // Send implements Socket: requests to the kernel, answered at once.
@@ -344,6 +345,8 @@ func (x *netlinkSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) 
 		return 0, err
 	}
 	port := x.port.Load()
+	asks := *c
+	asks.opener, c = x.opener, &asks
 	if x.pro == unix.NETLINK_CONNECTOR {
 		x.s.connector(c, buf)
 		return size, nil

@@ -9,7 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/vfs"
 	"kiln/kernel/mm"
+	"kiln/kernel/wait"
 )
 
 // nlRequest is one message of netlink.
@@ -55,6 +57,47 @@ func TestNetlinkPortsAtOnce(t *testing.T) {
 		if len(ports) != len(xs) || ports[0] {
 			t.Fatalf("the ports of %d sockets: %v", len(xs), ports)
 		}
+	}
+}
+
+// thread is a context that tells who it is, as a program's does.
+type thread struct {
+	wait.Context
+	creds *vfs.Creds
+}
+
+func (t thread) Creds() *vfs.Creds { return t.creds }
+func (t thread) PID() int32        { return 42 }
+
+// A request by write(2) is for those who may, as one by send(2) is, and neither a socket that
+// root opened nor one that root is handed helps.
+func TestNetlinkWritesAreTheWritersAndTheOpeners(t *testing.T) {
+	s := newStack(t, testRAM)
+	root, user := vfs.RootCreds(), &vfs.Creds{UID: 1000, EUID: 1000, FSUID: 1000}
+	req := nlRequest(unix.RTM_NEWADDR, unix.NLM_F_ACK|unix.NLM_F_CREATE,
+		attr(append([]byte{unix.AF_INET, 32, 0, 0}, le32(1)...), unix.IFA_LOCAL, []byte{10, 1, 2, 3}))
+	for _, c := range []struct {
+		opens, writes *vfs.Creds
+		refused       bool
+	}{{root, root, false}, {user, user, true}, {root, user, true}, {user, root, true}} {
+		x, err := s.Socket(&Caller{Creds: c.opens}, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := mm.KernelIO(req)
+		if _, err := x.Write(thread{wait.Background(), c.writes}, nil, &q, -1); err != nil {
+			t.Fatal(err)
+		}
+		var got [512]byte
+		in := mm.KernelIO(got[:])
+		if _, err := x.Recv(nil, &in, &RecvMsg{}); err != nil {
+			t.Fatal(err)
+		}
+		e := unix.Errno(-int32(binary.LittleEndian.Uint32(got[unix.SizeofNlMsghdr:])))
+		if refused := e == unix.EPERM; refused != c.refused {
+			t.Errorf("opened by %d, written by %d: %v", c.opens.UID, c.writes.UID, e)
+		}
+		x.Release(nil)
 	}
 }
 

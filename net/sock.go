@@ -67,6 +67,8 @@ type Caller struct {
 	Lookup vfs.Lookup
 	// OptVal is where getsockopt's value goes, which PACKET_HDRLEN reads, too.
 	OptVal hal.UserAddr
+	// opener is who made the netlink socket of a request, nil elsewhere.
+	opener *vfs.Creds
 }
 
 // Capabilities that sockets ask for (capabilities(7)).
@@ -77,8 +79,11 @@ const (
 	capSysAdmin       = 21
 )
 
+// capable says whether the caller may; nobody in particular may not. Who is handed a netlink
+// socket, as standard output perhaps, does not lend its capabilities to who opened it: both
+// must have them (netlink_capable).
 func (c *Caller) capable(bit uint) bool {
-	return c == nil || c.Creds == nil || c.Creds.Effective>>bit&1 != 0
+	return c != nil && c.Creds != nil && c.Creds.Can(bit) && c.opener.Can(bit)
 }
 
 // Ucred is struct ucred.
@@ -98,10 +103,18 @@ func (c *Caller) sender() Ucred {
 	return u
 }
 
-// author is what a thread can tell of itself to write(2), which has no Caller.
+// author is what a thread can tell of itself to read(2) and write(2), which have no Caller.
 type author interface {
 	Creds() *vfs.Creds
 	PID() int32
+}
+
+// callerOf is the Caller of a read or write: who it is, as far as c can tell.
+func callerOf(c wait.Context) *Caller {
+	if a, ok := c.(author); ok {
+		return &Caller{C: c, PID: a.PID(), Creds: a.Creds()}
+	}
+	return &Caller{C: c}
 }
 
 func (c *Caller) ucred() Ucred {

@@ -415,11 +415,10 @@ func (d *tunDevice) owned(c wait.Context) bool {
 	d.mu.Lock()
 	owner, group := d.owner, d.group
 	d.mu.Unlock()
-	a, ok := c.(author)
-	if !ok || a.Creds() == nil {
-		return true
+	cr := callerOf(c).Creds
+	if cr == nil {
+		return false
 	}
-	cr := a.Creds()
 	in := int64(cr.EGID) == group || slices.Contains(cr.Groups, uint32(group))
 	return mayAdmin(c) || (owner < 0 || int64(cr.EUID) == owner) && (group < 0 || in)
 }

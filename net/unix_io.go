@@ -69,10 +69,7 @@ const pieceMax = 64 << 10
 
 // Write implements vfs.FileOps.
 func (x *unixSocket) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
-	if a, ok := c.(author); ok {
-		return x.send(&Caller{C: c, PID: a.PID(), Creds: a.Creds()}, src, &SendMsg{})
-	}
-	return x.send(nil, src, &SendMsg{})
+	return x.send(callerOf(c), src, &SendMsg{})
 }
 
 // Send implements Socket: EINVAL for control messages that are not AF_UNIX's,
@@ -193,7 +190,7 @@ func (x *unixSocket) sign(peer *unixSocket, msg *unixMsg, c *Caller, m *SendMsg)
 	case m.Control.HasCreds:
 		msg.creds = m.Control.Creds
 	case x.opt.passcred.Load() || peer.opt.passcred.Load() || peer.embryo:
-		if msg.creds = x.made; c != nil {
+		if msg.creds = x.made; c != nil && c.Creds != nil {
 			msg.creds = c.sender()
 		}
 	}

@@ -35,14 +35,9 @@ static void put(int type, const void *v, int n)
 	req.h.nlmsg_len = NLMSG_ALIGN(req.h.nlmsg_len) + RTA_ALIGN(a->rta_len);
 }
 
-/* ask sends the request with an ACK and prints the answer's error. */
-static int ask(const char *what, int s)
+/* answer prints the error in the answer to a request with an ACK. */
+static int answer(const char *what, int s)
 {
-	req.h.nlmsg_flags |= NLM_F_ACK;
-	if (send(s, &req, req.h.nlmsg_len, 0) < 0) {
-		say("%s: send %s", what, errname(errno));
-		return -1;
-	}
 	for (;;) {
 		int n = recv(s, buf, sizeof buf, 0);
 		MUST(n);
@@ -55,6 +50,17 @@ static int ask(const char *what, int s)
 			} else
 				say("%s: message %d", what, h->nlmsg_type);
 	}
+}
+
+/* ask sends the request with an ACK and prints the answer's error. */
+static int ask(const char *what, int s)
+{
+	req.h.nlmsg_flags |= NLM_F_ACK;
+	if (send(s, &req, req.h.nlmsg_len, 0) < 0) {
+		say("%s: send %s", what, errname(errno));
+		return -1;
+	}
+	return answer(what, s);
 }
 
 static void addr(int s, const char *what, int type, int flags, uint32_t a, int bits, int index)
@@ -398,6 +404,31 @@ CASE(user, recvfrom)
 	send(s, &req, req.h.nlmsg_len, 0);
 	recv(s, buf, sizeof buf, 0);
 	say("%s", tname(((struct nlmsghdr *)buf)->nlmsg_type));
+}
+
+/* put_mtu asks for lo's usual MTU by write(2). */
+static void put_mtu(const char *what, int s)
+{
+	struct ifinfomsg i = { .ifi_index = 1 };
+	int v = 65536;
+	start(RTM_NEWLINK, NLM_F_ACK, &i, sizeof i);
+	put(IFLA_MTU, &v, 4);
+	IS(write(s, &req, req.h.nlmsg_len) == req.h.nlmsg_len);
+	answer(what, s);
+}
+
+/* By write(2), too, and where the socket is somebody else's: both must be allowed to. */
+CASE(written, recvfrom, setresuid)
+{
+	int mine = nl(0), s;
+	put_mtu("root", mine);
+	MUST(seteuid(1000));
+	MUST(s = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
+	put_mtu("user", s);
+	put_mtu("user, root's socket", mine);
+	MUST(seteuid(0));
+	put_mtu("root, user's socket", s);
+	put_mtu("root", mine);
 }
 
 CASE(ioctls, ioctl)
