@@ -49,11 +49,10 @@ type unixSocket struct {
 	q waiter.Queue
 
 	mu                 sync.Mutex
-	name               []byte // the whole sockaddr, nil if unbound
+	name               []byte // the whole sockaddr, nil if unbound; an accepted one has its listener's
 	path               vfs.Path
 	node               inode
 	abstract           string
-	bound              bool
 	peer               *unixSocket
 	connected          bool // stream, seqpacket: ever connected
 	peerName           []byte
@@ -178,16 +177,10 @@ func (x *unixSocket) Bind(c *Caller, b []byte) error {
 	if err != nil {
 		return err
 	}
-	x.mu.Lock()
-	bound := x.bound
-	x.mu.Unlock()
 	if n == "" {
-		if bound {
-			return nil
-		}
 		return x.autobind()
 	}
-	if bound {
+	if x.named() {
 		return unix.EINVAL
 	}
 	if n[0] == 0 {
@@ -215,10 +208,10 @@ func (x *unixSocket) bindPath(c *Caller, path string) error {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.bound {
+	if x.name != nil {
 		return unix.EINVAL
 	}
-	x.bound, x.name, x.path, x.node = true, unixName(path), p, inode{a.Dev, a.Ino}
+	x.name, x.path, x.node = unixName(path), p, inode{a.Dev, a.Ino}
 	ns := &x.s.unix
 	ns.mu.Lock()
 	ns.paths[x.node] = x
@@ -229,7 +222,7 @@ func (x *unixSocket) bindPath(c *Caller, path string) error {
 func (x *unixSocket) bindAbstract(n string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.bound {
+	if x.name != nil {
 		return unix.EINVAL
 	}
 	ns := &x.s.unix
@@ -239,20 +232,29 @@ func (x *unixSocket) bindAbstract(n string) error {
 		return unix.EADDRINUSE
 	}
 	ns.abstract[abstractName{x.typ, n}] = x
-	x.bound, x.abstract, x.name = true, n, unixName(n)
+	x.abstract, x.name = n, unixName(n)
 	return nil
 }
 
-// autobind gives a free name of five hexadecimal digits (unix(7)).
+func (x *unixSocket) named() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.name != nil
+}
+
+// autobind gives a socket without a name a free one of five hexadecimal digits (unix(7)).
 func (x *unixSocket) autobind() error {
 	for range 1 << 20 {
+		if x.named() {
+			return nil
+		}
 		ns := &x.s.unix
 		ns.mu.Lock()
 		n := fmt.Sprintf("\x00%05x", ns.auto&0xfffff)
 		ns.auto++
 		ns.mu.Unlock()
-		if err := x.bindAbstract(n); err != unix.EADDRINUSE {
-			return err
+		if x.bindAbstract(n) == nil {
+			return nil
 		}
 	}
 	return unix.ENOSPC
@@ -307,7 +309,7 @@ func (x *unixSocket) Listen(c *Caller, backlog int) error {
 		backlog = most
 	}
 	x.mu.Lock()
-	if !x.bound || x.connected {
+	if x.name == nil || x.connected {
 		x.mu.Unlock()
 		return unix.EINVAL
 	}
@@ -334,17 +336,17 @@ func (x *unixSocket) Connect(c *Caller, b []byte) error {
 	if err != nil {
 		return err
 	}
+	if x.opt.passcred.Load() {
+		if err := x.autobind(); err != nil {
+			return err
+		}
+	}
 	y, err := x.find(c, n)
 	if err != nil {
 		return err
 	}
 	if y.typ != x.typ {
 		return unix.EPROTOTYPE
-	}
-	if x.opt.passcred.Load() {
-		if err := x.autobind(); err != nil {
-			return err
-		}
 	}
 	if x.dgram() {
 		y.mu.Lock()
@@ -399,7 +401,7 @@ func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {
 	}
 	srv.embryo = true
 	srv.connected, srv.peer, srv.peerName, srv.peerCreds, srv.peerGroups = true, x, name, c.ucred(), c.groups()
-	srv.bound, srv.name, srv.sndbuf = false, l.name, l.sndbuf
+	srv.name, srv.sndbuf = l.name, l.sndbuf
 	srv.opt.passcred.Store(l.opt.passcred.Load())
 	lname, lcreds, lgroups := l.name, l.creds, l.groups
 	l.mu.Unlock()
@@ -615,12 +617,10 @@ func (x *unixSocket) Release(*vfs.File) {
 	b := x.roomy()
 	ns := &x.s.unix
 	ns.mu.Lock()
-	if x.bound {
-		if x.abstract != "" {
-			delete(ns.abstract, abstractName{x.typ, x.abstract})
-		} else if ns.paths[x.node] == x {
-			delete(ns.paths, x.node)
-		}
+	if x.abstract != "" {
+		delete(ns.abstract, abstractName{x.typ, x.abstract})
+	} else if ns.paths[x.node] == x {
+		delete(ns.paths, x.node)
 	}
 	ns.mu.Unlock()
 	x.mu.Unlock()

@@ -123,6 +123,11 @@ func (x *unixSocket) target(c *Caller, m *SendMsg) (*unixSocket, error) {
 		if !connected {
 			return nil, unix.ENOTCONN
 		}
+		if !x.stream() && x.opt.passcred.Load() {
+			if err := x.autobind(); err != nil {
+				return nil, err
+			}
+		}
 		if shut || gone || peer == nil {
 			return nil, unix.EPIPE
 		}
@@ -137,25 +142,26 @@ func (x *unixSocket) target(c *Caller, m *SendMsg) (*unixSocket, error) {
 	if shut {
 		return nil, unix.EPIPE
 	}
+	var to string
+	if len(m.Name) > 0 {
+		if to, err = unixAddr(m.Name); err != nil {
+			return nil, err
+		}
+	} else if peer == nil {
+		return nil, unix.ENOTCONN
+	}
 	if x.opt.passcred.Load() {
 		if err := x.autobind(); err != nil {
 			return nil, err
 		}
 	}
 	if len(m.Name) > 0 {
-		n, err := unixAddr(m.Name)
-		if err != nil {
-			return nil, err
-		}
-		if peer, err = x.find(c, n); err != nil {
+		if peer, err = x.find(c, to); err != nil {
 			return nil, err
 		}
 		if peer.typ != x.typ {
 			return nil, unix.EPROTOTYPE
 		}
-	}
-	if peer == nil {
-		return nil, unix.ENOTCONN
 	}
 	return peer, nil
 }

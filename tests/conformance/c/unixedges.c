@@ -1,0 +1,102 @@
+/* AF_UNIX at its edges: names that sockets give themselves, what a send buffer holds and what
+ * poll says of it, descriptors that come with a receive that fails. */
+#include "ipc.h"
+#include <sys/socket.h>
+#include <sys/un.h>
+
+static char buf[300000];
+
+static int un(int type, const char *name)
+{
+	int s;
+	struct sockaddr_un a = { AF_UNIX };
+	MUST(s = socket(AF_UNIX, type, 0));
+	if (name) {
+		strcpy(a.sun_path + 1, name);
+		MUST(bind(s, (void *)&a, sizeof(sa_family_t) + 1 + strlen(name)));
+	}
+	return s;
+}
+
+static int to(int s, const char *name)
+{
+	struct sockaddr_un a = { AF_UNIX };
+	strcpy(a.sun_path + 1, name);
+	return connect(s, (void *)&a, sizeof(sa_family_t) + 1 + strlen(name));
+}
+
+static void named(const char *what, int s)
+{
+	struct sockaddr_un a;
+	socklen_t n = sizeof a;
+	MUST(getsockname(s, (void *)&a, &n));
+	say("%s: a name of %d bytes", what, (int)n - 2);
+}
+
+static void setint(int s, int opt, int v) { MUST(setsockopt(s, SOL_SOCKET, opt, &v, sizeof v)); }
+
+/* With SO_PASSCRED who sends or connects gets a name, unless it has one. */
+CASE(passcred, setsockopt, sendto, getsockname)
+{
+	int l = un(SOCK_DGRAM, "edges"), s = un(SOCK_DGRAM, 0), t = un(SOCK_DGRAM, "mine"), v[2];
+	setint(s, SO_PASSCRED, 1);
+	setint(t, SO_PASSCRED, 1);
+	R(send(s, "a", 1, 0));
+	named("sent to nobody", s);
+	R(to(s, "nowhere"));
+	named("connected to nowhere", s);
+	R(to(s, "edges"));
+	R(send(s, "a", 1, 0));
+	R(send(s, "b", 1, 0));
+	named("sent", s);
+	R(to(t, "edges"));
+	R(send(t, "c", 1, 0));
+	R(send(t, "d", 1, 0));
+	named("had one", t);
+	for (int i = 0; i < 4; i++)
+		R(recv(l, buf, 9, MSG_DONTWAIT));
+	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, v));
+	setint(v[0], SO_PASSCRED, 1);
+	R(send(v[0], "a", 1, 0));
+	R(send(v[0], "b", 1, 0));
+	named("seqpacket", v[0]);
+	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, v));
+	setint(v[0], SO_PASSCRED, 1);
+	R(send(v[0], "a", 1, 0));
+	named("stream", v[0]);
+}
+
+CASE(passcred_connect, setsockopt, connect, accept)
+{
+	int l = un(SOCK_STREAM | SOCK_NONBLOCK, "edges"), a, b;
+	listen(l, 0);
+	a = un(SOCK_STREAM | SOCK_NONBLOCK, 0);
+	b = un(SOCK_STREAM | SOCK_NONBLOCK, 0);
+	setint(a, SO_PASSCRED, 1);
+	setint(b, SO_PASSCRED, 1);
+	R(to(a, "edges"));
+	R(to(b, "edges"));
+	named("had to wait", b);
+	R(to(b, "edges"));
+	int c = accept(l, 0, 0);
+	R(to(b, "edges"));
+	int p = FORK({
+		int s = un(SOCK_STREAM, 0);
+		struct timeval tv = { 1, 0 };
+		setint(s, SO_PASSCRED, 1);
+		setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+		R(to(s, "edges"));
+	});
+	asleep(p);
+	accept(l, 0, 0);
+	reap("waits in connect", p);
+	/* An accepted one has its listener's name. */
+	struct sockaddr_un none = { AF_UNIX };
+	named("accepted", c);
+	R(bind(c, (void *)&none, 2));
+	none.sun_path[1] = 'x';
+	R(bind(c, (void *)&none, 4));
+	named("accepted", c);
+}
+
+CASES
