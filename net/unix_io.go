@@ -705,6 +705,7 @@ func (x *unixSocket) recvMessage(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		msg.free(x.s)
 	}
 	if err != nil {
+		m.Control.release() // nobody hears of the descriptors
 		return 0, err
 	}
 	return n, nil

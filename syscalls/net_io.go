@@ -238,6 +238,7 @@ func recvmsg(t *task.Thread, n *netCall, at uint64, flags int) (int, error) {
 	if flags&unix.MSG_TRUNC != 0 && m.Full > done {
 		done = m.Full
 	}
+	used := controlOut(t, &h, m, flags&unix.MSG_CMSG_CLOEXEC != 0) // first: descriptors stay where the name fails
 	var b [8]byte
 	if h.name != 0 {
 		if err := t.CopyOut(hal.UserAddr(h.name), m.Name[:min(m.NameLen, int(h.nameLen))]); err != nil {
@@ -247,10 +248,6 @@ func recvmsg(t *task.Thread, n *netCall, at uint64, flags int) (int, error) {
 		if err := t.CopyOut(hal.UserAddr(at+8), b[:4]); err != nil {
 			return 0, err
 		}
-	}
-	used, err := controlOut(t, &h, m, flags&unix.MSG_CMSG_CLOEXEC != 0)
-	if err != nil {
-		return 0, err
 	}
 	binary.LittleEndian.PutUint64(b[:], uint64(used))
 	if err := t.CopyOut(hal.UserAddr(at+40), b[:]); err != nil {

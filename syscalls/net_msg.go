@@ -167,9 +167,9 @@ func mayClaim(t *task.Thread, u net.Ucred) bool {
 }
 
 // controlOut writes the control messages a receive got, installs the descriptors and
-// says how many bytes it used. What does not fit is cut with MSG_CTRUNC (put_cmsg,
-// scm_detach_fds).
-func controlOut(t *task.Thread, h *msghdr, m *net.RecvMsg, cloexec bool) (int, error) {
+// says how many bytes it used. What does not fit is cut with MSG_CTRUNC; what cannot be
+// written is left out (put_cmsg, scm_detach_fds).
+func controlOut(t *task.Thread, h *msghdr, m *net.RecvMsg, cloexec bool) int {
 	w := cmsgWriter{t: t, at: h.control, room: int(min(h.controlLen, 1<<20))}
 	c := &m.Control
 	for _, x := range c.Msgs {
@@ -189,7 +189,7 @@ func controlOut(t *task.Thread, h *msghdr, m *net.RecvMsg, cloexec bool) (int, e
 	if w.cut {
 		m.OutFlags |= unix.MSG_CTRUNC
 	}
-	return w.used, w.err
+	return w.used
 }
 
 type cmsgWriter struct {
@@ -198,13 +198,9 @@ type cmsgWriter struct {
 	room int
 	used int
 	cut  bool
-	err  error
 }
 
 func (w *cmsgWriter) put(level, typ int32, data []byte) {
-	if w.err != nil {
-		return
-	}
 	if w.room < cmsghdrSize {
 		w.cut = true
 		return
@@ -219,7 +215,7 @@ func (w *cmsgWriter) put(level, typ int32, data []byte) {
 	binary.LittleEndian.PutUint32(b[8:], uint32(level))
 	binary.LittleEndian.PutUint32(b[12:], uint32(typ))
 	b = append(b, data[:n-cmsghdrSize]...)
-	if w.err = w.t.CopyOut(hal.UserAddr(w.at), b); w.err != nil {
+	if w.t.CopyOut(hal.UserAddr(w.at), b) != nil {
 		return
 	}
 	step := min((n+7)&^7, w.room)
@@ -228,12 +224,16 @@ func (w *cmsgWriter) put(level, typ int32, data []byte) {
 	w.used += step
 }
 
-// rights installs as many descriptors as there is room and table for.
+// rights installs as many descriptors as there is room and table for, none where their
+// numbers cannot be written.
 func (w *cmsgWriter) rights(files []*vfs.File, cloexec bool) {
-	fits := max(w.room-cmsghdrSize, 0) / 4
+	fits := min(max(w.room-cmsghdrSize, 0)/4, len(files))
+	if w.t.CopyOut(hal.UserAddr(w.at+cmsghdrSize), make([]byte, 4*fits)) != nil {
+		fits = 0
+	}
 	data := make([]byte, 0, 4*len(files))
 	for i, f := range files {
-		if i < fits && w.err == nil {
+		if i < fits {
 			if fd, err := w.t.FDs().Install(f, 0, cloexec); err == nil {
 				data = binary.LittleEndian.AppendUint32(data, uint32(fd))
 				continue

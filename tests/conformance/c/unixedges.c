@@ -99,4 +99,72 @@ CASE(passcred_connect, setsockopt, connect, accept)
 	named("accepted", c);
 }
 
+/* give sends the write end of a new pipe, and gives its read end. */
+static int give(int s)
+{
+	int p[2];
+	char c[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
+	struct iovec io = { "text", 4 };
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = c, .msg_controllen = sizeof c };
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+	MUST(pipe2(p, O_NONBLOCK));
+	h->cmsg_level = SOL_SOCKET, h->cmsg_type = SCM_RIGHTS, h->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(h), &p[1], sizeof(int));
+	MUST(sendmsg(s, &m, 0));
+	close(p[1]);
+	return p[0];
+}
+
+static long take(int s, void *data, void *name, void *control, int flags)
+{
+	struct iovec io = { data, 10 };
+	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_name = name, .msg_namelen = name ? 20 : 0, .msg_control = control, .msg_controllen = 64 };
+	return recvmsg(s, &m, flags | MSG_DONTWAIT);
+}
+
+#define BAD ((void *)16)
+
+/* What came with a receive that fails is not held by anybody. */
+CASE(faults, recvmsg, pipe2, sendmsg)
+{
+	static const int type[] = { SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM };
+	char c[64] __attribute__((aligned(8)));
+	int v[2], p;
+	for (int k = 0; k < 3; k++) {
+		say("-- type %d", type[k]);
+		MUST(socketpair(AF_UNIX, type[k], 0, v));
+		p = give(v[0]);
+		R(take(v[1], BAD, 0, c, 0));
+		if (take(v[1], buf, 0, 0, 0) == 4)
+			say("still there");
+		R(read(p, buf, 1));
+		p = give(v[0]);
+		R(take(v[1], BAD, 0, c, MSG_PEEK));
+		R(take(v[1], BAD, 0, c, MSG_PEEK));
+		R(take(v[1], buf, 0, 0, 0));
+		R(read(p, buf, 1));
+		p = give(v[0]);
+		R(take(v[1], buf, 0, BAD, 0));
+		R(take(v[1], buf, 0, c, 0));
+		say("%s", read(p, buf, 1) == 0 ? "closed" : errname(errno));
+		for (int i = 3; i < 20; i++) /* perhaps it was installed */
+			if (i != v[0] && i != v[1] && i != p)
+				close(i);
+		R(read(p, buf, 1));
+		close(v[0]), close(v[1]), close(p);
+	}
+	/* The name is written last. */
+	int l = un(SOCK_DGRAM, "edges"), s = un(SOCK_DGRAM, "mine");
+	to(s, "edges");
+	int low = dup(0);
+	close(low);
+	p = give(s);
+	R(take(l, buf, BAD, c, 0));
+	int now = dup(0);
+	IS(p == low && now == low + 2);
+	R(read(p, buf, 1));
+	close(low + 1);
+	R(read(p, buf, 1));
+}
+
 CASES
