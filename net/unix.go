@@ -18,6 +18,7 @@ type namespace struct {
 	paths    map[inode]*unixSocket
 	auto     uint32
 	flights  flights
+	waits    sync.Mutex // inside of every unixSocket.mu
 }
 
 type inode struct{ dev, ino uint64 }
@@ -74,7 +75,8 @@ type unixSocket struct {
 	closed    bool
 	sndbuf    int
 	rcvbuf    int
-	blocked   map[*unixSocket]struct{} // datagram senders that wait for room here
+	waits     unixWaits
+	waited    atomic.Bool // there may be some in waits.here; set with mu held
 
 	listening bool
 	backlog   int
@@ -315,8 +317,9 @@ func (x *unixSocket) Listen(c *Caller, backlog int) error {
 	}
 	x.listening, x.backlog, x.creds, x.groups = true, backlog, c.ucred(), c.groups()
 	x.peerGroups = x.groups // its own, as SO_PEERCRED of a listener
+	b := x.roomy()          // the backlog may have grown
 	x.mu.Unlock()
-	x.q.Notify(waiter.WritableEvents) // room for who waits to connect
+	wake(b)
 	return nil
 }
 
@@ -387,8 +390,8 @@ func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {
 	}
 	if err != nil {
 		// Who waits for room hears of it on its own queue.
-		if err == unix.EAGAIN {
-			l.wants(x)
+		if err == unix.EAGAIN && !l.wants(x) {
+			err = unix.ENOMEM
 		}
 		l.mu.Unlock()
 		srv.Release(nil)
@@ -429,28 +432,6 @@ func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {
 	l.q.Notify(waiter.ReadableEvents)
 	x.q.Notify(waiter.WritableEvents)
 	return nil
-}
-
-// wants notes that y waits for room in x. x.mu is held.
-func (x *unixSocket) wants(y *unixSocket) {
-	if x.blocked == nil {
-		x.blocked = make(map[*unixSocket]struct{})
-	}
-	x.blocked[y] = struct{}{}
-}
-
-// roomy takes the list of those who wait for room in x. x.mu is held; the caller
-// notifies them after.
-func (x *unixSocket) roomy() map[*unixSocket]struct{} {
-	b := x.blocked
-	x.blocked = nil
-	return b
-}
-
-func wake(b map[*unixSocket]struct{}) {
-	for y := range b {
-		y.q.Notify(waiter.WritableEvents)
-	}
 }
 
 // Accept implements Socket.
@@ -581,7 +562,7 @@ func (x *unixSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 		if x.dgram() {
 			// A full queue: its reader wakes us.
 			if writable = peer.closed || peer.peer == x || len(peer.rx) <= unixDgrams; !writable {
-				peer.wants(x)
+				writable = !peer.wants(x) // if not, send(2) says why
 			}
 		} else {
 			writable = peer.rxBytes < sndbuf/4*3
@@ -625,6 +606,7 @@ func (x *unixSocket) Release(*vfs.File) {
 	ns.mu.Unlock()
 	x.mu.Unlock()
 
+	x.waitsNoMore()
 	x.s.list.remove(x.ino)
 	x.setFilter(nil)
 	x.s.cfg.Budget.Uncharge(sockCost)

@@ -321,9 +321,12 @@ func (x *unixSocket) sendMessage(c *Caller, peer *unixSocket, src *mm.IOSeq, m *
 		peer.mu.Unlock()
 		return 0, unix.EPIPE
 	case peer.full(x, size):
-		peer.wants(x)
+		err := unix.EAGAIN
+		if !peer.wants(x) {
+			err = unix.ENOBUFS
+		}
 		peer.mu.Unlock()
-		return 0, unix.EAGAIN
+		return 0, err
 	}
 	peer.mu.Unlock()
 	msg, err := x.fill(c, src, size, m)

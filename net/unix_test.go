@@ -215,3 +215,75 @@ func TestUnixQueuesAreChargedAndRefused(t *testing.T) {
 		t.Errorf("%d bytes still charged", used)
 	}
 }
+
+// Who finds no room and is closed is forgotten where it would have waited; who stays hears.
+func TestUnixWaitersAreForgottenWhenTheyAreClosed(t *testing.T) {
+	s := newStack(t, testRAM)
+	l := listen(t, s, abstract("srv"), 0)
+	if _, err := connect(t, s, abstract("srv")); err != nil {
+		t.Fatal(err)
+	}
+	d := sock(t, s, unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	if err := d.Bind(me, abstract("d")); err != nil {
+		t.Fatal(err)
+	}
+	send := func(x Socket) error {
+		q := mm.KernelIO([]byte("x"))
+		_, err := x.Send(me, &q, &SendMsg{Name: abstract("d")})
+		return err
+	}
+	polled := func(x Socket) error {
+		if err := x.Connect(me, abstract("d")); err != nil {
+			return err
+		}
+		if x.Readiness(waiter.WritableEvents) == 0 {
+			return unix.EAGAIN
+		}
+		return nil
+	}
+	stays := sock(t, s, unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	for send(stays) == nil {
+	}
+	e, ch := waiter.NewChannelEntry(waiter.WritableEvents)
+	stays.EventRegister(&e)
+	defer stays.EventUnregister(&e)
+	before := s.cfg.Budget.Used()
+	for range 1000 {
+		x := sock(t, s, unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		y, z := sock(t, s, unix.AF_UNIX, unix.SOCK_DGRAM, 0), sock(t, s, unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+		if a, b, c := x.Connect(me, abstract("srv")), send(y), polled(z); a != unix.EAGAIN || b != unix.EAGAIN || c != unix.EAGAIN {
+			t.Fatalf("%v, %v, %v", a, b, c)
+		}
+		x.Release(nil)
+		y.Release(nil)
+		z.Release(nil)
+	}
+	if a, b := len(l.(*unixSocket).waits.here), len(d.(*unixSocket).waits.here); a != 0 || b != 1 {
+		t.Errorf("%d and %d wait", a, b)
+	}
+	if now := s.cfg.Budget.Used(); now != before {
+		t.Errorf("%d bytes stay charged", now-before)
+	}
+	if _, err := read(t, d, 1); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ch:
+	default:
+		t.Error("who waits for room is not told of it")
+	}
+	x := sock(t, s, unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	e2, ch := waiter.NewChannelEntry(waiter.WritableEvents)
+	x.EventRegister(&e2)
+	if err := x.Connect(me, abstract("srv")); err != unix.EAGAIN {
+		t.Fatal(err)
+	}
+	if err := l.Listen(me, 1); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ch:
+	default:
+		t.Error("who waits to connect is not told that the backlog has grown")
+	}
+}
