@@ -79,16 +79,7 @@ func (x *unixSocket) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32
 		}
 		return 0, putInt(c, sp, arg, n)
 	case unix.TIOCOUTQ:
-		x.mu.Lock()
-		peer := x.peer
-		x.mu.Unlock()
-		n := 0
-		if peer != nil && !x.dgram() {
-			peer.mu.Lock()
-			n = peer.rxBytes
-			peer.mu.Unlock()
-		}
-		return 0, putInt(c, sp, arg, n)
+		return 0, putInt(c, sp, arg, int(x.sent.size.Load()))
 	case unix.SIOCATMARK:
 		x.mu.Lock()
 		n := 0

@@ -269,7 +269,7 @@ func (x *unixSocket) diagMessage(show uint32) ([]byte, byte) {
 		b = attr(b, unixDiagPeer, le32(uint32(x.peer.ino)))
 	}
 	if show&udiagShowRQLen != 0 {
-		q := append(le32(uint32(x.rxBytes)), le32(0)...)
+		q := append(le32(uint32(x.rxBytes)), le32(uint32(x.sent.size.Load()))...)
 		if x.listening {
 			q = append(le32(uint32(len(x.pending))), le32(uint32(x.backlog))...)
 		}

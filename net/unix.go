@@ -9,6 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
+	"kiln/kernel/wait"
 )
 
 // namespace maps AF_UNIX names to the sockets bound to them.
@@ -47,7 +48,7 @@ const (
 // takes only its peer's lock, and never two.
 type unixSocket struct {
 	base
-	q waiter.Queue
+	q wait.Queue
 
 	mu                 sync.Mutex
 	name               []byte // the whole sockaddr, nil if unbound; an accepted one has its listener's
@@ -74,7 +75,8 @@ type unixSocket struct {
 	peerGone  bool
 	closed    bool
 	sndbuf    int
-	rcvbuf    int
+	rcvbuf    int // shown, and nothing else
+	sent      *unixSent
 	waits     unixWaits
 	waited    atomic.Bool // there may be some in waits.here; set with mu held
 
@@ -87,7 +89,9 @@ func (s *Stack) newUnix(typ int) (*unixSocket, error) {
 	if !s.cfg.Budget.Charge(sockCost) {
 		return nil, unix.ENOBUFS
 	}
-	x := &unixSocket{sndbuf: unixBuf, rcvbuf: unixBuf}
+	x := &unixSocket{sndbuf: unixBuf, rcvbuf: unixBuf, sent: &unixSent{}}
+	x.sent.sock.Store(x)
+	x.sent.most.Store(unixBuf)
 	x.base = base{s: s, domain: unix.AF_UNIX, typ: int32(typ)}
 	x.opt.peekOff.Store(-1)
 	s.register(&x.base, x)
@@ -404,7 +408,7 @@ func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {
 	}
 	srv.embryo = true
 	srv.connected, srv.peer, srv.peerName, srv.peerCreds, srv.peerGroups = true, x, name, c.ucred(), c.groups()
-	srv.name, srv.sndbuf = l.name, l.sndbuf
+	srv.name = l.name
 	srv.opt.passcred.Store(l.opt.passcred.Load())
 	lname, lcreds, lgroups := l.name, l.creds, l.groups
 	l.mu.Unlock()
@@ -551,21 +555,17 @@ func (x *unixSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if x.rcvShut && x.sndShut || !x.dgram() && !x.connected && !x.listening {
 		r |= waiter.EventHUp
 	}
-	writable := !x.listening
-	sndbuf := x.sndbuf
-	if x.sndShut {
-		peer = nil
-	}
+	listening := x.listening
 	x.mu.Unlock()
-	if peer != nil && mask&waiter.WritableEvents != 0 {
+	if mask&waiter.WritableEvents == 0 {
+		return ready(mask, r)
+	}
+	writable := !listening && x.sent.writable()
+	if writable && x.dgram() && peer != nil {
+		// A full queue: its reader wakes us.
 		peer.mu.Lock()
-		if x.dgram() {
-			// A full queue: its reader wakes us.
-			if writable = peer.closed || peer.peer == x || len(peer.rx) <= unixDgrams; !writable {
-				writable = !peer.wants(x) // if not, send(2) says why
-			}
-		} else {
-			writable = peer.rxBytes < sndbuf/4*3
+		if !peer.closed && peer.crowded(x) {
+			writable = !peer.wants(x) // if not, send(2) says why
 		}
 		peer.mu.Unlock()
 	}
@@ -606,6 +606,7 @@ func (x *unixSocket) Release(*vfs.File) {
 	ns.mu.Unlock()
 	x.mu.Unlock()
 
+	x.sent.sock.Store(nil)
 	x.waitsNoMore()
 	x.s.list.remove(x.ino)
 	x.setFilter(nil)

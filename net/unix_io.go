@@ -2,7 +2,6 @@ package net
 
 import (
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
@@ -12,14 +11,16 @@ import (
 
 // unixMsg is a queued message, or a piece of a stream.
 type unixMsg struct {
-	v     *buffer.View // nil: empty
-	from  []byte       // sender's address (datagrams)
-	creds Ucred        // nobody's unless somebody asked for them
+	v     *unixBytes // nil: empty
+	from  []byte     // sender's address (datagrams)
+	creds Ucred      // nobody's unless somebody asked for them
 	files []*vfs.File
 	user  uint32 // who pays for the files
 	oob   bool   // the urgent byte
 	cost  int64  // charged to the budget
 	off   int    // bytes of v already read
+	sent  *unixSent
+	size  int64 // in sent
 }
 
 // nobody are the credentials of a message that has none: no process, overflowuid.
@@ -29,23 +30,28 @@ func (m *unixMsg) len() int {
 	if m.v == nil {
 		return 0
 	}
-	return m.v.Size() - m.off
+	return m.v.n - m.off
 }
 
 func (m *unixMsg) bytes() []byte {
 	if m.v == nil {
 		return nil
 	}
-	return m.v.AsSlice()[m.off:]
+	return m.v.b[m.off:m.v.n]
 }
 
-// free gives the bytes back; the files have been taken.
+// free gives the bytes back; the files have been taken. No lock may be held.
 func (m *unixMsg) free(s *Stack) {
-	if m.v != nil {
-		m.v.Release()
-		m.v = nil
-	}
+	m.give(s)
+	m.sent.tell()
+}
+
+// give gives the bytes back; the sender is to be told.
+func (m *unixMsg) give(s *Stack) {
+	m.v.release()
+	m.v = nil
 	s.cfg.Budget.Uncharge(m.cost)
+	m.sent.size.Add(-m.size)
 }
 
 // drop frees a message that nobody read. No lock may be held: a file in it may be a
@@ -63,9 +69,6 @@ func (m *unixMsg) drop(s *Stack) {
 	}
 	m.free(s)
 }
-
-// pieceMax is the most that one write to a stream queues at a time.
-const pieceMax = 64 << 10
 
 // Write implements vfs.FileOps.
 func (x *unixSocket) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
@@ -166,18 +169,21 @@ func (x *unixSocket) target(c *Caller, m *SendMsg) (*unixSocket, error) {
 	return peer, nil
 }
 
-// fill copies n bytes of src into a new message, charged to the budget.
+// fill copies n bytes of src into a new message, charged to the budget and counted in the
+// send buffer.
 func (x *unixSocket) fill(c *Caller, src *mm.IOSeq, n int, m *SendMsg) (unixMsg, error) {
-	msg := unixMsg{cost: int64(n) + msgCost + flightCost*int64(len(m.Control.Files)), creds: nobody}
-	if !x.s.cfg.Budget.Charge(msg.cost) {
-		return msg, unix.ENOBUFS
+	_, held := unixPool(n)
+	msg := unixMsg{cost: int64(held) + msgCost + flightCost*int64(len(m.Control.Files)), creds: nobody, sent: x.sent, size: x.skbSize(n)}
+	if err := x.sent.charge(x.s.cfg.Budget, msg.cost); err != nil {
+		return msg, err
 	}
+	x.sent.size.Add(msg.size)
 	if c != nil && c.Creds != nil {
 		msg.user = c.Creds.UID
 	}
 	if n > 0 {
-		msg.v = buffer.NewViewSize(n)
-		if k, err := src.CopyIn(msg.v.AsSlice()); err != nil || k < n {
+		msg.v = newUnixBytes(n)
+		if k, err := src.CopyIn(msg.bytes()); err != nil || k < n {
 			msg.free(x.s)
 			if err == nil {
 				err = unix.EFAULT
@@ -207,16 +213,10 @@ func (x *unixSocket) sign(peer *unixSocket, msg *unixMsg, c *Caller, m *SendMsg)
 func (x *unixSocket) sendStream(c *Caller, peer *unixSocket, src *mm.IOSeq, m *SendMsg) (int, error) {
 	done := 0
 	for src.Len() > 0 {
-		peer.mu.Lock()
-		room := x.sndbuf - peer.rxBytes
-		peer.mu.Unlock()
-		if room <= 0 {
+		if x.sent.full() {
 			break
 		}
-		msg, err := x.fill(c, src, min(src.Len(), room, pieceMax), m)
-		if err == unix.ENOBUFS && done == 0 && room < x.sndbuf {
-			err = unix.EAGAIN // the reader frees some
-		}
+		msg, err := x.fill(c, src, x.sent.streamPiece(src.Len()), m)
 		if err != nil {
 			if done > 0 {
 				return done, nil
@@ -299,8 +299,11 @@ func (x *unixSocket) shift() {
 // full.
 func (x *unixSocket) sendMessage(c *Caller, peer *unixSocket, src *mm.IOSeq, m *SendMsg) (int, error) {
 	size := src.Len()
-	if size > x.sndbuf-32 {
+	switch {
+	case int64(size) > x.sent.most.Load()-32:
 		return 0, unix.EMSGSIZE
+	case x.sent.full():
+		return 0, unix.EAGAIN
 	}
 	passes, err := x.sifted(c, peer, src, m)
 	if err != nil {
@@ -320,7 +323,7 @@ func (x *unixSocket) sendMessage(c *Caller, peer *unixSocket, src *mm.IOSeq, m *
 	case peer.rcvShut:
 		peer.mu.Unlock()
 		return 0, unix.EPIPE
-	case peer.full(x, size):
+	case peer.crowded(x):
 		err := unix.EAGAIN
 		if !peer.wants(x) {
 			err = unix.ENOBUFS
@@ -334,7 +337,7 @@ func (x *unixSocket) sendMessage(c *Caller, peer *unixSocket, src *mm.IOSeq, m *
 		return 0, err
 	}
 	if passes < size && msg.v != nil {
-		msg.v.CapLength(passes)
+		msg.v.n = passes
 	}
 	x.mu.Lock()
 	msg.from = x.name
@@ -372,18 +375,11 @@ func (x *unixSocket) sifted(c *Caller, peer *unixSocket, src *mm.IOSeq, m *SendM
 // takes only its peer's (unix_may_send). mu is held.
 func (x *unixSocket) takes(from *unixSocket) bool { return x.peer == nil || x.peer == from }
 
-// full says whether a message of from has to wait: where the two are not each other's,
-// behind max_dgram_qlen others; else for the sender's buffer. mu is held.
-func (x *unixSocket) full(from *unixSocket, size int) bool {
-	if x.dgram() && x != from && x.peer != from && len(x.rx) > unixDgrams {
-		return true
-	}
-	used := x.rxBytes + len(x.rx)*skbCost
-	return used > 0 && used+size > max(x.rcvbuf, from.sndbuf)
+// crowded says whether a datagram of from has to wait behind max_dgram_qlen others, where the
+// two are not each other's. mu is held.
+func (x *unixSocket) crowded(from *unixSocket) bool {
+	return x.dgram() && x != from && x.peer != from && len(x.rx) > unixDgrams
 }
-
-// skbCost is what a small message counts against the sender's buffer beside its bytes.
-const skbCost = 768
 
 // refused forgets a datagram peer that is gone.
 func (x *unixSocket) refused() error {
@@ -485,9 +481,7 @@ func (x *unixSocket) recvStream(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	done := 0
 	for {
 		fly := x.lockRx()
-		before := x.rxBytes
 		n, fault := x.take(dst, m, &t, done)
-		after, peer := x.rxBytes, x.peer
 		if n == 0 && done == 0 && !fault {
 			err := x.empty()
 			x.unlockRx(fly)
@@ -498,14 +492,6 @@ func (x *unixSocket) recvStream(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		x.unlockRx(fly)
 		t.release(x.s)
 		done += n
-		if peer != nil && before > after {
-			peer.mu.Lock()
-			limit := peer.sndbuf
-			peer.mu.Unlock()
-			if before >= limit/4*3 && after < limit/4*3 {
-				peer.q.Notify(waiter.WritableEvents)
-			}
-		}
 		if !fault || t.stop {
 			return done, nil
 		}
@@ -539,10 +525,15 @@ type taking struct {
 	from   Ucred
 	freed  []unixMsg   // with descriptors
 	unread []*vfs.File // that the caller has no room for
+	sent   *unixSent   // who sent what was freed: a stream has one sender
 }
 
 // release lets go of what was taken out of the queue. No lock may be held.
 func (t *taking) release(s *Stack) {
+	if t.sent != nil {
+		t.sent.tell()
+		t.sent = nil
+	}
 	if t.freed == nil && t.unread == nil {
 		return
 	}
@@ -560,7 +551,8 @@ func (t *taking) free(s *Stack, m unixMsg) {
 		t.freed = append(t.freed, m)
 		return
 	}
-	m.free(s)
+	m.give(s)
+	t.sent = m.sent
 }
 
 // take copies from the front of the queue. done bytes were copied by an earlier round,
@@ -678,7 +670,7 @@ func (x *unixSocket) recvMessage(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	size := msg.len() - skip
 	if peek {
 		if msg.v != nil {
-			msg.v = msg.v.Clone()
+			msg.v.refs.Add(1)
 		}
 		x.peeked(min(size, dst.Len()), true)
 	} else {
@@ -687,13 +679,9 @@ func (x *unixSocket) recvMessage(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		x.peeked(msg.len(), false)
 		b = x.roomy()
 	}
-	peer := x.peer
 	x.unlockRx(fly)
 	(&Control{Files: unread}).release()
 	wake(b)
-	if peer != nil {
-		peer.q.Notify(waiter.WritableEvents)
-	}
 	m.Full = size
 	m.setName(msg.from)
 	if size > dst.Len() {
@@ -701,9 +689,7 @@ func (x *unixSocket) recvMessage(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	}
 	n, err := dst.CopyOut(msg.bytes()[skip:])
 	if peek {
-		if msg.v != nil {
-			msg.v.Release()
-		}
+		msg.v.release()
 	} else {
 		msg.free(x.s)
 	}
@@ -725,72 +711,4 @@ func (x *unixSocket) peekAt(peek bool) (i, skip int) {
 		i++
 	}
 	return i, skip
-}
-
-// SetOption implements Socket.
-func (x *unixSocket) SetOption(c *Caller, level, name int, v []byte) error {
-	if level != unix.SOL_SOCKET {
-		return unix.EOPNOTSUPP
-	}
-	err := x.setPlain(c, name, v, x.sizes())
-	if err != errNotHere {
-		return err
-	}
-	n, _ := intArg(v)
-	switch name {
-	case unix.SO_PASSSEC:
-		x.passSec.Store(n != 0)
-	case unix.SO_PEEK_OFF:
-		x.opt.peekOff.Store(n)
-	default:
-		return unix.ENOPROTOOPT
-	}
-	return nil
-}
-
-func (x *unixSocket) sizes() queueSizes { return queueSizes{&x.mu, &x.sndbuf, &x.rcvbuf, 2 * unixBuf} }
-
-// GetOption implements Socket.
-func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
-	if level != unix.SOL_SOCKET {
-		return nil, unix.EOPNOTSUPP
-	}
-	if b := x.getPlain(name, x.sizes()); b != nil {
-		return b, nil
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	switch name {
-	case unix.SO_ERROR:
-		return soError(&x.err), nil
-	case unix.SO_ACCEPTCONN:
-		return boolVal(x.listening), nil
-	case unix.SO_PEERCRED:
-		u := x.peerCreds
-		if !x.connected {
-			u = Ucred{UID: ^uint32(0), GID: ^uint32(0)}
-		}
-		return append(append(le32(uint32(u.PID)), le32(u.UID)...), le32(u.GID)...), nil
-	case unix.SO_PEEK_OFF:
-		return intVal(int(x.opt.peekOff.Load())), nil
-	case unix.SO_PASSSEC:
-		return boolVal(x.passSec.Load()), nil
-	case unix.SO_BINDTODEVICE:
-		return nil, nil
-	case unix.SO_PEERGROUPS:
-		if !x.connected && !x.listening {
-			return nil, unix.ENODATA
-		}
-		var b []byte
-		for _, g := range x.peerGroups {
-			b = append(b, le32(g)...)
-		}
-		if n < len(b) {
-			return b, unix.ERANGE
-		}
-		return b, nil
-	case unix.SO_GET_FILTER:
-		return x.getFilter(n)
-	}
-	return nil, unix.ENOPROTOOPT
 }

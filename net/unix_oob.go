@@ -2,7 +2,6 @@ package net
 
 import (
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/kernel/mm"
 )
@@ -27,6 +26,12 @@ func (x *unixSocket) sendOOB(c *Caller, peer *unixSocket, src *mm.IOSeq, m *Send
 			return done, err
 		}
 		src.Skip(done)
+	}
+	if x.sent.full() {
+		if done > 0 {
+			return done, nil
+		}
+		return 0, unix.EAGAIN
 	}
 	msg, err := x.fill(c, src, 1, m)
 	if err == nil {
@@ -73,7 +78,6 @@ func (x *unixSocket) recvOOB(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	} else {
 		x.mu.Unlock()
 	}
-	x.writable()
 	m.OutFlags |= unix.MSG_OOB
 	return dst.CopyOut(b[:])
 }
@@ -87,16 +91,6 @@ func (x *unixSocket) remove(i int) unixMsg {
 	x.rx = append(x.rx[:i:i], x.rx[i+1:]...)
 	x.rxBytes -= msg.len()
 	return msg
-}
-
-// writable tells the peer that there may be room.
-func (x *unixSocket) writable() {
-	x.mu.Lock()
-	peer := x.peer
-	x.mu.Unlock()
-	if peer != nil {
-		peer.q.Notify(waiter.WritableEvents)
-	}
 }
 
 // atMark says whether the urgent byte is the next to read (SIOCATMARK). mu is held.
