@@ -413,7 +413,9 @@ func (x *inetSocket) Unaccept(s Socket) {
 	x.mu.Unlock()
 	if gone {
 		n.Release(nil)
+		return
 	}
+	x.q.Notify(waiter.ReadableEvents)
 }
 
 // SockName implements Socket.

@@ -103,13 +103,13 @@ func (c *Caller) sender() Ucred {
 	return u
 }
 
-// author is what a thread can tell of itself to read(2) and write(2), which have no Caller.
+// author is what a thread can tell of itself to write(2) and ioctl(2), which have no Caller.
 type author interface {
 	Creds() *vfs.Creds
 	PID() int32
 }
 
-// callerOf is the Caller of a read or write: who it is, as far as c can tell.
+// callerOf is the Caller of such a call: who it is, as far as c can tell.
 func callerOf(c wait.Context) *Caller {
 	if a, ok := c.(author); ok {
 		return &Caller{C: c, PID: a.PID(), Creds: a.Creds()}

@@ -470,6 +470,9 @@ func (x *unixSocket) Accept(*Caller) (Socket, error) {
 // Unaccept implements Socket.
 func (x *unixSocket) Unaccept(s Socket) {
 	y := s.(*unixSocket)
+	y.mu.Lock()
+	y.embryo = true
+	y.mu.Unlock()
 	x.mu.Lock()
 	closed := x.closed
 	if !closed {

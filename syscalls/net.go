@@ -283,7 +283,8 @@ func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 	nf := net.SocketFile(c, flags&unix.SOCK_NONBLOCK, t.Creds())
 	fd, err := t.FDs().Install(nf, 0, flags&unix.SOCK_CLOEXEC != 0)
 	if err != nil {
-		s.Unaccept(c) // nf is forgotten: its one reference was never shared
+		nf.Forget()
+		s.Unaccept(c)
 		return 0, err
 	}
 	return uintptr(fd), nil

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/vfs"
 	"kiln/kernel/hal/fake"
 	"kiln/net"
 )
@@ -235,4 +236,55 @@ func TestSocketCallsAnswerAsTheHost(t *testing.T) {
 			t.Errorf("%d: got %q, the host says %q", i, ours.log[min(i, len(ours.log)-1)], theirs.log[i])
 		}
 	}
+}
+
+// An accept that gets no descriptor leaves the connection to the next, and nothing behind: the
+// number of open files comes down again.
+func TestAcceptWithoutADescriptorLeavesTheConnection(t *testing.T) {
+	r := newRig(t)
+	st, err := net.New(net.Config{Machine: r.k.M, Timers: r.k.Timers, Budget: r.mem.Budget(), RAM: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.k.Net = st
+	most := vfs.MaxFiles()
+	defer vfs.SetMaxFiles(most)
+	r.run(nil, func(p *prog) {
+		s := &sockets{abi: p}
+		for _, name := range [][]byte{{unix.AF_UNIX, 0, 0, 'l'}, append([]byte{unix.AF_INET, 0, 0, 99, 127, 0, 0, 1}, make([]byte, 8)...)} {
+			call := func(what string, nr uint64, args ...uint64) uint64 {
+				n := p.sys(nr, args...)
+				if n < 0 {
+					t.Fatalf("%s: %d", what, n)
+				}
+				return uint64(n)
+			}
+			s.put(s.at(netAddr), name)
+			size := uint64(len(name))
+			l := call("socket", unix.SYS_SOCKET, uint64(name[0]), unix.SOCK_STREAM, 0)
+			call("bind", unix.SYS_BIND, l, s.at(netAddr), size)
+			call("listen", unix.SYS_LISTEN, l, 5)
+			c := call("socket", unix.SYS_SOCKET, uint64(name[0]), unix.SOCK_STREAM, 0)
+			call("connect", unix.SYS_CONNECT, c, s.at(netAddr), size)
+			open := vfs.OpenFiles()
+			vfs.SetMaxFiles(open)
+			for range 3 {
+				if n := p.sys(unix.SYS_ACCEPT, l, 0, 0); n != -int64(unix.ENFILE) {
+					t.Errorf("accept: %d", n)
+				}
+			}
+			vfs.SetMaxFiles(most)
+			if n := vfs.OpenFiles(); n != open {
+				t.Errorf("%d files are open, before %d", n, open)
+			}
+			a := call("accept", unix.SYS_ACCEPT, l, 0, 0)
+			call("send", unix.SYS_SENDTO, c, s.at(netBuf), 3, 0, 0, 0)
+			if n := p.sys(unix.SYS_RECVFROM, a, s.at(netBuf), 9, 0, 0, 0); n != 3 {
+				t.Errorf("recv: %d", n)
+			}
+			for _, fd := range []uint64{a, c, l} {
+				p.sys(unix.SYS_CLOSE, fd)
+			}
+		}
+	})
 }

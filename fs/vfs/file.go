@@ -268,6 +268,15 @@ func (f *File) DecRef() {
 	}
 }
 
+// Forget ends a description that nobody has seen and leaves its object, which gets another one:
+// an accepted connection for which there was no descriptor.
+func (f *File) Forget() {
+	if f.refs.Add(-1) != 0 {
+		panic("vfs: a File that is shared was forgotten")
+	}
+	openFiles.Add(-1)
+}
+
 func (f *File) release() {
 	openFiles.Add(-1)
 	f.watchMu.Lock()
