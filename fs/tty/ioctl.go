@@ -440,7 +440,8 @@ func (p *Pair) flushMaster(what uint64) error {
 	return nil
 }
 
-// holdMaster is TCXONC of the master.
+// holdMaster is TCXONC of the master. The keys are lost if there is no room for them
+// (tty_send_xchar).
 func (p *Pair) holdMaster(how uint64) error {
 	t := p.slave
 	t.mu.Lock()
@@ -450,11 +451,9 @@ func (p *Pair) holdMaster(how uint64) error {
 		p.mstopped = how == unix.TCOOFF
 		t.wakeMaster |= waiter.WritableEvents
 	case unix.TCIOFF:
-		t.in = append(t.in, 19)
-		t.feed()
+		t.arrive([]byte{19})
 	case unix.TCION:
-		t.in = append(t.in, 17)
-		t.feed()
+		t.arrive([]byte{17})
 	default:
 		return unix.EINVAL
 	}

@@ -177,7 +177,7 @@ func (f *master) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if p.slaveClosed {
 		ev |= waiter.EventHUp
 	}
-	if !p.mstopped && len(p.slave.in) < maxPtyIn {
+	if !p.mstopped && p.slave.inRoom() > 0 {
 		ev |= waiter.WritableEvents
 	}
 	return ev & mask
@@ -229,9 +229,7 @@ func (f *master) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int
 		if p.mstopped {
 			b = nil
 		}
-		n := min(len(b), maxPtyIn-len(t.in))
-		t.in = append(t.in, b[:n]...)
-		t.feed()
+		n := t.arrive(b)
 		t.unlock()
 		return n
 	})

@@ -159,8 +159,7 @@ func (t *TTY) Foreground() int32 {
 // dropped beyond a bound.
 func (t *TTY) Receive(b []byte) {
 	t.mu.Lock()
-	t.in = append(t.in, b[:min(len(b), maxIn-len(t.in))]...)
-	t.feed()
+	t.arrive(b)
 	t.unlock()
 }
 
@@ -168,7 +167,24 @@ func (t *TTY) Receive(b []byte) {
 func (t *TTY) InputRoom() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.inRoom()
+}
+
+// inRoom is how much more input may wait. Called with mu held.
+func (t *TTY) inRoom() int {
+	if t.pair != nil {
+		return maxPtyIn - len(t.in)
+	}
 	return maxIn - len(t.in)
+}
+
+// arrive takes what there is room for of b as input and says how much: nothing else adds
+// to in. Called with mu held.
+func (t *TTY) arrive(b []byte) int {
+	n := min(len(b), t.inRoom())
+	t.in = append(t.in, b[:n]...)
+	t.feed()
+	return n
 }
 
 // signalLocked notes a signal for the foreground group.

@@ -147,6 +147,44 @@ func TestNoInputIsKeptBeyondItsBounds(t *testing.T) {
 	}
 }
 
+// Keys that TCXONC and TIOCSTI put in wait like what the master writes, within its bound.
+func TestAFullPairTakesNoMoreKeys(t *testing.T) {
+	p, err := (&Host{Now: now}).NewPair(unix.Mkdev(136, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.slave.t.lflag &^= unix.ECHO
+	m := p.Master(nil, nil, func() {}).(*master)
+	write := func(s string) (int, error) {
+		q := mm.KernelIO([]byte(s))
+		return m.Write(newCtx(), nil, &q, 0)
+	}
+	_, err = write("\n") // with a whole line waiting, the rest waits in front of the line discipline
+	for err == nil {
+		_, err = write(strings.Repeat("x", 1000))
+	}
+	if err != unix.EAGAIN || len(p.slave.in) != maxPtyIn {
+		t.Fatalf("%d bytes wait, then %v", len(p.slave.in), err)
+	}
+	for range 10 {
+		p.slave.Receive([]byte("x")) // TIOCSTI
+		for _, how := range []uint64{unix.TCIOFF, unix.TCION} {
+			if err := p.holdMaster(how); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if n := len(p.slave.in); n != maxPtyIn {
+		t.Errorf("%d bytes wait", n)
+	}
+	if n, err := write("x"); n != 0 || err != unix.EAGAIN {
+		t.Errorf("a write is %d, %v", n, err)
+	}
+	if m.Readiness(waiter.WritableEvents) != 0 || p.slave.InputRoom() != 0 {
+		t.Error("there is room for more")
+	}
+}
+
 func TestOutputIsHeldByTCOOFFAndByTheStopCharacter(t *testing.T) {
 	tty, l, f := terminal()
 	for _, c := range []struct {
