@@ -287,8 +287,8 @@ func (ns *Namespace) mayRefer(l *Lookup, m *Mount, old, dir, new *Dentry, moved,
 	}
 	r.from.rights |= unix.LANDLOCK_ACCESS_FS_REFER
 	r.to.rights |= unix.LANDLOCK_ACCESS_FS_REFER
-	if old == m.Root {
-		parent = old
+	if old == m.Root || parent == nil {
+		parent = old // nothing is above it
 	}
 	a := r.d.collect(m.Root, parent, &r.from.m)
 	b := r.d.collect(m.Root, dir, &r.to.m)

@@ -338,8 +338,40 @@ func (ns *Namespace) SyncAll(l Lookup) {
 	}
 }
 
+// summit is where a way up ends.
+type summit int
+
+const (
+	atRoot  summit = iota // where it was to lead
+	atTop                 // the top of the tree, or a mount in no tree
+	escaped               // the root of the file system, beside the part of it that the mount shows
+)
+
+// climb goes up from p until it meets root, through mounts, and shows visit where each entry
+// stands (prepend_path). A directory that was moved out of what its mount shows, or that a
+// handle found there, has escaped: above it are directories that the mount must not show.
+func (ns *Namespace) climb(p, root Path, visit func(l *location)) summit {
+	for p != root {
+		if p.Entry == p.Mount.Root {
+			at, ok := ns.under(p)
+			if !ok {
+				return atTop
+			}
+			p = at
+			continue
+		}
+		l := p.Entry.loc.Load()
+		if l.parent == nil {
+			return escaped
+		}
+		visit(l)
+		p.Entry = l.parent
+	}
+	return atRoot
+}
+
 // Name is the absolute path of p as seen from root, with " (deleted)" as Linux has it.
-// Beyond root it is the path from the top of the tree.
+// Beyond root it is the path from the top of the tree, "/" for what has escaped its mount.
 func (ns *Namespace) Name(p Path, root Path) string {
 	if !p.Valid() {
 		return ""
@@ -347,20 +379,13 @@ func (ns *Namespace) Name(p Path, root Path) string {
 	gone := false
 	var parts []string
 	n := 0
-	for p != root {
-		if p.Entry == p.Mount.Root {
-			at, ok := ns.under(p)
-			if !ok {
-				break
-			}
-			p = at
-			continue
-		}
-		l := p.Entry.loc.Load()
+	end := ns.climb(p, root, func(l *location) {
 		gone = gone || l.gone
 		parts = append(parts, l.name)
 		n += len(l.name) + 1
-		p.Entry = l.parent
+	})
+	if end == escaped {
+		parts = nil
 	}
 	b := make([]byte, 0, n+10)
 	for i := len(parts) - 1; i >= 0; i-- {
@@ -377,18 +402,6 @@ func (ns *Namespace) Name(p Path, root Path) string {
 
 // Reachable says whether p is below root and not deleted (getcwd).
 func (ns *Namespace) Reachable(p Path, root Path) (below, gone bool) {
-	for p != root {
-		if p.Entry == p.Mount.Root {
-			at, ok := ns.under(p)
-			if !ok {
-				return false, gone
-			}
-			p = at
-			continue
-		}
-		l := p.Entry.loc.Load()
-		gone = gone || l.gone
-		p.Entry = l.parent
-	}
-	return true, gone
+	end := ns.climb(p, root, func(l *location) { gone = gone || l.gone })
+	return end == atRoot, gone
 }

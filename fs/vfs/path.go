@@ -392,7 +392,7 @@ func (ns *Namespace) step(l *Lookup, cur, root Path, name string) (Path, error) 
 // up is "..".
 func (ns *Namespace) up(l *Lookup, cur, root Path) (Path, error) {
 	if cur != root {
-		return ns.parent(cur, root), nil
+		return ns.parent(cur, root)
 	}
 	if l.Resolve&unix.RESOLVE_BENEATH != 0 {
 		return cur, unix.EXDEV
@@ -400,22 +400,27 @@ func (ns *Namespace) up(l *Lookup, cur, root Path) (Path, error) {
 	return cur, nil
 }
 
-// parent is "..": never above root, out of a mount where it has one.
-func (ns *Namespace) parent(cur, root Path) Path {
+// parent is "..": never above root, out of a mount where it has one. ENOENT where a
+// directory has escaped from what its mount shows: nobody gets at the rest by it
+// (path_connected).
+func (ns *Namespace) parent(cur, root Path) (Path, error) {
 	for cur.Entry == cur.Mount.Root {
 		at, ok := ns.under(cur)
 		if cur == root || !ok {
-			return cur
+			return cur, nil
 		}
 		cur = at
 	}
 	if cur == root {
-		return cur
+		return cur, nil
 	}
 	if up := cur.Entry.loc.Load().parent; up != nil {
 		cur.Entry = up
 	}
-	return ns.over(cur)
+	if m := cur.Mount; m.Root != m.Super.root && !beneath(cur.Entry, m.Root) {
+		return Path{}, unix.ENOENT
+	}
+	return ns.over(cur), nil
 }
 
 // follow reads a link: a target to walk, a place, or a file without one.

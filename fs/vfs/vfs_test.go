@@ -274,6 +274,64 @@ func TestMountsAndDotDot(t *testing.T) {
 }
 
 // TestNoFileIsOpenForWritingOnAMountThatBecameReadOnly opens while another thread remounts.
+// What a rename or a handle takes out of the part of a file system that a bind mount shows
+// has no name there, and is no way out for "..".
+func TestDirectoriesThatEscapeTheirMount(t *testing.T) {
+	ns, l, _ := world(t, "")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []string{"/a", "/a/in", "/a/in/deep", "/m", "/c"} {
+		must(ns.Mkdir(l, d, 0o755))
+	}
+	top, err := ns.Open(l, "/", unix.O_RDONLY, 0)
+	must(err)
+	defer top.DecRef()
+	handle, err := top.Path.Handle()
+	must(err)
+	must(ns.Mount(l, "/a", "/m", "", unix.MS_BIND, ""))
+	in, err := ns.Walk(l, "/m/in/deep", 0)
+	must(err)
+	at, err := ns.Walk(l, "/m", 0)
+	must(err)
+	f, err := ns.OpenHandle(l, at, handle, unix.O_RDONLY)
+	must(err)
+	defer f.DecRef()
+	must(ns.Rename(l, "/a/in", l, "/c/out", 0))
+	for _, p := range []vfs.Path{in, f.Path} {
+		if s := ns.Name(p, ns.Root()); s != "/" {
+			t.Errorf("its name is %s", s)
+		}
+		if below, gone := ns.Reachable(p, ns.Root()); below || gone {
+			t.Errorf("reachable %v, gone %v", below, gone)
+		}
+		x := l
+		x.At = p
+		if _, err := ns.Walk(x, "..", 0); err != unix.ENOENT {
+			t.Errorf(".. is %v", err)
+		}
+	}
+	// Nor is there a directory that landlock could ask about the root.
+	mem := mm.NewMemory(fake.New(64))
+	rules, err := vfs.NewRuleset(mem.Budget(), unix.LANDLOCK_ACCESS_FS_REFER)
+	must(err)
+	confined := *l.Creds
+	confined.Domain, err = confined.Domain.Confine(rules)
+	must(err)
+	x := l
+	x.Creds, x.At = &confined, f.Path
+	if err := ns.Link(x, "", vfs.Lookup{C: l.C, FS: l.FS, Creds: &confined}, "/m/link", unix.AT_EMPTY_PATH); err != unix.EXDEV {
+		t.Errorf("a link to the root is %v", err)
+	}
+	must(ns.Rename(l, "/c/out", l, "/a/back", 0))
+	if s := ns.Name(in, ns.Root()); s != "/m/back/deep" {
+		t.Errorf("its name is %s again", s)
+	}
+}
+
 func TestNoFileIsOpenForWritingOnAMountThatBecameReadOnly(t *testing.T) {
 	for what, remount := range map[string]func(ns *vfs.Namespace, l vfs.Lookup, ro uint64) error{
 		"the file system": func(ns *vfs.Namespace, l vfs.Lookup, ro uint64) error {

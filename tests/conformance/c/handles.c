@@ -153,4 +153,33 @@ CASE(quotactl, quotactl)
 	R(syscall(443, open(".", O_RDONLY), QCMD(Q_GETQUOTA, 9), 0, buf_of(0)));
 }
 
+/* A handle leads out of what a bind mount shows, and to no name there. */
+CASE(beside, open_by_handle_at, mount, readlink)
+{
+	char l[64], b[200] = "";
+	fresh("/tmp/hd");
+	mkdir("d", 0755), mkdir("m", 0755), mkdir("e", 0755);
+	close(made("e/f", "content"));
+	MUST(mount("d", "m", 0, MS_BIND, 0));
+	int m = open("m", O_RDONLY);
+	static const char *names[] = { "e/f", "e", "." };
+	for (int i = 0; i < 3; i++) {
+		h.h.handle_bytes = 128;
+		MUST(name_to_handle_at(AT_FDCWD, names[i], &h.h, &id, 0));
+		int fd = open_by_handle_at(m, &h.h, O_RDONLY);
+		IS(fd >= 0);
+		snprintf(l, sizeof l, "/proc/self/fd/%d", fd);
+		memset(b, 0, sizeof b);
+		R(readlink(l, b, sizeof b - 1));
+		say("%s: %s", names[i], b);
+		if (i == 0)
+			continue;
+		R(fchdir(fd));
+		IS(getcwd(b, sizeof b) != 0);
+		say("%s: %s", names[i], b);
+		R(access("..", F_OK));
+		chdir("/tmp/hd");
+	}
+}
+
 CASES

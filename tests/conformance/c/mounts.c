@@ -491,4 +491,68 @@ CASE(pivot, pivot_root)
 	shown("after");
 }
 
+/* place prints where the kernel says that the working directory and a file are. */
+static void place(const char *what, int fd)
+{
+	char b[200] = "", l[64];
+	long n = getcwd(b, sizeof b) ? 0 : -errno;
+	say("%s: cwd %s %s", what, n ? errname(-n) : "", b);
+	n = readlink("/proc/self/cwd", b, sizeof b - 1);
+	b[n > 0 ? n : 0] = 0;
+	say("%s: link %s", what, n < 0 ? errname(errno) : b);
+	snprintf(l, sizeof l, "/proc/self/fd/%d", fd);
+	n = readlink(l, b, sizeof b - 1);
+	b[n > 0 ? n : 0] = 0;
+	say("%s: file %s", what, n < 0 ? errname(errno) : b);
+	void *m = mmap(0, 4096, PROT_READ, MAP_SHARED, fd, 0);
+	FILE *f = fopen("/proc/self/maps", "r");
+	for (char line[500], *at; f && fgets(line, sizeof line, f);)
+		if (strtoul(line, 0, 16) == (unsigned long)m && (at = strchr(line, '/')))
+			say("%s: mapped %s", what, strtok(at, "\n"));
+	if (f)
+		fclose(f);
+	munmap(m, 4096);
+}
+
+/* A directory that is moved out of what a bind mount shows: what is above it stays hidden. */
+CASE(escaped, mount, getcwd, readlink, rename)
+{
+	begin();
+	mkdir("a/in", 0755), mkdir("a/in/deep", 0755), mkdir("a/in/point", 0755), mkdir("c/d", 0755);
+	close(made("a/in/file", "x"));
+	MUST(mount("a", "b", 0, MS_BIND, 0));
+	MUST(mount("none", "b/in/point", "tmpfs", 0, 0));
+	MUST(chdir("b/in"));
+	int fd = open("file", O_RDONLY), here = open(".", O_RDONLY);
+	place("inside", fd);
+	R(rename("/tmp/mt/a/in", "/tmp/mt/c/d/out"));
+	place("outside", fd);
+	R(access("..", F_OK));
+	R(access("../..", F_OK));
+	R(open("../x", O_CREAT | O_RDWR, 0600));
+	R(rename("file", "../file"));
+	R(access("deep/..", F_OK));
+	R(access("deep/../..", F_OK));
+	R(access("deep/../file", F_OK));
+	R(access("point/..", F_OK));
+	R(access("point/../..", F_OK));
+	R(access("/proc/self/cwd/..", F_OK));
+	R(chdir("deep"));
+	place("deeper", fd);
+	R(chdir(".."));
+	R(fchdir(here));
+	shown("mounts");
+	R(unlink("file"));
+	place("unlinked", fd);
+	R(mount("none", "deep", "tmpfs", 0, 0));
+	R(rename("/tmp/mt/c/d/out", "/tmp/mt/a/back"));
+	place("back", fd);
+	R(access("../..", F_OK));
+	shown("mounts");
+	R(umount2("point", 0));
+	R(umount2("deep", 0));
+	close(fd), close(here);
+	chdir("/");
+}
+
 CASES
