@@ -144,10 +144,11 @@ func onInode(t *task.Thread, arg uint64, form int, write bool, do func(i vfs.Ino
 		return r, err
 	}
 	_, err = withPath(t, atCWD, arg, false, func(l vfs.Lookup, path string) error {
-		p, err := t.Kernel().NS.Walk(l, path, form)
+		p, done, err := t.Kernel().NS.Held(l, path, form)
 		if err != nil {
 			return err
 		}
+		defer done()
 		if write && p.ReadOnly() {
 			return unix.EROFS
 		}

@@ -382,28 +382,41 @@ func (d *Dentry) pin(n int32) {
 	}
 }
 
-// born records that name now leads to i (create, link, mkdir).
+// born records that name now leads to i (create, link, mkdir). A look-up that was faster has
+// made the entry already: a name has one.
 func (d *Dentry) born(name string, i Inode) *Dentry {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.version++
+	if k := d.inCache(name); k != nil && k.inode == i {
+		return k
+	}
 	return d.put(name, i)
 }
 
 // died records that k is no longer an entry of d.
 func (d *Dentry) died(k *Dentry) {
 	d.mu.Lock()
-	l := k.loc.Load()
-	d.version++
-	delete(d.kids, l.name)
-	d.hot.CompareAndSwap(k, nil)
-	k.loc.Store(&location{parent: l.parent, name: l.name, gone: true})
+	delete(d.kids, k.loc.Load().name)
+	d.lost(k)
 	d.mu.Unlock()
 }
 
-// moved records a rename of k to name in nd; over is what it replaced, if anything.
+// lost marks k as gone. Called with mu held; its name is given to another or to nothing
+// before mu is released.
+func (d *Dentry) lost(k *Dentry) {
+	l := k.loc.Load()
+	d.version++
+	d.hot.CompareAndSwap(k, nil)
+	k.loc.Store(&location{parent: l.parent, name: l.name, gone: true})
+}
+
+// moved records a rename of k to name in nd; over is what it replaced, if anything. At no
+// moment does a look-up of the new name find neither of the two; between directories k is
+// found under both names for a moment (rename(2)).
 func moved(k, nd *Dentry, name string, over *Dentry, exchange bool) {
-	od, l := k.loc.Load().parent, k.loc.Load()
+	l := k.loc.Load()
+	od := l.parent
 	if exchange {
 		od.mu.Lock()
 		od.version++
@@ -411,23 +424,29 @@ func moved(k, nd *Dentry, name string, over *Dentry, exchange bool) {
 		od.hot.CompareAndSwap(k, nil)
 		od.store(l.name, over)
 		od.mu.Unlock()
-	} else {
-		if over != nil {
-			nd.died(over)
-		}
+	}
+	nd.mu.Lock()
+	nd.version++
+	switch {
+	case exchange:
+		nd.hot.CompareAndSwap(over, nil)
+	case over != nil:
+		nd.lost(over)
+	}
+	k.loc.Store(&location{parent: nd, name: name})
+	k.depth = nd.depth + 1
+	if !exchange && od == nd {
+		delete(nd.kids, l.name)
+	}
+	nd.store(name, k)
+	nd.mu.Unlock()
+	if !exchange && od != nd {
 		od.mu.Lock()
 		od.version++
 		delete(od.kids, l.name)
 		od.hot.CompareAndSwap(k, nil)
 		od.mu.Unlock()
 	}
-	nd.mu.Lock()
-	nd.version++
-	nd.hot.CompareAndSwap(over, nil)
-	k.loc.Store(&location{parent: nd, name: name})
-	k.depth = nd.depth + 1
-	nd.store(name, k)
-	nd.mu.Unlock()
 }
 
 // within says whether d is a or below it.

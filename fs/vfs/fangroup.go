@@ -177,8 +177,7 @@ func (p Path) Hold() {
 
 // Release undoes Hold.
 func (p Path) Release() {
-	p.Entry.inode.DecRef()
-	forgotten(nil, p.Entry.super, p.Entry.inode)
+	p.drop(nil)
 	p.Mount.uses.Add(-1)
 }
 
@@ -186,5 +185,8 @@ func (p Path) Release() {
 // is done with the description (FMODE_NONOTIFY). EROFS, and what the file system says.
 func (ns *Namespace) OpenSilently(l Lookup, p Path, flags uint32) (*File, error) {
 	l.silent = true
-	return ns.openAt(&l, p, flags&^unix.O_TRUNC, true)
+	if !p.grab() {
+		return nil, unix.ENOENT
+	}
+	return ns.openHeld(&l, p, flags&^unix.O_TRUNC)
 }

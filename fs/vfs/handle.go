@@ -51,7 +51,11 @@ func (ns *Namespace) OpenHandle(l Lookup, at Path, handle []byte, flags uint32) 
 	if err != nil {
 		return nil, err
 	}
-	return ns.openAt(&l, Path{at.Mount, d}, flags, false)
+	f, err := ns.openAt(&l, Path{at.Mount, d}, flags)
+	if err == errDead {
+		err = unix.ESTALE
+	}
+	return f, err
 }
 
 // descend follows names below d, without regard to mounts: ESTALE where one has gone

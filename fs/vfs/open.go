@@ -32,14 +32,22 @@ func (ns *Namespace) Open(l Lookup, path string, flags uint32, mode uint32) (*Fi
 	if flags&unix.O_NOFOLLOW == 0 {
 		w = WalkFollow
 	}
-	r, err := ns.walk(&l, path, w)
-	if err != nil {
-		return nil, err
+	for last := (*Dentry)(nil); ; {
+		r, err := ns.walk(&l, path, w)
+		if err != nil {
+			return nil, err
+		}
+		if r.file != nil {
+			return ns.reopen(l, r.file, flags)
+		}
+		f, err := ns.openAt(&l, r.path, flags)
+		if err != errDead {
+			return f, err
+		}
+		if err := again(&last, r.path.Entry); err != nil {
+			return nil, err
+		}
 	}
-	if r.file != nil {
-		return ns.reopen(l, r.file, flags)
-	}
-	return ns.openAt(&l, r.path, flags, false)
 }
 
 // openCreate is Open with O_CREAT.
@@ -48,7 +56,7 @@ func (ns *Namespace) openCreate(l Lookup, path string, flags, mode uint32) (*Fil
 	if flags&(unix.O_NOFOLLOW|unix.O_EXCL) == 0 {
 		w |= WalkFollow
 	}
-	for {
+	for last := (*Dentry)(nil); ; {
 		r, err := ns.walk(&l, path, w)
 		if err != nil {
 			return nil, err
@@ -60,39 +68,55 @@ func (ns *Namespace) openCreate(l Lookup, path string, flags, mode uint32) (*Fil
 			if flags&unix.O_EXCL != 0 {
 				return nil, unix.EEXIST
 			}
-			return ns.openAt(&l, r.path, flags, false)
+			f, err := ns.openAt(&l, r.path, flags)
+			if err != errDead {
+				return f, err
+			}
+			if err := again(&last, r.path.Entry); err != nil {
+				return nil, err
+			}
+			continue
 		}
-		p, err := ns.make(&l, &r, NewNode{Mode: unix.S_IFREG | mode&0o7777})
+		p, err := ns.make(&l, &r, NewNode{Mode: unix.S_IFREG | mode&0o7777}, true)
 		switch {
 		case err == unix.EEXIST && flags&unix.O_EXCL == 0:
 			continue // somebody was faster
 		case err != nil:
 			return nil, err
 		case flags&unix.O_DIRECTORY != 0:
+			p.drop(l.C)
 			return nil, unix.ENOTDIR
 		}
-		return ns.openAt(&l, p, flags&^unix.O_TRUNC, true)
+		return ns.openHeld(&l, p, flags&^unix.O_TRUNC)
 	}
 }
 
-// openAt opens what stands at p; fresh says that the caller has just made it, so that
-// its mode does not matter.
-func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File, error) {
-	i := p.Entry.inode
-	if flags&unix.O_PATH != 0 {
-		if flags&unix.O_DIRECTORY != 0 && !p.Entry.isDir() {
-			return nil, unix.ENOTDIR
-		}
-		return newAt(pathOps{i: i}, flags, p), nil
-	}
-	if !fresh {
+// openAt opens what stands at p: errDead if it does no more.
+func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32) (*File, error) {
+	if flags&unix.O_PATH == 0 {
 		if err := ns.mayOpen(l, p, flags); err != nil {
 			return nil, err
 		}
+	} else if flags&unix.O_DIRECTORY != 0 && !p.Entry.isDir() {
+		return nil, unix.ENOTDIR
 	}
+	if !p.grab() {
+		return nil, errDead
+	}
+	if flags&unix.O_PATH != 0 {
+		return newHeld(pathOps{i: p.Entry.inode}, flags, p), nil
+	}
+	return ns.openHeld(l, p, flags)
+}
+
+// openHeld is openAt for what the caller holds and may open whatever its mode; the
+// description takes the use over.
+func (ns *Namespace) openHeld(l *Lookup, p Path, flags uint32) (*File, error) {
+	i := p.Entry.inode
 	access := uint8(holdsNothing)
 	if p.Entry.kind == unix.S_IFREG && (flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0) {
 		if err := ns.startWriting(p.Mount, i); err != nil {
+			p.drop(l.C)
 			return nil, err
 		}
 		access = holdsWrite
@@ -102,12 +126,11 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32, fresh bool) (*File,
 			access = holdsRead
 		}
 	}
-	i.IncRef()
 	ops, err := openInode(l, p.Entry, flags)
 	if err != nil {
-		i.DecRef()
 		drop := File{inode: i, access: access, Path: p}
 		drop.dropAccess()
+		p.drop(l.C)
 		return nil, err
 	}
 	f := newHeld(ops, flags, p)
@@ -369,10 +392,23 @@ func (ns *Namespace) OpenExec(l Lookup, path string) (*File, error) {
 // OpenExecAt is OpenExec with WalkFollow and WalkEmpty as execveat's flags ask; ELOOP
 // for a link that is not to be followed.
 func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) {
-	p, err := ns.Walk(l, path, walk)
-	if err != nil {
-		return nil, err
+	for last := (*Dentry)(nil); ; {
+		p, err := ns.Walk(l, path, walk)
+		if err != nil {
+			return nil, err
+		}
+		f, err := ns.openExec(&l, p)
+		if err != errDead {
+			return f, err
+		}
+		if err := again(&last, p.Entry); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// openExec is OpenExec for what stands at p: errDead if it does no more.
+func (ns *Namespace) openExec(l *Lookup, p Path) (*File, error) {
 	switch p.Entry.kind {
 	case unix.S_IFREG:
 	case unix.S_IFLNK:
@@ -383,20 +419,25 @@ func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) 
 	if p.Mount.Flags()&unix.MS_NOEXEC != 0 {
 		return nil, unix.EACCES
 	}
-	if err := ns.permission(&l, p, MayExec); err != nil {
+	if err := ns.permission(l, p, MayExec); err != nil {
 		return nil, err
+	}
+	if !p.grab() {
+		return nil, errDead
 	}
 	if err := denyWrite(p.Entry.inode); err != nil {
+		p.drop(l.C)
 		return nil, err
 	}
-	ops, err := openInode(&l, p.Entry, unix.O_RDONLY)
+	ops, err := openInode(l, p.Entry, unix.O_RDONLY)
 	if err != nil {
 		allowWrite(p.Entry.inode)
+		p.drop(l.C)
 		return nil, err
 	}
-	f := newAt(ops, unix.O_RDONLY, p)
+	f := newHeld(ops, unix.O_RDONLY, p)
 	f.access = holdsText
-	if err := ns.confined(&l, p, openRight(f, true)); err != nil {
+	if err := ns.confined(l, p, openRight(f, true)); err != nil {
 		f.silent = true
 		f.DecRef()
 		return nil, err

@@ -9,8 +9,9 @@ import (
 )
 
 // make creates the node that a walkParent walk found missing, with the checks of
-// vfs_create and its kin. EEXIST if somebody was faster.
-func (ns *Namespace) make(l *Lookup, r *found, n NewNode) (Path, error) {
+// vfs_create and its kin; with held the caller is to drop it. EEXIST if somebody was
+// faster.
+func (ns *Namespace) make(l *Lookup, r *found, n NewNode, held bool) (Path, error) {
 	if r.parent.Mount.ReadOnly() {
 		return Path{}, unix.EROFS
 	}
@@ -33,6 +34,9 @@ func (ns *Namespace) make(l *Lookup, r *found, n NewNode) (Path, error) {
 	i, err := d.inode.Create(l.C, r.name, owned(l, d.inode, n))
 	if err != nil {
 		return Path{}, err
+	}
+	if held {
+		i.IncRef() // while nobody can unlink it
 	}
 	k := d.born(r.name, i)
 	tellName(l.C, d, i, r.name, unix.IN_CREATE, 0)
@@ -110,7 +114,7 @@ func (ns *Namespace) create(l *Lookup, path string, n NewNode, link func(r *foun
 	if link != nil {
 		return link(&r)
 	}
-	_, err = ns.make(l, &r, n)
+	_, err = ns.make(l, &r, n, false)
 	return err
 }
 
@@ -145,7 +149,7 @@ func (ns *Namespace) MknodPath(l Lookup, path string, mode uint32) (Path, error)
 		return Path{}, unix.EEXIST
 	}
 	// The umask counts here beside a default ACL (unix_bind_bsd).
-	return ns.make(&l, &r, NewNode{Mode: mode &^ l.umask()})
+	return ns.make(&l, &r, NewNode{Mode: mode &^ l.umask()}, false)
 }
 
 // Symlink makes a symbolic link. See symlink(2).
@@ -328,10 +332,15 @@ func (ns *Namespace) Unlink(l Lookup, path string, rmdir bool) error {
 	if k.mounts.Load() > 0 {
 		return unix.EBUSY
 	}
-	if err := d.inode.Remove(l.C, r.name, k.inode, rmdir); err != nil {
+	k.inode.IncRef() // it outlives its entry
+	err = d.inode.Remove(l.C, r.name, k.inode, rmdir)
+	if err == nil {
+		d.died(k)
+	}
+	k.inode.DecRef()
+	if err != nil {
 		return err
 	}
-	d.died(k)
 	tellRemoved(l.C, d, k.inode, r.name)
 	return nil
 }
@@ -416,22 +425,34 @@ func (ns *Namespace) rename(l *Lookup, a, b *found, flags uint) error {
 	if b.parent.Entry.depth >= maxDepth {
 		return unix.ENAMETOOLONG
 	}
+	victim := dst.inode
+	if exchange {
+		victim = nil
+	}
+	if victim != nil {
+		victim.IncRef() // it outlives its entry
+	}
 	var whiteout Inode
 	if flags&unix.RENAME_WHITEOUT != 0 {
 		whiteout, err = renameWhiteout(l, a, b, src.inode, dst.inode)
 	} else {
 		err = a.parent.Entry.inode.Rename(l.C, a.name, src.inode, b.parent.Entry.inode, b.name, dst.inode, exchange)
 	}
-	if err != nil {
-		return err
-	}
 	if dst.inode == nil {
 		dst = nil
 	}
 	from, to := a.parent.Entry, b.parent.Entry
-	moved(src, b.parent.Entry, b.name, dst, exchange)
+	if err == nil {
+		moved(src, to, b.name, dst, exchange)
+	}
+	if victim != nil {
+		victim.DecRef()
+	}
+	if err != nil {
+		return err
+	}
 	if whiteout != nil {
-		a.parent.Entry.born(a.name, whiteout)
+		from.born(a.name, whiteout)
 	}
 	switch {
 	case exchange:
@@ -499,17 +520,21 @@ func (ns *Namespace) mayRename(l *Lookup, a, b *found, src, dst *Dentry, exchang
 
 // Stat gives the attributes of a place; walk is WalkFollow and WalkEmpty.
 func (ns *Namespace) Stat(l Lookup, path string, walk int) (Attr, Path, error) {
-	r, err := ns.walk(&l, path, walk)
-	if err != nil {
-		return Attr{}, Path{}, err
+	for last := (*Dentry)(nil); ; {
+		r, err := ns.walk(&l, path, walk)
+		if err != nil {
+			return Attr{}, Path{}, err
+		}
+		if r.file != nil {
+			defer r.file.DecRef()
+			a, err := r.file.Ops.Attr(l.C)
+			return a, Path{}, err
+		}
+		a, err := r.path.Entry.inode.Attr(l.C)
+		if err != nil || !r.path.Entry.dead() || again(&last, r.path.Entry) != nil {
+			return a, r.path, err
+		}
 	}
-	if r.file != nil {
-		defer r.file.DecRef()
-		a, err := r.file.Ops.Attr(l.C)
-		return a, Path{}, err
-	}
-	a, err := r.path.Entry.inode.Attr(l.C)
-	return a, r.path, err
 }
 
 // SetAttr changes attributes by path (chmod, chown, utimensat, truncate).
@@ -553,11 +578,12 @@ func (ns *Namespace) SetAttrAt(l Lookup, p Path, a SetAttr) error {
 
 // Truncate is truncate(2): EISDIR, EINVAL for what is not a regular file, ETXTBSY.
 func (ns *Namespace) Truncate(l Lookup, path string, size int64, allowed func() error) error {
-	p, err := ns.Walk(l, path, WalkFollow)
+	p, done, err := ns.Held(l, path, WalkFollow)
 	if err != nil {
 		return err
 	}
-	switch typeOf(p.Entry.inode) {
+	defer done()
+	switch p.Entry.kind {
 	case unix.S_IFDIR:
 		return unix.EISDIR
 	case unix.S_IFREG:
