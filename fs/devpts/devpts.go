@@ -282,6 +282,9 @@ func (n *node) Attr(wait.Context) (vfs.Attr, error) {
 func (n *node) SetAttr(_ wait.Context, a vfs.SetAttr) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := vfs.CheckSetAttr(&n.attr, &a); err != nil {
+		return err
+	}
 	if a.SetMode {
 		n.attr.Mode = n.attr.Mode&unix.S_IFMT | a.Mode&0o7777
 	}

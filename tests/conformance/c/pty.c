@@ -214,6 +214,55 @@ static void full(void)
 	unpair();
 }
 
+/* mode prints who may do what with a node. */
+static void mode(const char *name, int owner)
+{
+	struct stat st;
+	R(stat(name, &st));
+	say("mode %o", st.st_mode & 07777 & ~(owner ? 0 : 020)); /* grantpt's group is the system's */
+	if (owner)
+		say("uid %d gid %d", (int)st.st_uid, (int)st.st_gid);
+}
+
+/* Nodes are their owner's to change, also here. */
+static void owners(void)
+{
+	char theirs[32], mine[32];
+	int n;
+	pair();
+	ioctl(m, TIOCGPTN, &n);
+	snprintf(theirs, sizeof theirs, "/dev/pts/%d", n);
+	R(fchmod(s, 0600));
+	pid_t c = fork();
+	if (c == 0) {
+		MUST(setgid(1000));
+		MUST(setuid(1000));
+		R(chmod(theirs, 0666));
+		R(chown(theirs, 1000, -1));
+		R(chown(theirs, -1, 1000));
+		R(fchmod(s, 0666));
+		R(fchown(s, 1000, 1000));
+		R(chmod("/dev/pts", 0777));
+		R(chown("/dev/pts", 1000, 1000));
+		R(chmod("/dev/pts/ptmx", 0777));
+		unpair();
+		pair();
+		ioctl(m, TIOCGPTN, &n);
+		snprintf(mine, sizeof mine, "/dev/pts/%d", n);
+		R(chmod(mine, 0622));
+		R(chown(mine, 0, -1));
+		R(chown(mine, -1, 0));
+		R(chown(mine, 1000, 1000));
+		mode(mine, 1);
+		unpair();
+		_exit(0);
+	}
+	waitpid(c, 0, 0);
+	mode(theirs, 0);
+	mode("/dev/pts", 0);
+	unpair();
+}
+
 int main(void)
 {
 	setvbuf(stdout, 0, _IONBF, 0);
@@ -225,6 +274,7 @@ int main(void)
 	sizes();
 	hangup();
 	full();
+	owners();
 	int mm, ss;
 	char name[64];
 	R(openpty(&mm, &ss, name, 0, 0) == 0);
