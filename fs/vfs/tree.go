@@ -75,8 +75,13 @@ func owned(l *Lookup, dir Inode, n NewNode) NewNode {
 	a, err := dir.Attr(l.C)
 	if err == nil && a.Mode&unix.S_ISGID != 0 {
 		n.GID = a.GID
-		if n.Mode&unix.S_IFMT == unix.S_IFDIR {
+		switch {
+		case n.Mode&unix.S_IFMT == unix.S_IFDIR:
 			n.Mode |= unix.S_ISGID
+		case n.Mode&(unix.S_ISGID|0o010) == unix.S_ISGID|0o010 && l.Creds != nil && !l.Creds.InGroup(a.GID) && !l.Creds.Can(CapFsetid):
+			// Nobody makes himself a program of a group that he is not in. The umask
+			// comes later (mode_strip_sgid).
+			n.Mode &^= unix.S_ISGID
 		}
 	}
 	switch {

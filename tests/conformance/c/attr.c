@@ -1,5 +1,6 @@
 /* stat, statx, access, chmod, chown, utimensat, truncate, xattrs, statfs, umask. */
 #include "files.h"
+#include <grp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -403,6 +404,59 @@ CASE(task_links, newfstatat)
 	R((int)st.st_nlink > 2);
 	OK(stat("/proc/self/fd", &st));
 	R((int)st.st_nlink);
+}
+
+/* setgids makes one of each kind in a directory whose group is handed down. */
+static void setgids(const char *who)
+{
+	struct stat st;
+	say("%s:", who);
+	close(open("g/file", O_CREAT | O_EXCL | O_RDWR, 02777)), mode("g/file");
+	close(open("g/noexec", O_CREAT | O_EXCL | O_RDWR, 02766)), mode("g/noexec");
+	close(open("g/both", O_CREAT | O_EXCL | O_RDWR, 06711)), mode("g/both");
+	mknod("g/node", S_IFREG | 02755, 0), mode("g/node");
+	mknod("g/fifo", S_IFIFO | 02777, 0), mode("g/fifo");
+	mkdir("g/dir", 0755), mode("g/dir");
+	int fd = open("g", O_TMPFILE | O_RDWR, 02775);
+	if (fstat(fd, &st) == 0)
+		say("  tmpfile: %o %d:%d", st.st_mode, st.st_uid, st.st_gid);
+	close(fd);
+	umask(0777); /* which comes later */
+	close(open("g/masked", O_CREAT | O_EXCL | O_RDWR, 02777)), mode("g/masked");
+	umask(0);
+	close(open("d/own", O_CREAT | O_EXCL | O_RDWR, 02777)), mode("d/own");
+	for (const char *f[] = { "file", "noexec", "both", "node", "fifo", "masked" }, **n = f; n < f + 6; n++) {
+		char b[20];
+		snprintf(b, sizeof b, "g/%s", *n);
+		unlink(b);
+	}
+	rmdir("g/dir"), unlink("d/own");
+}
+
+static void stranger(void)
+{
+	setgids("not of the group");
+}
+
+static void member(void)
+{
+	MUST(setgroups(1, (gid_t[]){ 50 }));
+	MUST(setgid(1000));
+	MUST(setuid(1000));
+	setgids("of the group");
+}
+
+/* Nobody makes himself a set-gid program of a group that he is not in. */
+CASE(setgid_dir, openat, mknodat, mkdir)
+{
+	begin();
+	umask(0);
+	mkdir("d", 0777), mkdir("g", 0777);
+	MUST(chown("g", 0, 50));
+	MUST(chmod("g", 02777));
+	setgids("root");
+	as_user(stranger);
+	in_child(member);
 }
 
 CASES
