@@ -3,11 +3,15 @@ package devfs
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
+	"kiln/kernel/hal"
 	"kiln/kernel/hal/fake"
+	"kiln/kernel/klog"
 	"kiln/kernel/mm"
 	"kiln/kernel/wait"
 )
@@ -150,5 +154,79 @@ func TestDevicesMapAsInLinux(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		f.DecRef()
+	}
+}
+
+// slow is a file whose pages come when during has returned.
+type slow struct{ during func() }
+
+func (s *slow) ImageRun(int64, int) (hal.PFN, int) { return 0, 0 }
+func (s *slow) ReadPages(wait.Context, int64, []hal.PFN) error {
+	s.during()
+	return nil
+}
+func (s *slow) WritePages(wait.Context, int64, []hal.PFN) error { return nil }
+
+// A read whose buffer must come from a disk first keeps nobody else from the description.
+func TestKmsgIsNotLockedOverAFault(t *testing.T) {
+	mem := memory()
+	log := &klog.Log{}
+	fs, err := New(mem, Config{Messages: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns := vfs.NewNamespace(fs, "dev", 0)
+	l := vfs.Lookup{C: wait.Background(), FS: vfs.NewFSContext(ns), Creds: vfs.RootCreds()}
+	f, err := ns.Open(l, "/kmsg", unix.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.DecRef()
+	for _, text := range []string{"first", "second", "third"} {
+		log.Add(5, 0, text)
+	}
+	faults := 0
+	src := &slow{func() {
+		faults++
+		done := make(chan bool, 1)
+		go func() { done <- f.Ops.Readiness(waiter.ReadableEvents) != 0 }()
+		select {
+		case ready := <-done:
+			if !ready {
+				t.Error("the other records cannot be read")
+			}
+		case <-time.After(2 * time.Second):
+			t.Error("the description is locked over a fault")
+		}
+	}}
+	s, err := mm.NewSpace(mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.DecUsers()
+	at, err := s.Mmap(l.C, mm.MapArgs{Len: hal.PageSize, Prot: hal.ProtRead | hal.ProtWrite, Flags: unix.MAP_PRIVATE,
+		Object: mm.NewObject(mem, src, hal.PageSize)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := mm.UserIO(s, l.C, at, 100)
+	n, err := f.Read(l.C, &q)
+	if err != nil || faults != 1 {
+		t.Fatalf("%d, %v, %d faults", n, err, faults)
+	}
+	b := make([]byte, n)
+	if _, err := s.CopyIn(l.C, b, at); err != nil || !bytes.HasSuffix(b, []byte("-;first\n")) {
+		t.Errorf("%q, %v", b, err)
+	}
+	// A record that cannot be delivered has been read.
+	for _, addr := range []hal.UserAddr{0x1000, at + hal.PageSize - 5} {
+		q = mm.UserIO(s, l.C, addr, 100)
+		if n, err := f.Read(l.C, &q); n != 0 || err != unix.EFAULT {
+			t.Errorf("to %#x: %d, %v", addr, n, err)
+		}
+	}
+	q = mm.UserIO(s, l.C, at, 100)
+	if n, err := f.Read(l.C, &q); n != 0 || err != unix.EAGAIN {
+		t.Errorf("at the end: %d, %v", n, err)
 	}
 }

@@ -42,24 +42,36 @@ func openKmsg(l vfs.Lookup, i vfs.Inode, flags uint32, cfg *Config) (vfs.FileOps
 	return &kmsg{node: node{i: i}, log: cfg.Messages, say: cfg.Say, next: first}, nil
 }
 
-// Read implements vfs.FileOps: EAGAIN, EPIPE (records have been lost), EINVAL (dst is too short).
+// Read implements vfs.FileOps: EAGAIN, EPIPE (records have been lost), EINVAL (dst is too short),
+// EFAULT. As on Linux, a record that was not received has been read all the same.
 func (k *kmsg) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+	b, err := k.take()
+	if err != nil {
+		return 0, err
+	}
+	if dst.Len() < len(b) {
+		return 0, unix.EINVAL
+	}
+	if _, err := dst.CopyOut(b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// take is the next record: EAGAIN, EPIPE.
+func (k *kmsg) take() ([]byte, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	b, ok := k.log.Record(k.next)
 	if !ok {
 		if first, _, _ := k.log.Bounds(); k.next < first {
 			k.next = first
-			return 0, unix.EPIPE
+			return nil, unix.EPIPE
 		}
-		return 0, unix.EAGAIN
-	}
-	if dst.Len() < len(b) {
-		k.next++ // as Linux does: it has been read, and does not fit
-		return 0, unix.EINVAL
+		return nil, unix.EAGAIN
 	}
 	k.next++
-	return dst.CopyOut(b)
+	return b, nil
 }
 
 // Write implements vfs.FileOps: EINVAL for a message that is too long.
