@@ -66,7 +66,7 @@ func (e *estate) drop(o *mm.Object) {
 
 // chargePages is mm.Object's quota call.
 func (e *estate) chargePages(n int64) bool {
-	if e.pages.Add(n) > e.maxPages.Load() && n > 0 {
+	if beyond(e.pages.Add(n), e.maxPages.Load()) && n > 0 {
 		e.pages.Add(-n)
 		return false
 	}

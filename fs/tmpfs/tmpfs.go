@@ -52,8 +52,8 @@ type FS struct {
 	lastIno           atomic.Uint64
 }
 
-// New makes a file system; options are mount(8)'s size=, nr_blocks=, nr_inodes=, mode=,
-// uid= and gid=. EINVAL for anything else.
+// New makes a file system; options are mount(8)'s size=, nr_blocks=, nr_inodes= (0: no
+// limit), mode=, uid= and gid=. EINVAL for anything else.
 func New(mem *mm.Memory, options string) (*FS, error) { return NewNamed(mem, "tmpfs", options) }
 
 // NewNamed is New under another type name (devtmpfs).
@@ -61,16 +61,15 @@ func NewNamed(mem *mm.Memory, name, options string) (*FS, error) {
 	fs := &FS{Mem: mem, name: name, dev: vfs.AllocDev(),
 		held: &estate{mem: mem, objs: map[*mm.Object]struct{}{}}}
 	half := int64(mem.TotalPages() / 2)
-	fs.held.maxPages.Store(half)
-	fs.maxInodes.Store(max(half, 1024))
-	n := vfs.NewNode{Mode: unix.S_IFDIR | 0o1777}
+	fs.opts.limits = limits{half, max(half, 1024)}
+	n, most := vfs.NewNode{Mode: unix.S_IFDIR | 0o1777}, fs.opts.limits
 	for _, o := range strings.Split(options, ",") {
-		if err := fs.option(o, &n); err != nil {
+		if err := fs.option(o, &n, &most); err != nil {
 			return nil, err
 		}
 	}
 	fs.opts.mode, fs.opts.uid, fs.opts.gid = n.Mode&0o7777, n.UID, n.GID
-	fs.opts.pages, fs.opts.inodes = half, max(half, 1024)
+	fs.limit(most)
 	root, err := fs.newInode(n)
 	if err != nil {
 		return nil, err
@@ -85,17 +84,32 @@ func NewNamed(mem *mm.Memory, name, options string) (*FS, error) {
 // go without saying.
 type shown struct {
 	mode, uid, gid uint32
-	pages, inodes  int64
+	limits
 }
+
+// limits are how many pages and nodes there may be; 0: any number.
+type limits struct{ pages, inodes int64 }
+
+// limit sets them, limits are those that are set.
+func (fs *FS) limit(most limits) {
+	fs.held.maxPages.Store(most.pages)
+	fs.maxInodes.Store(most.inodes)
+}
+
+func (fs *FS) limits() limits { return limits{fs.held.maxPages.Load(), fs.maxInodes.Load()} }
+
+// beyond says whether n is more than a limit allows.
+func beyond(n, most int64) bool { return most != 0 && n > most }
 
 // Options implements vfs.FileSystem (shmem_show_options).
 func (fs *FS) Options() string {
 	var b []byte
-	if n := fs.held.maxPages.Load(); n != fs.opts.pages {
-		b = fmt.Appendf(b, ",size=%dk", n<<(hal.PageShift-10))
+	most := fs.limits()
+	if most.pages != fs.opts.pages {
+		b = fmt.Appendf(b, ",size=%dk", most.pages<<(hal.PageShift-10))
 	}
-	if n := fs.maxInodes.Load(); n != fs.opts.inodes {
-		b = fmt.Appendf(b, ",nr_inodes=%d", n)
+	if most.inodes != fs.opts.inodes {
+		b = fmt.Appendf(b, ",nr_inodes=%d", most.inodes)
 	}
 	if fs.opts.mode != 0o1777 {
 		b = fmt.Appendf(b, ",mode=%03o", fs.opts.mode)
@@ -109,27 +123,25 @@ func (fs *FS) Options() string {
 	return strings.TrimPrefix(string(b)+",inode64", ",")
 }
 
-// Remount implements vfs.Remounter: other limits, EINVAL for less than is used or what New
-// does not know. Mode and owner stay.
+// Remount implements vfs.Remounter: other limits, EINVAL for less than is used, for a limit
+// where there was none, and for what New does not know. Mode and owner stay.
 func (fs *FS) Remount(options string) error {
 	fs.optMu.Lock()
 	defer fs.optMu.Unlock()
-	pages, inodes := fs.held.maxPages.Load(), fs.maxInodes.Load()
 	var n vfs.NewNode
-	err := error(nil)
+	old := fs.limits()
+	most := old
 	for _, o := range strings.Split(options, ",") {
-		if err = fs.option(o, &n); err != nil {
-			break
+		if err := fs.option(o, &n, &most); err != nil {
+			return err
 		}
 	}
-	if err == nil && (fs.held.maxPages.Load() < fs.held.pages.Load() || fs.maxInodes.Load() < fs.inodes.Load()) {
-		err = unix.EINVAL
+	late := func(old, most, used int64) bool { return most != old && (old == 0 || beyond(used, most)) }
+	if late(old.pages, most.pages, fs.held.pages.Load()) || late(old.inodes, most.inodes, fs.inodes.Load()) {
+		return unix.EINVAL
 	}
-	if err != nil {
-		fs.held.maxPages.Store(pages)
-		fs.maxInodes.Store(inodes)
-	}
-	return err
+	fs.limit(most)
+	return nil
 }
 
 // Check says whether an option of New is good: EINVAL.
@@ -160,7 +172,7 @@ func Check(key, value string) error {
 	return nil
 }
 
-func (fs *FS) option(o string, n *vfs.NewNode) error {
+func (fs *FS) option(o string, n *vfs.NewNode, most *limits) error {
 	key, val, _ := strings.Cut(o, "=")
 	switch key {
 	case "":
@@ -171,23 +183,23 @@ func (fs *FS) option(o string, n *vfs.NewNode) error {
 			if err != nil || pc < 0 {
 				return unix.EINVAL
 			}
-			fs.held.maxPages.Store(int64(fs.Mem.TotalPages()) * pc / 100)
+			most.pages = int64(fs.Mem.TotalPages()) * pc / 100
 			return nil
 		}
 		b, ok := parseSize(val)
 		if !ok {
 			return unix.EINVAL
 		}
-		fs.held.maxPages.Store((b + hal.PageMask) >> hal.PageShift)
+		most.pages = (b + hal.PageMask) >> hal.PageShift
 	case "nr_blocks", "nr_inodes":
 		b, ok := parseSize(val)
 		if !ok {
 			return unix.EINVAL
 		}
 		if key == "nr_blocks" {
-			fs.held.maxPages.Store(b)
+			most.pages = b
 		} else {
-			fs.maxInodes.Store(b)
+			most.inodes = b
 		}
 	case "mode":
 		m, err := strconv.ParseUint(val, 8, 32)
@@ -238,12 +250,12 @@ func (fs *FS) Root() vfs.Inode         { return fs.root }
 func (fs *FS) Type() string            { return fs.name }
 func (fs *FS) Sync(wait.Context) error { return nil }
 
-// Statfs implements vfs.FileSystem.
+// Statfs implements vfs.FileSystem. Without a limit there is nothing to say (shmem_statfs).
 func (fs *FS) Statfs(wait.Context) (vfs.Statfs, error) {
-	total, used := fs.held.maxPages.Load(), fs.held.pages.Load()
-	free := uint64(max(total-used, 0))
-	return vfs.Statfs{Type: unix.TMPFS_MAGIC, BlockSize: hal.PageSize, Blocks: uint64(total), Bfree: free,
-		Bavail: free, Files: uint64(fs.maxInodes.Load()), Ffree: uint64(max(fs.maxInodes.Load()-fs.inodes.Load(), 0)),
+	most := fs.limits()
+	free := uint64(max(most.pages-fs.held.pages.Load(), 0))
+	return vfs.Statfs{Type: unix.TMPFS_MAGIC, BlockSize: hal.PageSize, Blocks: uint64(most.pages), Bfree: free,
+		Bavail: free, Files: uint64(most.inodes), Ffree: uint64(max(most.inodes-fs.inodes.Load(), 0)),
 		NameLen: unix.NAME_MAX}, nil
 }
 
@@ -290,7 +302,7 @@ type entry struct {
 }
 
 func (fs *FS) newInode(n vfs.NewNode) (*Inode, error) {
-	if fs.inodes.Add(1) > fs.maxInodes.Load() || !fs.held.charge(inodeCost+int64(len(n.Target))+n.ACLs.Size()) {
+	if beyond(fs.inodes.Add(1), fs.maxInodes.Load()) || !fs.held.charge(inodeCost+int64(len(n.Target))+n.ACLs.Size()) {
 		fs.inodes.Add(-1)
 		return nil, unix.ENOSPC
 	}
@@ -341,7 +353,7 @@ func (i *Inode) Data() *mm.Object { return i.obj }
 
 // AllocatePages implements vfs.Allocator: ENOSPC beyond the size of the file system.
 func (i *Inode) AllocatePages(c wait.Context, off, n int64, keep bool) error {
-	if (off+n+hal.PageMask)>>hal.PageShift-off>>hal.PageShift > i.fs.held.maxPages.Load() {
+	if beyond((off+n+hal.PageMask)>>hal.PageShift-off>>hal.PageShift, i.fs.held.maxPages.Load()) {
 		return unix.ENOSPC
 	}
 	err := i.obj.Allocate(c, off, n, keep)

@@ -555,4 +555,58 @@ CASE(escaped, mount, getcwd, readlink, rename)
 	chdir("/");
 }
 
+static void room(const char *what)
+{
+	struct statfs f;
+	R(statfs("a", &f));
+	say("%s: blocks %ld free %ld %ld, files %ld free %ld", what, (long)f.f_blocks, (long)f.f_bfree, (long)f.f_bavail,
+	    (long)f.f_files, (long)f.f_ffree);
+}
+
+/* A size of 0 is no limit, and what has none does not get one again. */
+CASE(unlimited, mount, statfs, fallocate)
+{
+	static char big[300000];
+	int fd;
+	begin();
+	R(mount("none", "a", "tmpfs", 0, "size=0,nr_inodes=0"));
+	fd = made("a/f", "x");
+	R(pwrite(fd, big, sizeof big, 0));
+	R(fallocate(fd, 0, sizeof big, sizeof big));
+	R(mkdir("a/d", 0755));
+	room("size=0");
+	shown("size=0");
+	R(mount("none", "a", 0, MS_REMOUNT, "size=1m"));
+	R(mount("none", "a", 0, MS_REMOUNT, "nr_inodes=100"));
+	R(mount("none", "a", 0, MS_REMOUNT, "size=0,nr_inodes=0"));
+	R(mount("none", "a", 0, MS_REMOUNT, 0));
+	close(fd);
+	R(umount2("a", 0));
+	R(mount("none", "a", "tmpfs", 0, "nr_blocks=0,nr_inodes=9"));
+	fd = made("a/f", "x");
+	R(pwrite(fd, big, sizeof big, 0));
+	room("nr_blocks=0");
+	R(mount("none", "a", 0, MS_REMOUNT, "nr_blocks=1000"));
+	close(fd);
+	R(umount2("a", 0));
+	R(mount("none", "a", "tmpfs", 0, "size=0%"));
+	close(made("a/f", "x"));
+	R(umount2("a", 0));
+	R(mount("none", "a", "tmpfs", 0, "size=64k,nr_inodes=2"));
+	fd = made("a/f", "x");
+	R(pwrite(fd, big, sizeof big, 0));
+	R(mkdir("a/d", 0755));
+	room("size=64k");
+	R(mount("none", "a", 0, MS_REMOUNT, "nr_inodes=1"));
+	R(mount("none", "a", 0, MS_REMOUNT, "size=0,nr_inodes=0"));
+	R(pwrite(fd, big, sizeof big, 0));
+	R(mkdir("a/d", 0755));
+	room("not any more");
+	R(mount("none", "a", 0, MS_REMOUNT, "size=64k"));
+	R(mount("none", "a", 0, MS_REMOUNT, "size=8m"));
+	R(mount("none", "a", 0, MS_REMOUNT, "nr_inodes=2000"));
+	shown("not any more");
+	close(fd);
+}
+
 CASES
