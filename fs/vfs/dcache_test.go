@@ -211,3 +211,45 @@ func TestUnmountedTmpfsIsFreed(t *testing.T) {
 	}
 	t.Errorf("%d pages and %d bytes of budget stay", mem.Count(mm.KindShmem)-pages, mem.Budget().Used()-used)
 }
+
+// A file that a bind mount shows lives without a name, and goes when the mount has gone.
+func TestAMountKeepsItsRoot(t *testing.T) {
+	ns, l, mem := world(t, "")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	create(t, ns, l, "/at", 0o644).DecRef()
+	used, pages := mem.Budget().Used(), mem.Count(mm.KindShmem)
+	f := create(t, ns, l, "/f", 0o644)
+	q := mm.KernelIO([]byte("content"))
+	if _, err := f.Write(l.C, &q); err != nil {
+		t.Fatal(err)
+	}
+	f.DecRef()
+	must(ns.Mount(l, "/f", "/at", "", unix.MS_BIND, ""))
+	must(ns.Unlink(l, "/f", false))
+	for range 3 {
+		runtime.GC()
+	}
+	f, err := ns.Open(l, "/at", unix.O_RDONLY, 0)
+	must(err)
+	b := make([]byte, 10)
+	q = mm.KernelIO(b)
+	if n, err := f.ReadAt(l.C, &q, 0); string(b[:n]) != "content" || err != nil {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+	f.DecRef()
+	f = nil
+	must(ns.Umount(l, "/at", 0))
+	for range 200 {
+		if mem.Count(mm.KindShmem) == pages && mem.Budget().Used() == used {
+			return
+		}
+		runtime.GC()
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Errorf("%d pages and %d bytes of budget stay", mem.Count(mm.KindShmem)-pages, mem.Budget().Used()-used)
+}

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"bytes"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -87,14 +88,23 @@ const maxMounts = 10000
 // NewNamespace is a tree that begins with fs.
 func NewNamespace(fs FileSystem, source string, flags uint64) *Namespace {
 	ns := &Namespace{mounts: map[Path]*Mount{}, types: map[string]FSType{}, nextID: 20}
-	ns.root = ns.newMount(NewSuper(fs), source, flags)
+	ns.root = ns.newMount(NewSuper(fs), nil, source, flags)
 	ns.list = []*Mount{ns.root}
 	ns.root.attached = true
 	return ns
 }
 
-func (ns *Namespace) newMount(s *Super, source string, flags uint64) *Mount {
-	m := &Mount{ID: ns.nextID, Super: s, Root: s.root, Source: source}
+// newMount shows s from root on, all of it if that is nil. A root that loses its last name
+// lives until nobody can come by the mount any more.
+func (ns *Namespace) newMount(s *Super, root *Dentry, source string, flags uint64) *Mount {
+	if root == nil {
+		root = s.root
+	}
+	m := &Mount{ID: ns.nextID, Super: s, Root: root, Source: source}
+	if root != s.root {
+		root.inode.IncRef()
+		runtime.AddCleanup(m, func(root *Dentry) { Path{Entry: root}.drop(nil) }, root)
+	}
 	m.flags.Store(flags & mountFlags)
 	ns.nextID++
 	return m
@@ -155,7 +165,7 @@ func (ns *Namespace) MountFS(fs FileSystem, source, target string, flags uint64)
 func (ns *Namespace) mountSuper(s *Super, source string, p Path, flags uint64) error {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	return ns.attach([]*Mount{ns.newMount(s, source, flags)}, p)
+	return ns.attach([]*Mount{ns.newMount(s, nil, source, flags)}, p)
 }
 
 // propagation are the flags that change how mounts propagate.

@@ -9,14 +9,18 @@ import (
 func (ns *Namespace) Detached(s *Super, source string, flags uint64) Path {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	m := ns.newMount(s, source, flags)
+	m := ns.newMount(s, nil, source, flags)
 	m.tree = []*Mount{m}
 	return Path{m, m.Root}
 }
 
 // CloneTree makes a copy of the mount at p that begins there, with rec of those below it
-// too, in no tree (open_tree with OPEN_TREE_CLONE): EINVAL for an unbindable one.
+// too, in no tree (open_tree with OPEN_TREE_CLONE): EINVAL for an unbindable one, ENOENT.
 func (ns *Namespace) CloneTree(p Path, rec bool) (Path, error) {
+	if !p.grab() {
+		return Path{}, unix.ENOENT
+	}
+	defer p.drop(nil)
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	if p.Mount.sealed || !p.Mount.attached {

@@ -60,9 +60,12 @@ func (m *Mount) tags() string {
 	return s
 }
 
-// entryName is a dentry's path inside its file system.
+// entryName is a dentry's path inside its file system (dentry_path).
 func entryName(d *Dentry) string {
 	s := ""
+	if d.loc.Load().gone {
+		s = "//deleted"
+	}
 	for l := d.loc.Load(); l.parent != nil; l = l.parent.loc.Load() {
 		s = "/" + l.name + s
 	}

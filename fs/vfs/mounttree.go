@@ -72,15 +72,16 @@ func (ns *Namespace) copyTree(m *Mount, root *Dentry, rec bool) []*Mount {
 	clones := map[*Mount]*Mount{}
 	var list []*Mount
 	for _, o := range ns.subtree(m, rec) {
-		c := ns.newMount(o.Super, o.Source, o.flags.Load())
-		c.Root, c.group, c.master = o.Root, o.group, o.master
-		if o == m {
-			c.Root = root
-		} else {
-			up := clones[o.at.Mount]
+		from, up := root, clones[o.at.Mount]
+		if o != m {
 			if up == nil || o.sealed || o.at.Mount == m && !beneath(o.at.Entry, root) {
 				continue
 			}
+			from = o.Root
+		}
+		c := ns.newMount(o.Super, from, o.Source, o.flags.Load())
+		c.group, c.master = o.group, o.master
+		if o != m {
 			c.at = Path{up, o.at.Entry}
 		}
 		clones[o] = c
@@ -162,8 +163,7 @@ func (ns *Namespace) cloneFor(tree []*Mount, from, r *Mount) []*Mount {
 	clones := map[*Mount]*Mount{}
 	var list []*Mount
 	for i, o := range tree {
-		c := ns.newMount(o.Super, o.Source, o.flags.Load())
-		c.Root = o.Root
+		c := ns.newMount(o.Super, o.Root, o.Source, o.flags.Load())
 		if r.group == from.group {
 			c.group = o.group
 		} else {
@@ -209,10 +209,11 @@ func (ns *Namespace) bind(l Lookup, source string, p Path, rec bool) error {
 	if source == "" {
 		return unix.EINVAL
 	}
-	from, err := ns.Walk(l, source, WalkFollow)
+	from, done, err := ns.Held(l, source, WalkFollow)
 	if err != nil {
 		return err
 	}
+	defer done()
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	if from.Mount.sealed || !from.Mount.attached {

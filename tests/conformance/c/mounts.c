@@ -609,4 +609,47 @@ CASE(unlimited, mount, statfs, fallocate)
 	close(fd);
 }
 
+/* What a bind mount shows outlives its name. */
+CASE(bind_file, mount, rename, unlink, openat)
+{
+	struct stat st;
+	int fd;
+	begin();
+	close(made("a/f", "old"));
+	close(made("b/p", "covered"));
+	MUST(mount("a/f", "b/p", 0, MS_BIND, 0));
+	shown("file");
+	close(made("a/tmp", "new"));
+	R(rename("a/tmp", "a/f"));
+	content("name", fd = open("a/f", O_RDONLY));
+	close(fd);
+	content("mount", fd = open("b/p", O_RDWR));
+	R(pwrite(fd, "even older", 10, 0));
+	close(fd);
+	content("again", fd = open("b/p", O_RDONLY));
+	close(fd);
+	R(stat("b/p", &st));
+	say("links %d size %d", (int)st.st_nlink, (int)st.st_size);
+	shown("replaced");
+	R(link("b/p", "b/q"));
+	R(truncate("b/p", 3));
+	close(made("b/p", "rewritten"));
+	content("rewritten", fd = open("b/p", O_RDONLY));
+	R(unlink("b/p"));
+	R(umount2("b/p", 0));
+	close(fd);
+	R(umount2("b/p", 0));
+	content("uncovered", fd = open("b/p", O_RDONLY));
+	close(fd);
+	mkdir("a/d", 0755);
+	MUST(mount("a/d", "d", 0, MS_BIND, 0));
+	R(rmdir("a/d"));
+	shown("directory");
+	R(stat("d", &st));
+	say("links %d", (int)st.st_nlink);
+	R(open("d/x", O_CREAT | O_RDWR, 0600));
+	R(mkdir("d/x", 0600));
+	R(umount2("d", 0));
+}
+
 CASES
