@@ -370,6 +370,9 @@ func (i *Inode) SetXattr(_ wait.Context, name string, value []byte, flags int) e
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.dead { // a working directory that was removed: what it holds has been given back
+		return unix.ENOENT
+	}
 	old, have := i.xattr[name]
 	switch {
 	case have && flags&unix.XATTR_CREATE != 0:
@@ -408,6 +411,9 @@ func (i *Inode) RemoveXattr(_ wait.Context, name string) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.dead {
+		return unix.ENOENT
+	}
 	v, ok := i.xattr[name]
 	if !ok {
 		return unix.ENODATA
@@ -443,6 +449,9 @@ func (i *Inode) SetACL(_ wait.Context, creds *vfs.Creds, def bool, l vfs.ACL) er
 	done, err := vfs.CheckSetACL(&cur, creds, def, l)
 	if done || err != nil {
 		return err
+	}
+	if i.dead {
+		return unix.ENOENT
 	}
 	mode := cur.Mode
 	if !def {
