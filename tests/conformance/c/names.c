@@ -435,4 +435,58 @@ CASE(chroot, chroot)
 	wait(0);
 }
 
+/* replaces writes a new file and gives it the name of the old one, again and again. */
+static void replaces(void)
+{
+	for (int i = 0; i < 500; i++) {
+		char b[300];
+		memset(b, 'a' + i % 26, sizeof b);
+		int fd = open("new", O_CREAT | O_EXCL | O_WRONLY, 0644);
+		if (write(fd, b, 100 + i % 200) < 0 || close(fd) < 0 || rename("new", "conf") < 0) {
+			say("replace: %s", errname(errno));
+			return;
+		}
+	}
+}
+
+/* Whoever opens a file that is being replaced finds the old one or the new one, whole. */
+CASE(replaced, rename, openat)
+{
+	fresh("/tmp/rp");
+	close(made("conf", "aaaa"));
+	int missing = 0, broken = 0, empty = 0, rounds = 0;
+	pid_t c = fork();
+	if (c == 0) {
+		replaces();
+		_exit(0);
+	}
+	while (waitpid(c, 0, WNOHANG) == 0) {
+		char b[400];
+		struct stat st;
+		for (int flags = 0; flags <= O_CREAT; flags += O_CREAT) {
+			int fd = open("conf", O_RDONLY | flags, 0644), n = 0;
+			if (fd < 0) {
+				missing++;
+				continue;
+			}
+			if (fstat(fd, &st) < 0 || (n = read(fd, b, sizeof b)) <= 0 || n != st.st_size)
+				broken++;
+			for (int i = 1; i < n; i++)
+				if (b[i] != b[0]) {
+					broken++;
+					break;
+				}
+			close(fd);
+		}
+		if (stat("conf", &st) < 0)
+			missing++;
+		else if (st.st_size == 0)
+			empty++;
+		rounds++;
+	}
+	IS(rounds > 0);
+	say("missing %d, broken %d, empty %d", missing, broken, empty);
+	R(access("new", F_OK));
+}
+
 CASES
