@@ -21,7 +21,7 @@
 // keeps the rest alive (a directory's pointers to those are strong, which is faster). So
 // the garbage collector is the reference count, the cache is bounded by the ring, and no
 // count can be wrong. What must be freed at once, the pages
-// of an unlinked file, hangs on Inode.IncRef and DecRef, which open files hold.
+// of an unlinked file, hangs on Inode.IncRef and DecRef, which open files hold (hold.go).
 //
 // Locks, outermost first:
 //
@@ -31,7 +31,8 @@
 //	      Dentry.mu            the entries of one directory
 //	        dcache.mu          the ring
 //
-// File.pos (sleeps) is outside all of these. FDTable.mu and lockTable.mu are leaves.
+// File.pos (sleeps) is outside all of these. FDTable.mu and lockTable.mu are leaves, and so
+// is what an Inode counts its users under.
 package vfs
 
 import (

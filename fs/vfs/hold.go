@@ -12,7 +12,7 @@ import (
 // runs again, which finds what the name leads to by now.
 //
 // That ends because an entry goes before its node: who takes a name away holds the node
-// until no look-up finds it there any more (Unlink, rename). Whoever is found dead lies
+// until no look-up finds it there any more (Unlink, rename). What is found dead lies
 // behind a change that is complete.
 
 // errDead says that a node died between the look-up and its use.
