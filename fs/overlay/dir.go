@@ -160,10 +160,15 @@ func (i *Inode) drop(c wait.Context, name string, v *Inode, dir bool) error {
 	if u := i.inUpper(c, name); u != nil {
 		return i.upper.Load().Remove(c, name, u, dir)
 	}
-	v.mu.Lock()
-	v.gone.Store(true)
-	v.mu.Unlock()
+	v.lose()
 	return nil
+}
+
+// lose marks a node without an upper half as gone. Called with up held.
+func (i *Inode) lose() {
+	i.mu.Lock()
+	i.gone.Store(true)
+	i.mu.Unlock()
 }
 
 // Rename implements vfs.Inode.
@@ -184,6 +189,7 @@ func (i *Inode) Rename(c wait.Context, oldName string, src vfs.Inode, newDir vfs
 		}
 	}
 	var over vfs.Inode
+	var lost *Inode
 	if d != nil {
 		if d.kind == unix.S_IFDIR && !exchange {
 			if ok, err := d.empty(c); err != nil || !ok {
@@ -193,14 +199,20 @@ func (i *Inode) Rename(c wait.Context, oldName string, src vfs.Inode, newDir vfs
 				return err
 			}
 		}
+		// Until it is replaced, one without an upper half is not copied up to this name.
+		d.up.Lock(c)
+		defer d.up.Unlock()
 		if u := nd.inUpper(c, newName); u != nil {
 			over = u
-		} else if err := nd.drop(c, newName, d, false); err != nil {
-			return err
+		} else {
+			lost = d
 		}
 	}
 	if err := i.upper.Load().Rename(c, oldName, s.upper.Load(), nd.upper.Load(), newName, over, exchange); err != nil {
 		return err
+	}
+	if lost != nil {
+		lost.lose()
 	}
 	i.hide(c, oldName)
 	nd.hide(c, newName)

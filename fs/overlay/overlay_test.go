@@ -17,7 +17,11 @@ import (
 // stack is an overlay over a tree with the files /d/f00 … /d/f29, each holding its name.
 func stack(t *testing.T) (*vfs.Namespace, vfs.Lookup) {
 	t.Helper()
-	mem := mm.NewMemory(fake.New(2048))
+	return stackIn(t, mm.NewMemory(fake.New(2048)))
+}
+
+func stackIn(t *testing.T, mem *mm.Memory) (*vfs.Namespace, vfs.Lookup) {
+	t.Helper()
 	low, _ := tmpfs.New(mem, "mode=755")
 	up, _ := tmpfs.New(mem, "")
 	l := vfs.Lookup{C: wait.Background(), Creds: vfs.RootCreds()}
@@ -162,5 +166,57 @@ func TestRefusedChangesCopyNothing(t *testing.T) {
 	}
 	if s, _ := p.Mount.Super.FS.Statfs(l.C); s.Bfree != s.Blocks {
 		t.Errorf("%d pages were copied", s.Blocks-s.Bfree)
+	}
+}
+
+// A rename that fails leaves the file that it would have replaced as it is.
+func TestARenameThatFailsReplacesNothing(t *testing.T) {
+	mem := mm.NewMemory(fake.New(2048))
+	ns, l := stackIn(t, mem)
+	if err := ns.Mkdir(l, "/e", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/e/new", "/d/other"} { // the directories are copied up
+		f, err := ns.Open(l, name, unix.O_CREAT|unix.O_WRONLY, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.DecRef()
+	}
+	b, full := mem.Budget(), int64(0)
+	for n := int64(1 << 40); n > 0; n /= 2 {
+		for b.Charge(n) {
+			full += n
+		}
+	}
+	err := ns.Rename(l, "/e/new", l, "/d/f07", 0)
+	b.Uncharge(full)
+	if err != unix.ENOSPC {
+		t.Fatalf("a rename without room: %v", err)
+	}
+	if a, _, err := ns.Stat(l, "/d/f07", 0); err != nil || a.Nlink != 1 {
+		t.Errorf("%d links, %v", a.Nlink, err)
+	}
+	for _, text := range []string{"", "changed"} {
+		f, err := ns.Open(l, "/d/f07", unix.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, l, f); got != "/d/f07" {
+			t.Errorf("it reads %q", got)
+		}
+		q := mm.KernelIO([]byte(text))
+		if _, err := f.WriteAt(l.C, &q, 0); err != nil {
+			t.Fatal(err)
+		}
+		f.DecRef()
+	}
+	f, err := ns.Open(l, "/d/f07", unix.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.DecRef()
+	if got := read(t, l, f); got != "changed" {
+		t.Errorf("after a write it reads %q", got)
 	}
 }
