@@ -71,6 +71,7 @@ func pcDB() uint64
 func pcFatal() uint64
 func pcMC() uint64
 func pcSyscall() uint64
+func pcSyscall32() uint64
 func pcIdle() uint64
 func pcAPStart() uint64
 func pcRT0() uint64

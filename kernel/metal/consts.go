@@ -21,10 +21,14 @@ const (
 // Model-specific registers (SDM 4 table 2-2).
 const (
 	msrAPICBase     = 0x1b
+	msrSysenterCS   = 0x174
+	msrSysenterESP  = 0x175
+	msrSysenterEIP  = 0x176
 	msrTSCDeadline  = 0x6e0
 	msrEFER         = 0xc0000080
 	msrSTAR         = 0xc0000081
 	msrLSTAR        = 0xc0000082
+	msrCSTAR        = 0xc0000083
 	msrFMASK        = 0xc0000084
 	msrFSBase       = 0xc0000100
 	msrGSBase       = 0xc0000101

@@ -93,9 +93,11 @@ func makeCPU(id, a uint64) *CPU {
 		store64(a+top, a)
 	}
 	c.gdt, c.tss = a+cpuGDTOff, a+cpuTSSOff
+	// Where Linux has user code of 32 bits, SYSRET wants a place but no descriptor. There is none:
+	// no CS but selUCode is kept for a program, nor are its data selectors.
 	for i, v := range [...]uint64{0, 0,
 		0x00af9b000000ffff, 0x00cf93000000ffff, // kernel code, data
-		0x00cffb000000ffff, 0x00cff3000000ffff, 0x00affb000000ffff} { // user code 32, data, code
+		0, 0x00cff3000000ffff, 0x00affb000000ffff} { // none, user data, user code
 		store64(c.gdt+uint64(i)*8, v)
 	}
 	t := c.tss
@@ -157,6 +159,12 @@ func loadCPU(c *CPU) {
 	writeCR4(cr4)
 	wrmsr(msrSTAR, selKCode<<32|(selUData-8)<<48)
 	wrmsr(msrLSTAR, pcSyscall())
+	// The ways in from 32-bit code, as Linux without IA32_EMULATION shuts them. SYSENTER
+	// faults while its CS is 0.
+	wrmsr(msrCSTAR, pcSyscall32())
+	for _, r := range [...]uint32{msrSysenterCS, msrSysenterESP, msrSysenterEIP} {
+		wrmsr(r, 0)
+	}
 	wrmsr(msrFMASK, sysFlagMask)
 	if cpuInfo.rdtscp {
 		wrmsr(msrTSCAux, uint64(c.id))

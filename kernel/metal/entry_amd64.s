@@ -297,6 +297,13 @@ nested:
 	CALL	R8
 	JMP	·hang(SB)
 
+// syscall32 is CSTAR, where SYSCALL of 32-bit code goes on AMD's processors: RCX = EIP, R11 =
+// flags, SP and GS are the program's. No ring-3 code is 32-bit (makeCPU); if some were, it
+// would get ENOSYS.
+TEXT ·syscall32(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
+	MOVL	$-38, AX
+	SYSRET				// 0f 07, the 32-bit one
+
 // isrCall is vecCall's own entry. A program goes on as soon as its CPU has flushed
 // (flushHere, in assembly): it does not notice. All else takes the common way.
 TEXT ·isrCall(SB),NOSPLIT|NOFRAME|TOPFRAME,$0

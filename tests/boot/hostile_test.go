@@ -83,6 +83,22 @@ func TestProgramsReturnByIRET(t *testing.T) {
 	}
 }
 
+// 32-bit code has no way into the kernel of its own, and there is none such code: whoever
+// jumps there gets SIGSEGV where it stands.
+func TestProgramsComeIntoNo32BitCode(t *testing.T) {
+	for _, m := range machines {
+		for _, n := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s/%d", m.name, n), func(t *testing.T) {
+				out, status := run(t, bootLimit, program(t, "compat"), append([]string{"-c", fmt.Sprint(n)}, m.flags...))
+				if status != 0 {
+					t.Errorf("status %d", status)
+				}
+				has(t, out, fmt.Sprintf("%d CPUs, 6 ways, let in 0 times\n", n))
+			})
+		}
+	}
+}
+
 // What own mappings give on this Linux is what they give on Kiln.
 func TestReadAndWriteBetweenAFileAndItsOwnMappingEndAndAreRight(t *testing.T) {
 	want, err := exec.Command(compile(t, "ownmap", "")).Output()

@@ -71,6 +71,7 @@ var all = []Program{
 	{"memory", "programs/c/memory.c", Static, nil},
 	{"rflags", "programs/c/rflags.c", Static, nil},
 	{"iret", "programs/c/iret.c", Static, nil},
+	{"compat", "programs/c/compat.c", Static, nil},
 	{"sockets", "programs/c/sockets.c", Static, nil},
 	{"files", "programs/c/files.c", Static, nil},
 	{"procdev", "programs/c/procdev.c", Static, nil},
