@@ -27,6 +27,7 @@ func lidt(desc uint64)
 func ltr(sel uint16)
 func loadSegs()
 func xsetbv(v uint64)
+func fxsave(p unsafe.Pointer) // 512 bytes, 16-byte aligned
 func pause()
 func cli()
 func sti()

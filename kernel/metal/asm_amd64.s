@@ -29,6 +29,11 @@ TEXT ·cpuid(SB),NOSPLIT,$0-24
 	MOVL	DX, d+20(FP)
 	RET
 
+TEXT ·fxsave(SB),NOSPLIT,$0-8
+	MOVQ	p+0(FP), AX
+	FXSAVE64	(AX)
+	RET
+
 TEXT ·rdtsc(SB),NOSPLIT,$0-8
 	RDTSC
 	SHLQ	$32, DX

@@ -19,6 +19,7 @@ import (
 type Machine struct {
 	boot       hal.BootInfo
 	feat       hal.Features
+	mxMask     uint32 // what MXCSR has
 	scavenging atomic.Bool
 }
 
@@ -64,6 +65,7 @@ var _ hal.Machine = (*Machine)(nil)
 // looked in their init never use AVX (GO-ON-METAL 0.3).
 func (m *Machine) enableVectors() {
 	m.feat.FPSize = 512
+	m.mxMask = mxcsrMask()
 	if !cpuInfo.xsave {
 		return
 	}
@@ -82,6 +84,17 @@ func (m *Machine) enableVectors() {
 	_, size, _, _ := cpuid(0xd, 0)
 	m.feat.FPSize = int(size+63) &^ 63
 	m.feat.XSAVE, m.feat.XCR0 = true, xcr0
+}
+
+// mxcsrMask is which bits of MXCSR the processor has (SDM 1 11.6.6).
+func mxcsrMask() uint32 {
+	raw := make([]byte, 512+15)
+	img := raw[-addrOf(unsafe.Pointer(&raw[0]))&15:]
+	fxsave(unsafe.Pointer(&img[0]))
+	if v := binary.LittleEndian.Uint32(img[28:]); v != 0 {
+		return v
+	}
+	return 0xffbf
 }
 
 func (m *Machine) readBoot() {
@@ -320,7 +333,7 @@ func (m *Machine) SanitizeFP(img []byte) bool {
 		return false
 	}
 	le := binary.LittleEndian
-	le.PutUint32(img[24:], le.Uint32(img[24:])&0xffbf)
+	le.PutUint32(img[24:], le.Uint32(img[24:])&m.mxMask)
 	if m.feat.XSAVE {
 		le.PutUint64(img[512:], le.Uint64(img[512:])&m.feat.XCR0)
 		clear(img[520:576])
