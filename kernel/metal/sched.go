@@ -121,8 +121,14 @@ func switchTo(c *CPU, n *M) {
 		n.root = c.root
 		return
 	}
-	c.root = n.root
-	writeCR3(n.root)
+	c.load(n.root)
+}
+
+// load makes root the CPU's page table, as LOADROOT does.
+func (c *CPU) load(root uint64) {
+	c.root = 0
+	writeCR3(root)
+	c.root = root
 }
 
 // kickIdle makes an idle CPU look at the run queue: ours if it idles, else the

@@ -76,12 +76,14 @@ func flushHere(c *CPU, root, va, n uint64) {
 }
 
 // concerned says whether o must answer a request. The tables have been changed by a
-// locked instruction before. A CPU stores root before it loads CR3: if root is another,
-// it will walk the tables as they are now.
+// locked instruction before. A CPU stores 0 as root, loads CR3, which is serializing, and
+// stores the new root: if root is another, it does not walk these tables any more, or will
+// walk them as they are now. A host may stop it for long while root is 0; it answers then as
+// soon as it goes on.
 func concerned(o *CPU, kind uint32, root, va, n uint64) bool {
 	switch kind {
 	case reqFlush:
-		if root != 0 && atomic.LoadUint64(&o.root) != root {
+		if root != 0 && !o.walks(root) {
 			return false
 		}
 		if n&flushTables != 0 || atomic.LoadUint32(&o.lazy) == 0 {
@@ -94,11 +96,17 @@ func concerned(o *CPU, kind uint32, root, va, n uint64) bool {
 		atomic.OrUint32(&o.stale, bit)
 		return atomic.LoadUint32(&o.lazy) == 0 // it may have looked at stale before
 	case reqDrop:
-		return atomic.LoadUint64(&o.root) == root
+		return o.walks(root)
 	case reqFP:
 		return atomic.LoadUint64(&(*ctxImpl)(ptr(va)).live) == o.self
 	}
 	return true
+}
+
+// walks says whether c may have root, or be about to leave it.
+func (c *CPU) walks(root uint64) bool {
+	r := atomic.LoadUint64(&c.root)
+	return r == root || r == 0
 }
 
 // ask makes a request of all CPUs that it concerns but c, ours, and waits for them.
@@ -180,8 +188,7 @@ func dropRoot(c *CPU, root uint64) {
 
 func dropHere(c *CPU, root uint64) {
 	if c.root == root {
-		c.root = base.root
-		writeCR3(base.root)
+		c.load(base.root)
 	}
 }
 

@@ -73,7 +73,7 @@ type CPU struct {
 	fakeG    uint64
 	savedSP  uint64
 	savedBP  uint64
-	root     uint64 // CR3 now
+	root     uint64 // CR3 now; 0 while it changes
 	userGS   uint64 // GS base last written for ring 3 (MSR path)
 	inBase   uint32
 	slice    uint32 // a time slice is armed

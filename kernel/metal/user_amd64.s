@@ -108,6 +108,13 @@ TEXT ·fpLocal(SB),NOSPLIT|NOFRAME,$0-9
 	FPDROP(16(SP))
 	RET
 
+// LOADROOT makes AX the CPU's page table, interrupts being off. While it is on its way,
+// CPU.root says so by 0 (concerned in shoot.go): three instructions.
+#define LOADROOT \
+	MOVQ	$0, CPU_root(GS); \
+	MOVQ	AX, CR3; \
+	MOVQ	AX, CPU_root(GS)
+
 // enter(ctx, impl, as) ret. The goroutine's stack is not written to after CLI:
 // an exit from ring 3 is a return from this function on it.
 TEXT ·enter(SB),NOSPLIT|NOFRAME,$0-32
@@ -211,8 +218,7 @@ msr1done:
 newroot:
 	MOVQ	CPU_cur(GS), R11
 	MOVQ	AX, M_root(R11)
-	MOVQ	AX, CPU_root(GS)
-	MOVQ	AX, CR3
+	LOADROOT
 	JMP	sameroot
 upper:
 	SHRQ	$47, SI
@@ -501,12 +507,11 @@ TEXT ·copyStart(SB),NOSPLIT|NOFRAME,$0
 #define USEAS \
 	MOVQ	AddressSpace_root(R13), AX; \
 	CMPQ	AX, CPU_root(GS); \
-	JEQ	7(PC); \
+	JEQ	8(PC); \
 	CLI; \
 	MOVQ	CPU_cur(GS), R11; \
 	MOVQ	AX, M_root(R11); \
-	MOVQ	AX, CPU_root(GS); \
-	MOVQ	AX, CR3; \
+	LOADROOT; \
 	STI
 
 #define USEROK \
