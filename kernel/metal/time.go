@@ -4,6 +4,8 @@ import (
 	"math/bits"
 	"sync/atomic"
 	"unsafe"
+
+	"kiln/kernel/metal/core"
 )
 
 // clock turns TSC readings into time (hal.TimeParams); the runtime reads it
@@ -189,20 +191,40 @@ func (t *ticker) sample() (n uint32, tsc uint64, ok bool) {
 	return n, tsc, ok
 }
 
-// measure counts TSC and LAPIC timer ticks over half a millisecond. With hz known
-// only the LAPIC's are of interest, and the TSC is the reference.
+// measure counts LAPIC timer ticks against the TSC, and the TSC's against a counter of known
+// rate in the same half millisecond unless hz is known. The host may take the processor away
+// meanwhile: what it does within the time counts for both, and what it does at the ends makes
+// a measurement that is repeated.
 func measure(hz uint64) (tscHz, lapicHz uint64) {
 	lapicWrite(lapicDivide, 0xb) // by 1
 	lapicWrite(lapicLVTTimer, 1<<16|vecTimer)
-	if hz != 0 {
+	for range 8 {
 		lapicWrite(lapicInit, ^uint32(0))
-		l0, t0 := lapicRead(lapicCount), rdtsc()
-		for rdtsc()-t0 < hz/2000 {
+		a := core.Sharpest(readLAPIC)
+		if hz == 0 {
+			hz = measureTSC()
+		} else {
+			for rdtsc()-a.T1 < hz/2000 {
+			}
 		}
-		t1, l1 := rdtsc(), lapicRead(lapicCount)
+		b := core.Sharpest(readLAPIC)
 		lapicWrite(lapicInit, 0)
-		return hz, muldiv(uint64(l0-l1), hz, t1-t0)
+		good := false
+		if lapicHz, good = core.DownRate(a, b, hz); good {
+			break
+		}
 	}
+	return hz, lapicHz
+}
+
+func readLAPIC() core.Reading {
+	t := rdtsc()
+	n := lapicRead(lapicCount)
+	return core.Reading{N: n, T0: t, T1: rdtsc()}
+}
+
+// measureTSC counts TSC ticks over half a millisecond.
+func measureTSC() uint64 {
 	t := ticker{port: findPMTimer(), hz: 3579545, mask: 0xffffff}
 	ok := false
 	if t.port != 0 {
@@ -220,23 +242,18 @@ func measure(hz uint64) (tscHz, lapicHz uint64) {
 	}
 	if !ok {
 		clk.source = 9 // no clock at all: guess
-		return 1e9, 1e9
+		return 1e9
 	}
 	clk.tick = t
-	lapicWrite(lapicInit, ^uint32(0))
-	l0, t0 := lapicRead(lapicCount), rdtsc()
 	want := uint32(t.hz / 2000)
 	for {
 		if n, _, _ := t.read(); (n-clk.tickN)&t.mask >= want {
 			break
 		}
 	}
-	l1, t1 := lapicRead(lapicCount), rdtsc()
-	lapicWrite(lapicInit, 0)
 	n, tsc, _ := t.sample()
 	clk.window = tsc - clk.tickTSC
-	tscHz = muldiv(clk.window, t.hz, uint64((n-clk.tickN)&t.mask))
-	return tscHz, muldiv(uint64(l0-l1), tscHz, t1-t0)
+	return muldiv(clk.window, t.hz, uint64((n-clk.tickN)&t.mask))
 }
 
 // refineClock measures again, from the first reading to now, if that is four times
@@ -265,6 +282,7 @@ func refineClock() {
 		return
 	}
 	clk.window = span
+	clk.lapicMult = muldiv(clk.lapicMult, hz, clk.hz) // it was measured against the TSC
 	clk.setRate(hz)
 }
 
