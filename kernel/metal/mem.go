@@ -326,6 +326,9 @@ func freeM(m *M) {
 	base.ms[m.id] = 0
 	timers.Clear(m.id)
 	futexes.Drop(m.id)
+	if idling.napper == uint64(m.id)+1 {
+		idling.napper = 0
+	}
 	m.state = mFree
 	a := addrOf(unsafe.Pointer(m))
 	store64(a, base.msFree)
