@@ -107,6 +107,8 @@ func syscall(c *CPU, m *M) {
 	}
 	if m.state == mRunning {
 		m.RAX = uint64(r)
+	} else if m.pend&^m.mask != 0 {
+		ready(m, -eINTR, false) // sent while it was on its way here, where nobody wakes it
 	}
 }
 

@@ -88,7 +88,7 @@ func main() {
 	m = metal.New()
 	fmt.Println("features", m.Features().Brand, m.Features().XSAVE, m.Features().FSGSBASE, "tsc", m.Features().TSCHz)
 	before := m.MemStats()
-	for _, t := range []func(){syscalls, exceptions, badAddresses, flags, segments, compat, vectors, owners, loops, collector, copies, spaces, deadlines, mapping, sparse, napper} {
+	for _, t := range []func(){syscalls, exceptions, badAddresses, flags, segments, compat, vectors, owners, loops, collector, copies, spaces, deadlines, mapping, sparse, lateSignal, napper} {
 		t()
 	}
 	runtime.GC()
