@@ -74,7 +74,6 @@ type CPU struct {
 	savedSP  uint64
 	savedBP  uint64
 	root     uint64 // CR3 now; 0 while it changes
-	userGS   uint64 // GS base last written for ring 3 (MSR path)
 	inBase   uint32
 	slice    uint32 // a time slice is armed
 	id       uint32

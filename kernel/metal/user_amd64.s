@@ -201,17 +201,11 @@ msr1:
 	SHRQ	$32, DX
 	MOVL	$const_msrFSBase, CX
 	WRMSR
-	CMPQ	R12, CPU_userGS(GS)
-	JEQ	3(PC)
-	MOVQ	R12, CPU_userGS(GS)
-	JMP	2(PC)
-	JMP	msr1done
 	MOVQ	R12, AX
 	MOVQ	AX, DX
 	SHRQ	$32, DX
 	MOVL	$const_msrKernelGSBase, CX
 	WRMSR
-msr1done:
 	SWAPGS
 	JMP	fast
 
@@ -275,7 +269,6 @@ msr2:
 	SHRQ	$32, DX
 	MOVL	$const_msrFSBase, CX
 	WRMSR
-	MOVQ	R12, CPU_userGS(GS)
 	MOVQ	R12, AX
 	MOVQ	AX, DX
 	SHRQ	$32, DX
@@ -376,8 +369,9 @@ saved: \
 	MOVL	$0, ctxImpl_cpu(R14); \
 	MOVQ	$0, CPU_ctx(GS)
 
-// SAVEMSR is the way of SAVEUSER on processors without FSGSBASE, whose ring 3 cannot
-// change the bases.
+// SAVEMSR is the way of SAVEUSER on processors without FSGSBASE. All that ring 3 can do to a
+// base there is to clear it with a selector, which Linux does not keep either for a null one:
+// each way in loads both.
 #define SAVEMSR \
 msrbase: \
 	MOVQ	CPU_cur(GS), AX; \

@@ -208,6 +208,20 @@ func segments() {
 	p.ctx.RIP = uint64(codeAt) + 20 // add [rax],al with RAX = 3
 	e = p.run()
 	check("kernel-gs-fault", e.Kind == hal.ExitException, e)
+	// xor eax,eax; mov gs,eax; syscall: clears the base of who does it, and of nobody else
+	c := load([]byte{0x31, 0xc0, 0x8e, 0xe8, 0x0f, 0x05})
+	defer c.end()
+	kept := true
+	for range 20 {
+		for _, x := range []*hal.Ctx{c.ctx, p.ctx} { // as behind a system call, which is the fast way in
+			x.RIP, x.RCX, x.R11 = uint64(codeAt), uint64(codeAt), x.RFLAGS
+			x.GSBase, x.RBX = uint64(dataAt)+8, 0
+		}
+		kept = c.run().Kind == hal.ExitSyscall && kept
+		e = p.run()
+		kept = kept && e.Kind == hal.ExitSyscall && p.ctx.RBX == 4
+	}
+	check("gs-cleared-by-another", kept, e, p.ctx.RBX)
 	if m.Features().FSGSBASE { // wrgsbase rax; syscall; ud2
 		q := load([]byte{0xf3, 0x48, 0x0f, 0xae, 0xd8, 0x0f, 0x05, 0x0f, 0x0b})
 		q.ctx.RAX = 0xffffffff80000000
