@@ -80,9 +80,9 @@ func startCPUs() {
 // firmware left below 640 KiB is needed any more (command line and memory map are
 // copied).
 func lowPage() uint64 {
-	for i := range base.nram {
-		r := base.ram[i]
-		for pa := max(pageUp(r.start), 0x8000); r.kind == 1 && pa+pageSize <= min(r.end, 0x9f000); pa += pageSize {
+	for i := range base.usable.N {
+		r := base.usable.R[i]
+		if pa := max(r.Start, 0x8000); pa+pageSize <= min(r.End, 0x9f000) {
 			return pa
 		}
 	}

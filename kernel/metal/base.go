@@ -33,7 +33,8 @@ type baseState struct {
 
 	rngn    uint64
 	nram    uint64
-	ram     [32]ramRange
+	ram     [64]ramRange // of any kind
+	usable  core.MemMap
 	maxPFN  uint64
 	ncpu    uint64
 	cpus    [maxCPUs]uint64 // *CPU
@@ -64,7 +65,7 @@ type baseState struct {
 	die      dieState
 }
 
-type ramRange struct{ start, end, kind uint64 }
+type ramRange struct{ start, end uint64 }
 
 const maxCPUs = image.MaxCPUs
 

@@ -60,9 +60,9 @@ func bootMain(blk, info uint64) {
 	bb := (*[5]uint64)(unsafe.Pointer(&t.block))
 	base.imgPhys, base.imgEnd = bb[1], bb[2]
 	bump.next = (max(bb[2], bb[4]) + pageSize - 1) &^ (pageSize - 1)
-	for i := uint64(0); i < base.nram; i++ {
-		if r := base.ram[i]; r.kind == 1 && r.start <= image.StubPhys && r.end > bump.next {
-			bump.end = min(r.end, 1<<30)
+	for i := range base.usable.N {
+		if r := base.usable.R[i]; r.Start <= image.StubPhys && r.End > bump.next {
+			bump.end = min(r.End, 1<<30)
 		}
 	}
 	if bump.end <= bump.next {
@@ -84,14 +84,22 @@ func bootMain(blk, info uint64) {
 	startCPUs()
 }
 
+// readMap reads firmware's map of memory: ram is as it says, for what is not RAM, usable is
+// what may be used.
 func readMap(si *startInfo) {
-	for i := uint64(0); i < uint64(si.entries) && base.nram < uint64(len(base.ram)); i++ {
-		e := (*memEntry)(ptr(si.memmap + i*24))
-		base.ram[base.nram] = ramRange{e.addr, e.addr + e.size, uint64(e.kind)}
-		base.nram++
-		if e.kind == 1 {
-			base.maxPFN = max(base.maxPFN, (e.addr+e.size)>>12)
-		}
+	entry := func(i uint64) *memEntry { return (*memEntry)(ptr(si.memmap + i*24)) }
+	for i := uint64(0); i < min(uint64(si.entries), uint64(len(base.ram))); i++ {
+		e := entry(i)
+		base.ram[i] = ramRange{e.addr, e.addr + e.size}
+		base.nram = i + 1
+	}
+	m := &base.usable
+	m.Read(uint64(si.entries), func(i uint64) (uint64, uint64, bool) {
+		e := entry(i)
+		return e.addr, e.size, e.kind == 1
+	})
+	for i := range m.N {
+		base.maxPFN = max(base.maxPFN, m.R[i].End>>12)
 	}
 }
 
@@ -217,13 +225,13 @@ func startFrames() {
 	}
 	mem := bumpPages(16)
 	regions.Init(base.goLo, base.goHi, unsafe.Slice((*core.Region)(ptr(phys(mem))), 16*pageSize/24))
-	for i := uint64(0); i < base.nram; i++ {
-		r := base.ram[i]
-		if r.kind != 1 || r.end <= 1<<20 {
+	for i := range base.usable.N {
+		r := base.usable.R[i]
+		if r.End <= 1<<20 {
 			continue
 		}
-		lo, hi := (r.start+pageSize-1)>>12, r.end>>12
-		if r.start <= image.StubPhys {
+		lo, hi := r.Start>>12, r.End>>12
+		if r.Start <= image.StubPhys {
 			lo = bump.next >> 12
 		}
 		if lo < hi {
