@@ -35,6 +35,29 @@ func (l *idList) add(id uint32) {
 	l.n++
 }
 
+// choose leaves those that are to be started beside self: as many as there is room for, of
+// those that can be reached (above 254 by x2APIC only, which x2 says is on, has that there is).
+// It returns how many cannot, and whether x2APIC is to be switched on. All CPUs must be in one
+// mode, so that is known before the first is started.
+func (l *idList) choose(self uint32, x2, has bool) (unreached uint32, switchOn bool) {
+	n := uint32(0)
+	for i := uint32(0); i < l.n; i++ {
+		switch id := l.id[i%maxCPUs]; {
+		case id == self:
+		case id > 254 && !x2 && !has:
+			unreached++
+		case n == maxCPUs-1:
+			l.over++
+		default:
+			switchOn = switchOn || id > 254 && !x2
+			l.id[n%maxCPUs] = id
+			n++
+		}
+	}
+	l.n = n
+	return unreached, switchOn
+}
+
 // startNS is how long a CPU may take to start. A busy host may not run it for a while.
 const startNS = 1_000_000_000
 
@@ -44,20 +67,16 @@ func startCPUs() {
 	base.tmAt = never
 	base.acquire()
 	page := uint64(0)
-	self := curCPU().apicID
+	unreached, x2 := cpuIDs.choose(curCPU().apicID, lapicMode.x2 != 0, cpuInfo.x2apic)
+	if x2 {
+		wrmsr(msrAPICBase, rdmsr(msrAPICBase)|apicX2)
+		lapicMode.x2 = 1
+	}
+	if unreached != 0 {
+		puts("kiln: CPUs have APIC ids above 254, but there is no x2APIC to reach them\n")
+	}
 	for i := uint32(0); i < cpuIDs.n; i++ {
 		id := cpuIDs.id[i%maxCPUs]
-		if id == self {
-			continue
-		}
-		if id > 254 && lapicMode.x2 == 0 {
-			if !cpuInfo.x2apic {
-				puts("kiln: a CPU has an APIC id above 254, but there is no x2APIC to reach it\n")
-				continue
-			}
-			wrmsr(msrAPICBase, rdmsr(msrAPICBase)|apicX2)
-			lapicMode.x2 = 1
-		}
 		if page == 0 {
 			if page = lowPage(); page == 0 {
 				puts("kiln: no memory below 640 KiB to start the other CPUs in\n")
