@@ -176,6 +176,9 @@ const (
 	// ExitInterrupt: something of the kernel's wants the CPU (a device, a
 	// deadline, hal.Interrupt, pre-emption). The program's state is complete.
 	ExitInterrupt
+	// ExitRefused: the machine has not run the program and cannot for want of something
+	// that it has from its host. Asking again at once is no use.
+	ExitRefused
 )
 
 // Exit is the reason Enter returned.

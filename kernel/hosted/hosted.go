@@ -144,7 +144,11 @@ func (m *Machine) probe() (err error) {
 	defer space.Destroy()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	return m.probeFP(space.(*AddressSpace).traceeFor(unix.Gettid()))
+	t, err := space.(*AddressSpace).traceeFor(unix.Gettid())
+	if err != nil {
+		return err
+	}
+	return m.probeFP(t)
 }
 
 // Close kills the stubs and gives the memory back. Nothing may use m any more.

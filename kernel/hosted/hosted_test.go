@@ -3,6 +3,7 @@ package hosted
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"os"
 	"runtime"
@@ -523,4 +524,46 @@ func BenchmarkSyscall(b *testing.B) {
 	for b.Loop() {
 		m.Enter(c, space)
 	}
+}
+
+// The host refuses a thread: Enter waits for better times, comes back for an interrupt, and
+// gives up in the end without having run anything.
+func TestAThreadThatTheHostRefuses(t *testing.T) {
+	old := newThread
+	defer func() { newThread = old }()
+	refusals, asked := 3, 0
+	newThread = func(s *stub) (int, error) {
+		if asked++; asked <= refusals {
+			return 0, fmt.Errorf("refused: %w", unix.EAGAIN)
+		}
+		return old(s)
+	}
+	r := newRigBefore(t, old)
+	r.want(hal.Exit{Kind: hal.ExitSyscall})
+	if asked != refusals+1 {
+		t.Errorf("asked %d times", asked)
+	}
+
+	asked, refusals = 0, 1<<30
+	r = newRigBefore(t, old)
+	go func() {
+		time.Sleep(20 * time.Millisecond)
+		r.m.Interrupt(r.ctx)
+	}()
+	r.want(hal.Exit{Kind: hal.ExitInterrupt})
+	start := time.Now()
+	r.want(hal.Exit{Kind: hal.ExitRefused})
+	if d := time.Since(start); d < refusedFor/2 || r.ctx.RIP != codeAddr {
+		t.Errorf("gave up after %v at %#x", d, r.ctx.RIP)
+	}
+	refusals = 0
+	r.want(hal.Exit{Kind: hal.ExitSyscall})
+}
+
+// newRigBefore makes a rig with a SYSCALL while threads are made by clone.
+func newRigBefore(t *testing.T, clone func(*stub) (int, error)) *rig {
+	now := newThread
+	newThread = clone
+	defer func() { newThread = now }()
+	return newRig(t, 0x0f, 0x05)
 }

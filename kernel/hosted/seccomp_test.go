@@ -62,7 +62,10 @@ func TestProgramCannotCallTheHost(t *testing.T) {
 		defer runtime.UnlockOSThread()
 		r := newRig(t, 0x0f, 0x05, 0xf4) // syscall; hlt
 		r.ctx.RAX = nr
-		tr := r.as.traceeFor(unix.Gettid())
+		tr, err := r.as.traceeFor(unix.Gettid())
+		if err != nil {
+			t.Fatal(err)
+		}
 		tr.load(r.ctx)
 		if e := ptrace(unix.PTRACE_CONT, tr.tid, 0, 0); e != 0 {
 			t.Fatal(e)

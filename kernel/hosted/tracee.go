@@ -3,9 +3,11 @@ package hosted
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -114,9 +116,12 @@ func (m *Machine) Enter(ctx *hal.Ctx, space hal.AddressSpace) {
 	c := ctx.Impl.(*ctxImpl)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	t := as.traceeFor(unix.Gettid())
-	if m.Pending() || !c.begin(t) {
-		ctx.Exit = hal.Exit{Kind: hal.ExitInterrupt}
+	t, kind := m.traceeSoon(c, as)
+	if t != nil && (m.Pending() || !c.begin(t)) {
+		t, kind = nil, hal.ExitInterrupt
+	}
+	if t == nil {
+		ctx.Exit = hal.Exit{Kind: kind}
 		return
 	}
 	defer c.end()
@@ -140,17 +145,42 @@ func (m *Machine) Enter(ctx *hal.Ctx, space hal.AddressSpace) {
 	}
 }
 
+// refusedFor is how long the host may refuse a thread before that counts.
+const refusedFor = 500 * time.Millisecond
+
+// traceeSoon is traceeFor, again and again while the host has no thread for us (its limits,
+// pids.max of a container): others may end. Without a thread it says what Enter is to say.
+func (m *Machine) traceeSoon(c *ctxImpl, as *AddressSpace) (*tracee, hal.ExitKind) {
+	for pause := time.Millisecond; ; pause *= 2 {
+		t, err := as.traceeFor(unix.Gettid())
+		switch {
+		case err == nil:
+			return t, 0
+		case !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.ENOMEM):
+			panic(err)
+		case pause > refusedFor/2:
+			return nil, hal.ExitRefused
+		case m.Pending() || c.takeInterrupt():
+			return nil, hal.ExitInterrupt
+		}
+		time.Sleep(pause)
+	}
+}
+
+// newThread is replaced by a test.
+var newThread = (*stub).clone
+
 // traceeFor finds or makes the stub's thread for a thread of ours.
-func (as *AddressSpace) traceeFor(self int) *tracee {
+func (as *AddressSpace) traceeFor(self int) (*tracee, error) {
 	as.tmu.Lock()
 	t := as.tracees[self]
 	as.tmu.Unlock()
 	if t != nil {
-		return t
+		return t, nil
 	}
-	tid, err := as.stub.clone()
+	tid, err := newThread(as.stub)
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
 	t = &tracee{tid: tid, stub: as.stub, fp: make([]byte, as.m.feat.FPSize)}
 	opts := uintptr(unix.PTRACE_O_EXITKILL | unix.PTRACE_O_TRACESYSGOOD)
@@ -165,7 +195,7 @@ func (as *AddressSpace) traceeFor(self int) *tracee {
 	as.tmu.Lock()
 	as.tracees[self] = t
 	as.tmu.Unlock()
-	return t
+	return t, nil
 }
 
 func ptrace(req, tid int, addr, data uintptr) unix.Errno {

@@ -30,11 +30,18 @@ func (t *Thread) run() {
 
 // trapped serves what ended ring 3 and was no system call.
 func (t *Thread) trapped(kind hal.ExitKind) {
-	if kind != hal.ExitInterrupt {
+	switch kind {
+	case hal.ExitException:
 		t.exception()
-	} else if m := t.k.M; m.Pending() {
-		m.Dispatch()
-		runtime.Gosched()
+	case hal.ExitRefused:
+		p := t.process
+		t.k.Log("error", "the host has no thread left to run process %d (%s) in: killed", p.pid, p.commName())
+		p.SendSignal(SignalInfo{Signo: int32(unix.SIGKILL), Code: SIKernel})
+	case hal.ExitInterrupt:
+		if m := t.k.M; m.Pending() {
+			m.Dispatch()
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package task
 import (
 	"encoding/binary"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -251,6 +252,19 @@ func TestSpinningThreadsShareACPU(t *testing.T) {
 	u := p.Usage()
 	if u.User <= 0 {
 		t.Errorf("no CPU time was counted: %+v", u)
+	}
+}
+
+// A machine that cannot run a program costs that process, not the kernel.
+func TestAProcessThatCannotBeRunIsKilled(t *testing.T) {
+	r := newRig(t)
+	r.at(0x1000, func(c *hal.Ctx, _ hal.AddressSpace) { c.Exit = hal.Exit{Kind: hal.ExitRefused} })
+	r.start(0x1000)
+	if s := r.wait(); s != uint32(unix.SIGKILL) {
+		t.Errorf("status %#x", s)
+	}
+	if l := strings.Join(r.log(), "\n"); !strings.Contains(l, "no thread left to run process 1 ") {
+		t.Errorf("log: %q", l)
 	}
 }
 
