@@ -80,6 +80,11 @@ request:
 	CMPQ AX, $0
 	JLE  quit
 
+	// getppid(): the kernel, for the stub to compare
+	MOVQ $110, AX
+	SYSCALL
+	MOVQ AX, R13
+
 	// clone(CLONE_PARENT|SIGCHLD): the stub is the kernel's child
 	MOVQ  $56, AX
 	MOVQ  $0x8011, DI
@@ -113,13 +118,19 @@ answer:
 	JMP  request
 
 stub:
-	// setsid(); prctl(PR_SET_PDEATHSIG, SIGKILL); close(motherFD)
+	// setsid(); prctl(PR_SET_PDEATHSIG, SIGKILL); getppid(); close(motherFD)
 	MOVQ $112, AX
 	SYSCALL
 	MOVQ $157, AX
 	MOVQ $1, DI
 	MOVQ $9, SI
 	SYSCALL
+
+	// A kernel that ended before this says so to nobody.
+	MOVQ $110, AX
+	SYSCALL
+	CMPQ AX, R13
+	JNE  quit
 	MOVQ $3, AX
 	MOVQ $3, DI
 	SYSCALL
