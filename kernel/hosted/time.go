@@ -40,13 +40,46 @@ var tscRate = sync.OnceValue(func() uint64 {
 	if s := string(b); !strings.Contains(s, "constant_tsc") || !strings.Contains(s, "nonstop_tsc") {
 		return 0
 	}
-	t0, c0 := rawNanos(), rdtsc()
-	time.Sleep(20 * time.Millisecond)
-	t1, c1 := rawNanos(), rdtsc()
-	hi, lo := bits.Mul64(c1-c0, 1e9)
-	hz, _ := bits.Div64(hi, lo, uint64(t1-t0))
-	return hz
+	for range 4 {
+		a := sharpest(rawNanos, rdtsc)
+		time.Sleep(20 * time.Millisecond)
+		if hz := rateBetween(a, sharpest(rawNanos, rdtsc)); hz != 0 {
+			return hz
+		}
+	}
+	return 0 // the host has no time for us: its own clock is to be used
 })
+
+// moment is a reading of the host's clock, with the TSC before and after it. The host may take
+// the processor away in between.
+type moment struct {
+	ns     int64
+	c0, c1 uint64
+}
+
+// sharpest is the best known of a few moments.
+func sharpest(nanos func() int64, tsc func() uint64) (best moment) {
+	for i := range 16 {
+		c0 := tsc()
+		m := moment{ns: nanos(), c0: c0, c1: tsc()}
+		if i == 0 || m.c1-m.c0 < best.c1-best.c0 {
+			best = m
+		}
+	}
+	return best
+}
+
+// rateBetween is the TSC's rate in Hz from two moments, 0 unless it is known to a thousandth.
+func rateBetween(a, b moment) uint64 {
+	w0, w1 := (a.c1-a.c0)/2, (b.c1-b.c0)/2
+	ticks, ns := b.c0+w1-(a.c0+w0), uint64(b.ns-a.ns)
+	hi, lo := bits.Mul64(ticks, 1e9)
+	if w0+w1 > ticks/1000 || hi >= ns {
+		return 0
+	}
+	hz, _ := bits.Div64(hi, lo, ns)
+	return hz
+}
 
 func rdtsc() uint64
 
