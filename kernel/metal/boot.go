@@ -81,6 +81,9 @@ func bootMain(blk, info uint64) {
 	startClock()
 	firstM(c)
 	initTrapState()
+	if base.usable.Lost != 0 {
+		puts("kiln: firmware's map of memory has too many pieces: some memory is left out\n")
+	}
 	startCPUs()
 }
 
