@@ -58,13 +58,18 @@ func sysGetresgid(t *task.Thread, a *Args) (uintptr, error) {
 	return putIDs(t, a, c.GID, c.EGID, c.SGID)
 }
 
-// commit makes c the thread's credentials. A change of an effective or file-system id,
-// or more capabilities, makes the process undumpable and clears the signal of its
-// parent's death (Linux' commit_creds).
+// another says that c are a change of an effective or file-system id, or more capabilities:
+// then the process cannot be dumped, and gets no signal of its parent's death (Linux'
+// commit_creds).
+func another(old, c *vfs.Creds) bool {
+	return c.EUID != old.EUID || c.EGID != old.EGID || c.FSUID != old.FSUID || c.FSGID != old.FSGID ||
+		c.Permitted&^old.Permitted != 0
+}
+
+// commit makes c the thread's credentials.
 func commit(t *task.Thread, c *vfs.Creds) {
 	old := t.Creds()
-	if c.EUID != old.EUID || c.EGID != old.EGID || c.FSUID != old.FSUID || c.FSGID != old.FSGID ||
-		c.Permitted&^old.Permitted != 0 {
+	if another(old, c) {
 		t.Process().SetDumpable(0)
 		t.SetPDeathSig(0)
 	}

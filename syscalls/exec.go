@@ -73,7 +73,7 @@ func (r *argReader) str(at hal.UserAddr) (string, error) {
 
 // sysExecve replaces the program. Errors, in order: EFAULT, ENAMETOOLONG, ENOENT (path);
 // EFAULT, E2BIG (arguments); those of opening (EACCES, ENOENT, ELOOP, …); those of
-// loader.Load; EAGAIN (another thread does the same). See execve(2).
+// loader.Load; EAGAIN (the process is ending). See execve(2).
 func sysExecve(t *task.Thread, a *Args) (uintptr, error) {
 	return execveat(t, unix.AT_FDCWD, [3]hal.UserAddr{hal.UserAddr(a[0]), hal.UserAddr(a[1]), hal.UserAddr(a[2])}, 0)
 }
@@ -108,12 +108,21 @@ func execveat(t *task.Thread, dirfd int32, at [3]hal.UserAddr, flags uint32) (ui
 	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
 		return 0, unix.EINVAL
 	}
-	f, err := openProgram(t, &p, dirfd, flags)
-	if err != nil {
+	was := t.TID()
+	if err := t.GuardExec(func(watched bool) error {
+		p.Watched = watched
+		f, err := openProgram(t, &p, dirfd, flags)
+		if err != nil {
+			return err
+		}
+		defer f.DecRef()
+		return exec(t, &p, f)
+	}); err != nil {
 		return 0, err
 	}
-	defer f.DecRef()
-	return exec(t, &p, f)
+	t.TraceExec(was)
+	t.TellExec()
+	return 0, nil
 }
 
 func programVDSO(t *task.Thread) *vdso.VDSO {
@@ -176,9 +185,9 @@ func openUnnamed(t *task.Thread, f *vfs.File) (*vfs.File, error) {
 }
 
 // exec loads f and makes it the caller's program.
-func exec(t *task.Thread, p *Program, f *vfs.File) (uintptr, error) {
+func exec(t *task.Thread, p *Program, f *vfs.File) error {
 	proc := t.Process()
-	p.File, p.Exec, p.SharesFS = f, true, t.SharesFS() || t.TracedUnsafely()
+	p.File, p.Exec = f, true
 	p.NoRandom = proc.Personality()&addrNoRandomize != 0
 	data := proc.Rlimit(unix.RLIMIT_DATA)
 	p.Limits = mm.Limits{AS: proc.Limit(task.RlimitAS), Data: data.Cur, DataMax: data.Max,
@@ -187,31 +196,29 @@ func exec(t *task.Thread, p *Program, f *vfs.File) (uintptr, error) {
 	var late *loader.LateError
 	if errors.As(err, &late) {
 		t.ExitGroup(uint32(unix.SIGSEGV))
-		return 0, late.Errno
+		return late.Errno
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
-	was := t.TID()
 	if err := t.KillSiblings(); err != nil {
 		img.Space.DecUsers()
 		img.Exe.DecRef()
-		return 0, err
+		return err
 	}
-	old, nr := t.Creds(), t.Ctx.OrigRAX
-	t.Exec(img)
-	t.Ctx.OrigRAX = nr // which a tracer sees
-	if p.Secure {
+	old, nr, dumpable := t.Creds(), t.Ctx.OrigRAX, int32(1)
+	other := another(old, p.Creds)
+	if other || p.NoDump || old.EUID != old.UID || old.EGID != old.GID {
+		dumpable = 0
+	}
+	if other || p.Secure {
 		t.SetPDeathSig(0) // a parent may not signal what has more privileges
-	}
-	if p.NoDump || old.EUID != old.UID || old.EGID != old.GID {
-		proc.SetDumpable(0)
 	}
 	if p.Gained {
 		proc.SetPersonality(proc.Personality() &^ perClearOnSetID)
 	}
-	commit(t, p.Creds)
-	t.TraceExec(was)
-	t.TellExec()
-	return 0, nil
+	t.Exec(img, p.Creds, dumpable)
+	t.Ctx.OrigRAX = nr // which a tracer sees
+	t.TellCreds(old, p.Creds)
+	return nil
 }

@@ -31,7 +31,7 @@ func (p *Program) settle(r *loader.Request, file loader.File) error {
 	}
 	old := p.Lookup.Creds
 	p.NoDump = old.Permission(&at, vfs.MayRead) != nil
-	x := execCreds{old: old, uid: old.EUID, gid: old.EGID, shared: p.SharesFS}
+	x := execCreds{old: old, uid: old.EUID, gid: old.EGID, watched: p.Watched}
 	if !f.Path.Valid() || f.Path.Mount.Flags()&unix.MS_NOSUID == 0 {
 		x.setIDs(&at)
 		if x.file, err = fileCaps(p, f); err != nil {
@@ -55,7 +55,7 @@ type execCreds struct {
 	uid, gid uint32 // effective ids, as the file's mode has them
 	file     capData
 	bits     bool // the mode's set-id bits counted
-	shared   bool // another process shares the working directory, or traces without privilege (LSM_UNSAFE_SHARE, _PTRACE)
+	watched  bool // Program.Watched
 }
 
 // setIDs applies the set-user-ID and set-group-ID bits, which no_new_privs turns off.
@@ -90,7 +90,7 @@ func (x *execCreds) creds() (*vfs.Creds, bool, error) {
 		effective = effective || c.EUID == 0
 	}
 	setID := c.EUID != old.UID || c.EGID != old.GID
-	if (setID || c.Permitted&^old.Permitted != 0) && (x.shared || c.NoNewPrivs) {
+	if (setID || c.Permitted&^old.Permitted != 0) && (x.watched || c.NoNewPrivs) {
 		if c.NoNewPrivs || !old.Can(unix.CAP_SETUID) {
 			c.EUID, c.EGID = c.UID, c.GID
 		}

@@ -265,10 +265,10 @@ func sysMovePages(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !mayAccess(t, o.Process()) {
-		return 0, unix.EPERM
+	s, drop, err := accessSpace(t, o.Process())
+	if err != nil {
+		return 0, err
 	}
-	s, drop := spaceOf(o.Process())
 	if s == nil {
 		return 0, unix.EINVAL
 	}

@@ -164,19 +164,25 @@ func sysPidfdGetfd(t *task.Thread, a *Args) (uintptr, error) {
 	if p.Reaped() {
 		return 0, unix.ESRCH
 	}
-	if !mayAccess(t, p) {
-		return 0, unix.EPERM
-	}
-	var fds *vfs.FDTable
-	if l := p.Leader(); l != nil {
-		fds = l.FDs()
-	}
-	if fds == nil {
-		return 0, unix.ESRCH
-	}
-	f := fds.Get(int32(a[1]))
-	if f == nil {
-		return 0, unix.EBADF
+	var f *vfs.File
+	if err := p.Steady(func() error {
+		done(f)
+		if f = nil; !mayAccess(t, p) {
+			return unix.EPERM
+		}
+		var fds *vfs.FDTable
+		if l := p.Leader(); l != nil {
+			fds = l.FDs()
+		}
+		if fds == nil {
+			return unix.ESRCH
+		}
+		if f = fds.Get(int32(a[1])); f == nil {
+			return unix.EBADF
+		}
+		return nil
+	}); err != nil {
+		return 0, err
 	}
 	fd, err := t.FDs().Install(f, 0, true)
 	if err != nil {

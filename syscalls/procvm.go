@@ -25,6 +25,21 @@ func spaceOf(p *task.Process) (s *mm.Space, drop func()) {
 	return s, s.DecUsers
 }
 
+// accessSpace is spaceOf where the caller may trace the process (mm_access): EPERM.
+func accessSpace(t *task.Thread, p *task.Process) (s *mm.Space, drop func(), err error) {
+	err = p.Steady(func() error {
+		if s != nil {
+			drop()
+		}
+		if s, drop = nil, nil; !mayAccess(t, p) {
+			return unix.EPERM
+		}
+		s, drop = spaceOf(p)
+		return nil
+	})
+	return s, drop, err
+}
+
 // sysProcessVMReadv and sysProcessVMWritev copy between the caller's memory and another
 // process's (pid, local vectors and their number, remote ones, flags): EINVAL (flags,
 // vectors), EFAULT (vectors), 0 where nothing is asked for, ESRCH, EPERM, EFAULT where the
@@ -56,10 +71,10 @@ func processVM(t *task.Thread, a *Args, write bool) (uintptr, error) {
 	if o == nil {
 		return 0, unix.ESRCH
 	}
-	if !mayAccess(t, o.Process()) {
-		return 0, unix.EPERM
+	s, drop, err := accessSpace(t, o.Process())
+	if err != nil {
+		return 0, err
 	}
-	s, drop := spaceOf(o.Process())
 	if s == nil {
 		return 0, unix.ESRCH
 	}
@@ -158,10 +173,11 @@ func sysProcessMadvise(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.ESRCH
 	case advice != unix.MADV_COLD && advice != unix.MADV_PAGEOUT && advice != unix.MADV_WILLNEED && advice != unix.MADV_COLLAPSE:
 		return 0, unix.EINVAL
-	case !mayAccess(t, p):
+	}
+	s, drop, err := accessSpace(t, p)
+	if err != nil {
 		return 0, unix.EACCES
 	}
-	s, drop := spaceOf(p)
 	if s == nil {
 		return 0, unix.ESRCH
 	}

@@ -29,8 +29,9 @@ type Program struct {
 	// result: what the file's mode and capabilities make of Lookup's (execCreds).
 	Creds *vfs.Creds
 	Exec  bool
-	// SharesFS says that another process shares the caller's working directory.
-	SharesFS bool
+	// Watched says that another process shares the caller's working directory, or traces it
+	// without privilege (LSM_UNSAFE_SHARE, _PTRACE): the program gains nothing.
+	Watched bool
 	// Secure (AT_SECURE), NoDump (the caller may not read the program) and Gained (it has
 	// set-id bits or more capabilities: personality flags go) are results.
 	Secure, NoDump, Gained bool

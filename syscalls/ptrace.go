@@ -43,7 +43,7 @@ const (
 // sysPtrace is one request of a tracer (request, thread, address, data): PTRACE_TRACEME is
 // EPERM where somebody traces already. Else ESRCH (no such thread); PTRACE_ATTACH and
 // PTRACE_SEIZE: EIO (address or options of a seizure), EINVAL (options), EPERM (not
-// allowed, itself, traced). Others: ESRCH (not the caller's, not in a stop), then what the
+// allowed, itself, traced), a restart code (a signal while it execs). Others: ESRCH (not the caller's, not in a stop), then what the
 // request gives; EIO for one that is not known. See ptrace(2).
 func sysPtrace(t *task.Thread, a *Args) (uintptr, error) {
 	req, tid, addr, data := int64(a[0]), int32(a[1]), a[2], a[3]
@@ -79,10 +79,7 @@ func ptraceAttach(t *task.Thread, tid int32, seize bool, addr, data uint64) erro
 		}
 		opts = uint32(data)
 	}
-	if o.Process() == t.Process() || !mayAccess(t, o.Process()) {
-		return unix.EPERM
-	}
-	return t.Attach(o, seize, opts)
+	return t.Attach(o, seize, opts, func() bool { return mayAccess(t, o.Process()) })
 }
 
 // checkTraceOptions: EINVAL for what there is not; to suspend seccomp takes privilege on

@@ -199,6 +199,10 @@ func (r *ureq) attempt() (res int32, cflags uint32, on waiter.Waitable, mask wai
 		c := r.u.creds[r.personality]
 		r.u.mu.Unlock()
 		if c != nil {
+			if own.NoNewPrivs != c.NoNewPrivs { // which is the thread's, whoever it acts as
+				n := *c
+				n.NoNewPrivs, c = own.NoNewPrivs, &n
+			}
 			r.t.SetCreds(c)
 			defer r.t.SetCreds(own)
 		}

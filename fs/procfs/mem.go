@@ -36,10 +36,11 @@ func (e *entry) memFile() vfs.Inode {
 
 // Open implements vfs.Inode: EACCES. The memory stays that of the program that runs now.
 func (m *memFile) Open(c wait.Context, _ uint32) (vfs.FileOps, error) {
-	if err := m.e.look(c); err != nil {
+	s, err := m.e.lookAtSpace(c)
+	if err != nil {
 		return nil, err
 	}
-	return &openMem{f: m, s: m.e.p.Space()}, nil
+	return &openMem{f: m, s: s}, nil
 }
 
 // openMem is one description. It does not keep the memory: once nobody else uses it, reads

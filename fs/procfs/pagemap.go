@@ -26,12 +26,13 @@ func (e *entry) pageMapFile() vfs.Inode {
 
 // Open implements vfs.Inode: EACCES. Who opens it without CAP_SYS_ADMIN sees no frames.
 func (m *pageMapFile) Open(c wait.Context, _ uint32) (vfs.FileOps, error) {
-	if err := m.e.look(c); err != nil {
+	s, err := m.e.lookAtSpace(c)
+	if err != nil {
 		return nil, err
 	}
 	t := thread(c)
 	return &openPageMap{
-		openMem: openMem{f: &memFile{m.File, m.e}, s: m.e.p.Space()},
+		openMem: openMem{f: &memFile{m.File, m.e}, s: s},
 		frames:  t == nil || t.Creds().Can(unix.CAP_SYS_ADMIN),
 	}, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/kernel/mm"
 	"kiln/kernel/task"
 	"kiln/kernel/wait"
 )
@@ -19,6 +20,15 @@ func (e *entry) look(c wait.Context) error {
 		return unix.EACCES
 	}
 	return nil
+}
+
+// lookAtSpace is look with the memory of the program that the answer is about.
+func (e *entry) lookAtSpace(c wait.Context) (s *mm.Space, err error) {
+	err = e.p.Steady(func() error {
+		s = e.p.Space()
+		return e.look(c)
+	})
+	return s, err
 }
 
 func (e *entry) io(b *bytes.Buffer) error {

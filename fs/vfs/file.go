@@ -352,6 +352,13 @@ type Creds struct {
 	Domain *Domain
 }
 
+// WithNoNewPrivs is a copy that has no_new_privs.
+func (c *Creds) WithNoNewPrivs() *Creds {
+	n := *c
+	n.NoNewPrivs = true
+	return &n
+}
+
 // RootCreds is uid 0 with every capability.
 func RootCreds() *Creds {
 	const all = 1<<41 - 1

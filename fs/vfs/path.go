@@ -64,10 +64,30 @@ func (x *FSContext) Fork() *FSContext {
 	return n
 }
 
-// IncRef and DecRef count the tasks that share it.
-func (x *FSContext) IncRef() { x.refs.Add(1) }
+// execing marks refs while a task that has x to itself is in execve.
+const execing = 1 << 62
 
-// DecRef drops a user.
+// Share counts one more task that shares it: not while one is in execve (BeginExec).
+func (x *FSContext) Share() bool {
+	for {
+		n := x.refs.Load()
+		if n&execing != 0 {
+			return false
+		}
+		if x.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// BeginExec says whether no others than own tasks share it, and keeps it so until EndExec:
+// who cannot see the program's privileges coming must not choose its root and working directory.
+func (x *FSContext) BeginExec(own int64) bool { return x.refs.CompareAndSwap(own, own|execing) }
+
+// EndExec undoes BeginExec.
+func (x *FSContext) EndExec() { x.refs.And(^int64(execing)) }
+
+// DecRef counts one less.
 func (x *FSContext) DecRef() {
 	if x.refs.Add(-1) == 0 {
 		x.at.Load().use(-1)
@@ -75,10 +95,10 @@ func (x *FSContext) DecRef() {
 }
 
 // Users is their number; Shared says that there is more than one.
-func (x *FSContext) Users() int64 { return x.refs.Load() }
+func (x *FSContext) Users() int64 { return x.refs.Load() &^ execing }
 
 // Shared says whether more than one task uses it.
-func (x *FSContext) Shared() bool { return x.refs.Load() > 1 }
+func (x *FSContext) Shared() bool { return x.Users() > 1 }
 
 // Umask replaces the mask and returns the old one.
 func (x *FSContext) Umask(new uint32) uint32 { return x.umask.Swap(new & 0o777) }

@@ -21,20 +21,26 @@ type SleepLock struct {
 func (l *SleepLock) TryLock() bool { return l.state.CompareAndSwap(0, 1) }
 
 // Lock takes it, waiting Uninterruptible. A nil c stands for a kernel goroutine.
-func (l *SleepLock) Lock(c wait.Context) {
+func (l *SleepLock) Lock(c wait.Context) { l.LockAs(c, wait.Uninterruptible) }
+
+// LockAs takes it unless something ends the wait first that may, by kind: Ready says that
+// the caller has it.
+func (l *SleepLock) LockAs(c wait.Context, kind wait.Kind) wait.Result {
 	if l.TryLock() {
-		return
+		return wait.Ready
 	}
 	c = orBackground(c)
 	e := new(waiter.Entry)
 	e.Init(c.Listener(), waiter.EventOut)
 	l.q.EventRegister(e)
-	for l.state.Swap(2) != 0 {
-		c.Block(hal.NoDeadline, wait.Uninterruptible)
+	r := wait.Ready
+	for r == wait.Ready && l.state.Swap(2) != 0 {
+		r = c.Block(hal.NoDeadline, kind)
 	}
 	l.q.EventUnregister(e)
 	// Block may have eaten a wake-up meant for a wait further up the stack.
 	c.Listener().NotifyEvent(0)
+	return r
 }
 
 // Unlock gives it back and wakes who waits.

@@ -3,6 +3,7 @@ package task
 import (
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/wait"
@@ -70,9 +71,8 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 		t.dropSpace(a, space)
 		return 0, err
 	}
-	t.copyInto(n, a)
 	undo := func() {}
-	if a.Attach != nil {
+	if err = t.copyInto(n, a); err == nil && a.Attach != nil {
 		undo, err = a.Attach(p)
 	}
 	if err == nil {
@@ -249,8 +249,9 @@ func (t *Thread) newProcess(a *CloneArgs) *Process {
 	return n
 }
 
-// copyInto gives the child thread its state.
-func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
+// copyInto gives the child thread its state. EAGAIN: it is to share root and working
+// directory with a thread that is in execve.
+func (t *Thread) copyInto(n *Thread, a *CloneArgs) error {
 	f := a.Flags
 	n.Ctx.Regs = t.Ctx.Regs
 	t.k.M.SyncFP(t.Ctx)
@@ -290,7 +291,7 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 	if f&unix.CLONE_VM == 0 {
 		n.rseq = t.rseq
 	}
-	fds, fs := t.FDs(), t.FS()
+	fds, fs, err := t.FDs(), t.FS(), error(nil)
 	if fds != nil {
 		if f&unix.CLONE_FILES != 0 {
 			fds.IncRef()
@@ -299,14 +300,15 @@ func (t *Thread) copyInto(n *Thread, a *CloneArgs) {
 		}
 	}
 	if fs != nil {
-		if f&unix.CLONE_FS != 0 {
-			fs.IncRef()
-		} else {
+		if f&unix.CLONE_FS == 0 {
 			fs = fs.Fork()
+		} else if !fs.Share() {
+			err, fs = unix.EAGAIN, nil
 		}
 	}
 	n.fds.Store(fds)
 	n.fs.Store(fs)
+	return err
 }
 
 // discard undoes copyInto and newThread.
@@ -427,9 +429,10 @@ func (t *Thread) releaseVfork() {
 
 // Exec replaces the program of the calling thread's process by img. The caller has
 // loaded it and ended the siblings (KillSiblings). Handlers become default, the
-// alternate stack, timers and robust list go, close-on-exec descriptors are closed.
-// See execve(2), "Effect on process attributes".
-func (t *Thread) Exec(img Image) {
+// alternate stack, timers and robust list go, close-on-exec descriptors are closed. Who the
+// program runs as and whether it can be dumped change in one with it. See execve(2), "Effect
+// on process attributes".
+func (t *Thread) Exec(img Image, c *vfs.Creds, dumpable int32) {
 	p := t.process
 	t.trackRSS()
 	t.releaseFutexes()
@@ -459,8 +462,13 @@ func (t *Thread) Exec(img Image) {
 		}
 		fds.Exec()
 	}
-	t.setImage(img)
-	p.dumpable.Store(1)
+	t.enterImage(img)
+	p.mu.Lock()
+	p.execs++
+	t.SetCreds(c)
+	p.dumpable.Store(dumpable)
+	p.image.Store(&img)
+	p.mu.Unlock()
 	p.barriers.Store(0)
 	k := t.k
 	k.tree.Lock()

@@ -179,17 +179,6 @@ func (t *Thread) UnshareFS() {
 // UnshareSemUndo pays what the thread owes to semaphores, as its end would.
 func (t *Thread) UnshareSemUndo() { t.dropSemUndo() }
 
-// SharesFS says whether another process shares root, working directory and umask.
-func (t *Thread) SharesFS() bool {
-	fs, own := t.FS(), int64(0)
-	for _, o := range t.process.Threads() {
-		if o.FS() == fs {
-			own++
-		}
-	}
-	return fs.Users() > own
-}
-
 // SharesSignals says whether another process shares the signal handlers.
 func (t *Thread) SharesSignals() bool {
 	t.process.mu.Lock()

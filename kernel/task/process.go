@@ -56,6 +56,8 @@ type Process struct {
 	childEvents waiter.Queue
 	ExitEvents  waiter.Queue
 
+	execGuard mm.SleepLock // GuardExec
+
 	mu         sync.Mutex
 	leader     *Thread
 	corpse     *Thread // see Corpse
@@ -66,6 +68,7 @@ type Process struct {
 	exitCode   uint32
 	dumper     *Thread // writes a core file
 	execing    *Thread // de-thread in progress: every other thread ends
+	execs      uint32  // programs that it has been (Steady)
 	pending    sigQueue
 	hand       *sigHand
 	limits     [NumLimits]Rlimit
@@ -397,7 +400,8 @@ func (k *Kernel) Start(a StartArgs) (*Process, error) {
 	}
 	p.leader, p.threads, p.nthreads, p.live = t, t, 1, 1
 	k.tree.Unlock()
-	t.setImage(a.Image)
+	t.enterImage(a.Image)
+	p.image.Store(&a.Image)
 	p.armCPULimit()
 	if a.Before != nil {
 		a.Before(p)
@@ -421,9 +425,10 @@ func (k *Kernel) spawn(t *Thread) {
 	k.Sched.start(t)
 }
 
-// setImage makes img the program of t's process and sets t's registers to its entry,
-// as ELF_PLAT_INIT and start_thread do: everything else is zero.
-func (t *Thread) setImage(img Image) {
+// enterImage gives t the memory of img and sets its registers to the entry, as
+// ELF_PLAT_INIT and start_thread do: everything else is zero. The caller makes img the
+// process's.
+func (t *Thread) enterImage(img Image) {
 	p := t.process
 	t.space, t.hw = img.Space, img.Space.HW
 	img.Space.SetLimits(p.memLimits())
@@ -434,7 +439,6 @@ func (t *Thread) setImage(img Image) {
 	t.k.M.SyncFP(c)
 	copy(c.FP, t.k.initFP)
 	clear(c.FP[min(len(c.FP), len(t.k.initFP)):])
-	p.image.Store(&img)
 }
 
 // Selectors and flags of a 64-bit program, as Linux has them (asm/segment.h).

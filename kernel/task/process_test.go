@@ -24,7 +24,7 @@ func TestExecEndsSiblingsAndTakesTheLeadersNumber(t *testing.T) {
 		if err := th.KillSiblings(); err != nil {
 			return 0, err
 		}
-		th.Exec(Image{Space: r.space(), Entry: 0x5000_0000, SP: stackBase + 4096, Name: "/usr/bin/second-program-name"})
+		th.Exec(Image{Space: r.space(), Entry: 0x5000_0000, SP: stackBase + 4096, Name: "/usr/bin/second-program-name"}, th.Creds(), 1)
 		return 0, nil
 	})
 	r.at(0x5000_0000, func(c *hal.Ctx, _ hal.AddressSpace) {

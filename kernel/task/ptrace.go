@@ -8,6 +8,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/kernel/hal"
+	"kiln/kernel/wait"
 )
 
 // What a tracer asks for and is told (uapi/linux/ptrace.h).
@@ -154,12 +155,23 @@ func (t *Thread) TraceMe() error {
 }
 
 // Attach makes the caller the tracer of o: EPERM for a thread of its own process, one that
-// has a tracer or has ended. The caller has checked what else PTRACE_ATTACH and
-// PTRACE_SEIZE check.
-func (t *Thread) Attach(o *Thread, seize bool, opts uint32) error {
+// may does not let it trace, has a tracer or has ended. Who execs is who it will be before it
+// gets a tracer; the wait for that may be interrupted, since o may itself wait there for a
+// thread that the caller holds (ERESTARTNOINTR, as in Linux).
+func (t *Thread) Attach(o *Thread, seize bool, opts uint32, may func() bool) error {
 	k, p := t.k, o.process
+	if p == t.process {
+		return unix.EPERM
+	}
+	if p.execGuard.LockAs(t, wait.Interruptible) != wait.Ready {
+		return wait.ErrRestartNoInt
+	}
+	defer p.execGuard.Unlock()
+	if !may() {
+		return unix.EPERM
+	}
 	k.tree.Lock()
-	if p == t.process || o.Traced() || k.threads[o.TID()] != o || p.supervise != nil {
+	if o.Traced() || k.threads[o.TID()] != o || p.supervise != nil {
 		k.tree.Unlock()
 		return unix.EPERM
 	}

@@ -3,6 +3,8 @@ package task
 import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/bpf"
+
+	"kiln/kernel/wait"
 )
 
 // Bits of Thread.hooks: who wants a look at each system call before it is served. One
@@ -83,6 +85,13 @@ func (t *Thread) AddSeccomp(f *SeccompFilter, sync bool) (int32, error) {
 		return 0, unix.EINVAL
 	}
 	p := t.process
+	if sync {
+		// No thread is to change who it is by an exec while it gets the filter.
+		if r := p.execGuard.LockAs(t, wait.Killable); r != wait.Ready {
+			return 0, r.Err()
+		}
+		defer p.execGuard.Unlock()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	own := t.seccomp.Load()
@@ -125,21 +134,30 @@ func (t *Thread) canSync(newest *SeccompFilter) bool {
 }
 
 func (t *Thread) takeSeccomp(f *SeccompFilter, noNewPrivs bool) {
-	for noNewPrivs {
-		old := t.creds.Load()
-		c := *old
-		c.NoNewPrivs = true
-		if t.creds.CompareAndSwap(old, &c) {
-			break
-		}
+	if noNewPrivs {
+		t.setNoNewPrivs()
 	}
 	t.seccomp.Store(f)
 	t.hooks.Or(HookSeccomp)
 }
 
-// inheritSeccomp gives a new thread its parent's mode. Called with the parent's
-// Process.mu held, so that no AddSeccomp of a sibling is missed.
+// setNoNewPrivs gives a thread no_new_privs, whatever it does with its credentials meanwhile.
+func (t *Thread) setNoNewPrivs() {
+	for {
+		old := t.creds.Load()
+		if old.NoNewPrivs || t.creds.CompareAndSwap(old, old.WithNoNewPrivs()) {
+			return
+		}
+	}
+}
+
+// inheritSeccomp gives a new thread its parent's mode, and no_new_privs where that has come
+// with it since the credentials were copied. Called with the parent's Process.mu held, so that
+// no AddSeccomp of a sibling is missed.
 func (t *Thread) inheritSeccomp(parent *Thread) {
+	if parent.Creds().NoNewPrivs {
+		t.setNoNewPrivs()
+	}
 	t.seccomp.Store(parent.seccomp.Load())
 	t.seccompStrict.Store(parent.seccompStrict.Load())
 	t.hooks.Or(parent.hooks.Load() & HookSeccomp)

@@ -18,6 +18,7 @@
 //
 // Locks, outermost first:
 //
+//	Process.execGuard     sleeps: who the process is, while it execs
 //	Kernel.births         for writing while a signal for several processes is sent, else by attach
 //	Kernel.oom            while a victim is chosen
 //	Kernel.tree           the pid table, parents, children, groups, sessions, zombies
@@ -349,9 +350,21 @@ func (t *Thread) FS() *vfs.FSContext { return t.fs.Load() }
 // Creds are who the thread acts as; SetCreds replaces them (the thread itself only).
 func (t *Thread) Creds() *vfs.Creds { return t.creds.Load() }
 
+// SetCreds keeps no_new_privs: another thread may just have given it to this one (seccomp's
+// TSYNC), and it is never lost.
 func (t *Thread) SetCreds(c *vfs.Creds) {
-	if old := t.creds.Swap(c); old.UID != c.UID {
-		t.process.user.Store(t.k.userOf(c.UID))
+	for {
+		old, n := t.creds.Load(), c
+		if old.NoNewPrivs && !c.NoNewPrivs {
+			n = c.WithNoNewPrivs()
+		}
+		if !t.creds.CompareAndSwap(old, n) {
+			continue
+		}
+		if old.UID != c.UID {
+			t.process.user.Store(t.k.userOf(c.UID))
+		}
+		return
 	}
 }
 

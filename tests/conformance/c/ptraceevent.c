@@ -320,4 +320,70 @@ CASE(seccomp, ptrace, prctl)
 	end(p);
 }
 
+/* The set-user-ID program of guarded: who it is, once it may say so. */
+__attribute__((constructor)) static void suid(void)
+{
+	char b;
+	if (!getenv("GUARDED"))
+		return;
+	read(20, &b, 1);
+	say("uid %d euid %d dumpable %d", getuid(), geteuid(), prctl(PR_GET_DUMPABLE));
+	_exit(3);
+}
+
+static void nobody(void) { setgroups(0, 0); setresgid(1000, 1000, 1000); setresuid(1000, 1000, 1000); prctl(PR_SET_DUMPABLE, 1); }
+static int tidpipe[2];
+static void *sibling(void *p)
+{
+	int id = syscall(SYS_gettid);
+	write(tidpipe[1], &id, sizeof id);
+	for (;;)
+		pause();
+	return p;
+}
+
+/* Who execs a program with privileges has no tracer before it is through, however long it
+   takes: here a sibling that is traced does not end. */
+CASE(guarded, ptrace, execve)
+{
+	static char img[4 << 20];
+	chmod("/root", 0755);
+	int in = open("/proc/self/exe", O_RDONLY), n = read(in, img, sizeof img), go[2], done[2], id, st;
+	int out = open("/root/suid", O_WRONLY | O_CREAT | O_TRUNC, 0755);
+	write(out, img, n); fchmod(out, 04755);
+	close(in); close(out);
+	pipe(go); pipe(done); pipe(tidpipe);
+	pid_t p = fork();
+	if (!p) {
+		pthread_t t;
+		char b;
+		nobody(); mortal();
+		dup2(go[0], 20);
+		pthread_create(&t, 0, sibling, 0);
+		read(go[0], &b, 1);
+		execve("/root/suid", (char *[]){ "suid", 0 }, (char *[]){ "GUARDED=1", 0 });
+		_exit(91);
+	}
+	read(tidpipe[0], &id, sizeof id);
+	PT(SEIZE, id, 0, PTRACE_O_TRACEEXIT);
+	write(go[1], "x", 1);
+	next("the sibling", id);
+	pid_t q = fork();
+	if (!q) {
+		nobody(); mortal();
+		errno = 0;
+		pt(PTRACE_SEIZE, p, 0, 0);
+		write(done[1], &errno, sizeof errno);
+		pause();
+	}
+	struct pollfd f = { done[0], POLLIN, 0 };
+	R(poll(&f, 1, 200));
+	GO(CONT, id, 0, 0); next("the sibling", id);
+	read(done[0], &n, sizeof n);
+	say("to seize: %s", errname(n));
+	write(go[1], "x", 1);
+	waitpid(p, &st, 0); status("the program", st);
+	kill(q, SIGKILL); waitpid(q, &st, 0);
+}
+
 CASES
