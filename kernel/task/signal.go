@@ -156,7 +156,12 @@ type queued struct {
 	info SignalInfo
 	user *user // whom it counts for; nil: a timer's, which has counted itself
 	next *queued
+	own  bool  // its queue's first node, which stays with the queue
+	cost int32 // charged to the budget
 }
+
+// queuedCost is what a node beyond a queue's own is charged to the kernel-heap budget.
+const queuedCost = 176
 
 // sigQueue is the pending signals of a thread or process. A classic signal is there at
 // most once, a real-time signal as often as it was sent.
@@ -164,15 +169,30 @@ type sigQueue struct {
 	set        SigSet
 	head, tail *queued
 	spare      *queued // an empty node: most queues have one signal at a time
+	has        bool    // a node of its own, spare or in use: the thread's cost has it
 }
 
-// node is an empty node.
-func (q *sigQueue) node() *queued {
+// node is an empty node, nil over the budget. must says that the sender has bounded the number
+// in another way.
+func (q *sigQueue) node(k *Kernel, must bool) *queued {
 	if n := q.spare; n != nil {
 		q.spare = nil
 		return n
 	}
-	return new(queued)
+	n := &queued{own: !q.has}
+	switch {
+	case n.own:
+		q.has = true
+	case k.Mem == nil:
+	case must:
+		k.Mem.Budget().Force(queuedCost)
+		n.cost = queuedCost
+	case !k.Mem.Budget().Charge(queuedCost):
+		return nil
+	default:
+		n.cost = queuedCost
+	}
+	return n
 }
 
 // free gives a node back that is in no queue.
@@ -184,8 +204,12 @@ func (q *sigQueue) free(k *Kernel, n *queued) {
 	if n.info.timer != nil {
 		n.info.timer.queued = false
 	}
-	*n = queued{}
-	q.spare = n
+	if n.own {
+		*n = queued{own: true}
+		q.spare = n
+	} else if n.cost != 0 {
+		k.Mem.Budget().Uncharge(int64(n.cost))
+	}
 }
 
 func (q *sigQueue) put(n *queued) {
@@ -334,15 +358,20 @@ func (p *Process) sendLocked(t *Thread, info SignalInfo) error {
 	return nil
 }
 
-// enqueue adds info to q within RLIMIT_SIGPENDING. A full queue costs a classic
-// signal its information only, and a real-time signal sent by sigqueue is refused.
+// enqueue adds info to q within RLIMIT_SIGPENDING and the kernel's budget. A full queue costs
+// a classic signal its information only, and a real-time signal sent by sigqueue is refused.
 func (p *Process) enqueue(q *sigQueue, info SignalInfo) error {
 	limit := p.limits[RlimitSigpending].Cur
 	must := info.Signo < firstRT && (info.Code >= 0 || info.force) || info.timer != nil
 	u := p.user.Load()
+	var n *queued
 	if info.timer != nil {
 		u, info.timer.queued = nil, true
-	} else if n := u.signals.Add(1); !must && uint64(n) > limit {
+		n = q.node(p.k, true)
+	} else if c := u.signals.Add(1); must || uint64(c) <= limit {
+		n = q.node(p.k, must)
+	}
+	if n == nil {
 		u.signals.Add(-1)
 		if info.Signo >= firstRT && info.Code != SIUser {
 			return unix.EAGAIN
@@ -351,7 +380,6 @@ func (p *Process) enqueue(q *sigQueue, info SignalInfo) error {
 		return nil
 	}
 	p.k.sigQueued.Add(1)
-	n := q.node()
 	n.info, n.user = info, u
 	q.put(n)
 	return nil

@@ -144,6 +144,9 @@ func (i *itimer) left(now int64) int64 {
 // signals.
 const maxPosixTimers = 4096
 
+// posixTimerCost is what a timer is charged to the kernel-heap budget.
+const posixTimerCost = 320
+
 // posixTimers are a process's timer_create timers.
 type posixTimers struct {
 	byID map[int32]*posixTimer
@@ -248,7 +251,8 @@ func (t *Thread) CreateTimer(a TimerArgs) (int32, error) {
 		return 0, unix.EAGAIN
 	}
 	u := p.user.Load() // its signal must find room whenever it is due
-	if n := u.signals.Add(1); uint64(n) > p.limits[RlimitSigpending].Cur {
+	if n := u.signals.Add(1); uint64(n) > p.limits[RlimitSigpending].Cur ||
+		p.k.Mem != nil && !p.k.Mem.Budget().Charge(posixTimerCost) {
 		u.signals.Add(-1)
 		return 0, unix.EAGAIN
 	}
@@ -384,32 +388,42 @@ func (p *Process) DeleteTimer(id int32) error {
 	return nil
 }
 
-// dropTimer ends a timer. A signal that it has queued is delivered all the same.
+// dropTimer ends a timer. A signal that it has queued is delivered all the same, and counts
+// for the user until then.
 func (p *Process) dropTimer(pt *posixTimer) {
 	p.k.Timers.Stop(&pt.timer)
 	pt.due = 0
-	if pt.queued {
-		p.orphanSignal(pt)
+	if !pt.queued || !p.orphanSignal(pt) {
+		pt.user.signals.Add(-1)
 	}
-	pt.user.signals.Add(-1)
+	if p.k.Mem != nil {
+		p.k.Mem.Budget().Uncharge(posixTimerCost)
+	}
 	delete(p.posix.byID, pt.id)
 }
 
-// orphanSignal makes a timer's queued signal one that belongs to no timer.
-func (p *Process) orphanSignal(pt *posixTimer) {
-	orphan := func(q *sigQueue) {
+// orphanSignal makes a timer's queued signal one that belongs to no timer, and has its count.
+// False: there is none.
+func (p *Process) orphanSignal(pt *posixTimer) bool {
+	orphan := func(q *sigQueue) bool {
 		for n := q.head; n != nil; n = n.next {
 			if n.info.timer == pt {
-				n.info.timer, n.info.Overrun = nil, pt.extra
-				return
+				n.info.timer, n.info.Overrun, n.user = nil, pt.extra, pt.user
+				return true
 			}
 		}
-	}
-	orphan(&p.pending)
-	for t := p.threads; t != nil; t = t.sibling {
-		orphan(&t.pending)
+		return false
 	}
 	pt.queued = false
+	if orphan(&p.pending) {
+		return true
+	}
+	for t := p.threads; t != nil; t = t.sibling {
+		if orphan(&t.pending) {
+			return true
+		}
+	}
+	return false
 }
 
 // dropPosixTimers ends all timers and what they have queued, as exec does.

@@ -4,6 +4,7 @@
 #include "../../programs/c/check.h"
 #include <limits.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -260,6 +261,27 @@ CASE(descriptor_without_end, timerfd_settime, timerfd_gettime, read)
 	R(read(fd, &n, sizeof n));
 	R(timerfd_gettime(fd, &s));
 	far(s.it_value.tv_sec);
+}
+
+/* The signal of a timer that is gone counts for RLIMIT_SIGPENDING until it is taken. */
+CASE(orphans_count, timer_create, timer_delete)
+{
+	timer_t t;
+	struct sigevent e = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN };
+	sigset_t s = block(SIGRTMIN);
+	int n = 0;
+	setrlimit(RLIMIT_SIGPENDING, &(struct rlimit){ 5, 5 });
+	setresuid(4321, 4321, 4321);
+	for (; n < 20 && !timer_create(CLOCK_MONOTONIC, &e, &t); n++) {
+		set(t, 1, 0);
+		usleep(2000);
+		MUST(timer_delete(t));
+	}
+	say("%d timers, then %s", n, errname(errno));
+	for (n = 0; sigtimedwait(&s, 0, &(struct timespec){0, 1000}) > 0; n++)
+		;
+	say("%d signals", n);
+	R(timer_create(CLOCK_MONOTONIC, &e, &t));
 }
 
 CASES
