@@ -121,11 +121,7 @@ func mmapFile(t *task.Thread, f *vfs.File, m *mm.MapArgs) (uintptr, error) {
 	if at, err := f.Ops.Attr(t); err == nil {
 		m.Dev, m.Ino = at.Dev, at.Ino
 	}
-	m.Name = f.Name
-	if f.Path.Valid() {
-		m.Name = t.Kernel().NS.Name(f.Path, t.FS().Root())
-	}
-	m.Keep, m.Release = f.IncRef, f.DecRef
+	m.File = f
 	addr, err := t.Space().Mmap(t, *m)
 	if isSock {
 		obj.DecRef()

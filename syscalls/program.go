@@ -116,15 +116,11 @@ func (p *Program) file(f *vfs.File) (loader.File, error) {
 		f.DecRef()
 		return nil, err
 	}
-	name := f.Name
-	if f.Path.Valid() {
-		root := p.NS.Root()
-		if p.Lookup.FS != nil {
-			root = p.Lookup.FS.Root()
-		}
-		name = p.NS.Name(f.Path, root)
+	root := p.NS.Root()
+	if p.Lookup.FS != nil {
+		root = p.Lookup.FS.Root()
 	}
-	return &progFile{f, obj, name, at.Dev, at.Ino}, nil
+	return &progFile{f, obj, p.NS.FileName(f, root), at.Dev, at.Ino}, nil
 }
 
 // ReadAt, Object, Path, ID, IncRef and DecRef implement loader.File.

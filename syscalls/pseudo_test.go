@@ -216,7 +216,7 @@ func TestMappingsAreListedWithinTheBudget(t *testing.T) {
 			}
 		}
 		runtime.ReadMemStats(&m1)
-		if n := m1.TotalAlloc - m0.TotalAlloc; n > 3<<20 {
+		if n := m1.TotalAlloc - m0.TotalAlloc; n > 5<<20 {
 			t.Errorf("%d bytes were allocated beside an exhausted budget", n)
 		}
 		budget.Uncharge(left - 1<<20)

@@ -10,6 +10,7 @@ import (
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
+	"kiln/kernel/task"
 )
 
 // escape writes the characters of set as octal, as seq_escape does.
@@ -31,7 +32,7 @@ func escape(s, set string) string {
 // nameColumn is where a mapping's name starts (show_vma_header_prefix).
 const nameColumn = 73
 
-func mapLine(b *bytes.Buffer, v *mm.VMA) {
+func mapLine(b *bytes.Buffer, v *mm.VMA, name string) {
 	at := b.Len()
 	p := []byte("---p")
 	for i, bit := range []hal.Prot{hal.ProtRead, hal.ProtWrite, hal.ProtExec} {
@@ -44,11 +45,11 @@ func mapLine(b *bytes.Buffer, v *mm.VMA) {
 	}
 	fmt.Fprintf(b, "%08x-%08x %s %08x %02x:%02x %d", uint64(v.Start), uint64(v.End), p, uint64(v.Offset), unix.Major(v.Dev), unix.Minor(v.Dev), v.Ino)
 	b.WriteByte(' ')
-	if v.Name != "" {
+	if name != "" {
 		for b.Len()-at < nameColumn {
 			b.WriteByte(' ')
 		}
-		b.WriteString(escape(v.Name, "\n"))
+		b.WriteString(escape(name, "\n"))
 	}
 	b.WriteByte('\n')
 }
@@ -56,15 +57,15 @@ func mapLine(b *bytes.Buffer, v *mm.VMA) {
 // vmaBytes is what a mm.VMA takes; lineBytes and figureBytes what a line of maps, and a
 // mapping's lines of smaps, do beside the name.
 const (
-	vmaBytes    = 160
+	vmaBytes    = 176
 	lineBytes   = 80
 	figureBytes = 900
 )
 
-// mappings calls f for each mapping, when the list and a text of so many bytes for each,
-// beside the names, have been paid for: ENOMEM at the edge of the budget. A program may have
-// tens of thousands.
-func (e *entry) mappings(b *bytes.Buffer, resident bool, text int, f func(*mm.VMA)) error {
+// mappings calls f for each mapping, once the list, and room in b for the name and so many
+// bytes more, have been paid for: ENOMEM at the edge of the budget. A program may have tens of
+// thousands. No text: f writes nothing and gets no name.
+func (e *entry) mappings(b *bytes.Buffer, resident bool, text int, f func(v *mm.VMA, name string)) error {
 	s, done := e.space()
 	defer done()
 	if s == nil {
@@ -72,35 +73,36 @@ func (e *entry) mappings(b *bytes.Buffer, resident bool, text int, f func(*mm.VM
 	}
 	budget, paid := s.Memory().Budget(), int64(0)
 	defer func() { budget.Uncharge(paid) }()
-	pay := func(n int64) bool {
-		ok := budget.Charge(n)
+	pay := func(n int) bool {
+		ok := budget.Charge(int64(n))
 		if ok {
-			paid += n
+			paid += int64(n)
 		}
 		return ok
 	}
-	if !pay(vmaBytes * int64(s.Mappings())) {
+	if !pay(vmaBytes * s.Mappings()) {
 		return unix.ENOMEM
 	}
-	list := s.Maps(resident)
-	if text > 0 {
-		n := 0
-		for i := range list {
-			n += text + len(list[i].Name)
-		}
-		if !pay(int64(n)) {
-			return unix.ENOMEM
-		}
-		b.Grow(n)
-	}
+	list, root := s.Maps(resident), e.root()
 	for i := range list {
-		f(&list[i])
+		name := ""
+		if text > 0 {
+			name = task.MapName(e.f.k.NS, &list[i], root)
+			if n := text + len(name); b.Available() < n {
+				more := max((len(list)-i)*text, b.Cap()) + n
+				if !pay(b.Cap() + more) { // the old text stays until it is copied
+					return unix.ENOMEM
+				}
+				b.Grow(more)
+			}
+		}
+		f(&list[i], name)
 	}
 	return nil
 }
 
 func (e *entry) maps(b *bytes.Buffer) error {
-	return e.mappings(b, false, lineBytes, func(v *mm.VMA) { mapLine(b, v) })
+	return e.mappings(b, false, lineBytes, func(v *mm.VMA, name string) { mapLine(b, v, name) })
 }
 
 // smapsFigures are the lines below each mapping.
@@ -132,8 +134,8 @@ func smapsFigures(b *bytes.Buffer, v *mm.VMA, size bool) {
 }
 
 func (e *entry) smaps(b *bytes.Buffer) error {
-	return e.mappings(b, true, figureBytes, func(v *mm.VMA) {
-		mapLine(b, v)
+	return e.mappings(b, true, figureBytes, func(v *mm.VMA, name string) {
+		mapLine(b, v, name)
 		smapsFigures(b, v, true)
 		b.WriteString("THPeligible:    0\nVmFlags:")
 		for k, bit := range []hal.Prot{hal.ProtRead, hal.ProtWrite, hal.ProtExec} {
@@ -159,8 +161,8 @@ func (e *entry) smaps(b *bytes.Buffer) error {
 }
 
 func (e *entry) smapsRollup(b *bytes.Buffer) error {
-	sum := mm.VMA{Name: "[rollup]"}
-	err := e.mappings(b, true, 0, func(v *mm.VMA) {
+	var sum mm.VMA
+	err := e.mappings(b, true, 0, func(v *mm.VMA, _ string) {
 		if sum.End == 0 {
 			sum.Start = v.Start
 		}
@@ -176,22 +178,22 @@ func (e *entry) smapsRollup(b *bytes.Buffer) error {
 	if err != nil {
 		return err
 	}
-	mapLine(b, &sum)
+	mapLine(b, &sum, "[rollup]")
 	smapsFigures(b, &sum, false)
 	return nil
 }
 
-// root is where the process sees mounts from.
-func (e *entry) mountList() []vfs.MountInfo {
-	ns := e.f.k.NS
-	root := ns.Root()
+// root is where the process sees files and mounts from.
+func (e *entry) root() vfs.Path {
 	if t := e.someone(); t != nil {
 		if x := t.FS(); x != nil {
-			root = x.Root()
+			return x.Root()
 		}
 	}
-	return ns.MountList(root)
+	return e.f.k.NS.Root()
 }
+
+func (e *entry) mountList() []vfs.MountInfo { return e.f.k.NS.MountList(e.root()) }
 
 const mountSpecials = " \t\n\\#"
 

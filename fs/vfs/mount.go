@@ -410,6 +410,14 @@ func (ns *Namespace) Name(p Path, root Path) string {
 	return string(b)
 }
 
+// FileName is the name of an open file as seen from root: its place now, if it has one.
+func (ns *Namespace) FileName(f *File, root Path) string {
+	if !f.Path.Valid() {
+		return f.Name
+	}
+	return ns.Name(f.Path, root)
+}
+
 // Reachable says whether p is below root and not deleted (getcwd).
 func (ns *Namespace) Reachable(p Path, root Path) (below, gone bool) {
 	end := ns.climb(p, root, func(l *location) { gone = gone || l.gone })

@@ -9,7 +9,8 @@ type VMA struct {
 	Shared     bool
 	Offset     int64
 	Dev, Ino   uint64
-	Name       string
+	Name       string  // "" where File has it
+	File       Counted // MapArgs.File; only to be asked for its name
 	Locked     bool
 	DontDump   bool
 	GrowsDown  bool
@@ -149,7 +150,7 @@ func (s *Space) snapshot(v *vma) VMA {
 		GrowsDown: v.flags&vmGrowsDown != 0, Object: v.obj != nil}
 	switch {
 	case v.back != nil:
-		e.Name, e.Dev, e.Ino = v.back.name, v.back.dev, v.back.ino
+		e.Name, e.File, e.Dev, e.Ino = v.back.name, v.back.file, v.back.dev, v.back.ino
 	case v.obj == nil && v.start <= s.brkV && v.end > s.brkStart && s.brkStart != s.brkV:
 		e.Name = "[heap]"
 	}

@@ -21,7 +21,9 @@ type MapArgs struct {
 	Name    string
 	// Dev and Ino identify the file in /proc/self/maps.
 	Dev, Ino uint64
-	// Keep and Release pin the file behind the mapping (open file description).
+	// File is what is mapped, kept while any piece of the mapping is there: its name is its
+	// own to tell. Keep and Release are the same for who has no such thing.
+	File          Counted
 	Keep, Release func()
 	// Opened and Closed, if set, are told of each piece of the mapping that comes
 	// and goes, in all address spaces, with the space's owner; such pieces are not
@@ -33,6 +35,12 @@ type MapArgs struct {
 	// Special is for the kernel's own pages (vvar, vdso): mremap, madvise and
 	// merging leave them alone.
 	Special bool
+}
+
+// Counted is what a mapping keeps: an open file description.
+type Counted interface {
+	IncRef()
+	DecRef()
 }
 
 const protAll = hal.ProtRead | hal.ProtWrite | hal.ProtExec
@@ -142,7 +150,7 @@ func (s *Space) mmap(c wait.Context, a *MapArgs) (addr uint64, lock bool, dead *
 	if a.Prot&^v.maxProt != 0 {
 		return 0, false, nil, unix.EACCES
 	}
-	fixed := a.Flags&unix.MAP_FIXED != 0
+	fixed, backed := a.Flags&unix.MAP_FIXED != 0, a.backed()
 	if !s.mayExpand(pages, v.prot, v.flags) { // what is replaced counts in its favour
 		if !fixed || !s.mayExpand(pages-s.covered(v.start, v.end), v.prot, v.flags) {
 			return 0, false, nil, unix.ENOMEM
@@ -152,11 +160,15 @@ func (s *Space) mmap(c wait.Context, a *MapArgs) (addr uint64, lock bool, dead *
 		if err = s.granted(&v, a); err != nil {
 			return 0, false, nil, err
 		}
-		if s.extend(&v, a) {
+		if !backed && a.Object == nil && s.extend(&v) {
 			return addr, lock, nil, nil
 		}
 	}
-	if !s.mem.budget.Charge(vmaCost) {
+	cost := int64(vmaCost)
+	if backed {
+		cost += backingCost
+	}
+	if !s.mem.budget.Charge(cost) {
 		return 0, false, nil, unix.ENOMEM
 	}
 	if fixed {
@@ -165,12 +177,12 @@ func (s *Space) mmap(c wait.Context, a *MapArgs) (addr uint64, lock bool, dead *
 			err = s.granted(&v, a)
 		}
 		if err != nil {
-			s.mem.budget.Uncharge(vmaCost)
+			s.mem.budget.Uncharge(cost)
 			return 0, false, dead, err
 		}
 	}
 	n := newVMA(v)
-	s.furnish(n, a)
+	s.furnish(n, a, backed)
 	s.add(n)
 	s.merge(n, &dead)
 	return addr, lock, dead, nil
@@ -178,9 +190,8 @@ func (s *Space) mmap(c wait.Context, a *MapArgs) (addr uint64, lock bool, dead *
 
 // extend lets a neighbour grow over v, new private memory in a free place, if it is like
 // it: what an allocator asks for lies below what it asked for last.
-func (s *Space) extend(v *vma, a *MapArgs) bool {
-	if a.Object != nil || a.Name != "" || a.Ino != 0 || a.Keep != nil || a.Release != nil ||
-		v.flags&(vmShared|vmGrowsDown|vmSpecial) != 0 {
+func (s *Space) extend(v *vma) bool {
+	if v.flags&(vmGrowsDown|vmSpecial) != 0 {
 		return false
 	}
 	next := s.vmas.above(v.start)
@@ -265,8 +276,14 @@ func (s *Space) covered(start, end uint64) (n int64) {
 	return n
 }
 
+// backed says whether the mapping has a backing: it is of something, or shared.
+func (a *MapArgs) backed() bool {
+	return a.File != nil || a.Name != "" || a.Ino != 0 || a.Keep != nil || a.Release != nil ||
+		a.Object == nil && a.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE
+}
+
 // furnish gives a new mapping its object and backing, with their references.
-func (s *Space) furnish(v *vma, a *MapArgs) {
+func (s *Space) furnish(v *vma, a *MapArgs, backed bool) {
 	name, dev, ino := a.Name, a.Dev, a.Ino
 	switch {
 	case a.Object != nil:
@@ -278,10 +295,13 @@ func (s *Space) furnish(v *vma, a *MapArgs) {
 			name, dev, ino = "/dev/zero (deleted)", 1, s.mem.anonIno.Add(1)
 		}
 	}
-	if name != "" || ino != 0 || a.Keep != nil || a.Release != nil {
-		v.back = &backing{name: name, dev: dev, ino: ino, release: a.Release}
+	if backed {
+		v.back = &backing{name: name, dev: dev, ino: ino, file: a.File, release: a.Release}
 		v.back.refs.Store(1)
 		v.back.opened, v.back.closed = a.Opened, a.Closed
+		if a.File != nil {
+			a.File.IncRef()
+		}
 		if a.Keep != nil {
 			a.Keep()
 		}

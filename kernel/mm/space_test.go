@@ -403,3 +403,44 @@ func TestMappingBelowALikeNeighbourAllocatesNothing(t *testing.T) {
 	s.DecUsers()
 	r.close()
 }
+
+// counted is a file that counts who keeps it.
+type counted int
+
+func (c *counted) IncRef() { *c++ }
+func (c *counted) DecRef() { *c-- }
+
+// TestMappingsOfAFileAreCharged: what each costs the kernel, with the file that it keeps, is
+// charged once and given back with its last piece.
+func TestMappingsOfAFileAreCharged(t *testing.T) {
+	r := newRig(t, 64)
+	s := r.space()
+	o, b, f := NewObject(r.mem, nil, 8*pg), r.mem.Budget(), new(counted)
+	was := b.Used()
+	m := MapArgs{Addr: 0x20000000, Len: 2 * pg, Prot: rw, Flags: priv | fixed, Object: o, File: f, Ino: 3}
+	r.mmap(s, m)
+	if n := b.Used() - was; n != vmaCost+backingCost || *f != 1 {
+		t.Errorf("%d bytes charged, kept %d times", n, *f)
+	}
+	s.Munmap(m.Addr, pg)
+	c, err := s.Fork()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Munmap(m.Addr+pg, pg)
+	if v := c.Maps(false); len(v) != 1 || v[0].File != Counted(f) || *f != 1 {
+		t.Errorf("the child has %+v, kept %d times", v, *f)
+	}
+	c.DecUsers()
+	if n := b.Used() - was; n != 0 || *f != 0 {
+		t.Errorf("%d bytes left, kept %d times", n, *f)
+	}
+	b.SetLimit(was + vmaCost)
+	if _, err := s.Mmap(nil, m); err != unix.ENOMEM || *f != 0 {
+		t.Errorf("beyond the budget: %v", err)
+	}
+	b.SetLimit(1 << 30)
+	s.DecUsers()
+	o.DecRef()
+	r.close()
+}

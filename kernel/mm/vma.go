@@ -29,6 +29,7 @@ type backing struct {
 	name     string
 	dev, ino uint64
 	refs     atomic.Int64 // VMAs, in all address spaces
+	file     Counted      // MapArgs.File
 	release  func()       // unpins the file when the last is gone
 
 	opened, closed func(owner int32) // of each VMA
@@ -51,7 +52,14 @@ func (b *backing) decRef(s *Space) {
 	if b.closed != nil {
 		b.closed(s.owner.Load())
 	}
-	if b.refs.Add(-1) == 0 && b.release != nil {
+	if b.refs.Add(-1) != 0 {
+		return
+	}
+	s.mem.budget.Uncharge(backingCost)
+	if b.file != nil {
+		b.file.DecRef()
+	}
+	if b.release != nil {
 		b.release()
 	}
 }
@@ -64,7 +72,7 @@ func (b *backing) like(o *backing) bool {
 	if b == o {
 		return b == nil || b.closed == nil
 	}
-	return b != nil && o != nil && b.name == o.name && b.dev == o.dev && b.ino == o.ino
+	return b != nil && o != nil && b.file == o.file && b.name == o.name && b.dev == o.dev && b.ino == o.ino
 }
 
 // vma is one mapping: [start, end) of a Space. It is a node of the space's treap, and
@@ -99,8 +107,12 @@ func newVMA(v vma) *vma {
 	return n
 }
 
-// vmaCost is what a mapping is charged to the kernel-heap budget.
-const vmaCost = 160
+// vmaCost and backingCost are what a mapping and its backing are charged to the kernel-heap
+// budget.
+const (
+	vmaCost     = 160
+	backingCost = 96
+)
 
 // stackGuardGap is kept free below a growing stack (256 pages, as in Linux).
 const stackGuardGap = 256 * hal.PageSize

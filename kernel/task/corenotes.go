@@ -92,7 +92,7 @@ func (t *Thread) coreNotes(info *SignalInfo, segs []segment) []byte {
 	if img := p.Image(); img != nil {
 		b = note(b, "CORE", ntAuxv, img.Auxv)
 	}
-	if f := mappedFiles(segs); f != nil {
+	if f := t.mappedFiles(segs); f != nil {
 		b = note(b, "CORE", ntFile, f)
 	}
 	b = t.vectorNotes(b)
@@ -165,20 +165,28 @@ func (t *Thread) prpsinfo() []byte {
 	return b
 }
 
+// maxFileNote is how long NT_FILE may be (MAX_FILE_NOTE_SIZE): a core without it is better
+// than none.
+const maxFileNote = 4 << 20
+
 // mappedFiles is NT_FILE: number, page size, start, end and offset in pages of each, names.
-func mappedFiles(segs []segment) []byte {
+func (t *Thread) mappedFiles(segs []segment) []byte {
 	le := binary.LittleEndian
 	n, names := 0, []byte(nil)
 	b := make([]byte, 16)
 	for _, s := range segs {
-		if !s.Object || s.Name == "" || s.Name[0] != '/' {
+		name := t.nameOf(&s.VMA)
+		if !s.Object || name == "" || name[0] != '/' {
 			continue
+		}
+		if len(b)+len(names)+len(name) >= maxFileNote {
+			return nil
 		}
 		n++
 		b = le.AppendUint64(b, uint64(s.Start))
 		b = le.AppendUint64(b, uint64(s.End))
 		b = le.AppendUint64(b, uint64(s.Offset)>>hal.PageShift)
-		names = append(append(names, s.Name...), 0)
+		names = append(append(names, name...), 0)
 	}
 	if n == 0 {
 		return nil

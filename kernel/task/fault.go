@@ -233,7 +233,7 @@ func (t *Thread) where(addr uint64) string {
 	if !ok {
 		return "no mapping"
 	}
-	name := v.Name
+	name := t.nameOf(&v)
 	if name == "" {
 		name = "anonymous memory"
 	}

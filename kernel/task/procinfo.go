@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/fs/vfs"
+	"kiln/kernel/mm"
 )
 
 // What /proc shows of processes and nobody else asks for.
@@ -130,6 +131,23 @@ func (t *Thread) MayLook(p *Process, x *vfs.Creds) bool {
 	}
 	return p.Dumpable() == 1 && x.Permitted&^c.Permitted == 0 &&
 		c.FSUID == x.UID && c.FSUID == x.EUID && c.FSUID == x.SUID && c.FSGID == x.GID && c.FSGID == x.EGID && c.FSGID == x.SGID
+}
+
+// MapName is the name of a mapping as seen from root.
+func MapName(ns *vfs.Namespace, v *mm.VMA, root vfs.Path) string {
+	if f, ok := v.File.(*vfs.File); ok {
+		return ns.FileName(f, root)
+	}
+	return v.Name
+}
+
+// nameOf is MapName for the thread's own mappings.
+func (t *Thread) nameOf(v *mm.VMA) string {
+	fs := t.FS()
+	if fs == nil {
+		return v.Name
+	}
+	return MapName(t.k.NS, v, fs.Root())
 }
 
 // QueuedSignals is how many signals wait for the

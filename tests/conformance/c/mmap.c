@@ -520,4 +520,34 @@ CASE(kernel_writes, mmap)
 	R(read(p[0], (void *)0xffffffff80000000, 1));
 	R(write(n, none, 1));
 }
+/* mapped prints the pages and names of the mappings that begin in a range of four pages. */
+static void mapped(const char *what, char *at)
+{
+	char line[512];
+	unsigned long from, to;
+	FILE *f = fopen("/proc/self/maps", "r");
+	while (fgets(line, sizeof line, f))
+		if (sscanf(line, "%lx-%lx", &from, &to) == 2 && from >= (long)at && from < (long)at + 4 * PAGE) {
+			line[strcspn(line, "\n")] = 0;
+			say("%s: page %lu, %lu pages, %s", what, (from - (long)at) / PAGE, (to - from) / PAGE, strchr(line, '/') ?: "no name");
+		}
+	fclose(f);
+}
+
+/* A mapping is named by where its file is now; those of one description become one. */
+CASE(named_by_its_place, mmap, rename, unlink)
+{
+	int a = open("/tmp/a", O_CREAT | O_RDWR, 0600), b = open("/tmp/a", O_RDWR);
+	ftruncate(a, 4 * PAGE);
+	char *at = mmap(0, 4 * PAGE, PROT_NONE, ANON, -1, 0);
+	for (int i = 0; i < 4; i++)
+		mmap(at + i * PAGE, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, i < 2 ? a : b, i * PAGE);
+	mapped("two descriptions", at);
+	R(rename("/tmp/a", "/tmp/b"));
+	mapped("renamed", at);
+	close(a);
+	R(unlink("/tmp/b"));
+	mapped("unlinked", at);
+}
+
 CASES
