@@ -42,7 +42,10 @@ func pidfdProcess(t *task.Thread, fd int32) (p *task.Process, nonblock bool, err
 
 // attachPidfd is CLONE_PIDFD: a descriptor for the new process, its number at addr.
 func attachPidfd(t *task.Thread, p *task.Process, addr hal.UserAddr) (undo func(), err error) {
-	f := anon.NewPidFD(p, 0)
+	f, err := anon.NewPidFD(p, 0)
+	if err != nil {
+		return nil, err
+	}
 	fd, err := t.FDs().Install(f, 0, true)
 	if err != nil {
 		f.DecRef()
@@ -75,7 +78,10 @@ func sysPidfdOpen(t *task.Thread, a *Args) (uintptr, error) {
 		}
 		return 0, unix.ESRCH
 	}
-	f := anon.NewPidFD(p, flags)
+	f, err := anon.NewPidFD(p, flags)
+	if err != nil {
+		return 0, err
+	}
 	fd, err := t.FDs().Install(f, 0, true)
 	if err != nil {
 		f.DecRef()

@@ -356,13 +356,14 @@ func (g *Fanotify) report(t *task.Thread, dst *mm.IOSeq, e *fanEvent) (int, erro
 	}
 	if g.flags&unix.FAN_REPORT_PIDFD != 0 && pid != 0 {
 		if p := t.Kernel().Process(pid); p != nil {
-			f := NewPidFD(p, 0)
-			n, err := fds.Install(f, 0, cloexec)
-			if err != nil {
-				f.DecRef()
-				n = unix.FAN_EPIDFD
+			pidfd = unix.FAN_EPIDFD
+			if f, err := NewPidFD(p, 0); err == nil {
+				if n, err := fds.Install(f, 0, cloexec); err == nil {
+					pidfd = n
+				} else {
+					f.DecRef()
+				}
 			}
-			pidfd = n
 		}
 	}
 	b := g.encode(e, fd, pid, pidfd)

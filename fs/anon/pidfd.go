@@ -26,10 +26,16 @@ func (f *PidFD) SetAttr(_ wait.Context, a vfs.SetAttr) error {
 	return vfs.AnonSetAttr(a)
 }
 
-// NewPidFD makes one; flags are O_NONBLOCK or 0.
-func NewPidFD(p *task.Process, flags uint32) *vfs.File {
-	return newFile(&PidFD{p: p}, flags, "[pidfd]")
+// NewPidFD makes one; flags are O_NONBLOCK or 0. ENOMEM: the kernel's budget is used up.
+func NewPidFD(p *task.Process, flags uint32) (*vfs.File, error) {
+	if err := p.Keep(); err != nil {
+		return nil, err
+	}
+	return newFile(&PidFD{p: p}, flags, "[pidfd]"), nil
 }
+
+// Release implements vfs.FileOps.
+func (f *PidFD) Release(*vfs.File) { f.p.Drop() }
 
 // Process is the one it stands for.
 func (f *PidFD) Process() *task.Process { return f.p }

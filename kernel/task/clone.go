@@ -151,7 +151,7 @@ func (t *Thread) mayFork() error {
 func (t *Thread) mayForkLocked() error {
 	c := t.Creds()
 	root := c.UID == 0 || c.Effective&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
-	if !root && t.overNprocLocked(c.UID, 1) || uint64(len(t.k.threads)) >= t.k.MaxThreads() {
+	if !root && t.overNprocLocked(c.UID, 1) || uint64(t.k.tasksLocked()) >= t.k.MaxThreads() {
 		return unix.EAGAIN
 	}
 	return nil
@@ -163,16 +163,21 @@ func (t *Thread) overNproc(uid uint32) bool {
 	return t.overNprocLocked(uid, 0)
 }
 
-// overNprocLocked says whether more more threads of a user were beyond RLIMIT_NPROC. They are
-// counted only where all threads together would be. Called with tree held.
+// overNprocLocked says whether more more threads of a user were beyond RLIMIT_NPROC, zombies
+// among them. They are counted only where all threads together would be. Called with tree held.
 func (t *Thread) overNprocLocked(uid uint32, more uint64) bool {
 	limit, k := t.process.Limit(RlimitNproc), t.k
-	n := uint64(len(k.threads)) + more
+	n := uint64(k.tasksLocked()) + more
 	if n <= limit {
 		return false
 	}
 	for _, o := range k.threads {
 		if c := o.creds.Load(); c != nil && c.UID != uid {
+			n--
+		}
+	}
+	for _, o := range k.procs {
+		if o.zombie && o.last.UID != uid {
 			n--
 		}
 	}

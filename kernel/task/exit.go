@@ -79,16 +79,18 @@ func (t *Thread) finish() {
 	p.deadSys.Add(t.sysTime.Load())
 	p.deadMinFlt.Add(t.minFlt.Load())
 	p.io.add(&t.io)
+	t.Local, t.fpBuf = nil, nil
 	p.deadMajFlt.Add(t.majFlt.Load())
 	p.deadVol.Add(t.voluntary.Load())
 	p.deadInvol.Add(t.involuntary.Load())
 	if last {
 		space.DecUsers()
 		k.processEnded(p, t)
+		k.M.FreeCtx(t.Ctx)
 	} else {
 		k.threadEnded(p, t)
+		k.dropThread(t)
 	}
-	k.dropThread(t)
 }
 
 // trackRSS keeps the largest resident size, for getrusage.
@@ -177,8 +179,10 @@ func (k *Kernel) processEnded(p *Process, t *Thread) {
 	p.last = t.Creds()
 	p.pending.flush(k, ^SigSet(0))
 	p.status = p.exitCode
+	p.hand = &noHand
 	p.mu.Unlock()
 	p.zombie = true
+	k.zombies++
 	k.ended++
 	isInit := p == k.init
 	heir := k.heir(p)
@@ -358,9 +362,14 @@ func (p *Process) childInfo() SignalInfo {
 	return info
 }
 
-// reap forgets a zombie. Called with tree held.
+// reap forgets a zombie; a descriptor may keep the Process. Called with tree held.
 func (k *Kernel) reap(p *Process) {
 	p.reaped = true
+	p.mu.Lock()
+	p.corpse = nil
+	p.mu.Unlock()
+	k.zombies--
+	k.refundThread()
 	if l := p.tracedLeader; l != nil {
 		l.unlink()
 	}

@@ -18,7 +18,8 @@ import (
 const pidMax = 32768
 
 // threadCost is what a thread is charged to the kernel-heap budget: its goroutine's
-// stack, Thread and vector state, in bytes.
+// stack, Thread and vector state, in bytes. That of the last thread pays for the zombie, until
+// somebody has waited for it.
 const threadCost = 8 << 10
 
 // Process is a thread group.
@@ -255,12 +256,17 @@ func (k *Kernel) Processes() []*Process {
 	return out
 }
 
-// Counts are for sysinfo and /proc/stat: threads alive, forks since boot, the last PID.
+// Counts are for sysinfo and /proc/stat: threads, zombies among them, forks since boot, the
+// last PID.
 func (k *Kernel) Counts() (threads int, forks uint64, last int32) {
 	k.tree.RLock()
 	defer k.tree.RUnlock()
-	return len(k.threads), k.forks.Load(), k.lastPID
+	return k.tasksLocked(), k.forks.Load(), k.lastPID
 }
+
+// tasksLocked is what Linux calls nr_threads: threads, and processes of which only the number
+// and the status are left. Called with tree held.
+func (k *Kernel) tasksLocked() int { return len(k.threads) + k.zombies }
 
 // MaxThreads is kernel.threads-max as Linux computes it: an eighth of memory in
 // stacks of 16 KB, and never beyond the budget for kernel memory.
@@ -337,8 +343,31 @@ func (k *Kernel) newThread(p *Process, s *mm.Space) (*Thread, error) {
 // dropThread undoes newThread.
 func (k *Kernel) dropThread(t *Thread) {
 	k.M.FreeCtx(t.Ctx)
+	k.refundThread()
+}
+
+func (k *Kernel) refundThread() {
 	if k.Mem != nil {
 		k.Mem.Budget().Uncharge(threadCost)
+	}
+}
+
+// processCost is what a Process takes of the Go heap.
+const processCost = 1280
+
+// Keep charges the Process itself to the kernel-heap budget, for a descriptor that keeps it
+// beyond its end: ENOMEM. Drop gives the charge back.
+func (p *Process) Keep() error {
+	if m := p.k.Mem; m != nil && !m.Budget().Charge(processCost) {
+		return unix.ENOMEM
+	}
+	return nil
+}
+
+// Drop undoes Keep.
+func (p *Process) Drop() {
+	if m := p.k.Mem; m != nil {
+		m.Budget().Uncharge(processCost)
 	}
 }
 

@@ -214,3 +214,45 @@ func TestSetPGIDAndSID(t *testing.T) {
 		}
 	})
 }
+
+// TestZombieKeepsItsChargeUntilItIsWaitedFor: it counts as a thread and against the budget,
+// and what keeps it beyond that pays for what is left.
+func TestZombieKeepsItsChargeUntilItIsWaitedFor(t *testing.T) {
+	r := newRig(t)
+	r.m.UseHostClock()
+	r.onClone(forkNr, CloneArgs{ExitSignal: int32(unix.SIGCHLD)}, 0x2000)
+	r.on(waitNr, func(th *Thread) (uintptr, error) {
+		k, b := th.k, r.mem.Budget()
+		w, err := th.Wait(WaitArgs{PID: -1, Options: unix.WEXITED | unix.WNOWAIT})
+		if err != nil {
+			t.Error(err)
+		}
+		z := k.Process(w.PID)
+		n, _, _ := k.Counts()
+		if n != 2 || z.Corpse() == nil || z.action(int32(unix.SIGTERM)) != (SigAction{}) {
+			t.Errorf("%d threads with the zombie", n)
+		}
+		if err := z.Keep(); err != nil {
+			t.Error(err)
+		}
+		was := b.Used()
+		if _, err := th.Wait(WaitArgs{PID: -1, Options: unix.WEXITED}); err != nil {
+			t.Error(err)
+		}
+		if n, _, _ := k.Counts(); n != 1 || z.Corpse() != nil || was-b.Used() != threadCost {
+			t.Errorf("%d threads, %d bytes less", n, was-b.Used())
+		}
+		z.Drop()
+		b.SetLimit(b.Used())
+		if err := z.Keep(); err != unix.ENOMEM {
+			t.Errorf("kept beyond the budget: %v", err)
+		}
+		return 0, nil
+	})
+	r.sysAt(0x1000, forkNr)
+	r.sysAt(0x1002, waitNr)
+	r.sysAt(0x1004, unix.SYS_EXIT_GROUP, 0)
+	r.sysAt(0x2000, unix.SYS_EXIT_GROUP, 7)
+	r.start(0x1000)
+	r.wait()
+}

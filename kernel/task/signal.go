@@ -90,6 +90,9 @@ type sigHand struct {
 	actions [NumSignals]SigAction
 }
 
+// noHand are the handlers of processes that have ended: none.
+var noHand sigHand
+
 func newSigHand() *sigHand {
 	h := &sigHand{}
 	h.refs.Store(1)

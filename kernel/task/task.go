@@ -107,6 +107,7 @@ type Kernel struct {
 	groups  map[int32]members // countIn
 	lastPID int32
 	ended   uint64 // processes that have become zombies
+	zombies int    // those that are, still
 	init    *Process
 }
 

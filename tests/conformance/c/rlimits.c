@@ -101,6 +101,24 @@ static void bound(void)
 		_exit(9);
 	});
 	status("over the limit", st);
+	IN_CHILD(st, { /* who has ended counts until somebody has waited */
+		lim(RLIMIT_NPROC, 5, 5);
+		setresgid(2002, 2002, 2002); setresuid(2002, 2002, 2002);
+		int n = 0;
+		pid_t p;
+		siginfo_t si;
+		while (n < 20 && (p = fork()) >= 0) {
+			if (!p) _exit(0);
+			n++;
+			waitid(P_PID, p, &si, WEXITED | WNOWAIT);
+		}
+		say("%d zombies, then %s", n, errname(errno));
+		R(wait(0) > 0);
+		p = fork();
+		if (!p) _exit(0);
+		R(p > 0);
+		R(fork());
+	});
 	say("-- NOFILE");
 	IN_CHILD(st, {
 		for (int i = 3; i < 50; i++) close(i);
