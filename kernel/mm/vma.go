@@ -64,8 +64,10 @@ func (b *backing) decRef(s *Space) {
 	}
 }
 
-// SetOwner notes which process the space is, for MapArgs.Opened and Closed.
+// SetOwner notes which process the space is, for MapArgs.Opened and Closed, and for who sets
+// its limits; Owner says.
 func (s *Space) SetOwner(pid int32) { s.owner.Store(pid) }
+func (s *Space) Owner() int32       { return s.owner.Load() }
 
 // like says whether two mappings may merge as far as their backing goes.
 func (b *backing) like(o *backing) bool {

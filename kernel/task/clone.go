@@ -211,7 +211,11 @@ func (t *Thread) mayUnshare(flags uint64) error {
 
 func (t *Thread) cloneSpace(a *CloneArgs) (*mm.Space, error) {
 	if a.Flags&unix.CLONE_VM == 0 {
-		return t.space.Fork()
+		n, err := t.space.Fork()
+		if err == nil && t.space.Owner() != t.process.pid {
+			n.SetLimits(t.process.memLimits())
+		}
+		return n, err
 	}
 	if a.Flags&unix.CLONE_THREAD == 0 {
 		t.space.IncUsers()

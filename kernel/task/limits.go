@@ -82,7 +82,9 @@ func (p *Process) SetRlimit(resource int, l Rlimit) {
 			}
 		}
 	case RlimitAS, unix.RLIMIT_DATA, unix.RLIMIT_STACK, RlimitMemlock:
-		if s := p.Space(); s != nil {
+		// A child that only borrows the memory (vfork) leaves the owner's limits alone: its
+		// own count for what it execs or forks.
+		if s := p.Space(); s != nil && (s.Owner() == p.pid || !s.Shared()) {
 			s.SetLimits(p.memLimits())
 		}
 	case RlimitCPU:

@@ -119,6 +119,28 @@ static void bound(void)
 		R(p > 0);
 		R(fork());
 	});
+	say("-- a child in the parent's memory");
+	IN_CHILD(st, {
+		struct rlimit l = { 1 << 20, 1 << 20 };
+		char *m;
+		if (!vfork()) {
+			setrlimit(RLIMIT_AS, &l); setrlimit(RLIMIT_DATA, &l); l.rlim_cur = 0; setrlimit(RLIMIT_MEMLOCK, &l);
+			_exit(0);
+		}
+		m = mmap(0, 64 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		R(m != MAP_FAILED);
+		R(mlock(m, 4096));
+		if (!vfork()) { /* its limits are its child's */
+			l.rlim_cur = 1 << 20; setrlimit(RLIMIT_AS, &l);
+			pid_t p = fork();
+			if (!p) _exit(mmap(0, 4 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+			waitpid(p, &st, 0);
+			_exit(WEXITSTATUS(st));
+		}
+		R(wait(&st) > 0); R(wait(&st) > 0); R(WEXITSTATUS(st));
+		l.rlim_cur = 32 << 20; l.rlim_max = 64 << 20; R(setrlimit(RLIMIT_AS, &l));
+		R(mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+	});
 	say("-- NOFILE");
 	IN_CHILD(st, {
 		for (int i = 3; i < 50; i++) close(i);
