@@ -38,3 +38,14 @@ func TestQueuedSignalsAreCharged(t *testing.T) {
 		}
 	})
 }
+
+// TestSignalToAnEndingThreadCountsForNobody: nobody would take it from the queue again.
+func TestSignalToAnEndingThreadCountsForNobody(t *testing.T) {
+	solo(t, func(r *rig, th *Thread) {
+		o := &Thread{k: th.k, process: th.process, exiting: true}
+		o.SendSignal(SignalInfo{Signo: firstRT + 4, Code: SITkill})
+		if n := th.process.user.Load().signals.Load(); n != 0 || o.pending.head != nil {
+			t.Errorf("%d signals count", n)
+		}
+	})
+}

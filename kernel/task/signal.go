@@ -343,6 +343,9 @@ func (p *Process) sendLocked(t *Thread, info SignalInfo) error {
 		return nil
 	}
 	p.prepare(sig)
+	if t != nil && t.exiting {
+		return nil // its queue has been emptied for the last time
+	}
 	if !info.force && p.ignored(t, sig) {
 		return nil
 	}
