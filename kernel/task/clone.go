@@ -344,6 +344,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	own.mu.Lock()
 	dying := own.exitFlag || own.execing != nil || own.unit != nil && own.unit.closed
 	n.inheritSeccomp(t)
+	program := own.execs
 	own.mu.Unlock()
 	if dying {
 		return wait.ErrRestartNoInt
@@ -384,9 +385,9 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	}
 	p.pid = id
 	p.pgid, p.sid, p.tty = own.pgid, own.sid, own.tty
-	p.parent, p.forker = own, t
+	p.parent, p.forker, p.bornOf = own, t, program
 	if a.Flags&unix.CLONE_PARENT != 0 {
-		p.parent, p.forker = own.parent, own.forker
+		p.parent, p.forker, p.bornOf = own.parent, own.forker, own.bornOf
 		p.exitSignal = own.exitSignal
 	}
 	p.parent.children.add(p)

@@ -335,15 +335,20 @@ func (k *Kernel) adopt(c, heir *Process) {
 	heir.childEvents.Notify(waiter.ReadableEvents)
 }
 
-// tellParent sends the exit signal and says whether the zombie goes at once: the
-// parent ignores SIGCHLD or has SA_NOCLDWAIT. Called with tree held.
+// tellParent sends the exit signal, SIGCHLD to a parent that has become another program, and
+// says whether the zombie goes at once: the parent ignores SIGCHLD or has SA_NOCLDWAIT. Called
+// with tree held.
 func (k *Kernel) tellParent(p, parent *Process) (reap bool) {
-	if p.exitSignal == 0 {
+	sig := p.exitSignal
+	if sig != int32(unix.SIGCHLD) && p.bornOf != parent.program() {
+		sig = int32(unix.SIGCHLD)
+	}
+	if sig == 0 {
 		return false
 	}
 	info := p.childInfo()
-	info.Signo = p.exitSignal
-	if p.exitSignal == int32(unix.SIGCHLD) {
+	info.Signo = sig
+	if sig == int32(unix.SIGCHLD) {
 		a := parent.action(int32(unix.SIGCHLD))
 		reap = a.Handler == sigIgnore || a.Flags&SANoCldWait != 0
 		if a.Handler == sigIgnore {

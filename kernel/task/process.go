@@ -37,6 +37,7 @@ type Process struct {
 	reaped     bool
 	status     uint32 // wait status once a zombie
 	exitSignal int32  // what the parent gets, 0: nothing
+	bornOf     uint32 // the parent's program then (execs): another one gets SIGCHLD
 	subreaper  bool
 	unit       *Unit
 	tracees    int // of its threads

@@ -384,6 +384,17 @@ static void kept(void)
 		waitpid(p, &st, 0);
 		R(fcntl(fd, F_GETFD));
 	});
+	for (int sig = 0; sig <= SIGUSR1; sig += SIGUSR1) { /* a child with another signal: the new program gets SIGCHLD */
+		IN_CHILD(st, {
+			int pp[2];
+			sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR1); sigaddset(&s, SIGCHLD); sigprocmask(SIG_BLOCK, &s, 0);
+			pipe2(pp, O_CLOEXEC);
+			if (!syscall(SYS_clone, sig, 0, 0, 0, 0)) { close(pp[1]); read(pp[0], &st, 1); _exit(6); }
+			execve("/tmp/good", ((char *[]){ "good", "parent", 0 }), none);
+			_exit(96);
+		});
+		status("exit signal", st);
+	}
 	say("-- noexec and nosuid mounts");
 	mkdir("/tmp/mnt", 0755);
 	R(mount("none", "/tmp/mnt", "tmpfs", MS_NOEXEC, 0));
@@ -430,6 +441,14 @@ static int program(int argc, char **argv, char **env)
 		IS(atoi(getenv("PID")) == getpid()); IS(syscall(SYS_gettid) == getpid());
 		R(field("/proc/self/status", "Threads:"));
 		return 26;
+	}
+	if (!strcmp(c, "parent")) {
+		sigset_t s;
+		int st;
+		sigemptyset(&s); sigaddset(&s, SIGUSR1); sigaddset(&s, SIGCHLD);
+		say("%s", sigtimedwait(&s, 0, &(struct timespec){ 3, 0 }) == SIGCHLD ? "SIGCHLD" : "another signal");
+		R(waitpid(-1, &st, 0)); R(waitpid(-1, &st, __WCLONE) > 0);
+		return 29;
 	}
 	if (!strcmp(c, "kept")) {
 		struct sigaction a;
