@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/bpf"
 
 	"kiln/fs/tmpfs"
 	"kiln/fs/vfs"
@@ -23,7 +24,7 @@ func TestNoNewPrivsIsNotLost(t *testing.T) {
 		if c := th.Creds(); !c.NoNewPrivs || c.EUID != 7 {
 			t.Errorf("credentials %+v", c)
 		}
-		var n Thread
+		n := Thread{k: th.k}
 		n.creds.Store(old)
 		n.inheritSeccomp(th)
 		if !n.Creds().NoNewPrivs || n.Seccomp() == nil {
@@ -32,6 +33,48 @@ func TestNoNewPrivsIsNotLost(t *testing.T) {
 		if old.NoNewPrivs || mine.NoNewPrivs {
 			t.Error("credentials are changed in place")
 		}
+	})
+}
+
+// TestFiltersAreCharged: each once, however many threads have it, and until the last has gone.
+func TestFiltersAreCharged(t *testing.T) {
+	solo(t, func(r *rig, th *Thread) {
+		prog, err := bpf.Compile([]bpf.Instruction{bpf.Stmt(bpf.Ret|bpf.K, 0x7fff0000)}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, one := r.mem.Budget(), int64(128+8)
+		was := b.Used()
+		used := func(what string, n int64) {
+			t.Helper()
+			if got := b.Used() - was; got != n*one {
+				t.Errorf("%s: %d bytes, want %d", what, got, n*one)
+			}
+		}
+		add := func(th *Thread, sync bool) error {
+			_, err := th.AddSeccomp(&SeccompFilter{Prog: prog}, sync)
+			return err
+		}
+		if err := add(th, true); err != nil {
+			t.Error(err)
+		}
+		n := &Thread{k: th.k, process: th.process}
+		n.creds.Store(th.Creds())
+		for range 2 {
+			n.inheritSeccomp(th)
+		}
+		used("shared", 1)
+		_, _ = add(th, false), add(n, false)
+		used("one more each", 3)
+		n.seccomp.Swap(nil).release(n.k)
+		used("one thread has gone", 2)
+		b.SetLimit(b.Used())
+		if err := add(th, false); err != unix.ENOMEM || th.SeccompCount() != 2 {
+			t.Errorf("beyond the budget: %v, %d filters", err, th.SeccompCount())
+		}
+		th.seccomp.Swap(nil).release(th.k)
+		used("nobody has any", 0)
+		th.hooks.And(^HookSeccomp)
 	})
 }
 

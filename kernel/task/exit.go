@@ -371,10 +371,11 @@ func (p *Process) childInfo() SignalInfo {
 func (k *Kernel) reap(p *Process) {
 	p.reaped = true
 	p.mu.Lock()
+	t := p.corpse
 	p.corpse = nil
 	p.mu.Unlock()
 	k.zombies--
-	k.refundThread()
+	k.refundThread(t)
 	if l := p.tracedLeader; l != nil {
 		l.unlink()
 	}

@@ -344,10 +344,12 @@ func (k *Kernel) newThread(p *Process, s *mm.Space) (*Thread, error) {
 // dropThread undoes newThread.
 func (k *Kernel) dropThread(t *Thread) {
 	k.M.FreeCtx(t.Ctx)
-	k.refundThread()
+	k.refundThread(t)
 }
 
-func (k *Kernel) refundThread() {
+// refundThread gives back what is charged for t.
+func (k *Kernel) refundThread(t *Thread) {
+	t.seccomp.Swap(nil).release(k)
 	if k.Mem != nil {
 		k.Mem.Budget().Uncharge(threadCost)
 	}

@@ -1,6 +1,8 @@
 package task
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/bpf"
 
@@ -34,8 +36,22 @@ type SeccompFilter struct {
 	Log  bool
 	Prev *SeccompFilter
 
-	count int // filters, this one included
-	insns int // instructions of all, as Linux counts them
+	count int          // filters, this one included
+	insns int          // instructions of all, as Linux counts them
+	refs  atomic.Int32 // threads whose newest it is, and filters in front of it
+}
+
+// cost is what a filter is charged to the kernel-heap budget.
+func (f *SeccompFilter) cost() int64 { return 128 + 8*int64(f.Prog.Length()) }
+
+// release lets go of a thread's filters, or of those that it would have had: what nobody else
+// has is paid back.
+func (f *SeccompFilter) release(k *Kernel) {
+	for ; f != nil && f.refs.Add(-1) == 0; f = f.Prev {
+		if k.Mem != nil {
+			k.Mem.Budget().Uncharge(f.cost())
+		}
+	}
 }
 
 // Linux charges each filter four instructions for its own sake and allows a path of
@@ -79,7 +95,8 @@ func (t *Thread) SeccompStrict() error {
 
 // AddSeccomp puts f in front of the thread's filters; with sync in front of those of all
 // threads of the process, unless one has others than the caller: then nothing is changed
-// and its number returned. EINVAL in strict mode, ENOMEM for too many instructions.
+// and its number returned. EINVAL in strict mode, ENOMEM for too many instructions or beyond
+// the kernel's budget.
 func (t *Thread) AddSeccomp(f *SeccompFilter, sync bool) (int32, error) {
 	if t.seccompStrict.Load() {
 		return 0, unix.EINVAL
@@ -109,13 +126,21 @@ func (t *Thread) AddSeccomp(f *SeccompFilter, sync bool) (int32, error) {
 				return o.TID(), nil
 			}
 		}
-		for o := p.threads; o != nil; o = o.sibling {
-			if o != t {
-				o.takeSeccomp(f, t.Creds().NoNewPrivs)
-			}
+	}
+	if k := t.k; k.Mem != nil && !k.Mem.Budget().Charge(f.cost()) {
+		return 0, unix.ENOMEM
+	}
+	if own != nil {
+		own.refs.Add(1) // f's
+	}
+	f.refs.Store(1) // until the thread has it
+	for o := p.threads; sync && o != nil; o = o.sibling {
+		if o != t {
+			o.takeSeccomp(f, t.Creds().NoNewPrivs)
 		}
 	}
 	t.takeSeccomp(f, false)
+	f.release(t.k)
 	return 0, nil
 }
 
@@ -137,7 +162,8 @@ func (t *Thread) takeSeccomp(f *SeccompFilter, noNewPrivs bool) {
 	if noNewPrivs {
 		t.setNoNewPrivs()
 	}
-	t.seccomp.Store(f)
+	f.refs.Add(1)
+	t.seccomp.Swap(f).release(t.k)
 	t.hooks.Or(HookSeccomp)
 }
 
@@ -158,7 +184,11 @@ func (t *Thread) inheritSeccomp(parent *Thread) {
 	if parent.Creds().NoNewPrivs {
 		t.setNoNewPrivs()
 	}
-	t.seccomp.Store(parent.seccomp.Load())
+	f := parent.seccomp.Load()
+	if f != nil {
+		f.refs.Add(1)
+	}
+	t.seccomp.Swap(f).release(t.k)
 	t.seccompStrict.Store(parent.seccompStrict.Load())
 	t.hooks.Or(parent.hooks.Load() & HookSeccomp)
 }
