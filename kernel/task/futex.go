@@ -47,6 +47,7 @@ type futexWaiter struct {
 	key2       mm.FutexKey
 	addr       hal.UserAddr                // of the word to own, for passOnDead
 	owner      atomic.Int32                // who has that word
+	lost       bool                        // woken because its owner ended and the word cannot be written
 	prio       int32                       // of a real-time thread; the others are 0
 	bucket     atomic.Pointer[futexBucket] // nil: woken or not waiting
 	next, prev *futexWaiter

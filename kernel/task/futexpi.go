@@ -61,7 +61,7 @@ func (t *Thread) FutexLockPI(addr hal.UserAddr, shared, try bool, deadline int64
 	for {
 		r := t.Block(deadline, wait.Interruptible)
 		if w.bucket.Load() == nil || r != wait.Ready && !w.cancel() {
-			return nil // the lock was handed over
+			return w.outcome()
 		}
 		switch r {
 		case wait.Ready:
@@ -71,6 +71,16 @@ func (t *Thread) FutexLockPI(addr hal.UserAddr, shared, try bool, deadline int64
 			return wait.ErrRestartNoInt
 		}
 	}
+}
+
+// outcome is what a waiter for a PI word that has been taken off its queue returns: it has the
+// word, but for EFAULT.
+func (w *futexWaiter) outcome() error {
+	if w.lost {
+		w.lost = false
+		return unix.EFAULT
+	}
+	return nil
 }
 
 // endPI is the end of a wait for a PI word.
@@ -192,7 +202,8 @@ func (b *futexBucket) passOn(hw hal.AddressSpace, addr hal.UserAddr, key mm.Fute
 }
 
 // passOnDead hands the PI locks of a thread that ends to those who wait for them, with
-// FUTEX_OWNER_DIED set (Linux' exit_pi_state_list).
+// FUTEX_OWNER_DIED set (Linux' exit_pi_state_list). A word that is not at hand for writing
+// (a fork has made its page read-only) is brought in, without the lock.
 func (t *Thread) passOnDead() {
 	t.futexDead.Store(true)
 	if t.k.piWaiters.Load() == 0 {
@@ -200,18 +211,53 @@ func (t *Thread) passOnDead() {
 	}
 	for i := range t.k.futexes {
 		b := &t.k.futexes[i]
-		b.mu.Lock()
-		for w := b.head; w != nil; {
-			next := w.next
-			if w.pi {
-				v, ok := w.t.hw.Load32(w.addr)
-				if ok && v&futexTIDMask == uint32(t.TID()) && b.passOn(w.t.hw, w.addr, w.key, v, futexOwnerDied) {
-					next = b.head // the list has changed
-				}
+		for s, addr := b.passOnOf(t); s != nil; s, addr = b.passOnOf(t) {
+			v, err := s.Load32(t, addr)
+			if err == nil {
+				_, err = s.CAS32(t, addr, v, v)
 			}
-			w = next
+			if err != nil {
+				b.lose(s, addr)
+			}
+			s.DecUsers()
 		}
-		b.mu.Unlock()
+	}
+}
+
+// passOnOf hands t's words of the bucket over until one cannot be written: then that is the
+// word's place, with a user of the space counted.
+func (b *futexBucket) passOnOf(t *Thread) (*mm.Space, hal.UserAddr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for w := b.head; w != nil; {
+		next := w.next
+		if w.pi {
+			v, ok := w.t.hw.Load32(w.addr)
+			switch id := t.TID(); {
+			case ok && v&futexTIDMask != uint32(id), !ok && w.owner.Load() != id: // another's
+			case ok && b.passOn(w.t.hw, w.addr, w.key, v, futexOwnerDied):
+				next = b.head // the list has changed
+			case w.t.space.TryIncUsers():
+				return w.t.space, w.addr
+			}
+		}
+		w = next
+	}
+	return nil, 0
+}
+
+// lose wakes those who wait to own a word that cannot be written.
+func (b *futexBucket) lose(s *mm.Space, addr hal.UserAddr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for w := b.head; w != nil; {
+		next := w.next
+		if w.pi && w.t.space == s && w.addr == addr {
+			w.lost = true
+			b.unlink(w)
+			w.t.notify(fEvent)
+		}
+		w = next
 	}
 }
 
@@ -225,14 +271,21 @@ func (t *Thread) ownerOf(addr hal.UserAddr) (tid uint32, o *Thread) {
 	return tid, t.k.Thread(int32(tid))
 }
 
-// piOwnerDied is ownerDied's step for a PI word that holds v; false: look again.
+// piOwnerDied is ownerDied's step for a PI word that holds v; false: look again. Who waits
+// for it may do so by FUTEX_PRIVATE_FLAG or without.
 func (t *Thread) piOwnerDied(addr hal.UserAddr, v uint32) bool {
 	key, err := futexKey(t, addr, true)
 	if err != nil {
 		return true
 	}
-	b := &t.k.futexes[t.k.futexIndex(key)]
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	own, err := futexKey(t, addr, false)
+	if err != nil {
+		return true
+	}
+	b, private := t.k.lock2(t.k.futexIndex(key), t.k.futexIndex(own))
+	defer unlock2(b, private)
+	if w := private.first(own); w != nil && w.pi {
+		return private.passOn(t.hw, addr, own, v, futexOwnerDied)
+	}
 	return b.passOn(t.hw, addr, key, v, futexOwnerDied)
 }

@@ -55,7 +55,7 @@ func (t *Thread) FutexWaitRequeuePI(addr, addr2 hal.UserAddr, shared bool, val, 
 	for {
 		r := t.Block(deadline, wait.Interruptible)
 		if w.bucket.Load() == nil || r != wait.Ready && !w.cancel() {
-			return nil // the lock was handed over
+			return w.outcome()
 		}
 		switch {
 		case r == wait.Ready:

@@ -587,8 +587,9 @@ func TestNobodyIsKilledForMemoryThatComesBack(t *testing.T) {
 // A PI lock goes from owner to waiter without looking free; a dead owner's goes on with
 // FUTEX_OWNER_DIED.
 func TestPILockIsHandedOver(t *testing.T) {
-	for _, dies := range []bool{false, true} {
+	for _, how := range []string{"unlocks", "dies", "dies after a fork", "dies with a robust list", "dies and the word has gone"} {
 		r := newRig(t)
+		dies := how != "unlocks"
 		r.m.UseHostClock()
 		const word = dataBase + 32
 		r.onClone(cloneNr, CloneArgs{Flags: threadFlags}, 0x3000)
@@ -603,7 +604,15 @@ func TestPILockIsHandedOver(t *testing.T) {
 			if err := th.FutexLockPI(word, false, false, th.Deadline(2e6)); err != unix.ETIMEDOUT {
 				t.Errorf("lock with a time-out: %v", err)
 			}
-			if err := th.FutexLockPI(word, false, false, hal.NoDeadline); err != nil {
+			err := th.FutexLockPI(word, false, false, hal.NoDeadline)
+			if how == "dies and the word has gone" {
+				if err != unix.EFAULT {
+					t.Errorf("%s: %v, want EFAULT", how, err)
+				}
+				got.Store(futexWaiters | futexOwnerDied)
+				return 0, nil
+			}
+			if err != nil {
 				t.Errorf("lock: %v", err)
 			}
 			v, _ := th.space.Load32(th, word)
@@ -641,6 +650,18 @@ func TestPILockIsHandedOver(t *testing.T) {
 				}
 			}
 			th.Sleep(th.Deadline(5e6)) // past the time-out of the first try
+			switch how {
+			case "dies after a fork":
+				c, err := th.space.Fork() // the page is read-only
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(c.DecUsers)
+			case "dies with a robust list":
+				th.ownerDied(word, true, false)
+			case "dies and the word has gone":
+				_ = th.space.Munmap(dataBase, stackSize)
+			}
 			if dies {
 				return 0, nil
 			}
@@ -672,7 +693,7 @@ func TestPILockIsHandedOver(t *testing.T) {
 			want |= futexOwnerDied
 		}
 		if got.Load() != want {
-			t.Errorf("owner dies %v: beside the TID the word has %#x", dies, got.Load())
+			t.Errorf("the owner %s: beside the TID the word has %#x", how, got.Load())
 		}
 	}
 }
