@@ -115,6 +115,8 @@ func (r *runQueues) change(e *entity, p SchedParam) {
 		q.load -= weight
 	}
 	e.set(p.Policy, p.Priority, p.Nice)
+	// One that has slept for days is as far behind as any sleeper; the rest would overflow.
+	ahead = max(ahead, -scale(wakeCredit, e.weight, weight))
 	e.v = q.min + scale(ahead, weight, e.weight)
 	if running && !e.rt() {
 		q.load += e.weight

@@ -473,3 +473,24 @@ func (s *cpuSim) policy(e *entity, p SchedParam) {
 		s.r.change(e, p)
 	}
 }
+
+// TestRenicedSleeperIsNotSentIntoTheFuture: a thread whose nice value changes after a sleep of
+// any length is behind the others, by no more than a sleeper may be.
+func TestRenicedSleeperIsNotSentIntoTheFuture(t *testing.T) {
+	for slept := int64(1); slept < 1<<60; slept *= 3 {
+		for _, from := range []int32{-20, 0, 19} {
+			for _, to := range []int32{-20, 0, 19} {
+				var r runQueues
+				r.init(1)
+				e := newEntity(nil, 1)
+				e.set(SchedOther, 0, from)
+				q := &r.q[0]
+				q.min = slept // and e.v is 0
+				r.change(&e, SchedParam{Policy: SchedOther, Nice: to})
+				if ahead := e.v - q.min; ahead > 0 || ahead < -wakeCredit {
+					t.Fatalf("asleep for %d, nice %d to %d: ahead by %d", slept, from, to, ahead)
+				}
+			}
+		}
+	}
+}
