@@ -80,9 +80,9 @@ func (x *FSContext) Share() bool {
 	}
 }
 
-// BeginExec says whether no others than own tasks share it, and keeps it so until EndExec:
-// who cannot see the program's privileges coming must not choose its root and working directory.
-func (x *FSContext) BeginExec(own int64) bool { return x.refs.CompareAndSwap(own, own|execing) }
+// BeginExec keeps it with the n tasks that share it, until EndExec; false: they are not n any
+// more. Nobody who is not to have a program's privileges chooses its root and working directory.
+func (x *FSContext) BeginExec(n int64) bool { return x.refs.CompareAndSwap(n, n|execing) }
 
 // EndExec undoes BeginExec.
 func (x *FSContext) EndExec() { x.refs.And(^int64(execing)) }

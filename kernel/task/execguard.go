@@ -20,21 +20,42 @@ func (t *Thread) GuardExec(f func(watched bool) error) error {
 	}
 	defer g.Unlock()
 	fs := t.FS()
-	own := fs.BeginExec(t.process.usersOf(fs))
+	own := t.process.keepFS(fs)
 	if own {
 		defer fs.EndExec()
 	}
 	return f(!own || t.TracedUnsafely())
 }
 
-// usersOf counts the process's threads that use fs.
-func (p *Process) usersOf(fs *vfs.FSContext) (n int64) {
-	for _, t := range p.Threads() {
-		if t.FS() == fs {
-			n++
+// keepFS says whether no other process shares fs with p, and keeps it so until EndExec. p's
+// threads that let go of it do so with mu held.
+func (p *Process) keepFS(fs *vfs.FSContext) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		all, own := fs.Users(), int64(0)
+		for t := p.threads; t != nil; t = t.sibling {
+			if t.FS() == fs {
+				own++
+			}
+		}
+		if all > own {
+			return false
+		}
+		if fs.BeginExec(all) {
+			return true
 		}
 	}
-	return n
+}
+
+// dropFS lets go of root and working directory for others, nil at the thread's end.
+func (t *Thread) dropFS(n *vfs.FSContext) {
+	p := t.process
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if old := t.fs.Swap(n); old != nil {
+		old.DecRef()
+	}
 }
 
 // Steady runs look, and again if p has become another program meanwhile: what it finds of who p

@@ -65,9 +65,7 @@ func (t *Thread) finish() {
 		fds.UsedBy(t)
 		fds.DecRef()
 	}
-	if fs := t.fs.Swap(nil); fs != nil {
-		fs.DecRef()
-	}
+	t.dropFS(nil)
 	t.releaseVfork()
 	space := t.space
 	if last {

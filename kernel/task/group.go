@@ -171,8 +171,7 @@ func (t *Thread) UnshareFiles() {
 // UnshareFS is UnshareFiles for root, working directory and umask.
 func (t *Thread) UnshareFS() {
 	if old := t.FS(); old.Shared() {
-		t.fs.Store(old.Fork())
-		old.DecRef()
+		t.dropFS(old.Fork())
 	}
 }
 
