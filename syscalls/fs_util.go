@@ -226,12 +226,17 @@ func installFD(t *task.Thread, f *vfs.File, cloexec bool) (uintptr, error) {
 	return uintptr(fd), nil
 }
 
-// brokenPipe tells the thread that what it wrote to has no reader. Sockets of AF_VSOCK do
-// not signal.
+// brokenPipe tells the thread that what it wrote to has no reader.
 func brokenPipe(t *task.Thread, f *vfs.File) {
-	if s, ok := f.Ops.(net.Socket); !ok || s.Domain() != unix.AF_VSOCK {
+	if s, ok := f.Ops.(net.Socket); !ok || signalsPipe(s) {
 		signalSelf(t, unix.SIGPIPE)
 	}
+}
+
+// signalsPipe says whether EPIPE of a socket comes with SIGPIPE: of streams alone, and not of
+// those of AF_VSOCK.
+func signalsPipe(s net.Socket) bool {
+	return s.Type() == unix.SOCK_STREAM && s.Domain() != unix.AF_VSOCK
 }
 
 // signalSelf sends a signal as the kernel does for what the thread itself did.

@@ -33,8 +33,8 @@ func transmit(t *task.Thread, n *netCall) (int, error) {
 	if !nonblock && (err == unix.EAGAIN || err == unix.EINPROGRESS || err == nil && n.seq.Len() > 0) {
 		done, err = transmitMore(t, n, done)
 	}
-	if err == unix.EPIPE && s.Type() == unix.SOCK_STREAM && s.Domain() != unix.AF_VSOCK && n.send.Flags&unix.MSG_NOSIGNAL == 0 {
-		t.SendSignal(task.SignalInfo{Signo: int32(unix.SIGPIPE), PID: t.Process().PID(), UID: t.Creds().UID})
+	if err == unix.EPIPE && signalsPipe(s) && n.send.Flags&unix.MSG_NOSIGNAL == 0 {
+		signalSelf(t, unix.SIGPIPE)
 	}
 	return done, err
 }

@@ -1,5 +1,6 @@
 /* The MSG_ flags of sends and receives; sendmmsg, recvmmsg. */
 #include "sock.h"
+#include <sys/uio.h>
 
 CASE(peek, recvfrom)
 {
@@ -438,6 +439,54 @@ CASE(nofiles, sendmsg)
 	R(sendmsg(p[0], &m, 0));
 	R(write(f[1], "y", 1));
 	R(read(f[0], buf, 1));
+}
+
+static int broken;
+static void broke(int s) { broken++; }
+
+static void writes(const char *what, int fd)
+{
+	struct iovec v = {"y", 1};
+	int p[2], got[3];
+	signal(SIGPIPE, broke);
+	pipe(p);
+	write(p[1], "z", 1);
+	broken = 0;
+	R(write(fd, "x", 1));
+	got[0] = broken;
+	R(writev(fd, &v, 1));
+	got[1] = broken - got[0];
+	R(splice(p[0], 0, fd, 0, 1, 0));
+	got[2] = broken - got[1] - got[0];
+	say("%s: signals %d %d %d", what, got[0], got[1], got[2]);
+	close(p[0]), close(p[1]);
+}
+
+/* Which sockets signal that nobody reads: streams. */
+CASE(sigpipe, write, writev, splice)
+{
+	static const struct { int type; const char *name; } t[] = {{SOCK_STREAM, "stream"}, {SOCK_DGRAM, "dgram"}, {SOCK_SEQPACKET, "seqpacket"}};
+	char what[64];
+	int v[2];
+	for (int i = 0; i < 3; i++) {
+		snprintf(what, sizeof what, "unix %s closed", t[i].name);
+		socketpair(AF_UNIX, t[i].type, 0, v);
+		close(v[1]);
+		writes(what, v[0]);
+		snprintf(what, sizeof what, "unix %s shut", t[i].name);
+		socketpair(AF_UNIX, t[i].type, 0, v);
+		R(shutdown(v[0], SHUT_WR));
+		writes(what, v[0]);
+	}
+	udp(AF_INET, v);
+	R(shutdown(v[0], SHUT_WR));
+	writes("udp shut", v[0]);
+	tcp(AF_INET, v);
+	R(shutdown(v[0], SHUT_WR));
+	writes("tcp shut", v[0]);
+	pipe(v);
+	close(v[0]);
+	writes("pipe", v[1]);
 }
 
 CASES
