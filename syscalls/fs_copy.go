@@ -1,6 +1,7 @@
 package syscalls
 
 import (
+	"errors"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -26,8 +27,9 @@ type copier struct {
 	t             *task.Thread
 	in, out       *vfs.File
 	inPos, outPos int64
-	wait          bool // for in, where it is a pipe
-	whole         bool // what was read must be written, waiting for room if need be
+	wait          bool // for in, where it has no position
+	quiet         bool // EPIPE does not signal
+	full          bool // it ended because out has no room
 }
 
 // run moves up to n bytes.
@@ -42,6 +44,9 @@ func (x *copier) run(n uint64) (done int, err error) {
 	}
 	buf := copyBufs.Get().(*copyBuf)
 	defer copyBufs.Put(buf)
+	if p, ok := pipe.Of(x.in); ok {
+		return x.drain(p, buf, left)
+	}
 	for left > 0 {
 		got, err := x.read(buf, min(left, len(buf.b)))
 		if got == 0 || err != nil {
@@ -57,10 +62,68 @@ func (x *copier) run(n uint64) (done int, err error) {
 			return some(done, err)
 		}
 		if x.inPos < 0 {
-			return done, nil // a pipe gives what it has
+			return done, nil // a stream gives what it has
 		}
 	}
 	return done, nil
+}
+
+// errNoRoom is what drainOnce returns where out takes nothing.
+var errNoRoom = errors.New("no room")
+
+// drain is run from a pipe: until it is empty. What out does not take stays in the pipe.
+func (x *copier) drain(p *pipe.Pipe, buf *copyBuf, left int) (done int, err error) {
+	for left > 0 {
+		n, err := x.drainOnce(p, buf, left)
+		if err == unix.EAGAIN && x.wait && done == 0 {
+			n, err = x.t.BlockOn(x.in, readEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.drainOnce(p, buf, left) })
+		}
+		x.full = err == errNoRoom
+		switch {
+		case x.full && x.out.Nonblocking():
+			return some(done, unix.EAGAIN)
+		case x.full && done > 0 && x.t.Attempting():
+			return done, nil
+		case x.full:
+			n, err = x.t.BlockOn(x.out, writeEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) {
+				n, err := x.drainOnce(p, buf, left)
+				switch err {
+				case errNoRoom:
+					err = unix.EAGAIN
+				case unix.EAGAIN:
+					err = nil // somebody else has emptied the pipe
+				}
+				return n, err
+			})
+		}
+		if err == unix.EPIPE && !x.quiet {
+			brokenPipe(x.t, x.out)
+		}
+		done, left = done+n, left-n
+		if err != nil || n == 0 && !x.full {
+			return some(done, err)
+		}
+	}
+	return done, nil
+}
+
+// drainOnce moves a piece without waiting: EAGAIN from an empty pipe, errNoRoom.
+func (x *copier) drainOnce(p *pipe.Pipe, buf *copyBuf, left int) (int, error) {
+	got, err := p.Lend(buf.b[:min(left, len(buf.b))])
+	if got == 0 || err != nil {
+		return 0, err
+	}
+	buf.seq = mm.KernelIO(buf.b[:got])
+	n, err := x.put(&buf.seq)
+	n = max(n, 0)
+	p.Return(n)
+	switch {
+	case n > 0:
+		err = nil
+	case err == unix.EAGAIN:
+		err = errNoRoom
+	}
+	return n, err
 }
 
 // lendMost is the longest piece that one write takes from a file's pages.
@@ -114,8 +177,8 @@ func (x *copier) read(buf *copyBuf, n int) (int, error) {
 	return m, err
 }
 
-// write writes seq, n bytes.
-func (x *copier) write(seq *mm.IOSeq, n int) (int, error) {
+// put writes what out takes of seq at once.
+func (x *copier) put(seq *mm.IOSeq) (int, error) {
 	if x.outPos >= 0 {
 		if err := fileSizeLimit(x.t, x.out, seq, x.outPos); err != nil {
 			return 0, err
@@ -127,16 +190,21 @@ func (x *copier) write(seq *mm.IOSeq, n int) (int, error) {
 	if err := fileSizeLimit(x.t, x.out, seq, -1); err != nil {
 		return 0, err
 	}
-	m, err := x.out.Write(x.t, seq)
+	return x.out.Write(x.t, seq)
+}
+
+// write writes seq, n bytes.
+func (x *copier) write(seq *mm.IOSeq, n int) (int, error) {
+	m, err := x.put(seq)
 	m = max(m, 0)
-	for (err == unix.EAGAIN || err == nil && m < n) && (x.whole || !x.out.Nonblocking()) && !x.out.Seekable() {
+	for (err == unix.EAGAIN || err == nil && m < n && !x.t.Attempting()) && x.outPos < 0 && !x.out.Nonblocking() && !x.out.Seekable() {
 		var k int
 		k, err = x.t.BlockOn(x.out, writeEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.out.Write(x.t, seq) })
-		if m += max(k, 0); err != nil || k == 0 {
+		if m += max(k, 0); err != nil || k == 0 || x.t.Attempting() {
 			break
 		}
 	}
-	if err == unix.EPIPE {
+	if err == unix.EPIPE && !x.quiet {
 		brokenPipe(x.t, x.out)
 	}
 	return some(m, err)
@@ -223,7 +291,7 @@ func sendStream(t *task.Thread, in, out *vfs.File, n uint64, toPipe bool) (uintp
 	if !toPipe || !isSocket(in) {
 		return 0, unix.EINVAL
 	}
-	x := copier{t: t, in: in, out: out, inPos: -1, outPos: -1, wait: !in.Nonblocking() && !out.Nonblocking(), whole: true}
+	x := copier{t: t, in: in, out: out, inPos: -1, outPos: -1, wait: !in.Nonblocking() && !out.Nonblocking()}
 	done, err := x.splice(n)
 	return uintptr(done), err
 }
@@ -310,8 +378,8 @@ const spliceFlags = 0xf
 const spliceNonblock = 2
 
 // sysSplice: EINVAL unless one side is a pipe, or for the same pipe twice; ESPIPE for an
-// offset on a pipe; EBADF. The bytes are copied. What was taken from a pipe is written even
-// if the other side has to wait for room. See splice(2).
+// offset on a pipe; EBADF. The bytes are copied; what the other side of a pipe does not take
+// stays in it. See splice(2).
 func sysSplice(t *task.Thread, a *Args) (uintptr, error) {
 	if a[4] == 0 {
 		return 0, nil
@@ -333,7 +401,7 @@ func sysSplice(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	nonblock := a[5]&spliceNonblock != 0
-	x := copier{t: t, in: in, out: out, inPos: -1, outPos: -1, wait: !nonblock && !in.Nonblocking(), whole: true}
+	x := copier{t: t, in: in, out: out, inPos: -1, outPos: -1, wait: !nonblock && !in.Nonblocking()}
 	if x.inPos, err = offsetArg(t, a[1]); err != nil {
 		return 0, err
 	}
@@ -395,10 +463,9 @@ func (x *copier) splice(n uint64) (int, error) {
 		x.inPos = x.in.Pos(x.t)
 	}
 	if q, toPipe := pipe.Of(x.out); toPipe {
-		x.whole = false
 		// What has been read cannot be put back: first there must be room.
 		room, err := x.t.BlockOn(x.out, writeEvents, !x.wait || x.out.Nonblocking(), hal.NoDeadline, unix.EAGAIN, q.Room)
-		if err == unix.EPIPE {
+		if err == unix.EPIPE && !x.quiet {
 			signalSelf(x.t, unix.SIGPIPE)
 		}
 		if err != nil {

@@ -21,16 +21,16 @@ const (
 // readFile reads at the file's position, waiting if the file is blocking.
 func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 	n, err := f.Read(t, &x.seq)
-	if (wait.Again(err) || err == nil && n > 0 && x.seq.Len() > 0 && n < target(f, n+x.seq.Len())) && !f.Nonblocking() {
+	if (wait.Again(err) || err == nil && n > 0 && x.seq.Len() > 0 && n < target(t, f, n+x.seq.Len())) && !f.Nonblocking() {
 		return readWait(t, f, x, n)
 	}
 	return n, err
 }
 
 // target is how many of want bytes a blocking read waits for, which is more than one of a
-// socket with SO_RCVLOWAT alone.
-func target(f *vfs.File, want int) int {
-	if s, ok := f.Ops.(net.Socket); ok {
+// socket with SO_RCVLOWAT alone. An Attempt takes what there is.
+func target(t *task.Thread, f *vfs.File, want int) int {
+	if s, ok := f.Ops.(net.Socket); ok && !t.Attempting() {
 		return s.Target(want, 0)
 	}
 	return 1
@@ -49,7 +49,7 @@ func readWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 		on = s.ForReader(t)
 	}
 	deadline := timeout(t, ns)
-	for least := target(f, n+x.seq.Len()); ; {
+	for least := target(t, f, n+x.seq.Len()); ; {
 		k, err := t.BlockOn(on, readEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
 		if n += k; err != nil || k == 0 || n >= least {
 			f.DecRef()
@@ -61,18 +61,18 @@ func readWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 	}
 }
 
-// writeFile writes at the file's position; a blocking stream takes everything. EPIPE
-// raises SIGPIPE.
+// writeFile writes at the file's position; a blocking stream takes everything, but for an
+// Attempt. EPIPE raises SIGPIPE.
 func writeFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 	want := x.seq.Len()
 	if err := fileSizeLimit(t, f, &x.seq, -1); err != nil {
 		return 0, err
 	}
 	n, err := f.Write(t, &x.seq)
-	if !f.Nonblocking() && (err == unix.EAGAIN || err == nil && n < want && x.seq.Len() > 0 && !f.Seekable()) {
+	if !f.Nonblocking() && (err == unix.EAGAIN || err == nil && n < want && x.seq.Len() > 0 && !f.Seekable() && !t.Attempting()) {
 		n, err = writeWait(t, f, x, n)
 	}
-	if err == unix.EPIPE {
+	if err == unix.EPIPE && !x.quiet {
 		brokenPipe(t, f)
 	}
 	return n, err
@@ -89,11 +89,11 @@ func writeWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 		n += m
 		switch {
 		case err != nil && n > 0:
-			if err == unix.EPIPE {
+			if err == unix.EPIPE && !x.quiet {
 				brokenPipe(t, f)
 			}
 			return n, nil
-		case err != nil, x.seq.Len() == 0, m == 0:
+		case err != nil, x.seq.Len() == 0, m == 0, t.Attempting():
 			return n, interrupted(ns, err)
 		}
 	}
@@ -360,18 +360,24 @@ func (x *fsCall) transferAt(t *task.Thread, f *vfs.File, a *Args, vec bool, op i
 		return 0, err
 	}
 	off := int64(a[3])
-	switch {
-	case op == readOp:
-		n, err = f.ReadAt(t, &x.seq, off)
-	case flags&rwfAppend != 0:
+	if op == writeOp && flags&rwfAppend != 0 {
 		n, err = appendFile(t, f, x, false)
-	default:
-		if err = fileSizeLimit(t, f, &x.seq, off); err == nil {
-			n, err = f.WriteAt(t, &x.seq, off)
-		}
+	} else {
+		n, err = x.at(t, f, op, off)
 	}
 	countIO(t, op, n)
 	return n, err
+}
+
+// at transfers at a position.
+func (x *fsCall) at(t *task.Thread, f *vfs.File, op ioOp, off int64) (int, error) {
+	if op == readOp {
+		return f.ReadAt(t, &x.seq, off)
+	}
+	if err := fileSizeLimit(t, f, &x.seq, off); err != nil {
+		return 0, err
+	}
+	return f.WriteAt(t, &x.seq, off)
 }
 
 // sysLseek: EBADF, EINVAL, ESPIPE, ENXIO. See lseek(2).

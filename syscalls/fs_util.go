@@ -50,6 +50,8 @@ type fsCall struct {
 	iov  [8]mm.IOVec
 	raw  [8 * 16]byte
 	busy bool
+	// quiet: EPIPE does not signal.
+	quiet bool
 }
 
 // newCall is the thread's fsCall, or one of its own for a call inside a call.
@@ -62,7 +64,7 @@ func newCall(t *task.Thread) *fsCall {
 	return x
 }
 
-func (x *fsCall) free() { x.busy = false }
+func (x *fsCall) free() { x.busy, x.quiet = false, false }
 
 // fileOf is the open file behind fd, with a reference: EBADF, also for O_PATH.
 func fileOf(t *task.Thread, fd uint64) (*vfs.File, error) {

@@ -24,13 +24,13 @@ func userRange(addr, n uint64) (int, error) {
 	return int(min(n, netMaxRW)), nil
 }
 
-// transmit sends n.seq: all of it on a blocking stream. EPIPE on a stream raises
-// SIGPIPE unless MSG_NOSIGNAL.
+// transmit sends n.seq: all of it on a blocking stream, but for an Attempt. EPIPE on a stream
+// raises SIGPIPE unless MSG_NOSIGNAL.
 func transmit(t *task.Thread, n *netCall) (int, error) {
 	s := n.sock
 	nonblock := n.file.Nonblocking() || n.send.Flags&unix.MSG_DONTWAIT != 0
 	done, err := s.Send(&n.caller, &n.seq, &n.send)
-	if !nonblock && (err == unix.EAGAIN || err == unix.EINPROGRESS || err == nil && n.seq.Len() > 0) {
+	if !nonblock && (err == unix.EAGAIN || err == unix.EINPROGRESS || err == nil && n.seq.Len() > 0 && !t.Attempting()) {
 		done, err = transmitMore(t, n, done)
 	}
 	if err == unix.EPIPE && signalsPipe(s) && n.send.Flags&unix.MSG_NOSIGNAL == 0 {
@@ -56,7 +56,7 @@ func transmitMore(t *task.Thread, n *netCall, done int) (int, error) {
 		switch {
 		case err != nil && done > 0:
 			return done, nil
-		case err != nil, n.seq.Len() == 0, m == 0:
+		case err != nil, n.seq.Len() == 0, m == 0, t.Attempting():
 			return done, interrupted(snd, err)
 		}
 		// The control messages went with the first byte.
@@ -68,6 +68,7 @@ func transmitMore(t *task.Thread, n *netCall, done int) (int, error) {
 const recvEvents = waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp | waiter.EventRdHUp
 
 // receive fills n.seq: all of it with MSG_WAITALL on a stream, else SO_RCVLOWAT bytes at least.
+// An Attempt takes what there is.
 func receive(t *task.Thread, n *netCall) (int, error) {
 	s, m := n.sock, &n.recv
 	nonblock := n.file.Nonblocking() || m.Flags&unix.MSG_DONTWAIT != 0 || m.Flags&unix.MSG_ERRQUEUE != 0 && s.Domain() != unix.AF_UNIX
@@ -79,6 +80,9 @@ func receive(t *task.Thread, n *netCall) (int, error) {
 	}
 	// What a message of descriptors came with ends a receive.
 	target := s.Target(all.Len(), m.Flags)
+	if t.Attempting() {
+		target = 1
+	}
 	if err != unix.EAGAIN && (err != nil || done == 0 || done >= target || len(m.Control.Files) > 0) {
 		return done, err
 	}
@@ -182,22 +186,34 @@ func sysSendmsg(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 func sendmsg(t *task.Thread, n *netCall, at uint64, flags int) (int, error) {
-	h, err := n.header(t, at)
+	h, err := n.outgoing(t, at)
 	if err != nil {
 		return 0, err
 	}
+	return n.sendmsg(t, &h, flags)
+}
+
+// outgoing reads what is to be sent but for the bytes and the control data: the header, the
+// address (n.name) and the ranges.
+func (n *netCall) outgoing(t *task.Thread, at uint64) (h msghdr, err error) {
+	if h, err = n.header(t, at); err == nil && h.nameLen > 0 {
+		_, err = sockaddrIn(t, &n.name, h.name, uint64(h.nameLen))
+	}
+	if err == nil {
+		err = n.ranges(t, &h)
+	}
+	return h, err
+}
+
+// sendmsg sends what outgoing has read.
+func (n *netCall) sendmsg(t *task.Thread, h *msghdr, flags int) (int, error) {
 	n.send = net.SendMsg{Flags: flags}
-	if h.name != 0 && h.nameLen > 0 {
-		if n.send.Name, err = sockaddrIn(t, &n.name, h.name, uint64(h.nameLen)); err != nil {
-			return 0, err
-		}
+	if h.nameLen > 0 {
+		n.send.Name = n.name[:h.nameLen]
 		n.paths(t)
 	}
-	if err := n.ranges(t, &h); err != nil {
-		return 0, err
-	}
 	if h.controlLen > 0 {
-		if err := controlIn(t, n, &h); err != nil {
+		if err := controlIn(t, n, h); err != nil {
 			return 0, err
 		}
 	}
@@ -223,12 +239,17 @@ func sysRecvmsg(t *task.Thread, a *Args) (uintptr, error) {
 
 func recvmsg(t *task.Thread, n *netCall, at uint64, flags int) (int, error) {
 	h, err := n.header(t, at)
+	if err == nil {
+		err = n.ranges(t, &h)
+	}
 	if err != nil {
 		return 0, err
 	}
-	if err := n.ranges(t, &h); err != nil {
-		return 0, err
-	}
+	return n.recvmsg(t, &h, at, flags)
+}
+
+// recvmsg receives into n.seq, and says in the header at at what else came.
+func (n *netCall) recvmsg(t *task.Thread, h *msghdr, at uint64, flags int) (int, error) {
 	n.recv = net.RecvMsg{Flags: flags &^ unix.MSG_CMSG_CLOEXEC, WantControl: h.controlLen > 0 || n.sock.Domain() != unix.AF_UNIX}
 	done, err := receive(t, n)
 	if err != nil {
@@ -238,7 +259,7 @@ func recvmsg(t *task.Thread, n *netCall, at uint64, flags int) (int, error) {
 	if flags&unix.MSG_TRUNC != 0 && m.Full > done {
 		done = m.Full
 	}
-	used := controlOut(t, &h, m, flags&unix.MSG_CMSG_CLOEXEC != 0) // first: descriptors stay where the name fails
+	used := controlOut(t, h, m, flags&unix.MSG_CMSG_CLOEXEC != 0) // first: descriptors stay where the name fails
 	var b [8]byte
 	if h.name != 0 {
 		if err := t.CopyOut(hal.UserAddr(h.name), m.Name[:min(m.NameLen, int(h.nameLen))]); err != nil {

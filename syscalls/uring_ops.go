@@ -6,8 +6,6 @@ import (
 
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
-	"kiln/kernel/task"
-	"kiln/net"
 )
 
 // uringOp is one operation. do runs on the submitter's goroutine, through
@@ -23,6 +21,9 @@ type uringOp struct {
 	ioprio      bool             // has a meaning for the ioprio field
 	iopoll      bool             // possible on a ring that polls for completions
 	linkTimeout bool
+	worker      bool // waits in a worker
+	writes      bool // to a file
+	zc          bool // has two completions
 	etime       bool // ETIME may count as success
 }
 
@@ -53,7 +54,7 @@ func init() {
 		7:  {do: uringPollRemove, prep: prepPollRemove},
 		8:  fileOp(func(r *ureq) (uintptr, error) { return r.call(sysSyncFileRange, r.off, uint64(r.len), uint64(r.opf)) }),
 		9:  msg(writeEvents, uringSendmsg),
-		10: msg(readEvents, func(r *ureq) (uintptr, error) { return r.call(sysRecvmsg, r.addr, uint64(r.opf)) }),
+		10: msg(readEvents, uringRecvmsg),
 		11: {do: uringTimeout, prep: prepTimeout, etime: true},
 		12: {do: uringTimeoutRemove, prep: prepTimeoutRemove},
 		13: {do: uringAccept, prep: prepAccept, file: true, ioprio: true, waits: readEvents},
@@ -73,7 +74,7 @@ func init() {
 		23: rw(writeEvents, func(r *ureq) (uintptr, error) { return r.transfer(false, writeOp) }),
 		24: fileOp(func(r *ureq) (uintptr, error) { return r.call(sysFadvise64, r.off, uint64(r.len), uint64(r.opf)) }),
 		25: pathOp(func(r *ureq) (uintptr, error) { return r.plain(sysMadvise, r.addr, uint64(r.len), uint64(r.opf)) }),
-		26: msg(writeEvents, func(r *ureq) (uintptr, error) { return r.sendOnce(false) }),
+		26: msg(writeEvents, uringSend),
 		27: msg(readEvents, uringRecv),
 		28: pathOp(func(r *ureq) (uintptr, error) {
 			return r.opened(r.plain(sysOpenat2, uint64(r.fd), r.addr, r.off, uint64(r.len)))
@@ -81,7 +82,7 @@ func init() {
 		29: pathOp(func(r *ureq) (uintptr, error) {
 			return r.plain(sysEpollCtl, uint64(r.fd), uint64(r.len), r.off, r.addr)
 		}),
-		30: fileOp(uringSplice),
+		30: {do: uringSplice, file: true, worker: true},
 		31: {do: uringProvideBuffers, prep: prepProvideBuffers},
 		32: {do: uringRemoveBuffers, prep: prepRemoveBuffers},
 		33: fileOp(func(r *ureq) (uintptr, error) { return 0, unix.EOPNOTSUPP }),
@@ -108,56 +109,13 @@ func init() {
 			return r.opened(r.plain(sysSocket, uint64(r.fd), r.off, uint64(r.len)))
 		}),
 		46: fileOp(func(*ureq) (uintptr, error) { return 0, unix.EOPNOTSUPP }),
-		47: msg(writeEvents, func(r *ureq) (uintptr, error) { return r.sendOnce(true) }),
-		48: msg(writeEvents, func(r *ureq) (uintptr, error) { return r.notified2(uringSendmsg(r)) }),
+		47: msg(writeEvents, uringSend),
+		48: msg(writeEvents, uringSendmsg),
 	}
-}
-
-// transfer is read, write and their vectors: at a position, or with -1, and on streams, at
-// the file's.
-func (r *ureq) transfer(vec bool, op ioOp) (uintptr, error) {
-	f := r.file
-	if op == readOp && !f.Readable() || op == writeOp && !f.Writable() {
-		return 0, unix.EBADF
+	for _, nr := range []int{2, 5, 23} {
+		uringOps[nr].writes = true
 	}
-	if r.u.flags&setupIOPoll != 0 || r.opf&rwfNowait != 0 && !f.Seekable() || r.opf&^(rwfHipri|rwfDsync|rwfSync|rwfAppend|rwfNowait) != 0 {
-		return 0, unix.EOPNOTSUPP
-	}
-	addr, length := r.addr, uint64(r.len)
-	if r.buf != nil && !vec {
-		addr, length = r.buf.addr, min(length, uint64(r.buf.len))
-		if r.len == 0 {
-			length = uint64(r.buf.len)
-		}
-	}
-	streams := int64(r.off) == -1 || !f.Seekable()
-	var n uintptr
-	var err error
-	switch {
-	case r.opf&rwfAppend != 0 && op == writeOp && vec:
-		n, err = r.call(sysPwritev2, addr, length, 0, 0, uint64(r.opf))
-	case streams:
-		n, err = r.call(func(t *task.Thread, a *Args) (uintptr, error) { return transfer(t, a, vec, op, 0) }, addr, length)
-	default:
-		n, err = r.call(func(t *task.Thread, a *Args) (uintptr, error) { return transferAt(t, a, vec, op, 0) }, addr, length, r.off)
-	}
-	r.short = err == nil && r.flags&(sqeLink|sqeHardLink) != 0 && !vec && uint64(n) < length
-	return n, err
-}
-
-// fixed is transfer with a registered buffer: EFAULT for what does not lie in it.
-func (r *ureq) fixed(op ioOp) (uintptr, error) {
-	r.u.mu.Lock()
-	in := int(r.bufIndex) < len(r.u.buffers)
-	var b uringBuffer
-	if in {
-		b = r.u.buffers[r.bufIndex]
-	}
-	r.u.mu.Unlock()
-	if !in || b.base == 0 || r.addr < b.base || r.addr+uint64(r.len) > b.base+b.len || r.addr+uint64(r.len) < r.addr {
-		return 0, unix.EFAULT
-	}
-	return r.transfer(false, op)
+	uringOps[47].zc, uringOps[48].zc = true, true
 }
 
 // invalid is EINVAL if it is.
@@ -238,7 +196,7 @@ func uringPollRemove(r *ureq) (uintptr, error) {
 		}
 		return 0, nil
 	}
-	if !q.cancel(unix.ECANCELED) {
+	if q.cancel(unix.ECANCELED) != nil {
 		return 0, unix.EALREADY
 	}
 	return 0, nil
@@ -288,9 +246,12 @@ func uringCancel(r *ureq) (uintptr, error) {
 		if q == nil {
 			break
 		}
-		q.cancel(unix.ECANCELED)
+		running := q.cancel(unix.ECANCELED) == unix.EALREADY
 		n++
 		if r.opf&(cancelAll|cancelAny) == 0 {
+			if running {
+				return 0, unix.EALREADY
+			}
 			return 0, nil
 		}
 	}
@@ -298,55 +259,6 @@ func uringCancel(r *ureq) (uintptr, error) {
 		return 0, unix.ENOENT
 	}
 	return n, nil
-}
-
-func uringSendmsg(r *ureq) (uintptr, error) { return r.call(sysSendmsg, r.addr, uint64(r.opf)) }
-
-// sendOnce is send; with zc a second completion says that the memory is free again.
-func (r *ureq) sendOnce(zc bool) (uintptr, error) {
-	if !zc {
-		return r.call(sysSendto, r.addr, uint64(r.len), uint64(r.opf), 0, 0)
-	}
-	return r.notified2(r.call(sysSendto, r.addr, uint64(r.len), uint64(r.opf), r.off, uint64(uint16(r.file2))))
-}
-
-// notified2 posts the first of the two completions of a zero-copy send, and leaves the
-// second to be posted.
-func (r *ureq) notified2(n uintptr, err error) (uintptr, error) {
-	if err != nil || r.zcSent {
-		return n, err
-	}
-	if r.t.WouldWait() {
-		return n, err
-	}
-	r.u.post(r.user, int32(n), cqeMore)
-	r.zcSent = true
-	return 0, nil
-}
-
-func uringRecv(r *ureq) (uintptr, error) {
-	if r.ioprio&^(recvPollFirst|recvMultishot) != 0 {
-		return 0, unix.EINVAL
-	}
-	addr, length := r.addr, uint64(r.len)
-	if r.buf != nil {
-		addr = r.buf.addr
-		if length == 0 || length > uint64(r.buf.len) {
-			length = uint64(r.buf.len)
-		}
-	}
-	n, err := r.call(sysRecvfrom, addr, length, uint64(r.opf), 0, 0)
-	if err == nil && !r.t.WouldWait() {
-		r.more = moreToReceive(r.file)
-	}
-	return n, err
-}
-
-// moreToReceive says whether a TCP socket has more, or its end, to read at once; others
-// do not tell.
-func moreToReceive(f *vfs.File) bool {
-	s, err := net.FromFile(f)
-	return err == nil && s.Protocol() == unix.IPPROTO_TCP && s.Readiness(waiter.ReadableEvents) != 0
 }
 
 func prepAccept(r *ureq) error {
@@ -419,34 +331,6 @@ func uringClose(r *ureq) (uintptr, error) {
 		return 0, unix.EBADF
 	}
 	return r.plain(sysClose, uint64(uint32(r.fd)))
-}
-
-// uringSplice moves bytes to the request's file. What was taken must not be lost, so it
-// starts only when both sides are ready.
-func uringSplice(r *ureq) (uintptr, error) {
-	const fixedIn = 1 << 31
-	in := r.lookup(r.file2, r.opf&fixedIn != 0)
-	if in == nil {
-		return 0, unix.EBADF
-	}
-	defer in.DecRef()
-	for _, side := range []struct {
-		f    *vfs.File
-		mask waiter.EventMask
-	}{{in, readEvents}, {r.file, writeEvents}} {
-		if !side.f.Nonblocking() && side.f.Ops.Readiness(side.mask) == 0 {
-			return 0, &wouldWait{side.f.Ops, side.mask}
-		}
-	}
-	if !in.Readable() || !r.file.Writable() {
-		return 0, unix.EBADF
-	}
-	x := copier{t: r.t, in: in, out: r.file, inPos: int64(r.addr), outPos: int64(r.off), whole: true}
-	if err := mayBeSpliced(in, r.file, x.inPos >= 0, x.outPos >= 0); err != nil {
-		return 0, err
-	}
-	n, err := x.splice(uint64(r.len))
-	return uintptr(max(n, 0)), err
 }
 
 func uringMsgRing(r *ureq) (uintptr, error) {
@@ -576,11 +460,15 @@ func (r *ureq) startLimit(q *ureq) {
 	r.u.k.Timers.Arm(&r.timer, r.when(r.ns, r.opf))
 }
 
-// endLimit ends r with its request: ETIME if that was too slow.
-func (r *ureq) endLimit() {
-	if r.fired.Load() {
-		r.end(-int32(unix.ETIME))
-	} else {
+// endLimit ends r with its request: ETIME if that was too slow, ENOENT if it was too slow in a
+// worker, where Linux does not look.
+func (r *ureq) endLimit(worker bool) {
+	switch {
+	case !r.fired.Load():
 		r.end(-int32(unix.ECANCELED))
+	case worker:
+		r.end(-int32(unix.ENOENT))
+	default:
+		r.end(-int32(unix.ETIME))
 	}
 }

@@ -429,6 +429,9 @@ func (u *uringState) takeBuffer(group uint16) *providedBuffer {
 func (u *uringState) giveBuffer(group uint16, b *providedBuffer) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.gone {
+		return
+	}
 	u.k.Mem.Budget().Force(providedBufferCost)
 	u.groups[group] = append([]providedBuffer{*b}, u.groups[group]...)
 }

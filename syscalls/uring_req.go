@@ -47,8 +47,9 @@ type ureq struct {
 	// limit is the IORING_OP_LINK_TIMEOUT behind it.
 	limit *ureq
 	ns    int64 // a timeout's time
-	more  bool  // the socket has more to read
-	begun bool  // a connection that waits for the answer
+	io    uringIO
+	more  bool // the socket has more to read
+	begun bool // a connection that waits for the answer
 
 	// The submission's words, by their most frequent names.
 	flags       uint8
@@ -75,11 +76,11 @@ type ureq struct {
 	target   uint32      // completions that end a timeout
 	counted  bool
 	short    bool // it moved less than it was asked to: links behind it fail
-	zcSent   bool // the first completion of a zero-copy send is out
 
 	// Under uringState.mu.
 	nr            uint64 // the order in which requests came to wait
 	pending, done bool
+	inWorker      bool  // it waits where Linux has a worker wait (uringIO)
 	timed         bool  // only a timer ends it
 	ended         error // why it is to end
 }
@@ -170,6 +171,9 @@ func (r *ureq) step() *ureq {
 		case on == nil:
 			return r.finish(res, cflags)
 		case on == r.on:
+			r.u.mu.Lock()
+			r.inWorker = r.worker()
+			r.u.mu.Unlock()
 			return nil // registered, and nothing there
 		}
 		r.unregister()
@@ -213,6 +217,9 @@ func (r *ureq) attempt() (res int32, cflags uint32, on waiter.Waitable, mask wai
 		}
 	}
 	v, err, on, mask := r.t.Attempt(func() (uintptr, error) { return r.op.do(r) })
+	for err == errGoOn {
+		v, err, on, mask = r.t.Attempt(func() (uintptr, error) { return r.op.do(r) })
+	}
 	if w, ok := err.(*wouldWait); ok {
 		on, mask = w.on, w.mask
 	}
@@ -220,9 +227,9 @@ func (r *ureq) attempt() (res int32, cflags uint32, on waiter.Waitable, mask wai
 		on, mask = r.file.Ops, r.op.waits // the file does not wait, but its requests do
 	}
 	if on != nil {
-		if r.buf != nil {
+		if r.buf != nil && r.io.moved == 0 {
 			r.u.giveBuffer(r.bufIndex, r.buf)
-			r.buf = nil
+			r.buf, r.io.known = nil, false // the next time it may be another
 		}
 		return 0, 0, on, mask
 	}
@@ -231,21 +238,25 @@ func (r *ureq) attempt() (res int32, cflags uint32, on waiter.Waitable, mask wai
 	} else {
 		res = int32(v)
 	}
-	if r.zcSent {
-		cflags |= cqeNotif
-	}
 	if r.more {
 		cflags |= cqeSockNonempty
 	}
-	if r.buf != nil {
-		if res >= 0 {
-			cflags |= cqeBuffer | uint32(r.buf.id)<<cqeBufferShift
-		} else {
-			r.u.giveBuffer(r.bufIndex, r.buf)
-		}
-		r.buf = nil
+	return res, cflags | r.endBuffer(res), nil, 0
+}
+
+// endBuffer is what a completion says of the buffer that was chosen: it is the program's, or
+// goes back if nothing came of it.
+func (r *ureq) endBuffer(res int32) (cflags uint32) {
+	b := r.buf
+	r.buf = nil
+	switch {
+	case b == nil:
+	case res >= 0:
+		cflags = cqeBuffer | uint32(b.id)<<cqeBufferShift
+	default:
+		r.u.giveBuffer(r.bufIndex, b)
 	}
-	return res, cflags, nil, 0
+	return cflags
 }
 
 // never says whether the submission itself does not want to wait.
@@ -362,6 +373,7 @@ func (r *ureq) pend() bool {
 	u := r.u
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	r.inWorker = r.worker()
 	if r.pending {
 		return true
 	}
@@ -401,8 +413,12 @@ func (r *ureq) finish(res int32, cflags uint32) *ureq {
 	}
 	r.done = true
 	u.dropTimeout(r)
-	timed := r.timed
+	timed, worker := r.timed, r.inWorker
 	u.mu.Unlock()
+	if res < 0 && r.io.moved > 0 { // cancelled in the middle
+		res, r.short = int32(r.io.moved), true
+	}
+	cflags |= r.endBuffer(res)
 	r.unregister()
 	if timed {
 		u.k.Timers.Stop(&r.timer)
@@ -411,11 +427,14 @@ func (r *ureq) finish(res int32, cflags uint32) *ureq {
 		r.file.DecRef()
 		r.file = nil
 	}
-	if r.flags&sqeSkipSuccess == 0 || res < 0 {
+	if r.op.zc { // the second says that the memory is free again
+		u.post(r.user, res, cflags|cqeMore)
+		u.post(r.user, 0, cqeNotif)
+	} else if r.flags&sqeSkipSuccess == 0 || res < 0 {
 		u.post(r.user, res, cflags)
 	}
 	if r.limit != nil {
-		r.limit.endLimit()
+		r.limit.endLimit(worker)
 	}
 	failed := (res < 0 && !r.op.okay(r, res)) || r.short
 	next := r.next
@@ -445,21 +464,28 @@ func (r *ureq) end(res int32) {
 	}
 }
 
-// cancel asks a request that waits to end with err. False: it is done already.
-func (r *ureq) cancel(err error) bool {
+// cancel asks a request that waits to end with err; a worker would be interrupted. ENOENT: it
+// is done already; EALREADY: it ends, but was in a worker.
+func (r *ureq) cancel(err error) error {
 	u := r.u
 	u.mu.Lock()
 	if r.done || r.ended != nil {
 		u.mu.Unlock()
-		return false
+		return unix.ENOENT
+	}
+	timed, worker := r.timed, r.inWorker
+	if worker {
+		err = unix.EINTR
 	}
 	r.ended = err
-	timed := r.timed
 	u.mu.Unlock()
 	if timed || !r.t.AddWork(r.retry) {
 		r.end(errnoResult(err))
 	}
-	return true
+	if worker {
+		return unix.EALREADY
+	}
+	return nil
 }
 
 // post adds a completion and ends timeouts that count them.

@@ -110,6 +110,8 @@ type Pipe struct {
 	wcounter uint64 // how often it was opened for reading or writing (FIFOs)
 	rcounter uint64
 	dead     bool
+	lent     bool // Lend, and who has come to read meanwhile
+	refused  bool
 	// dry says that the pipe is empty and has writers, so that a read need not take mu
 	// to find nothing. Like wait.Queue.n it is written before the waking, and read after the
 	// registering.
@@ -241,7 +243,7 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 	done, full := 0, false
 	p.mu.Lock()
 	var err error
-	for dst.Len() > 0 && p.used > 0 {
+	for dst.Len() > 0 && p.used > 0 && !p.lent {
 		// Each time: writers may have filled it while a fault was served.
 		full = full || p.used == len(p.ring)
 		s := &p.ring[p.head]
@@ -268,8 +270,9 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 			break
 		}
 	}
-	if done == 0 && err == nil && p.writers > 0 {
+	if done == 0 && err == nil && (p.writers > 0 || p.lent) {
 		err = unix.EAGAIN
+		p.refused = p.lent
 	}
 	// A reader that left the pipe full woke writers for nothing before Linux 6.14.
 	full = full && p.used < len(p.ring)
@@ -537,6 +540,11 @@ func Of(f *vfs.File) (*Pipe, bool) {
 func (p *Pipe) Peek(b []byte) (n int, err error) {
 	p.mu.Lock()
 	defer p.unlock()
+	return p.peek(b)
+}
+
+// peek is Peek with mu held.
+func (p *Pipe) peek(b []byte) (n int, err error) {
 	for i := 0; i < p.used && n < len(b); i++ {
 		s := &p.ring[(p.head+i)%len(p.ring)]
 		n += copy(b[n:], s.b[s.off:s.off+s.n])
@@ -545,6 +553,45 @@ func (p *Pipe) Peek(b []byte) (n int, err error) {
 		return 0, unix.EAGAIN
 	}
 	return n, nil
+}
+
+// Lend copies what comes first in the pipe to b for somebody who does not know yet how much of
+// it he gets rid of: until Return, which takes that away, nobody reads. EAGAIN if there is
+// nothing but may be later; 0 at the end.
+func (p *Pipe) Lend(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.unlock()
+	if p.lent {
+		p.refused = true
+		return 0, unix.EAGAIN
+	}
+	n, err := p.peek(b)
+	p.lent = n > 0
+	return n, err
+}
+
+// Return ends a Lend that gave bytes: n of them are gone.
+func (p *Pipe) Return(n int) {
+	p.mu.Lock()
+	full := p.used == len(p.ring)
+	for n > 0 {
+		s := &p.ring[p.head]
+		k := min(int32(n), s.n)
+		if s.off, s.n = s.off+k, s.n-k; s.n == 0 {
+			p.pop()
+		}
+		n -= int(k)
+	}
+	refused := p.refused
+	p.lent, p.refused = false, false
+	full = full && p.used < len(p.ring)
+	p.unlock()
+	if full {
+		p.wakeWriters()
+	}
+	if refused {
+		p.wakeReaders()
+	}
 }
 
 // Room is how many bytes certainly fit: EAGAIN for none, EPIPE if nobody reads.

@@ -198,3 +198,60 @@ func TestASteadyStreamAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// What is lent is nobody else's meanwhile, and what comes back is read next.
+func TestLentBytesComeBack(t *testing.T) {
+	mem := mm.NewMemory(fake.New(512))
+	used := mem.Budget().Used()
+	r, w, err := New(mem, unix.O_NONBLOCK, vfs.RootCreds())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := Of(r)
+	var want []byte
+	for i := range 3 * pageSize / 100 {
+		b := bytes.Repeat([]byte{byte(i)}, 100)
+		if _, err := write(t, w, b); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, b...)
+	}
+	b := make([]byte, 2*pageSize)
+	for _, n := range []int{0, 150, pageSize + 7} {
+		k, err := p.Lend(b)
+		if err != nil || !bytes.Equal(b[:k], want[:k]) {
+			t.Fatalf("lent %d, %v", k, err)
+		}
+		if _, err := read(t, r, 1); err != unix.EAGAIN {
+			t.Errorf("a read of lent bytes: %v", err)
+		}
+		if _, err := p.Lend(b); err != unix.EAGAIN {
+			t.Errorf("lent twice: %v", err)
+		}
+		// Behind them it goes on.
+		if _, err := write(t, w, []byte("more")); err != nil {
+			t.Fatal(err)
+		}
+		p.Return(n)
+		want = append(want[n:], "more"...)
+	}
+	w.DecRef()
+	if k, err := p.Lend(b[:5]); k != 5 || err != nil {
+		t.Fatal(k, err)
+	}
+	if _, err := read(t, r, 1); err != unix.EAGAIN {
+		t.Errorf("the end is not yet: %v", err)
+	}
+	p.Return(5)
+	got, err := read(t, r, len(want)+100)
+	if err != nil || !bytes.Equal(got, want[5:]) {
+		t.Fatalf("%d bytes are left, not %d: %v", len(got), len(want)-5, err)
+	}
+	if k, err := p.Lend(b); k != 0 || err != nil {
+		t.Errorf("at the end: %d, %v", k, err)
+	}
+	r.DecRef()
+	if mem.Budget().Used() != used {
+		t.Error("the budget is not what it was")
+	}
+}

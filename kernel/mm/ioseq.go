@@ -72,6 +72,14 @@ func UserIOV(s *Space, c wait.Context, v []IOVec) IOSeq {
 	return q
 }
 
+// Rest is the ranges that are left, in a slice of its own. They may be longer than Len.
+func (q *IOSeq) Rest() []IOVec {
+	if q.left == 0 {
+		return nil
+	}
+	return append(append(make([]IOVec, 0, 1+len(q.rest)), IOVec{q.base, uint64(q.n)}), q.rest...)
+}
+
 // KernelIO is a sequence over a kernel buffer.
 func KernelIO(b []byte) IOSeq { return IOSeq{k: b, left: len(b)} }
 

@@ -69,9 +69,13 @@ type wouldWait struct {
 // WouldWait says, inside an Attempt, whether a call has come to where it would wait.
 func (t *Thread) WouldWait() bool { return t.attempt != nil && t.attempt.on != nil }
 
+// Attempting says whether the call is made by Attempt: one that has moved something is to
+// return with that where it would otherwise wait for more.
+func (t *Thread) Attempting() bool { return t.attempt != nil }
+
 // Attempt runs a system call's function so that it does not wait where it would for one
-// object: then on is the object, mask the events, and the results mean nothing. The call
-// is made again once one of the events has come.
+// object: then on is the object, mask the events, nothing has been done and the results mean
+// nothing. The call is made again once one of the events has come.
 func (t *Thread) Attempt(call func() (uintptr, error)) (v uintptr, err error, on waiter.Waitable, mask waiter.EventMask) {
 	var w wouldWait
 	t.attempt = &w

@@ -4,6 +4,10 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
 
 static char buf[65536];
 
@@ -241,6 +245,69 @@ CASE(packets, pipe2, read, write)
 	write(p[1], "one", 3);
 	write(p[1], "two", 3);
 	drain("stream", p[0]);
+}
+
+static void nothing(int s) {}
+
+static int waiting(int fd)
+{
+	int n = -1;
+	ioctl(fd, FIONREAD, &n);
+	return n;
+}
+
+/* What the other side does not take stays in the pipe: where it does not wait, and where a
+ * signal ends the wait. */
+CASE(splice_leaves, splice)
+{
+	int p[2], q[2], l = socket(AF_INET, SOCK_STREAM, 0), size = 65536;
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t n = sizeof a;
+	setsockopt(l, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+	MUST(bind(l, (void *)&a, n));
+	MUST(listen(l, 1));
+	getsockname(l, (void *)&a, &n);
+	MUST(q[1] = socket(AF_INET, SOCK_STREAM, 0));
+	setsockopt(q[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+	MUST(connect(q[1], (void *)&a, n));
+	MUST(q[0] = accept(l, 0, 0));
+	MUST(pipe(p));
+	struct sigaction sa = {.sa_handler = nothing};
+	sigaction(SIGALRM, &sa, 0);
+	unsigned in = 0, gone = 0, came = 0, bad = 0, lost = 0;
+	for (int wait = 0; wait < 2; wait++) {
+		fcntl(q[1], F_SETFL, wait ? 0 : O_NONBLOCK);
+		for (long k = 1; k > 0;) {
+			for (int i = 0; i < 60000; i++)
+				buf[i] = (in + i) * 2654435761u >> 24;
+			long w = 60000 - waiting(p[0]);
+			MUST(write(p[1], buf, w));
+			in += w;
+			struct itimerval it = {.it_value.tv_usec = wait ? 50000 : 0};
+			setitimer(ITIMER_REAL, &it, 0);
+			k = splice(p[0], 0, q[1], 0, 60000, 0);
+			if (k < 0)
+				say("splice: %s", errname(errno));
+			else
+				gone += k;
+			lost += waiting(p[0]) != in - gone;
+		}
+	}
+	while (came < gone) {
+		long k = recv(q[0], buf, sizeof buf, 0);
+		for (long i = 0; i < k; i++)
+			bad += (unsigned char)buf[i] != (unsigned char)((came + i) * 2654435761u >> 24);
+		came += k;
+	}
+	say("%u bad, %u times something was lost", bad, lost);
+	R(recv(q[0], buf, 1, MSG_DONTWAIT));
+	while (waiting(p[0]) > 0) {
+		long k = read(p[0], buf, sizeof buf);
+		for (long i = 0; i < k; i++)
+			bad += (unsigned char)buf[i] != (unsigned char)((came + i) * 2654435761u >> 24);
+		came += k;
+	}
+	say("%u bad, all %d", bad, came == in);
 }
 
 CASES
