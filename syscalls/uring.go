@@ -70,7 +70,7 @@ type uringState struct {
 	buffers  []uringBuffer
 	creds    map[uint16]*vfs.Creds
 	lastCred uint16
-	groups   map[uint16][]providedBuffer
+	groups   map[uint16]*bufferGroup
 }
 
 // uringBuffer is a registered range of memory.
@@ -83,11 +83,17 @@ type providedBuffer struct {
 	id   uint16
 }
 
-// uringCost is what a ring, and requestCost what a request that waits is charged to the
-// kernel-heap budget, in bytes.
+// What is charged to the kernel-heap budget, in bytes: a ring, a request until it is
+// completed, what is registered, a buffer that was provided (with its
+// share of what lies unused in its group's list) and its group.
 const (
-	uringCost   = 2048
-	requestCost = 512
+	uringCost            = 2048
+	requestCost          = 512
+	registeredBufferCost = 16
+	registeredFileCost   = 64
+	personalityCost      = 64
+	providedBufferCost   = 64
+	bufferGroupCost      = 128
 )
 
 // sysIoUringSetup: EFAULT, EINVAL (entries, flags, reserved words), EMFILE, ENFILE, ENOMEM.
@@ -183,7 +189,7 @@ func newUring(t *task.Thread, sq, cq, flags uint32) (*vfs.File, error) {
 		return nil, err
 	}
 	u := &uringState{ring: r, k: t.Kernel(), flags: flags, inflight: map[*ureq]struct{}{}, creds: map[uint16]*vfs.Creds{},
-		groups: map[uint16][]providedBuffer{}}
+		groups: map[uint16]*bufferGroup{}}
 	u.disabled.Store(flags&setupRDisabled != 0)
 	r.Gone = u.close
 	if flags&setupSQPoll != 0 {
@@ -204,15 +210,16 @@ func (u *uringState) close() {
 	}
 	drained := u.drained
 	u.drained = nil
-	for g, l := range u.groups {
-		u.k.Mem.Budget().Uncharge(int64(len(l)) * providedBufferCost)
-		delete(u.groups, g)
+	for _, g := range u.groups {
+		u.k.Mem.Budget().Uncharge(int64(g.len())*providedBufferCost + bufferGroupCost)
 	}
+	u.k.Mem.Budget().Uncharge(int64(len(u.creds)) * personalityCost)
+	u.groups, u.creds = nil, nil
 	u.mu.Unlock()
 	for _, r := range drained {
 		r.failAll(unix.ECANCELED)
 	}
-	_ = u.dropFiles()
+	_, _ = u.dropFiles(), u.dropBuffers()
 	for _, r := range all {
 		r.cancel(unix.ECANCELED)
 	}
@@ -281,13 +288,14 @@ func sysIoUringEnter(t *task.Thread, a *Args) (uintptr, error) {
 	if u.flags&setupSQPoll != 0 {
 		// What is in the ring is taken whole; the caller hears its own number.
 		if flags&enterSQWakeup != 0 {
-			u.submit(t, ^uint32(0))
+			_, _ = u.submit(t, ^uint32(0)) // what is not taken is at the next wake-up
 		}
 		submitted = n
 	} else if n > 0 {
-		submitted = u.submit(t, n)
+		var err error
+		submitted, err = u.submit(t, n)
 		if submitted != n {
-			return uintptr(submitted), nil
+			return uintptr(submitted), err
 		}
 	}
 	if flags&enterGetEvents == 0 {
@@ -357,12 +365,19 @@ func (u *uringState) await(t *task.Thread, want uint32, deadline int64) error {
 }
 
 // submit takes up to n submissions and starts them, each chain of linked ones as one. It
-// returns how many it took.
-func (u *uringState) submit(t *task.Thread, n uint32) (taken uint32) {
+// returns how many it took: EAGAIN if there is not the memory for any.
+func (u *uringState) submit(t *task.Thread, n uint32) (taken uint32, err error) {
 	var head, last *ureq
 	for taken < n {
 		r := &ureq{u: u, t: t}
+		if !r.charge(requestCost) {
+			if taken == 0 {
+				err = unix.EAGAIN
+			}
+			break
+		}
 		if !u.ring.Next(&r.sqe) {
+			r.uncharge()
 			break
 		}
 		taken++
@@ -383,11 +398,11 @@ func (u *uringState) submit(t *task.Thread, n uint32) (taken uint32) {
 		last = nil
 		head.start()
 		if err != nil && u.flags&setupSubmitAll == 0 {
-			return taken
+			return taken, nil
 		}
 	}
 	if last != nil {
 		head.start()
 	}
-	return taken
+	return taken, err
 }

@@ -26,6 +26,15 @@ type uringMsg struct {
 	name [net.MaxSockaddr]byte
 }
 
+// size is what it keeps beside the request, in bytes; it does not grow.
+func (x *uringIO) size() int64 {
+	n := int64(len(x.vec)) * 16
+	if x.msg != nil {
+		n += 256
+	}
+	return n
+}
+
 // errGoOn is what an operation returns that has moved a part and wants to be tried again.
 var errGoOn = &wouldWait{}
 

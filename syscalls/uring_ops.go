@@ -449,7 +449,6 @@ func uringTimeoutRemove(r *ureq) (uintptr, error) {
 
 // startLimit begins the time that q has: then it is cancelled. Called with mu held.
 func (r *ureq) startLimit(q *ureq) {
-	r.u.k.Mem.Budget().Force(requestCost)
 	r.timed = true
 	r.wait()
 	r.timer.Init(func() {

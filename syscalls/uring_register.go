@@ -26,8 +26,6 @@ const (
 	regMaxRegistered    = 1 << 15 // IORING_MAX_FIXED_FILES
 	regMaxBuffers       = 1 << 14
 	uringOpSupported    = 1 << 0
-	registeredFileCost  = 64
-	providedBufferCost  = 32
 	maxPersonalities    = 1 << 10
 	maxProvidedBuffers  = 1 << 16
 	registerSkipUpdates = -2 // IORING_REGISTER_FILES_SKIP
@@ -90,6 +88,7 @@ func sysIoUringRegister(t *task.Thread, a *Args) (uintptr, error) {
 			return 0, unix.EINVAL
 		}
 		delete(u.creds, uint16(n))
+		u.k.Mem.Budget().Uncharge(personalityCost)
 		return 0, nil
 	case regEnableRings:
 		if at != 0 || n != 0 {
@@ -139,6 +138,9 @@ func (u *uringState) addPersonality(t *task.Thread) (uintptr, error) {
 			u.lastCred = 1
 		}
 		if u.creds[u.lastCred] == nil {
+			if !u.k.Mem.Budget().Charge(personalityCost) {
+				return 0, unix.ENOMEM
+			}
 			u.creds[u.lastCred] = t.Creds()
 			return uintptr(u.lastCred), nil
 		}
@@ -396,8 +398,14 @@ func (u *uringState) setBuffers(t *task.Thread, at uint64, n uint32) error {
 		bufs[i] = uringBuffer{base, l}
 	}
 	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.buffers != nil: // another thread was quicker
+		return unix.EBUSY
+	case !u.k.Mem.Budget().Charge(int64(n) * registeredBufferCost):
+		return unix.ENOMEM
+	}
 	u.buffers = bufs
-	u.mu.Unlock()
 	return nil
 }
 
@@ -407,20 +415,41 @@ func (u *uringState) dropBuffers() error {
 	if u.buffers == nil {
 		return unix.ENXIO
 	}
+	u.k.Mem.Budget().Uncharge(int64(len(u.buffers)) * registeredBufferCost)
 	u.buffers = nil
 	return nil
+}
+
+// bufferGroup is buffers that the kernel chooses from, in their order.
+type bufferGroup struct {
+	list  []providedBuffer
+	first int // those before it are taken
+}
+
+func (g *bufferGroup) len() int {
+	if g == nil {
+		return 0
+	}
+	return len(g.list) - g.first
+}
+
+// take forgets the first n, and gives up memory that is mostly theirs.
+func (g *bufferGroup) take(n int) {
+	if g.first += n; g.first > len(g.list)/2 {
+		g.list, g.first = append([]providedBuffer(nil), g.list[g.first:]...), 0
+	}
 }
 
 // takeBuffer takes one of a group, nil if it has none.
 func (u *uringState) takeBuffer(group uint16) *providedBuffer {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	l := u.groups[group]
-	if len(l) == 0 {
+	g := u.groups[group]
+	if g.len() == 0 {
 		return nil
 	}
-	b := l[0]
-	u.groups[group] = l[1:]
+	b := g.list[g.first]
+	g.take(1)
 	u.k.Mem.Budget().Uncharge(providedBufferCost)
 	return &b
 }
@@ -433,7 +462,13 @@ func (u *uringState) giveBuffer(group uint16, b *providedBuffer) {
 		return
 	}
 	u.k.Mem.Budget().Force(providedBufferCost)
-	u.groups[group] = append([]providedBuffer{*b}, u.groups[group]...)
+	g := u.groups[group]
+	if g.first == 0 {
+		g.list = append([]providedBuffer{*b}, g.list...)
+		return
+	}
+	g.first--
+	g.list[g.first] = *b
 }
 
 // prepProvideBuffers: EINVAL, E2BIG, EFAULT.
@@ -455,15 +490,25 @@ func prepProvideBuffers(r *ureq) error {
 
 // uringProvideBuffers: ENOMEM.
 func uringProvideBuffers(r *ureq) (uintptr, error) {
-	n := r.fd
-	if !r.u.k.Mem.Budget().Charge(int64(n) * providedBufferCost) {
+	n, u := r.fd, r.u
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.gone {
+		return 0, unix.ECANCELED
+	}
+	g, cost := u.groups[r.bufIndex], int64(n)*providedBufferCost
+	if g == nil {
+		cost += bufferGroupCost
+	}
+	if !u.k.Mem.Budget().Charge(cost) {
 		return 0, unix.ENOMEM
 	}
-	r.u.mu.Lock()
-	defer r.u.mu.Unlock()
+	if g == nil {
+		g = &bufferGroup{}
+		u.groups[r.bufIndex] = g
+	}
 	for i := range n {
-		r.u.groups[r.bufIndex] = append(r.u.groups[r.bufIndex],
-			providedBuffer{addr: r.addr + uint64(i)*uint64(r.len), len: r.len, id: uint16(r.off) + uint16(i)})
+		g.list = append(g.list, providedBuffer{addr: r.addr + uint64(i)*uint64(r.len), len: r.len, id: uint16(r.off) + uint16(i)})
 	}
 	return 0, nil
 }
@@ -479,12 +524,14 @@ const earlyGroups = 64
 func uringRemoveBuffers(r *ureq) (uintptr, error) {
 	r.u.mu.Lock()
 	defer r.u.mu.Unlock()
-	l, ok := r.u.groups[r.bufIndex]
-	if !ok && !(r.bufIndex < earlyGroups && len(r.u.groups) > 0) {
+	g := r.u.groups[r.bufIndex]
+	if g == nil && !(r.bufIndex < earlyGroups && len(r.u.groups) > 0) {
 		return 0, unix.ENOENT
 	}
-	n := min(int(r.fd), len(l))
-	r.u.groups[r.bufIndex] = l[n:]
-	r.u.k.Mem.Budget().Uncharge(int64(n) * providedBufferCost)
+	n := min(int(r.fd), g.len())
+	if n > 0 {
+		g.take(n)
+		r.u.k.Mem.Budget().Uncharge(int64(n) * providedBufferCost)
+	}
 	return uintptr(n), nil
 }

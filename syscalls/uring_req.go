@@ -77,12 +77,29 @@ type ureq struct {
 	counted  bool
 	short    bool // it moved less than it was asked to: links behind it fail
 
+	cost int64 // what is charged for it
+
 	// Under uringState.mu.
 	nr            uint64 // the order in which requests came to wait
 	pending, done bool
 	inWorker      bool  // it waits where Linux has a worker wait (uringIO)
 	timed         bool  // only a timer ends it
 	ended         error // why it is to end
+}
+
+// charge takes n more bytes from the kernel-heap budget for the request, which uncharge gives
+// back.
+func (r *ureq) charge(n int64) bool {
+	if !r.u.k.Mem.Budget().Charge(n) {
+		return false
+	}
+	r.cost += n
+	return true
+}
+
+func (r *ureq) uncharge() {
+	r.u.k.Mem.Budget().Uncharge(r.cost)
+	r.cost = 0
 }
 
 // parse reads the submission: EINVAL for operations, flags and personalities that are not
@@ -361,14 +378,17 @@ func (r *ureq) failAll(err error) {
 			}
 		}
 		c.u.post(c.user, errnoResult(e), 0)
+		c.uncharge()
 		if c.limit != nil {
 			c.u.post(c.limit.user, -int32(unix.ECANCELED), 0)
+			c.limit.uncharge()
 		}
 	}
 	r.u.ended()
 }
 
-// pend notes that the request waits; false beyond the kernel-heap budget.
+// pend notes that the request waits; false if what it keeps meanwhile is beyond the kernel-heap
+// budget.
 func (r *ureq) pend() bool {
 	u := r.u
 	u.mu.Lock()
@@ -377,7 +397,7 @@ func (r *ureq) pend() bool {
 	if r.pending {
 		return true
 	}
-	if !u.k.Mem.Budget().Charge(requestCost) {
+	if n := r.io.size(); n > 0 && !r.charge(n) {
 		return false
 	}
 	r.wait()
@@ -446,8 +466,8 @@ func (r *ureq) finish(res int32, cflags uint32) *ureq {
 	u.mu.Lock()
 	if r.pending {
 		delete(u.inflight, r)
-		u.k.Mem.Budget().Uncharge(requestCost)
 	}
+	r.uncharge()
 	u.mu.Unlock()
 	u.ended()
 	return next

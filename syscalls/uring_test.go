@@ -1,0 +1,134 @@
+package syscalls
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/fs/vfs"
+)
+
+// Where the tests map a ring's two parts, and the array of indices.
+const (
+	ringAt = 0x6800_0000
+	sqesAt = 0x6900_0000
+)
+
+// testRing is a ring of n entries, mapped.
+type testRing struct {
+	p     *prog
+	fd    uint64
+	n     uint64
+	array uint64
+	tail  uint32
+}
+
+func (p *prog) ring(n uint64) *testRing {
+	p.put(dataAt, make([]byte, 120))
+	fd := p.sys(unix.SYS_IO_URING_SETUP, n, dataAt)
+	if fd < 0 {
+		p.r.t.Fatalf("io_uring_setup: %d", fd)
+	}
+	r := &testRing{p: p, fd: uint64(fd), n: n, array: uint64(p.get32(dataAt + 40 + 24))}
+	p.want(ringAt, unix.SYS_MMAP, ringAt, r.array+4*n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED, r.fd, 0)
+	p.want(sqesAt, unix.SYS_MMAP, sqesAt, 64*n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED, r.fd, 0x10000000)
+	return r
+}
+
+// add puts a submission into the ring.
+func (r *testRing) add(op, flags uint8, fd int32, words ...uint64) {
+	var s [64]byte
+	s[0], s[1] = op, flags
+	le.PutUint32(s[4:], uint32(fd))
+	for i, w := range words {
+		le.PutUint64(s[8+8*i:], w)
+	}
+	i := uint64(r.tail) & (r.n - 1)
+	r.p.put(sqesAt+64*i, s[:])
+	var b [4]byte
+	le.PutUint32(b[:], uint32(i))
+	r.p.put(ringAt+r.array+4*i, b[:])
+	r.tail++
+	le.PutUint32(b[:], r.tail)
+	r.p.put(ringAt+64, b[:])
+}
+
+func (r *testRing) enter(n uint64) int64 {
+	return r.p.sys(unix.SYS_IO_URING_ENTER, r.fd, n, 0, 0, 0, 0)
+}
+
+func (r *testRing) close() {
+	r.p.want(0, unix.SYS_MUNMAP, ringAt, r.array+4*r.n)
+	r.p.want(0, unix.SYS_MUNMAP, sqesAt, 64*r.n)
+	r.p.want(0, unix.SYS_CLOSE, r.fd)
+}
+
+const pollIn = uint64(unix.POLLIN) << 32 // behind a length of 0
+
+// A program's requests are bounded, also those that only wait behind others.
+func TestRequestsThatWaitAreCharged(t *testing.T) {
+	r := newRig(t)
+	r.run(vfs.RootCreds(), func(p *prog) {
+		p.want(0, unix.SYS_PIPE2, dataAt+4096, 0)
+		pipe := int32(p.get32(dataAt + 4096))
+		q := p.ring(64)
+		used := r.mem.Budget().Used()
+		q.add(6, sqeLink, pipe, 0, 0, pollIn)
+		for range 31 {
+			q.add(0, sqeLink, 0)
+		}
+		q.add(0, 0, 0)
+		if got := q.enter(64); got != 33 {
+			t.Errorf("submitted %d", got)
+		}
+		if cost := r.mem.Budget().Used() - used; cost < 33*requestCost {
+			t.Errorf("a chain of 33 costs %d", cost)
+		}
+		r.mem.Budget().SetLimit(r.mem.Budget().Used() + 200*requestCost)
+		for total := int64(0); ; {
+			for range 32 {
+				q.add(0, sqeDrain, 0)
+			}
+			got := q.enter(64)
+			if got == -int64(unix.EAGAIN) {
+				break
+			}
+			if total += got; got < 0 || total > 200 {
+				t.Errorf("submitted %d, %d in all", got, total)
+				break
+			}
+		}
+	})
+}
+
+// What a ring keeps for a program costs it something, and nothing once it has gone.
+func TestRingGivesBackWhatItCharged(t *testing.T) {
+	r := newRig(t)
+	r.run(vfs.RootCreds(), func(p *prog) {
+		p.want(0, unix.SYS_PIPE2, dataAt+4096, 0)
+		pipe := int32(p.get32(dataAt + 4096))
+		used := r.mem.Budget().Used()
+		q := p.ring(64)
+		before := r.mem.Budget().Used()
+		const n = 1000
+		p.put(dataAt+8192, make([]byte, 16*n))
+		p.want(0, unix.SYS_IO_URING_REGISTER, q.fd, regBuffers, dataAt+8192, n)
+		if cost := r.mem.Budget().Used() - before; cost < 16*n {
+			t.Errorf("%d buffers cost %d", n, cost)
+		}
+		p.fail(unix.EBUSY, unix.SYS_IO_URING_REGISTER, q.fd, regBuffers, dataAt+8192, n)
+		p.want(1, unix.SYS_IO_URING_REGISTER, q.fd, regPersonality, 0, 0)
+		// A poll, what is linked behind it, what waits behind all, and buffers.
+		q.add(6, sqeLink, pipe, 0, 0, pollIn)
+		q.add(0, 0, 0)
+		q.add(31, 0, 500, 0, dataAt, 16)
+		q.add(0, sqeDrain, 0)
+		if got := q.enter(4); got != 4 {
+			t.Errorf("submitted %d", got)
+		}
+		q.close()
+		if now := r.mem.Budget().Used(); now != used {
+			t.Errorf("%d bytes are charged, %d before", now, used)
+		}
+	})
+}
