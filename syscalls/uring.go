@@ -1,6 +1,8 @@
 package syscalls
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -61,8 +63,9 @@ type uringState struct {
 
 	mu       sync.Mutex
 	inflight map[*ureq]struct{}
-	drained  []*ureq // wait for all before them
-	timeouts []*ureq // that count completions
+	threads  map[*task.Thread]struct{} // that have submitted, and tell when they end
+	drained  []*ureq                   // wait for all before them
+	timeouts []*ureq                   // that count completions
 	posted   uint32
 	lastNr   uint64
 	gone     bool
@@ -84,7 +87,7 @@ type providedBuffer struct {
 }
 
 // What is charged to the kernel-heap budget, in bytes: a ring, a request until it is
-// completed, what is registered, a buffer that was provided (with its
+// completed, what is registered, a thread that submits, a buffer that was provided (with its
 // share of what lies unused in its group's list) and its group.
 const (
 	uringCost            = 2048
@@ -92,6 +95,7 @@ const (
 	registeredBufferCost = 16
 	registeredFileCost   = 64
 	personalityCost      = 64
+	submitterCost        = 128
 	providedBufferCost   = 64
 	bufferGroupCost      = 128
 )
@@ -188,7 +192,7 @@ func newUring(t *task.Thread, sq, cq, flags uint32) (*vfs.File, error) {
 		mem.Budget().Uncharge(uringCost)
 		return nil, err
 	}
-	u := &uringState{ring: r, k: t.Kernel(), flags: flags, inflight: map[*ureq]struct{}{}, creds: map[uint16]*vfs.Creds{},
+	u := &uringState{ring: r, k: t.Kernel(), flags: flags, inflight: map[*ureq]struct{}{}, threads: map[*task.Thread]struct{}{}, creds: map[uint16]*vfs.Creds{},
 		groups: map[uint16]*bufferGroup{}}
 	u.disabled.Store(flags&setupRDisabled != 0)
 	r.Gone = u.close
@@ -230,15 +234,66 @@ func (u *uringState) close() {
 func (u *uringState) settle() {
 	u.mu.Lock()
 	last := u.gone && len(u.inflight) == 0 && u.ring != nil
-	r := u.ring
+	r, threads := u.ring, u.threads
 	if last {
-		u.ring = nil
+		u.ring, u.threads = nil, nil
 	}
 	u.mu.Unlock()
 	if last {
+		for t := range threads {
+			t.ForgetLeave(u)
+		}
 		r.Free(u.k.Mem)
-		u.k.Mem.Budget().Uncharge(uringCost)
+		u.k.Mem.Budget().Uncharge(uringCost + int64(len(threads))*submitterCost)
 	}
+}
+
+// join notes that t submits: ENOMEM.
+func (u *uringState) join(t *task.Thread) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, ok := u.threads[t]; ok {
+		return nil
+	}
+	if !u.k.Mem.Budget().Charge(submitterCost) {
+		return unix.ENOMEM
+	}
+	u.threads[t] = struct{}{}
+	t.OnLeave(u, func(exec bool) bool { return u.leave(t, exec) })
+	return nil
+}
+
+// leave ends requests of a thread that ends, or executes a program: then all; else those that
+// wait for a ring and hold it, perhaps their own, so that nothing else would end them. The
+// others end when what they wait for comes. True: there were some, and may be more.
+func (u *uringState) leave(t *task.Thread, exec bool) bool {
+	var all, drained []*ureq
+	u.mu.Lock()
+	for r := range u.inflight {
+		if r.t == t && !r.done && r.ended == nil && (exec || r.waitsForRing()) {
+			all = append(all, r)
+		}
+	}
+	if exec {
+		u.drained = slices.DeleteFunc(u.drained, func(r *ureq) bool {
+			if r.t == t {
+				drained = append(drained, r)
+			}
+			return r.t == t
+		})
+	} else if _, ok := u.threads[t]; ok {
+		delete(u.threads, t)
+		u.k.Mem.Budget().Uncharge(submitterCost)
+	}
+	u.mu.Unlock()
+	slices.SortFunc(all, func(a, b *ureq) int { return cmp.Compare(a.nr, b.nr) })
+	for _, r := range all {
+		_ = r.cancel(unix.ECANCELED)
+	}
+	for _, r := range drained {
+		r.failAll(unix.ECANCELED)
+	}
+	return len(all)+len(drained) > 0
 }
 
 // uringOf is the ring behind a descriptor with its file held: EBADF, EOPNOTSUPP.
@@ -365,8 +420,11 @@ func (u *uringState) await(t *task.Thread, want uint32, deadline int64) error {
 }
 
 // submit takes up to n submissions and starts them, each chain of linked ones as one. It
-// returns how many it took: EAGAIN if there is not the memory for any.
+// returns how many it took: EAGAIN if there is not the memory for any, ENOMEM.
 func (u *uringState) submit(t *task.Thread, n uint32) (taken uint32, err error) {
+	if err := u.join(t); err != nil {
+		return 0, err
+	}
 	var head, last *ureq
 	for taken < n {
 		r := &ureq{u: u, t: t}

@@ -206,14 +206,21 @@ func (u *uringState) setFiles(t *task.Thread, at uint64, n uint32) error {
 		}
 		files[i] = f
 	}
-	if !u.k.Mem.Budget().Charge(int64(n) * registeredFileCost) {
-		dropAll(files)
-		return unix.ENOMEM
-	}
 	u.mu.Lock()
-	u.files = files
+	err := error(nil)
+	switch {
+	case u.files != nil: // another thread was quicker
+		err = unix.EBUSY
+	case !u.k.Mem.Budget().Charge(int64(n) * registeredFileCost):
+		err = unix.ENOMEM
+	default:
+		u.files = files
+	}
 	u.mu.Unlock()
-	return nil
+	if err != nil {
+		dropAll(files)
+	}
+	return err
 }
 
 func dropAll(files []*vfs.File) {

@@ -415,6 +415,15 @@ func (r *ureq) wait() {
 	r.nr = r.u.lastNr
 }
 
+// waitsForRing says whether its file is a ring.
+func (r *ureq) waitsForRing() bool {
+	if r.file == nil {
+		return false
+	}
+	_, ok := r.file.Ops.(*uringFile)
+	return ok
+}
+
 func (r *ureq) unregister() {
 	if r.on != nil {
 		r.on.EventUnregister(&r.entry)

@@ -1,11 +1,14 @@
 package syscalls
 
 import (
+	"bytes"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"kiln/fs/vfs"
+	"kiln/kernel/task"
 )
 
 // Where the tests map a ring's two parts, and the array of indices.
@@ -101,6 +104,13 @@ func TestRequestsThatWaitAreCharged(t *testing.T) {
 	})
 }
 
+func (r *testRing) state() (*uringState, *task.Thread) {
+	t := r.p.thread()
+	f := t.FDs().Get(int32(r.fd))
+	defer f.DecRef()
+	return f.Ops.(*uringFile).u, t
+}
+
 // What a ring keeps for a program costs it something, and nothing once it has gone.
 func TestRingGivesBackWhatItCharged(t *testing.T) {
 	r := newRig(t)
@@ -127,6 +137,58 @@ func TestRingGivesBackWhatItCharged(t *testing.T) {
 			t.Errorf("submitted %d", got)
 		}
 		q.close()
+		if now := r.mem.Budget().Used(); now != used {
+			t.Errorf("%d bytes are charged, %d before", now, used)
+		}
+	})
+}
+
+// A ring that is polled by itself goes when its thread does.
+func TestRingThatPollsItself(t *testing.T) {
+	r := newRig(t)
+	r.run(vfs.RootCreds(), func(p *prog) {
+		used, free := r.mem.Budget().Used(), r.mem.M.MemStats().FreePages
+		q := p.ring(64)
+		q.add(6, 0, int32(q.fd), 0, 0, pollIn)
+		r.child(func(c *prog) {
+			q := *q
+			q.p = c
+			if got := q.enter(1); got != 1 {
+				t.Errorf("submitted %d", got)
+			}
+			c.sys(unix.SYS_EXIT_GROUP, 0)
+		})
+		pid := p.sys(unix.SYS_CLONE, uint64(unix.SIGCHLD), 0, 0, 0, 0)
+		q.close()
+		p.want(pid, unix.SYS_WAIT4, uint64(pid), 0, 0, 0)
+		if now := r.mem.Budget().Used(); now > used {
+			t.Errorf("%d bytes are charged, %d before", now, used)
+		}
+		if now := r.mem.M.MemStats().FreePages; now+8 < free {
+			t.Errorf("%d pages are free, %d before", now, free)
+		}
+	})
+}
+
+// Of two threads that register at once, one does.
+func TestRegisteringFilesTwice(t *testing.T) {
+	r := newRig(t)
+	r.run(vfs.RootCreds(), func(p *prog) {
+		q := p.ring(8)
+		u, th := q.state()
+		p.put(dataAt, bytes.Repeat([]byte{0xff}, 4*1000))
+		used := r.mem.Budget().Used()
+		for range 500 {
+			var wg sync.WaitGroup
+			for range 2 {
+				wg.Add(1)
+				go func() { defer wg.Done(); _ = u.setFiles(th, dataAt, 1000) }()
+			}
+			wg.Wait()
+			if err := u.dropFiles(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if now := r.mem.Budget().Used(); now != used {
 			t.Errorf("%d bytes are charged, %d before", now, used)
 		}

@@ -444,6 +444,7 @@ func (t *Thread) releaseVfork() {
 // on process attributes".
 func (t *Thread) Exec(img Image, c *vfs.Creds, dumpable int32) {
 	p := t.process
+	t.leaveMemory()
 	t.trackRSS()
 	t.releaseFutexes()
 	t.futexDead.Store(false)

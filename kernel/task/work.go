@@ -1,6 +1,8 @@
 package task
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -13,6 +15,45 @@ type workList struct {
 	todo  []func()
 	ended bool
 	local any // Thread.Local while the work runs
+	// leave is who is told that the thread leaves its memory, by whatever they are known by.
+	leave map[any]func(exec bool) bool
+}
+
+// OnLeave has f called when the thread ends, and with exec before it gets another program's
+// memory: there again until f has found nothing to do and says false.
+func (t *Thread) OnLeave(key any, f func(exec bool) bool) {
+	w := &t.work
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.leave == nil {
+		w.leave = map[any]func(bool) bool{}
+	}
+	w.leave[key] = f
+}
+
+// ForgetLeave ends OnLeave, of a thread that may have ended.
+func (t *Thread) ForgetLeave(key any) {
+	t.work.mu.Lock()
+	delete(t.work.leave, key)
+	t.work.mu.Unlock()
+}
+
+// tellLeave calls those of OnLeave, and says whether one has found something to do.
+func (t *Thread) tellLeave(exec bool) (more bool) {
+	t.work.mu.Lock()
+	todo := slices.Collect(maps.Values(t.work.leave))
+	t.work.mu.Unlock()
+	for _, f := range todo {
+		more = f(exec) || more
+	}
+	return more
+}
+
+// leaveMemory sees to what work there is for the memory that exec drops.
+func (t *Thread) leaveMemory() {
+	for t.tellLeave(true) {
+		t.runWork()
+	}
 }
 
 // AddWork has f run by the thread before it returns to the program, or in the middle of a
@@ -57,6 +98,7 @@ func (t *Thread) endWork() {
 	t.work.mu.Lock()
 	t.work.ended = true
 	t.work.mu.Unlock()
+	t.tellLeave(false)
 	t.runWork()
 }
 

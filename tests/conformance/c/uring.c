@@ -273,4 +273,69 @@ CASE(closed, io_uring_setup)
 		usleep(10000);
 	R(write(p[1], "x", 1));
 }
+static void told(const char *when)
+{
+	struct io_uring_cqe *c;
+	int n = 0, r[10], seen[10] = {0};
+	for (; io_uring_peek_cqe(&ring, &c) == 0; n++) {
+		r[c->user_data] = c->res, seen[c->user_data]++;
+		io_uring_cqe_seen(&ring, c);
+	}
+	for (int i = 0; i < 10; i++)
+		if (seen[i])
+			say("  %s: %d: %s, %d times", when, i, res(r[i]), seen[i]);
+	if (n == 0)
+		say("  %s: nothing", when);
+}
+
+static void *submitter(void *arg)
+{
+	long r = io_uring_submit(&ring);
+	if (r < 0)
+		say("submit: %s", errname(-r));
+	return 0;
+}
+
+/* The requests of others on one's ring: which end with a child, its program, or a thread. */
+CASE(left, io_uring_enter, execve)
+{
+	static const char *ends[] = {"exit", "exec", "a thread's end"};
+	begin(16, 0);
+	for (int how = 0; how < 3; how++) {
+		int p[2];
+		char b[8];
+		struct io_uring_sqe *s;
+		MUST(pipe(p));
+		fcntl(ring.ring_fd, F_SETFD, 0);
+		s = sqe(1), io_uring_prep_poll_add(s, ring.ring_fd, POLLPRI), USER(s, 1);
+		s = sqe(2), io_uring_prep_read(s, p[0], b, 8, 0), USER(s, 2);
+		pthread_t t;
+		if (how == 2) {
+			pthread_create(&t, 0, submitter, 0);
+			pthread_join(t, 0);
+		} else {
+			pid_t pid = fork();
+			if (pid == 0) {
+				submitter(0);
+				if (how == 1)
+					execl("/proc/self/exe", "uring", "none", (char *)0);
+				_exit(0);
+			}
+			waitpid(pid, 0, 0);
+		}
+		usleep(20000);
+		say("%s", ends[how]);
+		told("then");
+		MUST(write(p[1], "bytes", 5));
+		usleep(50000);
+		told("there is something to read");
+		fcntl(p[0], F_SETFL, O_NONBLOCK);
+		R(read(p[0], b, 8));
+		struct io_uring_sqe *last = sqe(9);
+		io_uring_prep_cancel64(last, 0, IORING_ASYNC_CANCEL_ANY), USER(last, 9);
+		io_uring_submit(&ring);
+		usleep(20000);
+		told("cancelled");
+	}
+}
 CASES
