@@ -99,10 +99,10 @@ func (x *copier) drain(p *pipe.Pipe, buf *copyBuf, left int) (done int, err erro
 		if err == unix.EPIPE && !x.quiet {
 			brokenPipe(x.t, x.out)
 		}
-		done, left = done+n, left-n
 		if err != nil || n == 0 && !x.full {
 			return some(done, err)
 		}
+		done, left, x.full = done+n, left-n, false
 	}
 	return done, nil
 }

@@ -325,12 +325,17 @@ func sysConnect(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
+	return 0, n.connect(t, addr)
+}
+
+// connect connects to what addr says, waiting if the file is blocking.
+func (n *netCall) connect(t *task.Thread, addr []byte) error {
 	n.paths(t)
 	s := n.sock
 	_, snd := s.Timeouts()
-	err = s.Connect(&n.caller, addr)
+	err := s.Connect(&n.caller, addr)
 	if n.file.Nonblocking() {
-		return 0, err
+		return err
 	}
 	deadline := timeout(t, snd)
 	timed, ok := s.(net.TimedConnect)
@@ -348,9 +353,9 @@ func sysConnect(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	if ok && err == wait.ErrRestart {
 		timed.AbandonConnect()
-		return 0, unix.EINTR
+		return unix.EINTR
 	}
-	return 0, interrupted(snd, err)
+	return interrupted(snd, err)
 }
 
 // sysGetsockname and sysGetpeername. See getsockname(2), getpeername(2).

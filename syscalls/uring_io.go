@@ -17,10 +17,10 @@ type uringIO struct {
 	vec   []mm.IOVec // what is left
 	left  int        // bytes in vec
 	moved int
-	msg   *uringMsg // of sendmsg and recvmsg
+	msg   *uringMsg
 }
 
-// uringMsg is a message's header, and the address that is to be sent.
+// uringMsg is a message's header, and the address that it is to be sent, or connected, to.
 type uringMsg struct {
 	h    msghdr
 	name [net.MaxSockaddr]byte
@@ -156,6 +156,19 @@ func (r *ureq) fixed(op ioOp) (uintptr, error) {
 	return r.transfer(false, op)
 }
 
+// address is an address of the program's, which is read once.
+func (r *ureq) address(n *netCall, at, length uint64) ([]byte, error) {
+	if r.io.msg == nil {
+		b, err := sockaddrIn(r.t, &n.name, at, length)
+		if err != nil {
+			return nil, err
+		}
+		r.io.msg = &uringMsg{msghdr{nameLen: int32(len(b))}, n.name}
+	}
+	n.name = r.io.msg.name
+	return n.name[:r.io.msg.h.nameLen], nil
+}
+
 // socketCall begins a call on the request's socket: ENOTSOCK.
 func (r *ureq) socketCall() (*netCall, error) {
 	s, err := net.FromFile(r.file)
@@ -187,11 +200,8 @@ func uringSend(r *ureq) (uintptr, error) {
 	defer n.free()
 	n.send.Flags = int(int32(r.opf)) | unix.MSG_NOSIGNAL
 	if r.op.zc && r.off != 0 {
-		if n.send.Name, err = sockaddrIn(r.t, &n.name, r.off, uint64(uint16(r.file2))); err != nil {
+		if n.send.Name, err = r.address(n, r.off, uint64(uint16(r.file2))); err != nil {
 			return 0, err
-		}
-		if n.send.Name == nil {
-			n.send.Name = n.name[:0]
 		}
 		n.paths(r.t)
 	}
@@ -242,6 +252,27 @@ func (r *ureq) keep(n *netCall, h *msghdr) {
 	if r.io.known && r.io.msg == nil {
 		r.io.msg = &uringMsg{*h, n.name}
 	}
+}
+
+// uringConnect connects. One that had to wait may find its connection made.
+func uringConnect(r *ureq) (uintptr, error) {
+	n := newNetCall(r.t)
+	defer n.free()
+	addr, err := r.address(n, r.addr, r.off) // looked at before what the file is
+	if err != nil {
+		return 0, err
+	}
+	if n.sock, err = net.FromFile(r.file); err != nil {
+		return 0, err
+	}
+	n.file = r.file
+	r.file.IncRef()
+	err = n.connect(r.t, addr)
+	if err == unix.EISCONN && r.begun {
+		return 0, nil
+	}
+	r.begun = r.t.WouldWait()
+	return 0, err
 }
 
 func uringRecv(r *ureq) (uintptr, error) {
@@ -302,11 +333,12 @@ func (r *ureq) received(n *netCall, done int, err error) (uintptr, error) {
 // splice does.
 func uringSplice(r *ureq) (uintptr, error) {
 	const fixedIn = 1 << 31
-	in := r.lookup(r.file2, r.opf&fixedIn != 0)
-	if in == nil {
-		return 0, unix.EBADF
+	if r.in == nil {
+		if r.in = r.lookup(r.file2, r.opf&fixedIn != 0); r.in == nil {
+			return 0, unix.EBADF
+		}
 	}
-	defer in.DecRef()
+	in := r.in
 	if !in.Readable() || !r.file.Writable() {
 		return 0, unix.EBADF
 	}

@@ -265,16 +265,6 @@ func prepAccept(r *ureq) error {
 	return invalid(r.len != 0 || r.bufIndex != 0 || r.ioprio&^acceptMultishot != 0)
 }
 
-// uringConnect connects. One that had to wait may find its connection made.
-func uringConnect(r *ureq) (uintptr, error) {
-	n, err := r.call(sysConnect, r.addr, r.off)
-	if err == unix.EISCONN && r.begun {
-		return 0, nil
-	}
-	r.begun = r.t.WouldWait()
-	return n, err
-}
-
 // uringAccept takes one connection, or with IORING_ACCEPT_MULTISHOT all that come.
 func uringAccept(r *ureq) (uintptr, error) {
 	for {

@@ -65,6 +65,7 @@ type ureq struct {
 
 	failed error // before it could run
 	file   *vfs.File
+	in     *vfs.File       // of a splice
 	buf    *providedBuffer // taken from a group for this attempt
 
 	// While it waits.
@@ -452,9 +453,11 @@ func (r *ureq) finish(res int32, cflags uint32) *ureq {
 	if timed {
 		u.k.Timers.Stop(&r.timer)
 	}
-	if r.file != nil {
-		r.file.DecRef()
-		r.file = nil
+	for _, f := range []**vfs.File{&r.file, &r.in} {
+		if *f != nil {
+			(*f).DecRef()
+			*f = nil
+		}
 	}
 	if r.op.zc { // the second says that the memory is free again
 		u.post(r.user, res, cflags|cqeMore)

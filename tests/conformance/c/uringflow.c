@@ -577,4 +577,36 @@ CASE(no_reader, io_uring_enter)
 					close(p[0]);
 			}
 }
+/* What a submission names may be used for something else once it is taken. */
+CASE(stable, io_uring_enter)
+{
+	begin(16, 0);
+	struct { sa_family_t f; char p[108]; } a = {AF_UNIX, "\0uringstable"};
+	int l = socket(AF_UNIX, SOCK_STREAM, 0), c[2], p[2], q[2], fd;
+	struct io_uring_sqe *s;
+	char b[16] = "";
+	MUST(bind(l, (void *)&a, 14));
+	MUST(listen(l, 0));
+	MUST(c[0] = socket(AF_UNIX, SOCK_STREAM, 0));
+	MUST(c[1] = socket(AF_UNIX, SOCK_STREAM, 0));
+	MUST(connect(c[0], (void *)&a, 14));
+	s = sqe(1), io_uring_prep_connect(s, c[1], (void *)&a, 14), USER(s, 1);
+	go("connect to a full queue", 0);
+	memset(&a, 0x77, sizeof a);
+	usleep(10000);
+	MUST(fd = accept(l, 0, 0));
+	go("connected", 1);
+	MUST(fd = accept(l, 0, 0));
+	/* The descriptors of a splice, too. */
+	MUST(pipe(p));
+	MUST(pipe(q));
+	s = sqe(2), io_uring_prep_splice(s, p[0], -1, q[1], -1, 5, 0), USER(s, 2);
+	go("splice of an empty pipe", 0);
+	usleep(10000);
+	fd = open("/dev/null", O_RDWR);
+	dup2(fd, p[0]), dup2(fd, q[1]);
+	MUST(write(p[1], "bytes", 5));
+	go("spliced", 1);
+	R(read(q[0], b, 16));
+}
 CASES
