@@ -27,9 +27,10 @@ type copier struct {
 	t             *task.Thread
 	in, out       *vfs.File
 	inPos, outPos int64
-	wait          bool // for in, where it has no position
-	quiet         bool // EPIPE does not signal
-	full          bool // it ended because out has no room
+	wait          bool       // for in, where it has no position
+	quiet         bool       // EPIPE does not signal
+	held          *pipe.Pipe // out, where its room is held
+	full          bool       // it ended because out has no room
 }
 
 // run moves up to n bytes.
@@ -189,6 +190,9 @@ func (x *copier) put(seq *mm.IOSeq) (int, error) {
 	}
 	if err := fileSizeLimit(x.t, x.out, seq, -1); err != nil {
 		return 0, err
+	}
+	if x.held != nil {
+		return x.held.Fill(x.out, seq)
 	}
 	return x.out.Write(x.t, seq)
 }
@@ -463,17 +467,52 @@ func (x *copier) splice(n uint64) (int, error) {
 		x.inPos = x.in.Pos(x.t)
 	}
 	if q, toPipe := pipe.Of(x.out); toPipe {
-		// What has been read cannot be put back: first there must be room.
-		room, err := x.t.BlockOn(x.out, writeEvents, !x.wait || x.out.Nonblocking(), hal.NoDeadline, unix.EAGAIN, q.Room)
-		if err == unix.EPIPE && !x.quiet {
-			signalSelf(x.t, unix.SIGPIPE)
-		}
-		if err != nil {
-			return 0, err
-		}
-		n = min(n, uint64(room))
+		return x.fill(q, n)
 	}
 	return x.run(n)
+}
+
+// errNothing is what fill's tries return where in has nothing.
+var errNothing = errors.New("nothing there")
+
+// fill is run into a pipe. What has been read of a stream cannot be put back: first there must
+// be room, which is held meanwhile, but not while anything is waited for.
+func (x *copier) fill(q *pipe.Pipe, n uint64) (int, error) {
+	wait := x.wait
+	x.wait, x.held = false, q
+	once := func(noRoom, nothing error) (int, error) {
+		room, err := q.Hold()
+		switch err {
+		case nil:
+		case unix.EAGAIN:
+			return 0, noRoom
+		default:
+			if err == unix.EPIPE && !x.quiet {
+				signalSelf(x.t, unix.SIGPIPE)
+			}
+			return 0, err
+		}
+		done, err := x.run(min(n, uint64(room)))
+		q.Release()
+		if err == unix.EAGAIN {
+			err = nothing
+		}
+		return done, err
+	}
+	for {
+		done, err := once(errNoRoom, errNothing)
+		switch {
+		case !wait && (err == errNoRoom || err == errNothing), err == errNoRoom && x.out.Nonblocking():
+			return 0, unix.EAGAIN
+		case err == errNoRoom:
+			done, err = x.t.BlockOn(x.out, writeEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return once(unix.EAGAIN, errNothing) })
+		case err == errNothing:
+			done, err = x.t.BlockOn(x.in, readEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return once(errNoRoom, unix.EAGAIN) })
+		}
+		if err != errNoRoom && err != errNothing {
+			return done, err
+		}
+	}
 }
 
 // sysTee copies from a pipe to another without taking what is there (in, out, length,

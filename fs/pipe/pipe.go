@@ -110,8 +110,9 @@ type Pipe struct {
 	wcounter uint64 // how often it was opened for reading or writing (FIFOs)
 	rcounter uint64
 	dead     bool
-	lent     bool // Lend, and who has come to read meanwhile
-	refused  bool
+	// Lend and Hold are in force, and somebody came to read or write meanwhile.
+	lent, held       bool
+	unread, unfilled bool
 	// dry says that the pipe is empty and has writers, so that a read need not take mu
 	// to find nothing. Like wait.Queue.n it is written before the waking, and read after the
 	// registering.
@@ -272,7 +273,7 @@ func (e *end) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, er
 	}
 	if done == 0 && err == nil && (p.writers > 0 || p.lent) {
 		err = unix.EAGAIN
-		p.refused = p.lent
+		p.unread = p.lent
 	}
 	// A reader that left the pipe full woke writers for nothing before Linux 6.14.
 	full = full && p.used < len(p.ring)
@@ -357,6 +358,11 @@ func (e *end) Write(_ wait.Context, f *vfs.File, src *mm.IOSeq, _ int64) (int, e
 	if !e.write {
 		return 0, unix.EBADF
 	}
+	return p.write(f, src, false)
+}
+
+// write is Write; mine says that the writer has called Hold.
+func (p *Pipe) write(f *vfs.File, src *mm.IOSeq, mine bool) (int, error) {
 	if src.Len() == 0 {
 		return 0, nil
 	}
@@ -368,6 +374,11 @@ func (e *end) Write(_ wait.Context, f *vfs.File, src *mm.IOSeq, _ int64) (int, e
 	for src.Len() > 0 {
 		if p.readers == 0 {
 			err = unix.EPIPE
+			break
+		}
+		if p.held && !mine {
+			p.unfilled = true
+			err = unix.EAGAIN
 			break
 		}
 		var n int
@@ -562,7 +573,7 @@ func (p *Pipe) Lend(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.unlock()
 	if p.lent {
-		p.refused = true
+		p.unread = true
 		return 0, unix.EAGAIN
 	}
 	n, err := p.peek(b)
@@ -582,15 +593,39 @@ func (p *Pipe) Return(n int) {
 		}
 		n -= int(k)
 	}
-	refused := p.refused
-	p.lent, p.refused = false, false
+	unread := p.unread
+	p.lent, p.unread = false, false
 	full = full && p.used < len(p.ring)
 	p.unlock()
 	if full {
 		p.wakeWriters()
 	}
-	if refused {
+	if unread {
 		p.wakeReaders()
+	}
+}
+
+// Hold is Room for somebody who is about to fetch what he will write with Fill: until Release
+// nobody else writes.
+func (p *Pipe) Hold() (int, error) {
+	p.mu.Lock()
+	defer p.unlock()
+	n, err := p.room()
+	p.held = p.held || err == nil
+	return n, err
+}
+
+// Fill writes to the room that Hold gave, through f.
+func (p *Pipe) Fill(f *vfs.File, src *mm.IOSeq) (int, error) { return p.write(f, src, true) }
+
+// Release ends a Hold.
+func (p *Pipe) Release() {
+	p.mu.Lock()
+	wake := p.unfilled && p.used < len(p.ring)
+	p.held, p.unfilled = false, false
+	p.unlock()
+	if wake {
+		p.wakeWriters()
 	}
 }
 
@@ -598,10 +633,16 @@ func (p *Pipe) Return(n int) {
 func (p *Pipe) Room() (int, error) {
 	p.mu.Lock()
 	defer p.unlock()
+	return p.room()
+}
+
+// room is Room with mu held.
+func (p *Pipe) room() (int, error) {
+	p.unfilled = p.unfilled || p.held
 	switch n := (len(p.ring) - p.used) * pageSize; {
 	case p.readers == 0:
 		return 0, unix.EPIPE
-	case n == 0:
+	case n == 0, p.held:
 		return 0, unix.EAGAIN
 	default:
 		return n, nil
@@ -633,7 +674,7 @@ func (p *Pipe) SetSize(n uint64, creds *vfs.Creds) (int, error) {
 	if slots > len(p.ring) && int64(r) > maxSize.Load() && !creds.Can(vfs.CapSysResource) {
 		return 0, unix.EPERM
 	}
-	if slots < p.used {
+	if slots < p.used || p.held && slots < len(p.ring) {
 		return 0, unix.EBUSY
 	}
 	if slots > mostSlots {

@@ -255,3 +255,39 @@ func TestLentBytesComeBack(t *testing.T) {
 		t.Error("the budget is not what it was")
 	}
 }
+
+// Room that is held is nobody else's.
+func TestHeldRoomIsFilledByOne(t *testing.T) {
+	mem := mm.NewMemory(fake.New(512))
+	r, w, err := New(mem, unix.O_NONBLOCK, vfs.RootCreds())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := Of(w)
+	room, err := p.Hold()
+	if err != nil || room != p.Size() {
+		t.Fatal(room, err)
+	}
+	if _, err := write(t, w, []byte("x")); err != unix.EAGAIN {
+		t.Errorf("a write to room that is held: %v", err)
+	}
+	if _, err := p.Hold(); err != unix.EAGAIN {
+		t.Errorf("held twice: %v", err)
+	}
+	if _, err := p.SetSize(pageSize, vfs.RootCreds()); err != unix.EBUSY {
+		t.Errorf("made smaller: %v", err)
+	}
+	q := mm.KernelIO(make([]byte, room))
+	if n, err := p.Fill(w, &q); n != room || err != nil {
+		t.Errorf("filled %d of %d, %v", n, room, err)
+	}
+	p.Release()
+	if b, err := read(t, r, room); len(b) != room || err != nil {
+		t.Fatal(len(b), err)
+	}
+	if n, err := write(t, w, []byte("x")); n != 1 || err != nil {
+		t.Errorf("afterwards: %d, %v", n, err)
+	}
+	w.DecRef()
+	r.DecRef()
+}
