@@ -150,9 +150,12 @@ static void processes(void)
 	kill(p, SIGKILL);
 	reap("killed", p);
 	att("one", id);
-	p = FORK({ DT(a); DT(a); ms(100); });
-	ms(50);
+	p = FORK({ DT(a); DT(a); ms(10000); });
+	for (struct shmid_ds d = {}; d.shm_nattch != 1; ms(5)) /* until it has detached */
+		if (shmctl(id, IPC_STAT, &d))
+			break;
 	att("child has detached", id);
+	kill(p, SIGKILL);
 	reap("child", p);
 	madvise(a, 4096, MADV_DONTFORK);
 	p = FORK({ ms(100); });
