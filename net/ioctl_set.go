@@ -24,7 +24,8 @@ const (
 
 // mayAdmin says whether a thread has CAP_NET_ADMIN.
 func mayAdmin(c wait.Context) bool {
-	return callerOf(c).capable(capNetAdmin)
+	caller := callerOf(c)
+	return caller.capable(capNetAdmin)
 }
 
 func (s *Stack) ioctlChange(c wait.Context, sp *mm.Space, req uint32, arg uint64) error {

@@ -307,7 +307,8 @@ func (x *netlinkSocket) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64
 
 // Write implements vfs.FileOps.
 func (x *netlinkSocket) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
-	return x.Send(callerOf(c), src, &SendMsg{})
+	caller := callerOf(c)
+	return x.Send(&caller, src, &SendMsg{})
 }
 
 // Send implements Socket: requests to the kernel, answered at once.

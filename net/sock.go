@@ -110,11 +110,11 @@ type author interface {
 }
 
 // callerOf is the Caller of such a call: who it is, as far as c can tell.
-func callerOf(c wait.Context) *Caller {
+func callerOf(c wait.Context) Caller {
 	if a, ok := c.(author); ok {
-		return &Caller{C: c, PID: a.PID(), Creds: a.Creds()}
+		return Caller{C: c, PID: a.PID(), Creds: a.Creds()}
 	}
-	return &Caller{C: c}
+	return Caller{C: c}
 }
 
 func (c *Caller) ucred() Ucred {

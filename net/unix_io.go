@@ -72,7 +72,8 @@ func (m *unixMsg) drop(s *Stack) {
 
 // Write implements vfs.FileOps.
 func (x *unixSocket) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
-	return x.send(callerOf(c), src, &SendMsg{})
+	caller := callerOf(c)
+	return x.send(&caller, src, &SendMsg{})
 }
 
 // Send implements Socket: EINVAL for control messages that are not AF_UNIX's,
@@ -356,13 +357,19 @@ func (x *unixSocket) sifted(c *Caller, peer *unixSocket, src *mm.IOSeq, m *SendM
 	if peer.filt.Load() == nil {
 		return src.Len(), nil
 	}
-	again := *src
-	msg, err := x.fill(c, &again, src.Len(), m)
-	if err != nil {
-		return 0, err
+	// Not as a message of x's, whose end would tell who waits for room, perhaps this caller.
+	size := src.Len()
+	if !x.s.cfg.Budget.Charge(int64(size)) {
+		return 0, unix.ENOBUFS
 	}
-	n, ok := peer.sift(msg.bytes())
-	msg.free(x.s)
+	defer x.s.cfg.Budget.Uncharge(int64(size))
+	again, b := *src, make([]byte, size)
+	if k, err := again.CopyIn(b); err != nil {
+		return 0, err
+	} else if k < size {
+		return 0, unix.EFAULT
+	}
+	n, ok := peer.sift(b)
 	if !ok {
 		*src = again
 		m.Control.release()
@@ -477,13 +484,17 @@ func (x *unixSocket) recvStream(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		}
 		return 0, x.empty()
 	}
-	t := taking{peek: m.Flags&unix.MSG_PEEK != 0}
+	// A receive that goes on joins no other sender's bytes to those that it has.
+	t := taking{peek: m.Flags&unix.MSG_PEEK != 0, signed: m.Control.HasCreds, from: m.Control.Creds}
 	done := 0
 	for {
 		fly := x.lockRx()
 		n, fault := x.take(dst, m, &t, done)
 		if n == 0 && done == 0 && !fault {
-			err := x.empty()
+			err := error(nil)
+			if !t.stop {
+				err = x.empty()
+			}
 			x.unlockRx(fly)
 			t.release(x.s)
 			return 0, err
