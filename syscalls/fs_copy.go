@@ -81,6 +81,8 @@ func (x *copier) drain(p *pipe.Pipe, buf *copyBuf, left int) (done int, err erro
 		}
 		x.full = err == errNoRoom
 		switch {
+		case x.full && x.held != nil:
+			return some(done, unix.ENOMEM) // the room is ours: it is memory that there is not
 		case x.full && x.out.Nonblocking():
 			return some(done, unix.EAGAIN)
 		case x.full && done > 0 && x.t.Attempting():
@@ -201,7 +203,7 @@ func (x *copier) put(seq *mm.IOSeq) (int, error) {
 func (x *copier) write(seq *mm.IOSeq, n int) (int, error) {
 	m, err := x.put(seq)
 	m = max(m, 0)
-	for (err == unix.EAGAIN || err == nil && m < n && !x.t.Attempting()) && x.outPos < 0 && !x.out.Nonblocking() && !x.out.Seekable() {
+	for (err == unix.EAGAIN || err == nil && m < n && !x.t.Attempting()) && x.held == nil && x.outPos < 0 && !x.out.Nonblocking() && !x.out.Seekable() {
 		var k int
 		k, err = x.t.BlockOn(x.out, writeEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.out.Write(x.t, seq) })
 		if m += max(k, 0); err != nil || k == 0 || x.t.Attempting() {

@@ -302,7 +302,7 @@ func uringRecv(r *ureq) (uintptr, error) {
 	if n.recv.Flags&unix.MSG_TRUNC != 0 && n.recv.Full > done {
 		done = n.recv.Full
 	}
-	return r.received(n, done, err)
+	return r.received(n, done, err, r.waitsForAll(n.sock))
 }
 
 func uringRecvmsg(r *ureq) (uintptr, error) {
@@ -315,16 +315,17 @@ func uringRecvmsg(r *ureq) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
+	whole := r.waitsForAll(n.sock) && h.controlLen == 0 // what came beside the first bytes is told once
 	done, err := n.recvmsg(r.t, &h, r.addr, int(int32(r.opf)))
-	res, err := r.received(n, done, err)
+	res, err := r.received(n, done, err, whole)
 	r.keep(n, &h)
 	return res, err
 }
 
-// received is the result of a receive. TCP tells whether there is more, or its end, to read at
+// received is the result of a receive, which goes on if it is to be whole. TCP tells whether there is more, or its end, to read at
 // once.
-func (r *ureq) received(n *netCall, done int, err error) (uintptr, error) {
-	res, err := r.note(&n.seq, done, err, r.waitsForAll(n.sock))
+func (r *ureq) received(n *netCall, done int, err error, whole bool) (uintptr, error) {
+	res, err := r.note(&n.seq, done, err, whole)
 	r.more = err == nil && !r.t.WouldWait() && n.sock.Protocol() == unix.IPPROTO_TCP && n.sock.Readiness(waiter.ReadableEvents) != 0
 	return res, err
 }
