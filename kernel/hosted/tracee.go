@@ -51,6 +51,7 @@ type ctxImpl struct {
 	mu        sync.Mutex
 	interrupt bool
 	running   *tracee
+	refused   time.Time // since when the host has had no thread for it; its own thread's
 }
 
 // NewCtx makes a context with the vector state of a new Linux thread.
@@ -153,17 +154,23 @@ const refusedFor = 500 * time.Millisecond
 func (m *Machine) traceeSoon(c *ctxImpl, as *AddressSpace) (*tracee, hal.ExitKind) {
 	for pause := time.Millisecond; ; pause *= 2 {
 		t, err := as.traceeFor(unix.Gettid())
-		switch {
-		case err == nil:
+		if err == nil {
+			c.refused = time.Time{}
 			return t, 0
+		}
+		if c.refused.IsZero() {
+			c.refused = time.Now()
+		}
+		switch {
 		case !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.ENOMEM):
 			panic(err)
-		case pause > refusedFor/2:
+		case time.Since(c.refused) > refusedFor:
+			c.refused = time.Time{}
 			return nil, hal.ExitRefused
 		case m.Pending() || c.takeInterrupt():
 			return nil, hal.ExitInterrupt
 		}
-		time.Sleep(pause)
+		time.Sleep(min(pause, refusedFor/4))
 	}
 }
 

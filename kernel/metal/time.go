@@ -191,6 +191,10 @@ func (t *ticker) sample() (n uint32, tsc uint64, ok bool) {
 	return n, tsc, ok
 }
 
+// slowLAPIC is the rate of a timer that could not be measured: one that is too low makes
+// deadlines come early, which is looked at, and one too high late.
+const slowLAPIC = 10e6
+
 // measure counts LAPIC timer ticks against the TSC, and the TSC's against a counter of known
 // rate in the same half millisecond unless hz is known. The host may take the processor away
 // meanwhile: what it does within the time counts for both, and what it does at the ends makes
@@ -209,10 +213,16 @@ func measure(hz uint64) (tscHz, lapicHz uint64) {
 		}
 		b := core.Sharpest(readLAPIC)
 		lapicWrite(lapicInit, 0)
-		good := false
-		if lapicHz, good = core.DownRate(a, b, hz); good {
+		rate, good := core.DownRate(a, b, hz)
+		if rate != 0 {
+			lapicHz = rate
+		}
+		if good {
 			break
 		}
+	}
+	if lapicHz == 0 {
+		lapicHz = slowLAPIC
 	}
 	return hz, lapicHz
 }
