@@ -234,8 +234,11 @@ func (e *entry) file(i int) vfs.Inode {
 	case pf.memory:
 		n.SetOpen(func(c wait.Context) (pseudo.Show, error) {
 			o := *e
-			o.at = e.p.Image() // before it is known who may look: an exec in between is none of his
-			if err := e.look(c); err != nil {
+			err := e.p.Steady(func() error {
+				o.at = e.p.Image()
+				return e.look(c)
+			})
+			if err != nil {
 				return nil, err
 			}
 			return o.shows(pf), nil

@@ -254,6 +254,9 @@ func (f *File) Flock(c wait.Context, pid int32, how int, block bool) error {
 	})
 }
 
+// maxRing is how many owners a ring may have that is found.
+const maxRing = 1000
+
 // deadlock says whether w would wait for what the owner to holds, or for one that waits for
 // that, and so on. seen are the owners that were looked at.
 func (w *lockWait) deadlock(to any, seen map[any]bool) bool {
@@ -265,7 +268,7 @@ func (w *lockWait) deadlock(to any, seen map[any]bool) bool {
 		if o.Owner == to {
 			return true
 		}
-		if seen[o.Owner] {
+		if seen[o.Owner] || len(seen) >= maxRing {
 			continue
 		}
 		seen[o.Owner] = true

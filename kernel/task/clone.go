@@ -106,7 +106,7 @@ func (t *Thread) Clone(a *CloneArgs) (int32, error) {
 		n.vfork = v
 		n.inVfork.Store(a.Flags&unix.CLONE_VM != 0)
 	}
-	if p != t.process {
+	if p != t.process && p.Limit(RlimitCPU) != RlimInfinity {
 		p.armCPULimit()
 	}
 	t.tellForked(n)
@@ -464,6 +464,15 @@ func (t *Thread) Exec(img Image, c *vfs.Creds, dumpable int32) {
 	t.trap = trapInfo{}
 	t.clearStep()
 	t.restartFn = nil
+	t.enterImage(img)
+	p.mu.Lock()
+	p.execs++
+	t.SetCreds(c)
+	p.dumpable.Store(dumpable)
+	p.image.Store(&img)
+	p.mu.Unlock()
+	img.Space.SetLimits(p.memLimits()) // prlimit knows the space only now
+	// Who waits for the end of one of these finds the new program.
 	if fds := t.FDs(); fds != nil {
 		if fds.Shared() { // no longer, before the close-on-exec ones go
 			n := fds.Fork()
@@ -473,13 +482,6 @@ func (t *Thread) Exec(img Image, c *vfs.Creds, dumpable int32) {
 		}
 		fds.Exec()
 	}
-	t.enterImage(img)
-	p.mu.Lock()
-	p.execs++
-	t.SetCreds(c)
-	p.dumpable.Store(dumpable)
-	p.image.Store(&img)
-	p.mu.Unlock()
 	p.barriers.Store(0)
 	k := t.k
 	k.tree.Lock()

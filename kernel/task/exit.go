@@ -77,7 +77,7 @@ func (t *Thread) finish() {
 	p.deadSys.Add(t.sysTime.Load())
 	p.deadMinFlt.Add(t.minFlt.Load())
 	p.io.add(&t.io)
-	t.Local, t.fpBuf = nil, nil
+	t.Local, t.fpBuf, t.work.local = nil, nil, nil
 	p.deadMajFlt.Add(t.majFlt.Load())
 	p.deadVol.Add(t.voluntary.Load())
 	p.deadInvol.Add(t.involuntary.Load())

@@ -339,8 +339,8 @@ func (p *Process) send(t *Thread, info SignalInfo) error {
 func (p *Process) sendLocked(t *Thread, info SignalInfo) error {
 	sig, sender := info.Signo, info.Sender
 	info.Sender = nil
-	if p.nthreads == 0 {
-		return nil
+	if p.nthreads == 0 || p.live == 0 {
+		return nil // nobody takes it from the queue any more
 	}
 	p.prepare(sig)
 	if t != nil && t.exiting {

@@ -2,6 +2,7 @@ package task
 
 import (
 	"math"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,13 +48,13 @@ func (i *itimer) arm(now int64) {
 		i.p.k.Timers.Arm(&i.timer, i.due)
 		return
 	}
-	i.p.k.Timers.Arm(&i.timer, i.p.k.cpuTimeCheck(now, i.due))
+	i.p.k.Timers.Arm(&i.timer, i.p.k.cpuTimeCheck(now, i.due, time.Millisecond))
 }
 
-// cpuTimeCheck is when a process whose CPU time is now can have used due at the earliest: all
-// CPUs together cannot be quicker.
-func (k *Kernel) cpuTimeCheck(now, due int64) int64 {
-	return timer.Add(k.Timers.Now(), max((due-now)/int64(k.Sched.NumCPU()), 1_000_000))
+// cpuTimeCheck is when a process whose CPU time is now can have used due at the earliest, all
+// CPUs together, but no sooner than in least.
+func (k *Kernel) cpuTimeCheck(now, due int64, least time.Duration) int64 {
+	return timer.Add(k.Timers.Now(), max((due-now)/int64(k.Sched.NumCPU()), int64(least)))
 }
 
 func (i *itimer) fired() {
@@ -300,7 +301,7 @@ func (pt *posixTimer) arm(now int64) {
 	}
 	at := pt.due
 	if pt.onCPUTime() {
-		at = pt.p.k.cpuTimeCheck(now, pt.due)
+		at = pt.p.k.cpuTimeCheck(now, pt.due, time.Millisecond)
 	}
 	pt.p.k.Timers.Arm(&pt.timer, at)
 }
@@ -517,7 +518,7 @@ func (p *Process) armCPULimit() {
 	}
 	const second = 1_000_000_000
 	due := int64(min(l.Cur, math.MaxInt64/second)) * second
-	p.k.Timers.Arm(&p.cpuLimit, p.k.cpuTimeCheck(now, due))
+	p.k.Timers.Arm(&p.cpuLimit, p.k.cpuTimeCheck(now, due, 10*time.Millisecond))
 }
 
 func (p *Process) cpuLimitFired() {

@@ -250,7 +250,7 @@ CASE(posix_no_deadlock, fcntl)
 	fd = made("f", "0123456789");
 	pipe(to), pipe(from);
 	for (int i = 0; i < 10; i++) {
-		r = lock(fd, F_SETLK, F_WRLCK, 0, 1);
+		MUST(lock(fd, F_SETLK, F_WRLCK, 0, 1));
 		pid_t c = fork();
 		if (c == 0) {
 			r = lock(fd, F_SETLK, F_WRLCK, 1, 1);
@@ -260,7 +260,7 @@ CASE(posix_no_deadlock, fcntl)
 		}
 		await(from);
 		blocked(c);
-		r |= lock(fd, F_SETLK, F_UNLCK, 0, 1);
+		r = lock(fd, F_SETLK, F_UNLCK, 0, 1);
 		r |= lock(fd, F_SETLKW, F_WRLCK, 1, 1);
 		if (r)
 			say("turn %d: %s", i, errname(errno));
