@@ -21,10 +21,26 @@ const (
 // readFile reads at the file's position, waiting if the file is blocking.
 func readFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
 	n, err := f.Read(t, &x.seq)
-	if (wait.Again(err) || err == nil && n > 0 && x.seq.Len() > 0 && n < target(t, f, n+x.seq.Len())) && !f.Nonblocking() {
+	switch {
+	case err != nil:
+		if wait.Again(err) && !f.Nonblocking() {
+			return readWait(t, f, x, 0)
+		}
+		return n, err
+	case x.seq.Len() > 0:
+		return readShort(t, f, x, n)
+	}
+	return n, nil
+}
+
+// readShort is the rest of readFile where there was less than was asked for.
+//
+//go:noinline
+func readShort(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
+	if n > 0 && n < target(t, f, n+x.seq.Len()) && !f.Nonblocking() {
 		return readWait(t, f, x, n)
 	}
-	return n, err
+	return n, nil
 }
 
 // target is how many of want bytes a blocking read waits for, which is more than one of a
@@ -49,9 +65,9 @@ func readWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 		on = s.ForReader(t)
 	}
 	deadline := timeout(t, ns)
-	for least := target(t, f, n+x.seq.Len()); ; {
+	for {
 		k, err := t.BlockOn(on, readEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
-		if n += k; err != nil || k == 0 || n >= least {
+		if n += k; err != nil || k == 0 || x.seq.Len() == 0 || n >= target(t, f, n+x.seq.Len()) {
 			f.DecRef()
 			if n > 0 {
 				return n, nil
@@ -64,12 +80,21 @@ func readWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 // writeFile writes at the file's position; a blocking stream takes everything, but for an
 // Attempt. EPIPE raises SIGPIPE.
 func writeFile(t *task.Thread, f *vfs.File, x *fsCall) (int, error) {
-	want := x.seq.Len()
 	if err := fileSizeLimit(t, f, &x.seq, -1); err != nil {
 		return 0, err
 	}
 	n, err := f.Write(t, &x.seq)
-	if !f.Nonblocking() && (err == unix.EAGAIN || err == nil && n < want && x.seq.Len() > 0 && !f.Seekable() && !t.Attempting()) {
+	if err == nil && x.seq.Len() == 0 {
+		return n, nil
+	}
+	return writeRest(t, f, x, n, err)
+}
+
+// writeRest is the rest of writeFile where not all has been written.
+//
+//go:noinline
+func writeRest(t *task.Thread, f *vfs.File, x *fsCall, n int, err error) (int, error) {
+	if !f.Nonblocking() && (err == unix.EAGAIN || err == nil && x.seq.Len() > 0 && !f.Seekable() && !t.Attempting()) {
 		n, err = writeWait(t, f, x, n)
 	}
 	if err == unix.EPIPE && !x.quiet {

@@ -113,6 +113,7 @@ type Pipe struct {
 	// Lend and Hold are in force, and somebody came to read or write meanwhile.
 	lent, held       bool
 	unread, unfilled bool
+	filler           *mm.IOSeq // what Fill writes
 	// dry says that the pipe is empty and has writers, so that a read need not take mu
 	// to find nothing. Like wait.Queue.n it is written before the waking, and read after the
 	// registering.
@@ -358,11 +359,6 @@ func (e *end) Write(_ wait.Context, f *vfs.File, src *mm.IOSeq, _ int64) (int, e
 	if !e.write {
 		return 0, unix.EBADF
 	}
-	return p.write(f, src, false)
-}
-
-// write is Write; mine says that the writer has called Hold.
-func (p *Pipe) write(f *vfs.File, src *mm.IOSeq, mine bool) (int, error) {
 	if src.Len() == 0 {
 		return 0, nil
 	}
@@ -376,7 +372,7 @@ func (p *Pipe) write(f *vfs.File, src *mm.IOSeq, mine bool) (int, error) {
 			err = unix.EPIPE
 			break
 		}
-		if p.held && !mine {
+		if p.held && p.filler != src {
 			p.unfilled = true
 			err = unix.EAGAIN
 			break
@@ -616,13 +612,18 @@ func (p *Pipe) Hold() (int, error) {
 }
 
 // Fill writes to the room that Hold gave, through f.
-func (p *Pipe) Fill(f *vfs.File, src *mm.IOSeq) (int, error) { return p.write(f, src, true) }
+func (p *Pipe) Fill(f *vfs.File, src *mm.IOSeq) (int, error) {
+	p.mu.Lock()
+	p.filler = src
+	p.mu.Unlock()
+	return f.Ops.Write(nil, f, src, -1)
+}
 
 // Release ends a Hold.
 func (p *Pipe) Release() {
 	p.mu.Lock()
 	wake := p.unfilled && p.used < len(p.ring)
-	p.held, p.unfilled = false, false
+	p.held, p.unfilled, p.filler = false, false, nil
 	p.unlock()
 	if wake {
 		p.wakeWriters()

@@ -178,10 +178,15 @@ type sigQueue struct {
 // node is an empty node, nil over the budget. must says that the sender has bounded the number
 // in another way.
 func (q *sigQueue) node(k *Kernel, must bool) *queued {
-	if n := q.spare; n != nil {
-		q.spare = nil
-		return n
+	n := q.spare
+	if n == nil {
+		return q.newNode(k, must)
 	}
+	q.spare = nil
+	return n
+}
+
+func (q *sigQueue) newNode(k *Kernel, must bool) *queued {
 	n := &queued{own: !q.has}
 	switch {
 	case n.own:
@@ -208,7 +213,8 @@ func (q *sigQueue) free(k *Kernel, n *queued) {
 		n.info.timer.queued = false
 	}
 	if n.own {
-		*n = queued{own: true}
+		*n = queued{}
+		n.own = true
 		q.spare = n
 	} else if n.cost != 0 {
 		k.Mem.Budget().Uncharge(int64(n.cost))
@@ -339,7 +345,7 @@ func (p *Process) send(t *Thread, info SignalInfo) error {
 func (p *Process) sendLocked(t *Thread, info SignalInfo) error {
 	sig, sender := info.Signo, info.Sender
 	info.Sender = nil
-	if p.nthreads == 0 || p.live == 0 {
+	if p.live == 0 {
 		return nil // nobody takes it from the queue any more
 	}
 	p.prepare(sig)

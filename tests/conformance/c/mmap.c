@@ -537,16 +537,16 @@ static void mapped(const char *what, char *at)
 /* A mapping is named by where its file is now; those of one description become one. */
 CASE(named_by_its_place, mmap, rename, unlink)
 {
-	int a = open("/tmp/a", O_CREAT | O_RDWR, 0600), b = open("/tmp/a", O_RDWR);
+	int a = open("/tmp/mapped", O_CREAT | O_RDWR, 0600), b = open("/tmp/mapped", O_RDWR);
 	ftruncate(a, 4 * PAGE);
 	char *at = mmap(0, 4 * PAGE, PROT_NONE, ANON, -1, 0);
 	for (int i = 0; i < 4; i++)
 		mmap(at + i * PAGE, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, i < 2 ? a : b, i * PAGE);
 	mapped("two descriptions", at);
-	R(rename("/tmp/a", "/tmp/b"));
+	R(rename("/tmp/mapped", "/tmp/renamed"));
 	mapped("renamed", at);
 	close(a);
-	R(unlink("/tmp/b"));
+	R(unlink("/tmp/renamed"));
 	mapped("unlinked", at);
 }
 
