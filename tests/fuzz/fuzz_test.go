@@ -93,7 +93,8 @@ func TestFoundPrograms(t *testing.T) {
 		t.Fatalf("%d programs, %v", len(ps), err)
 	}
 	fs, err := Compare(e, ps)
-	if err == nil {
+	// On a busy host a packet of the loopback may be later than the next call, more than once.
+	for i := 0; i < 3 && err == nil && len(fs) > 0; i++ {
 		fs, _, err = Judge(e, fs)
 	}
 	if err != nil {
