@@ -630,19 +630,20 @@ func TestWhatKilledRunsLeaveGoesAndWhatOthersUseStays(t *testing.T) {
 	}
 	defer done()
 	write(t, filepath.Join(used, "web.img"), nil)
-	dead := write(t, filepath.Join(dir, "web-1", "web.img"), nil)
-	before := write(t, filepath.Join(dir, "web-2.img"), nil)
-	for _, f := range []string{used, filepath.Dir(dead), before} {
+	dead := write(t, filepath.Join(dir, runPrefix+"web-1", "web.img"), nil)
+	theirs := write(t, filepath.Join(dir, "web-1", "web.img"), nil)
+	file := write(t, filepath.Join(dir, "web-2.img"), nil)
+	for _, f := range []string{used, filepath.Dir(dead), filepath.Dir(theirs), file} {
 		if err := os.Chtimes(f, old, old); err != nil {
 			t.Fatal(err)
 		}
 	}
-	young := write(t, filepath.Join(dir, "web-3.img"), nil)
+	young := write(t, filepath.Join(dir, runPrefix+"web-3", "web.img"), nil)
 	mine, remove, err := runFolder(dir, "web")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for f, want := range map[string]bool{used + "/web.img": true, young: true, mine: true, filepath.Dir(dead): false, before: false} {
+	for f, want := range map[string]bool{used + "/web.img": true, young: true, mine: true, theirs: true, file: true, filepath.Dir(dead): false} {
 		if _, err := os.Stat(f); (err == nil) != want {
 			t.Errorf("%s: %v", f, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +15,12 @@ import (
 	"kiln/kernel/image"
 )
 
-// sweepAge spares a folder that its pack has made and not locked yet, and a file of a pack
-// of before there were locks that has not been booted yet.
+// sweepAge spares a folder that its pack has made and not locked yet.
 const sweepAge = time.Minute
+
+// runPrefix begins the names of the folders, which nobody else gives: the user's cache may have
+// other things in it.
+const runPrefix = ".kiln-run-"
 
 // runFolder makes a folder for the image of one run, below dir. done removes it. It is locked
 // as long as this process lives, so that others know.
@@ -26,7 +30,7 @@ func runFolder(dir, name string) (folder string, done func(), err error) {
 	}
 	sweep(dir)
 	// A name of its own: the same program may run twice, with different kernels.
-	folder, err = os.MkdirTemp(dir, name+"-*")
+	folder, err = os.MkdirTemp(dir, runPrefix+name+"-*")
 	if err != nil {
 		return "", nil, fmt.Errorf("the image cache cannot be written: %w", err)
 	}
@@ -45,7 +49,7 @@ func sweep(dir string) {
 	list, _ := os.ReadDir(dir)
 	for _, e := range list {
 		fi, err := e.Info()
-		if err != nil || time.Since(fi.ModTime()) < sweepAge || !fi.IsDir() && !fi.Mode().IsRegular() {
+		if err != nil || !fi.IsDir() || !strings.HasPrefix(e.Name(), runPrefix) || time.Since(fi.ModTime()) < sweepAge {
 			continue
 		}
 		name := filepath.Join(dir, e.Name())
