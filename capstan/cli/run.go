@@ -207,6 +207,7 @@ func (f *runFlags) process() error {
 
 // ownAddress tells the machine what address an image has by itself, if any.
 func ownAddress(m *vmm.Machine, n *image.Network) {
+	m.Offline = n.Mode == "none"
 	if n.Mode != "static" {
 		return
 	}

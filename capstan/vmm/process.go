@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -81,7 +82,7 @@ func (m *Machine) processArgs(dir string) (args []string, done func(), err error
 			return nil, nil, err
 		}
 		args = append(args, "-net", name)
-		if !m.Address.IsValid() && !strings.Contains(" "+line, " ip=") {
+		if !m.Address.IsValid() && !m.Offline && !setsNetwork(line) {
 			line = strings.TrimSpace(usernet.IPWord + " " + line)
 		}
 	}
@@ -89,6 +90,13 @@ func (m *Machine) processArgs(dir string) (args []string, done func(), err error
 		args = append(args, "-append", line)
 	}
 	return append(args, m.Extra...), done, nil
+}
+
+// setsNetwork says whether a kernel command line has the network's configuration.
+func setsNetwork(line string) bool {
+	return slices.ContainsFunc(strings.Fields(line), func(w string) bool {
+		return strings.HasPrefix(w, "ip=") || strings.HasPrefix(w, "kiln.network=") || strings.HasPrefix(w, "kiln.address=")
+	})
 }
 
 // serveNet is the other end of the machine's card.

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"kiln/capstan/usernet"
 )
 
 // Where a user may make no namespaces, the kernel runs in pack's.
@@ -60,6 +63,27 @@ func TestTheNetworkOfAProcessHasTheAddressesOfTheConfiguration(t *testing.T) {
 		a := m.inside()
 		if got := fmt.Sprint(a.Machine, a.Gateway, a.DNS); got != want {
 			t.Errorf("%q: %s, want %s", address, got, want)
+		}
+	}
+}
+
+func TestAMachineThatWantsNoNetworkIsGivenNoAddress(t *testing.T) {
+	for _, c := range []struct {
+		line    string
+		offline bool
+		want    bool
+	}{
+		{"", false, true}, {"quiet", false, true}, {"", true, false},
+		{"ip=dhcp", false, false}, {"quiet kiln.network=none", false, false}, {"kiln.address=10.9.0.2/24", false, false},
+	} {
+		m := &Machine{Kind: Process, Net: "user", Append: c.line, Offline: c.offline}
+		args, done, err := m.processArgs(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		done()
+		if got := slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, usernet.IPWord) }); got != c.want {
+			t.Errorf("%+v: %q", c, args)
 		}
 	}
 }

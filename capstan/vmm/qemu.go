@@ -37,6 +37,8 @@ type Machine struct {
 	// Gateway and DNS are what it has besides, if anything.
 	Address      netip.Prefix
 	Gateway, DNS netip.Addr
+	// Offline says that its configuration wants no network, whatever card it has.
+	Offline bool
 	// Control is the path of the listening socket for the port org.kiln.ctl.
 	Control string
 	Extra   []string

@@ -296,6 +296,9 @@ func (f *File) ExtractKernel(r io.ReaderAt) (*Kernel, error) {
 	if off := binary.LittleEndian.Uint64(b[32:]); off >= ehdrSize && off <= uint64(len(b)) {
 		k.file = b[:off]
 	}
+	if n := uint64(len(k.file)); k.bootOff < ehdrSize || k.bootOff > n || n-k.bootOff < BootBlockSize || k.end > KernelPhys+1<<30 {
+		return nil, errors.New("the image's kernel is damaged")
+	}
 	return k, nil
 }
 

@@ -154,6 +154,27 @@ func TestWhatIsNoKernelOrImageIsRefused(t *testing.T) {
 }
 
 // A root that is too large for memory is in the file and in no segment.
+// A stub that stands behind the image segment belongs to no kernel that can be taken out.
+func TestStubBehindTheImageIsRefused(t *testing.T) {
+	le := binary.LittleEndian
+	k, err := ReadKernel(fakeKernel())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := build(t, k, testConfig(), nil)
+	at := le.Uint64(b[32:]) // the stub's program header is the first
+	stub := le.Uint64(b[at+8:])
+	le.PutUint64(b[at+8:], uint64(len(b)))
+	b = append(b, b[stub:stub+le.Uint64(b[at+32:])]...)
+	f, err := Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ExtractKernel(bytes.NewReader(b)); err == nil {
+		t.Error("a kernel without a stub")
+	}
+}
+
 func TestRootTooLargeForMemoryIsDetached(t *testing.T) {
 	defer func(end uint64) { lowRAMEnd = end }(lowRAMEnd)
 	k, _ := ReadKernel(fakeKernel())

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"io"
 	"testing"
 )
 
@@ -11,7 +12,9 @@ func FuzzOpen(f *testing.F) {
 	f.Add(append([]byte(HeaderMagic), make([]byte, 40)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if img, err := Open(bytes.NewReader(b), int64(len(b))); err == nil {
-			img.ExtractKernel(bytes.NewReader(b))
+			if k, err := img.ExtractKernel(bytes.NewReader(b)); err == nil {
+				Write(io.Discard, k, testConfig(), nil)
+			}
 		}
 		ReadKernel(b)
 		DecodeHeader(b)
