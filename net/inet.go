@@ -34,6 +34,9 @@ type inetSocket struct {
 	// Datagrams and packets not read, as rcvMem counts them, and who delivers one now.
 	unread  atomic.Int64
 	arrival sync.Mutex
+	// reading is held while netstack copies a datagram: one that is only looked at stays in its
+	// queue, without a reference of the reader's.
+	reading sync.Mutex
 
 	flow atomic.Pointer[flow] // TCP, once it connects or is accepted
 

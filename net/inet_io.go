@@ -341,7 +341,9 @@ func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg, nonblock bool) (int
 	buf, put := scratch(dst.Len())
 	defer put()
 	w := capWriter{b: buf}
+	x.reading.Lock()
 	res, terr := x.ep().Read(&w, tcpip.ReadOptions{Peek: flags&unix.MSG_PEEK != 0, NeedRemoteAddr: m != nil})
+	x.reading.Unlock()
 	if _, shut := terr.(*tcpip.ErrClosedForReceive); shut && nonblock {
 		return 0, unix.EAGAIN // only who would wait hears that nothing comes any more
 	}

@@ -77,6 +77,9 @@ var (
 	ErrFull = virtio.ErrFull
 	// ErrTooBig says that a packet is longer than the device can take.
 	ErrTooBig = errors.New("virtio-net: packet too big")
+	// ErrNoMemory says that a packet cannot be queued, and that nothing is whose end would
+	// make room.
+	ErrNoMemory = errors.New("virtio-net: no memory for a packet")
 )
 
 // GSO is how a large TCP packet is to be cut.
@@ -497,7 +500,7 @@ func (d *Device) Send(p *Packet) error {
 		d.reap()
 	}
 	if !d.tx.Room(need) || !d.grow(need) {
-		return d.full(need)
+		return d.full()
 	}
 	var c *txChain
 	select {
@@ -529,9 +532,13 @@ func (d *Device) grow(need int) bool {
 }
 
 // full asks for an interrupt when a good part of the queue is empty, and answers
-// ErrFull; unless the device made room meanwhile.
-func (d *Device) full(need int) error {
+// ErrFull; unless the device made room meanwhile. With nothing in the queue no interrupt would
+// come: ErrNoMemory.
+func (d *Device) full() error {
 	d.txFull.Add(1)
+	if d.tx.InFlight() == 0 {
+		return ErrNoMemory
+	}
 	d.txWait = true
 	d.tx.Kick()
 	if d.tx.Listen(max(1, d.tx.InFlight()/2)) {

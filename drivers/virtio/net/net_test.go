@@ -172,6 +172,33 @@ func TestPacketsOfAllSizesArriveWhole(t *testing.T) {
 	}
 }
 
+// Where there is no memory for a packet and nothing is under way, it is dropped: nobody would
+// tell when it could go.
+func TestPacketWithoutMemoryIsNotWaitedFor(t *testing.T) {
+	_, _, d := newCard(t, everything, 2)
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Send(&Packet{Slices: [][]byte{pattern(60)}}); err != nil {
+		t.Fatal(err)
+	}
+	d.Kick()
+	d.txMu.Lock()
+	d.txLimit = d.txMade // no more
+	d.txMu.Unlock()
+	err := ErrFull
+	for i := 0; err == ErrFull && i < 2000; i++ { // until the first one is through
+		err = d.Send(&Packet{Slices: [][]byte{pattern(65000)}})
+		time.Sleep(time.Millisecond)
+	}
+	if err != ErrNoMemory {
+		t.Error(err)
+	}
+	if err := d.Send(&Packet{Slices: [][]byte{pattern(60)}}); err != nil {
+		t.Error("a small one:", err)
+	}
+}
+
 func TestOffloadsAreInTheHeader(t *testing.T) {
 	_, c, d := newCard(t, everything, 2)
 	got := make(chan Packet, 1)
