@@ -69,9 +69,22 @@ const oomPause = 1_000_000
 // memory is there again.
 const oomSlack = 64
 
+// heldAtExit says whether a tracer holds a thread of p at its end (PTRACE_EVENT_EXIT), for as
+// long as it likes.
+func (p *Process) heldAtExit() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for t := p.threads; t != nil; t = t.sibling {
+		if x := &t.pt; x.stopped && x.dying && !x.killed {
+			return true
+		}
+	}
+	return false
+}
+
 // oomKill ends the process that Linux would choose, with a line that names it, and those
 // who share its memory. Process 1 is chosen when there is nobody else. While one is dying
-// already it does nothing: that one's memory is about to come back. Nor does it when one has
+// already it does nothing, unless a tracer holds it: that one's memory is about to come back. Nor does it when one has
 // ended since the last choice and its memory is there, which the caller has not seen: it
 // found none before (as Linux's __alloc_pages_may_oom looks once more).
 func (k *Kernel) oomKill(*mm.Space) {
@@ -88,6 +101,9 @@ func (k *Kernel) oomKill(*mm.Space) {
 		}
 		// Who ends has no Space any more while its memory is freed.
 		if p.Dying() {
+			if p.heldAtExit() {
+				continue
+			}
 			k.tree.RUnlock()
 			return
 		}
