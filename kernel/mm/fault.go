@@ -93,7 +93,7 @@ func (s *Space) slowFault(c wait.Context, a uint64, access hal.Prot, user bool, 
 		case badBus:
 			return &FaultError{int(unix.SIGBUS), busAdrErr, hal.UserAddr(a)}
 		case wantGrow:
-			if !s.growStack(a) {
+			if !s.growStack(c, a) {
 				return &FaultError{int(unix.SIGSEGV), segvMapErr, hal.UserAddr(a)}
 			}
 		case wantUser:
@@ -476,7 +476,7 @@ func (o *Object) peek(idx int64) (hal.PFN, slot) {
 
 // growStack lowers the stack above a to a's page if the limits and the guard gap
 // allow. See expand_stack in Linux' mm/mmap.c for the order of tests.
-func (s *Space) growStack(a uint64) bool {
+func (s *Space) growStack(c wait.Context, a uint64) bool {
 	a &^= hal.PageMask
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -494,7 +494,7 @@ func (s *Space) growStack(a uint64) bool {
 	switch {
 	case !s.mayExpand(n, v.prot, v.flags), v.end-a > s.limits.Stack, !s.mem.enough(n):
 		return false
-	case v.flags&vmLocked != 0 && uint64(s.locked+n) > s.limits.MemLock>>hal.PageShift:
+	case v.flags&vmLocked != 0 && uint64(s.locked+n) > s.memLock(c)>>hal.PageShift:
 		return false
 	}
 	s.account(v, n)

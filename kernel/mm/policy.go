@@ -98,11 +98,12 @@ func (s *Space) NodeOf(addr hal.UserAddr) (int, error) {
 }
 
 // RemapFile is remap_file_pages: [addr, addr+n) of a shared mapping shows the object from
-// page pgoff on. EINVAL: no length, wraps, or not within one shared mapping.
+// page pgoff on. EINVAL: no length, wraps, or not within one shared mapping. EOVERFLOW: beyond
+// what a file can have.
 func (s *Space) RemapFile(addr hal.UserAddr, n, pgoff uint64) error {
 	a, n := uint64(addr)&^uint64(hal.PageMask), n&^uint64(hal.PageMask)
 	end := a + n
-	if end <= a || pgoff+(n>>hal.PageShift) < pgoff || pgoff > 1<<51 {
+	if end <= a || pgoff+n>>hal.PageShift < pgoff {
 		return unix.EINVAL
 	}
 	s.mu.Lock()
@@ -110,6 +111,10 @@ func (s *Space) RemapFile(addr hal.UserAddr, n, pgoff uint64) error {
 	if v == nil || !v.shared() || v.obj == nil || v.flags&vmSpecial != 0 || end > v.end {
 		s.mu.Unlock()
 		return unix.EINVAL
+	}
+	if pgoff > (1<<63-1-n)>>hal.PageShift {
+		s.mu.Unlock()
+		return unix.EOVERFLOW
 	}
 	var dead *vma
 	v, err := s.carve(v, a, end)

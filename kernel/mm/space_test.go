@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/hal"
+	"kiln/kernel/wait"
 )
 
 func TestMmapChoosesPlacesAsLinuxDoes(t *testing.T) {
@@ -442,5 +443,28 @@ func TestMappingsOfAFileAreCharged(t *testing.T) {
 	b.SetLimit(1 << 30)
 	s.DecUsers()
 	o.DecRef()
+	r.close()
+}
+
+// rooted is a context that may lock memory beyond the limit.
+type rooted struct{ wait.Context }
+
+func (rooted) MayLock() bool { return true }
+
+func TestLockedStackGrowsForWhoMayLock(t *testing.T) {
+	r := newRig(t, 256)
+	s := r.space()
+	s.SetLimits(Limits{AS: noLimit, Data: noLimit, Stack: 64 * pg, MemLock: 4 * pg})
+	at := r.mmap(s, MapArgs{Addr: 0x10000000, Len: 2 * pg, Prot: rw, Flags: fixed | anon | unix.MAP_GROWSDOWN})
+	if err := s.Mlock(wait.Background(), at, 2*pg, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.HandleFault(wait.Background(), at-8*pg, rw); err == nil {
+		t.Error("a locked stack grows beyond RLIMIT_MEMLOCK")
+	}
+	if err := s.HandleFault(rooted{wait.Background()}, at-8*pg, rw); err != nil {
+		t.Errorf("that of who may lock memory: %v", err)
+	}
+	s.DecUsers()
 	r.close()
 }

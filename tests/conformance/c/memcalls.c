@@ -353,6 +353,10 @@ CASE(remap_pages, remap_file_pages)
 	R(b);
 	SC(remap_file_pages, p, PAGE, PROT_READ, 0, 0);
 	SC(remap_file_pages, p, 0, 0, 0, 0);
+	SC(remap_file_pages, p, PAGE, 0, 1UL << 51, 0);
+	SC(remap_file_pages, p, PAGE, 0, (1UL << 51) - 1, 0);
+	SC(remap_file_pages, p, PAGE, 0, 1UL << 63, 0);
+	SC(remap_file_pages, p, PAGE, 0, -1UL, 0);
 	SC(remap_file_pages, p + 1, PAGE, 0, 0, 0);
 	SC(remap_file_pages, p, PAGE, 0, -1L, 0);
 	SC(remap_file_pages, p, PAGE, 0, 1, 0x10000 /* MAP_NONBLOCK */);
