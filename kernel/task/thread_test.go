@@ -584,6 +584,30 @@ func TestNobodyIsKilledForMemoryThatComesBack(t *testing.T) {
 	}
 }
 
+// A process that its tracer holds at its end gives nothing back for as long as the tracer likes.
+func TestOneThatIsHeldAtItsEndIsNotWaitedFor(t *testing.T) {
+	r := newRig(t)
+	r.on(tryCall, func(th *Thread) (uintptr, error) {
+		k, held := r.k, &Thread{}
+		held.pt.stopped, held.pt.dying = true, true
+		r.m.SetWatermarks(8192, 4096) // none is free for programs
+		k.tree.Lock()
+		k.procs[77] = &Process{k: k, pid: 77, exitFlag: true, threads: held}
+		k.tree.Unlock()
+		k.oomKill(th.space)
+		k.tree.Lock()
+		delete(k.procs, 77)
+		k.tree.Unlock()
+		return 0, nil
+	})
+	r.sysAt(0x0f00, tryCall)
+	r.jump(0x0f02, 0x0f00)
+	r.start(0x0f00)
+	if s := r.wait(); s != uint32(unix.SIGKILL) {
+		t.Fatalf("status %#x", s)
+	}
+}
+
 // A PI lock goes from owner to waiter without looking free; a dead owner's goes on with
 // FUTEX_OWNER_DIED.
 func TestPILockIsHandedOver(t *testing.T) {
