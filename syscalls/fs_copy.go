@@ -79,10 +79,11 @@ func (x *copier) drain(p *pipe.Pipe, buf *copyBuf, left int) (done int, err erro
 		if err == unix.EAGAIN && x.wait && done == 0 {
 			n, err = x.t.BlockOn(x.in, readEvents, false, hal.NoDeadline, unix.EAGAIN, func() (int, error) { return x.drainOnce(p, buf, left) })
 		}
+		if err == errNoRoom && x.held != nil {
+			return some(done, unix.ENOMEM) // the room is ours: it is memory that there is not
+		}
 		x.full = err == errNoRoom
 		switch {
-		case x.full && x.held != nil:
-			return some(done, unix.ENOMEM) // the room is ours: it is memory that there is not
 		case x.full && x.out.Nonblocking():
 			return some(done, unix.EAGAIN)
 		case x.full && done > 0 && x.t.Attempting():
@@ -241,8 +242,8 @@ func putOffset(t *task.Thread, f *vfs.File, addr uint64, off int64) error {
 	return putU64(t, hal.UserAddr(addr), uint64(off))
 }
 
-// sysSendfile: EFAULT, EBADF (input), ESPIPE, EINVAL (offset), EBADF (output), EINVAL (input not seekable, output in append mode), EAGAIN, EPIPE. See
-// sendfile(2).
+// sysSendfile: EFAULT, EBADF (input), ESPIPE, EINVAL (offset), EBADF (output), EINVAL (input
+// not seekable, output in append mode), EAGAIN, EPIPE. See sendfile(2).
 func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
 	pos, err := offsetArg(t, a[2])
 	if err != nil && err != unix.EINVAL {
