@@ -135,7 +135,7 @@ func (l *loading) program() error {
 			flags = 0
 		}
 	}
-	m := mapper{l: l, f: l.f, segs: l.segs, errSane: unix.EINVAL, keep: l.f.IncRef, release: l.f.DecRef}
+	m := mapper{l: l, f: l.f, segs: l.segs, errSane: unix.EINVAL}
 	bias, err := m.run(l.h.typ == etDyn, hint, flags)
 	if err != nil {
 		return err
@@ -150,7 +150,7 @@ func (l *loading) program() error {
 }
 
 func (l *loading) interpreter() error {
-	m := mapper{l: l, f: l.inter, segs: l.isegs, errSane: unix.ENOMEM, keep: l.inter.IncRef, release: l.inter.DecRef}
+	m := mapper{l: l, f: l.inter, segs: l.isegs, errSane: unix.ENOMEM}
 	flags := 0
 	if l.ih.typ == etExec {
 		flags = unix.MAP_FIXED
@@ -182,8 +182,6 @@ type mapper struct {
 	f       File
 	segs    []segment
 	errSane error // for a segment outside the program's half
-
-	keep, release func() // pin f, for each mapping
 
 	bias                                   uint64
 	fileEnd, memEnd                        uint64 // highest byte from the file, and of all
@@ -255,8 +253,7 @@ func (m *mapper) segment(s *segment, at uint64, flags int, total uint64) (uint64
 	dev, ino := m.f.ID()
 	got, err := m.l.s.Mmap(m.l.c, mm.MapArgs{
 		Addr: hal.UserAddr(at), Len: room, Prot: s.prot(), Flags: unix.MAP_PRIVATE | flags,
-		Object: m.f.Object(), Offset: int64(s.off - skew), Name: m.f.Path(), Dev: dev, Ino: ino,
-		Keep: m.keep, Release: m.release,
+		Object: m.f.Object(), Offset: int64(s.off - skew), Name: m.f.Path(), Dev: dev, Ino: ino, File: m.f,
 	})
 	if err != nil {
 		return 0, err

@@ -61,6 +61,7 @@ type aioContext struct {
 	key    aioKey
 	budget *mm.Budget
 	nr     int64
+	maps   atomic.Int64
 
 	q      waiter.Queue
 	mu     sync.Mutex
@@ -107,14 +108,8 @@ func sysIoSetup(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.ENOMEM
 	}
 	obj := mm.NewObject(mem, nil, hal.PageSize)
-	var refs atomic.Int64
 	at, err := t.Space().Mmap(t, mm.MapArgs{Len: hal.PageSize, Prot: hal.ProtRead | hal.ProtWrite, MaxProt: hal.ProtRead | hal.ProtWrite,
-		Flags: unix.MAP_SHARED, Object: obj, Name: "/[aio] (deleted)",
-		Keep: func() { refs.Add(1) }, Release: func() {
-			if refs.Add(-1) == 0 {
-				c.destroy()
-			}
-		}})
+		Flags: unix.MAP_SHARED, Object: obj, Name: "/[aio] (deleted)", File: c})
 	obj.DecRef()
 	if err != nil {
 		c.destroy()
@@ -133,6 +128,14 @@ func sysIoSetup(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	return 0, nil
+}
+
+// IncRef and DecRef implement mm.Counted: the context ends with the last mapping of its ring.
+func (c *aioContext) IncRef() { c.maps.Add(1) }
+func (c *aioContext) DecRef() {
+	if c.maps.Add(-1) == 0 {
+		c.destroy()
+	}
 }
 
 // destroy ends the context: what is under way is cancelled, what was not reaped is gone.

@@ -208,9 +208,7 @@ func recordLock(t *task.Thread, f *vfs.File, fd int32, cmd int, arg uint64) (uin
 	// The descriptor may have been closed meanwhile, which drops the locks that there are: this
 	// one came after, and nothing would ever drop it.
 	g := fds.Get(fd)
-	if g != nil {
-		g.DecRef()
-	}
+	done(g)
 	if g != f {
 		_ = f.SetLock(t, r, true, false)
 		return 0, unix.EBADF

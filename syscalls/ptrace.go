@@ -43,8 +43,9 @@ const (
 // sysPtrace is one request of a tracer (request, thread, address, data): PTRACE_TRACEME is
 // EPERM where somebody traces already. Else ESRCH (no such thread); PTRACE_ATTACH and
 // PTRACE_SEIZE: EIO (address or options of a seizure), EINVAL (options), EPERM (not
-// allowed, itself, traced), a restart code (a signal while it execs). Others: ESRCH (not the caller's, not in a stop), then what the
-// request gives; EIO for one that is not known. See ptrace(2).
+// allowed, itself, traced), a restart code (a signal while it execs). Others: ESRCH (not the
+// caller's, not in a stop), then what the request gives; EIO for one that is not known. See
+// ptrace(2).
 func sysPtrace(t *task.Thread, a *Args) (uintptr, error) {
 	req, tid, addr, data := int64(a[0]), int32(a[1]), a[2], a[3]
 	if req == unix.PTRACE_TRACEME {

@@ -181,6 +181,25 @@ func (r *ureq) socketCall() (*netCall, error) {
 	return n, nil
 }
 
+// bufferCall is socketCall with the request's one buffer: EFAULT, before ENOTSOCK.
+func (r *ureq) bufferCall() (*netCall, error) {
+	a := r.ranges(false)
+	size, err := userRange(a[1], a[2])
+	if err != nil {
+		return nil, err
+	}
+	n, err := r.socketCall()
+	switch {
+	case err != nil:
+		return nil, err
+	case r.io.known:
+		n.seq = r.resume()
+	default:
+		n.seq = mm.UserIO(r.t.Space(), r.t, hal.UserAddr(a[1]), size)
+	}
+	return n, nil
+}
+
 // waitsForAll says whether a socket's transfer goes on until it has moved everything
 // (io_net_retry).
 func (r *ureq) waitsForAll(s net.Socket) bool {
@@ -189,11 +208,7 @@ func (r *ureq) waitsForAll(s net.Socket) bool {
 
 // uringSend is send, and the one without copies sendto. Neither signals SIGPIPE.
 func uringSend(r *ureq) (uintptr, error) {
-	size, err := userRange(r.addr, uint64(r.len))
-	if err != nil {
-		return 0, err
-	}
-	n, err := r.socketCall()
+	n, err := r.bufferCall()
 	if err != nil {
 		return 0, err
 	}
@@ -204,11 +219,6 @@ func uringSend(r *ureq) (uintptr, error) {
 			return 0, err
 		}
 		n.paths(r.t)
-	}
-	if r.io.known {
-		n.seq = r.resume()
-	} else {
-		n.seq = mm.UserIO(r.t.Space(), r.t, hal.UserAddr(r.addr), size)
 	}
 	done, err := transmit(r.t, n)
 	return r.note(&n.seq, done, err, r.waitsForAll(n.sock))
@@ -279,25 +289,12 @@ func uringRecv(r *ureq) (uintptr, error) {
 	if r.ioprio&^(recvPollFirst|recvMultishot) != 0 {
 		return 0, unix.EINVAL
 	}
-	addr, length := r.addr, uint64(r.len)
-	if r.buf != nil {
-		addr, length = r.buf.addr, r.room()
-	}
-	size, err := userRange(addr, length)
-	if err != nil {
-		return 0, err
-	}
-	n, err := r.socketCall()
+	n, err := r.bufferCall()
 	if err != nil {
 		return 0, err
 	}
 	defer n.free()
 	n.recv.Flags = int(int32(r.opf))
-	if r.io.known {
-		n.seq = r.resume()
-	} else {
-		n.seq = mm.UserIO(r.t.Space(), r.t, hal.UserAddr(addr), size)
-	}
 	done, err := receive(r.t, n)
 	if n.recv.Flags&unix.MSG_TRUNC != 0 && n.recv.Full > done {
 		done = n.recv.Full
@@ -322,8 +319,8 @@ func uringRecvmsg(r *ureq) (uintptr, error) {
 	return res, err
 }
 
-// received is the result of a receive, which goes on if it is to be whole. TCP tells whether there is more, or its end, to read at
-// once.
+// received is the result of a receive, which goes on if it is to be whole. TCP tells whether
+// there is more, or its end, to read at once.
 func (r *ureq) received(n *netCall, done int, err error, whole bool) (uintptr, error) {
 	res, err := r.note(&n.seq, done, err, whole)
 	r.more = err == nil && !r.t.WouldWait() && n.sock.Protocol() == unix.IPPROTO_TCP && n.sock.Readiness(waiter.ReadableEvents) != 0

@@ -424,7 +424,7 @@ func Write(ctx context.Context, name string, img *Image, o *Options) (image.Boot
 	}
 	var boot image.BootBlock
 	err = writeFile(name, func(w io.Writer) (err error) {
-		if boot, err = image.Write(ctxWriter{ctx, w}, k, img.Config, root); err == nil {
+		if boot, err = image.Write(ctx, w, k, img.Config, root); err == nil {
 			err = ctx.Err()
 		}
 		return err
@@ -449,19 +449,6 @@ func plan(img *Image, o *Options, k *image.Kernel) (*erofs.Layout, error) {
 		return z, err
 	}
 	return root, nil
-}
-
-// ctxWriter writes until the context ends.
-type ctxWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (c ctxWriter) Write(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.w.Write(p)
 }
 
 // writeFile writes beside the target and renames.

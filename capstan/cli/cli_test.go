@@ -266,7 +266,7 @@ func TestRunRefusesAConfigurationThatIsNotKnown(t *testing.T) {
 		}
 		change(img.Config)
 		var out bytes.Buffer
-		if _, err := image.Write(&out, k, img.Config, nil); err != nil {
+		if _, err := image.Write(t.Context(), &out, k, img.Config, nil); err != nil {
 			t.Fatal(err)
 		}
 		write(t, "odd.img", out.Bytes())

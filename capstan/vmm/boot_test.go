@@ -67,7 +67,7 @@ func TestEveryMachineLoadsTheImageWhereItsBootBlockSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := &image.Config{Version: image.ConfigVersion, Name: "tiny", Program: "/x", Args: []string{"x"}}
-	if _, err := image.Write(f, k, cfg, pages(3)); err != nil {
+	if _, err := image.Write(t.Context(), f, k, cfg, pages(3)); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()

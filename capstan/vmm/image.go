@@ -3,7 +3,6 @@ package vmm
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -95,7 +94,7 @@ func Prepare(ctx context.Context, name, root string, change func(*image.Config) 
 		p.Close()
 		return nil, err
 	}
-	p.Boot, err = image.Write(ctxWriter{ctx, out}, k, img.Config, r)
+	p.Boot, err = image.Write(ctx, out, k, img.Config, r)
 	if cerr := out.Close(); err == nil {
 		err = cerr
 	}
@@ -104,17 +103,4 @@ func Prepare(ctx context.Context, name, root string, change func(*image.Config) 
 		return nil, fmt.Errorf("the image cannot be made ready: %w; TMPDIR names another place for it", err)
 	}
 	return p, nil
-}
-
-// ctxWriter writes until the context ends.
-type ctxWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (c ctxWriter) Write(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.w.Write(p)
 }

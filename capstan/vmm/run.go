@@ -1,10 +1,10 @@
 // Package vmm starts machines and follows them to their end.
 //
-// A machine is one QEMU process, or one of the kernel itself (Process), with its console on pack's own standard input and
-// output, and a virtio-console port named org.kiln.ctl on a socket. On that port the
-// kernel writes how the program ended, `exit N`, `signal N` or `panic`, a line each,
-// and pack writes `stop`, `signal N` and what else kernel/system's control knows. The port
-// and not the console carries it, since a program may print anything.
+// A machine is one QEMU process, or one of the kernel itself (Process), with its console on
+// pack's own standard input and output, and a virtio-console port named org.kiln.ctl on a
+// socket. On that port the kernel writes how the program ended, `exit N`, `signal N` or
+// `panic`, a line each, and pack writes `stop`, `signal N` and what else kernel/system's
+// control knows. The port and not the console carries it, since a program may print anything.
 package vmm
 
 import (

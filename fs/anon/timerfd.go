@@ -114,13 +114,11 @@ func (t *TimerFD) forward() {
 		return
 	}
 	t.expired = false
-	late := max(t.timers.Now()-t.when, 0)
-	t.ticks += uint64(late / t.interval)
-	next := timer.Add(t.when, late-late%t.interval) // no later than now
+	missed := timer.Forward(&t.when, t.interval, max(t.timers.Now(), t.when)) - 1
+	t.ticks += uint64(missed)
 	if t.absolute != 0 {
-		t.absolute = timer.Add(timer.Add(t.absolute, next-t.when), t.interval)
+		t.absolute = timer.Add(timer.Add(t.absolute, missed*t.interval), t.interval)
 	}
-	t.when = timer.Add(next, t.interval)
 	t.timers.Arm(&t.t, t.when)
 }
 

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -122,7 +123,9 @@ type Root interface {
 // The file is the kernel's bytes, the program headers with one more, and from the
 // next page on the image segment, which is last both in the file and in memory. A root
 // that is too large for memory stands behind the segment in the file (File.Detached).
-func Write(w io.Writer, k *Kernel, cfg *Config, root Root) (BootBlock, error) {
+// It stops where the context ends.
+func Write(ctx context.Context, w io.Writer, k *Kernel, cfg *Config, root Root) (BootBlock, error) {
+	w = ctxWriter{ctx, w}
 	doc, err := Encode(cfg)
 	if err != nil {
 		return BootBlock{}, err
@@ -178,6 +181,19 @@ func Write(w io.Writer, k *Kernel, cfg *Config, root Root) (BootBlock, error) {
 		err = fmt.Errorf("image: the root wrote %d bytes of %d", n, root.Size())
 	}
 	return boot, err
+}
+
+// ctxWriter writes until the context ends.
+type ctxWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c ctxWriter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
 }
 
 func pageUp(n uint64) uint64 { return (n + PageSize - 1) &^ (PageSize - 1) }

@@ -53,7 +53,7 @@ func testConfig() *Config {
 func build(t *testing.T, k *Kernel, cfg *Config, root Root) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	if _, err := Write(&out, k, cfg, root); err != nil {
+	if _, err := Write(t.Context(), &out, k, cfg, root); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()

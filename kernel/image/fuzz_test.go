@@ -13,7 +13,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if img, err := Open(bytes.NewReader(b), int64(len(b))); err == nil {
 			if k, err := img.ExtractKernel(bytes.NewReader(b)); err == nil {
-				Write(io.Discard, k, testConfig(), nil)
+				Write(t.Context(), io.Discard, k, testConfig(), nil)
 			}
 		}
 		ReadKernel(b)

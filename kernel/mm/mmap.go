@@ -21,10 +21,9 @@ type MapArgs struct {
 	Name    string
 	// Dev and Ino identify the file in /proc/self/maps.
 	Dev, Ino uint64
-	// File is what is mapped, kept while any piece of the mapping is there: its name is its
-	// own to tell. Keep and Release are the same for who has no such thing.
-	File          Counted
-	Keep, Release func()
+	// File is what is mapped, kept while any piece of the mapping is there: its name, where
+	// there is no other, is its own to tell.
+	File Counted
 	// Opened and Closed, if set, are told of each piece of the mapping that comes
 	// and goes, in all address spaces, with the space's owner; such pieces are not
 	// joined. They are called under the locks of this package.
@@ -37,7 +36,7 @@ type MapArgs struct {
 	Special bool
 }
 
-// Counted is what a mapping keeps: an open file description.
+// Counted is what a mapping keeps, as an open file description.
 type Counted interface {
 	IncRef()
 	DecRef()
@@ -278,7 +277,7 @@ func (s *Space) covered(start, end uint64) (n int64) {
 
 // backed says whether the mapping has a backing: it is of something, or shared.
 func (a *MapArgs) backed() bool {
-	return a.File != nil || a.Name != "" || a.Ino != 0 || a.Keep != nil || a.Release != nil ||
+	return a.File != nil || a.Name != "" || a.Ino != 0 ||
 		a.Object == nil && a.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE
 }
 
@@ -296,14 +295,11 @@ func (s *Space) furnish(v *vma, a *MapArgs, backed bool) {
 		}
 	}
 	if backed {
-		v.back = &backing{name: name, dev: dev, ino: ino, file: a.File, release: a.Release}
+		v.back = &backing{name: name, dev: dev, ino: ino, file: a.File}
 		v.back.refs.Store(1)
 		v.back.opened, v.back.closed = a.Opened, a.Closed
 		if a.File != nil {
 			a.File.IncRef()
-		}
-		if a.Keep != nil {
-			a.Keep()
 		}
 		if a.Opened != nil {
 			a.Opened(s.owner.Load())

@@ -30,7 +30,6 @@ type backing struct {
 	dev, ino uint64
 	refs     atomic.Int64 // VMAs, in all address spaces
 	file     Counted      // MapArgs.File
-	release  func()       // unpins the file when the last is gone
 
 	opened, closed func(owner int32) // of each VMA
 }
@@ -58,9 +57,6 @@ func (b *backing) decRef(s *Space) {
 	s.mem.budget.Uncharge(backingCost)
 	if b.file != nil {
 		b.file.DecRef()
-	}
-	if b.release != nil {
-		b.release()
 	}
 }
 

@@ -205,10 +205,10 @@ const futexWaiterCost = 128
 // EAGAIN: a word is different; EINVAL, EFAULT; ENOMEM; ETIMEDOUT; a restart code.
 func (t *Thread) FutexWaitv(words []FutexWord, deadline int64) (int, error) {
 	cost := int64(len(words)) * futexWaiterCost
-	if !t.k.Mem.Budget().Charge(cost) {
+	if !t.k.charge(cost) {
 		return 0, unix.ENOMEM
 	}
-	defer t.k.Mem.Budget().Uncharge(cost)
+	defer t.k.uncharge(cost)
 	ws := make([]futexWaiter, len(words))
 	for i := range words {
 		key, err := futexKey(t, words[i].Addr, words[i].Shared)

@@ -84,9 +84,10 @@ func (p *Process) heldAtExit() bool {
 
 // oomKill ends the process that Linux would choose, with a line that names it, and those
 // who share its memory. Process 1 is chosen when there is nobody else. While one is dying
-// already it does nothing, unless a tracer holds it: that one's memory is about to come back. Nor does it when one has
-// ended since the last choice and its memory is there, which the caller has not seen: it
-// found none before (as Linux's __alloc_pages_may_oom looks once more).
+// already it does nothing, unless a tracer holds it: that one's memory is about to come
+// back. Nor does it when one has ended since the last choice and its memory is there, which
+// the caller has not seen: it found none before (as Linux's __alloc_pages_may_oom looks once
+// more).
 func (k *Kernel) oomKill(*mm.Space) {
 	if !k.oom.TryLock() {
 		return // another thread is choosing

@@ -324,9 +324,21 @@ func (k *Kernel) enter(p *Process) {
 	k.countIn(p, 1)
 }
 
+// charge charges n bytes of the Go heap to the kernel-heap budget, if there is room, and says
+// whether there is; a kernel without memory of its own has no bound. uncharge gives them back.
+func (k *Kernel) charge(n int64) bool {
+	return k.Mem == nil || k.Mem.Budget().Charge(n)
+}
+
+func (k *Kernel) uncharge(n int64) {
+	if k.Mem != nil {
+		k.Mem.Budget().Uncharge(n)
+	}
+}
+
 // newThread makes a thread without a number. EAGAIN: over the kernel-heap budget.
 func (k *Kernel) newThread(p *Process, s *mm.Space) (*Thread, error) {
-	if k.Mem != nil && !k.Mem.Budget().Charge(threadCost) {
+	if !k.charge(threadCost) {
 		return nil, unix.EAGAIN
 	}
 	t := &Thread{k: k, process: p, space: s, hw: s.HW, startTime: k.M.Nanotime(), timerSlack: 50000, firstSlack: 50000}
@@ -350,9 +362,7 @@ func (k *Kernel) dropThread(t *Thread) {
 // refundThread gives back what is charged for t.
 func (k *Kernel) refundThread(t *Thread) {
 	t.seccomp.Swap(nil).release(k)
-	if k.Mem != nil {
-		k.Mem.Budget().Uncharge(threadCost)
-	}
+	k.uncharge(threadCost)
 }
 
 // processCost is what a Process takes of the Go heap.
@@ -361,18 +371,14 @@ const processCost = 1280
 // Keep charges the Process itself to the kernel-heap budget, for a descriptor that keeps it
 // beyond its end: ENOMEM. Drop gives the charge back.
 func (p *Process) Keep() error {
-	if m := p.k.Mem; m != nil && !m.Budget().Charge(processCost) {
+	if !p.k.charge(processCost) {
 		return unix.ENOMEM
 	}
 	return nil
 }
 
 // Drop undoes Keep.
-func (p *Process) Drop() {
-	if m := p.k.Mem; m != nil {
-		m.Budget().Uncharge(processCost)
-	}
-}
+func (p *Process) Drop() { p.k.uncharge(processCost) }
 
 // Start makes process 1, or a child of the kernel's own process 1 (Supervise), or another
 // child of none, and lets it run. EAGAIN: the kernel's budget is used up, or the unit is

@@ -122,7 +122,7 @@ func (t *Thread) unlink() {
 	tr.process.tracees--
 	if t.pt.charged {
 		t.pt.charged = false
-		t.k.Mem.Budget().Uncharge(threadCost)
+		t.k.uncharge(threadCost)
 	}
 	t.pt.tracer.Store(nil)
 	if t.process.tracedLeader == t {
@@ -351,10 +351,10 @@ func (k *Kernel) tracedThreadEnded(t *Thread, status uint32) *Process {
 		return nil
 	}
 	// A record for each thread that nobody waits for is not free.
-	t.pt.charged = k.Mem != nil && k.Mem.Budget().Charge(threadCost)
+	t.pt.charged = k.charge(threadCost)
 	info := SignalInfo{Signo: int32(unix.SIGCHLD), PID: t.TID(), UID: t.Creds().UID}
 	info.Code, info.Status = endInfo(status)
-	if k.tellOf(info, tr.process) || k.Mem != nil && !t.pt.charged {
+	if k.tellOf(info, tr.process) || !t.pt.charged {
 		t.unlink()
 	}
 	return tr.process

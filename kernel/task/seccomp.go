@@ -48,9 +48,7 @@ func (f *SeccompFilter) cost() int64 { return 128 + 8*int64(f.Prog.Length()) }
 // has is paid back.
 func (f *SeccompFilter) release(k *Kernel) {
 	for ; f != nil && f.refs.Add(-1) == 0; f = f.Prev {
-		if k.Mem != nil {
-			k.Mem.Budget().Uncharge(f.cost())
-		}
+		k.uncharge(f.cost())
 	}
 }
 
@@ -127,7 +125,7 @@ func (t *Thread) AddSeccomp(f *SeccompFilter, sync bool) (int32, error) {
 			}
 		}
 	}
-	if k := t.k; k.Mem != nil && !k.Mem.Budget().Charge(f.cost()) {
+	if !t.k.charge(f.cost()) {
 		return 0, unix.ENOMEM
 	}
 	if own != nil {

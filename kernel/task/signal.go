@@ -195,7 +195,7 @@ func (q *sigQueue) newNode(k *Kernel, must bool) *queued {
 	case must:
 		k.Mem.Budget().Force(queuedCost)
 		n.cost = queuedCost
-	case !k.Mem.Budget().Charge(queuedCost):
+	case !k.charge(queuedCost):
 		return nil
 	default:
 		n.cost = queuedCost
@@ -217,7 +217,7 @@ func (q *sigQueue) free(k *Kernel, n *queued) {
 		n.own = true
 		q.spare = n
 	} else if n.cost != 0 {
-		k.Mem.Budget().Uncharge(int64(n.cost))
+		k.uncharge(int64(n.cost))
 	}
 }
 

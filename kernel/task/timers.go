@@ -76,22 +76,11 @@ func (i *itimer) fired() {
 	case i.which == unix.ITIMER_REAL:
 		i.waits = true
 	default:
-		forward(&i.due, i.interval, now)
+		timer.Forward(&i.due, i.interval, now)
 		i.arm(now)
 	}
 	_ = p.sendLocked(nil, SignalInfo{Signo: int32(itimerSignal[i.which]), Code: SIKernel})
 	p.mu.Unlock()
-}
-
-// forward moves due past now by whole intervals and says by how many. An interval that leads
-// beyond all time is never over.
-func forward(due *int64, interval, now int64) int64 {
-	if now < *due {
-		return 0
-	}
-	late := now - *due
-	*due = timer.Add(now-late%interval, interval)
-	return late/interval + 1
 }
 
 // dequeued lets a repeating ITIMER_REAL run on: SIGALRM was taken from the process's
@@ -102,7 +91,7 @@ func (i *itimer) dequeued() {
 	}
 	i.waits = false
 	now := i.p.k.Timers.Now()
-	forward(&i.due, i.interval, now)
+	timer.Forward(&i.due, i.interval, now)
 	i.arm(now)
 }
 
@@ -253,7 +242,7 @@ func (t *Thread) CreateTimer(a TimerArgs) (int32, error) {
 	}
 	u := p.user.Load() // its signal must find room whenever it is due
 	if n := u.signals.Add(1); uint64(n) > p.limits[RlimitSigpending].Cur ||
-		p.k.Mem != nil && !p.k.Mem.Budget().Charge(posixTimerCost) {
+		!p.k.charge(posixTimerCost) {
 		u.signals.Add(-1)
 		return 0, unix.EAGAIN
 	}
@@ -355,7 +344,7 @@ func (pt *posixTimer) left(now int64) int64 {
 		return 0
 	}
 	if pt.interval > 0 && (pt.waits || pt.notify == sigevNone) {
-		pt.overrun += forward(&pt.due, pt.interval, now)
+		pt.overrun += timer.Forward(&pt.due, pt.interval, now)
 	}
 	if l := pt.due - now; l > 0 {
 		return l
@@ -397,9 +386,7 @@ func (p *Process) dropTimer(pt *posixTimer) {
 	if !pt.queued || !p.orphanSignal(pt) {
 		pt.user.signals.Add(-1)
 	}
-	if p.k.Mem != nil {
-		p.k.Mem.Budget().Uncharge(posixTimerCost)
-	}
+	p.k.uncharge(posixTimerCost)
 	delete(p.posix.byID, pt.id)
 }
 
@@ -469,7 +456,7 @@ func (pt *posixTimer) fired() {
 		if pt.interval < ignoredPeriod {
 			at += ignoredPeriod
 		}
-		pt.overrun += forward(&pt.due, pt.interval, at)
+		pt.overrun += timer.Forward(&pt.due, pt.interval, at)
 		pt.arm(now)
 	}
 }
@@ -486,7 +473,7 @@ func (pt *posixTimer) delivered(info *SignalInfo) {
 		return
 	}
 	now := pt.now()
-	pt.overrun += forward(&pt.due, pt.interval, now)
+	pt.overrun += timer.Forward(&pt.due, pt.interval, now)
 	pt.last = int32(min(pt.overrun, math.MaxInt32))
 	pt.overrun = -1
 	info.Overrun = pt.last

@@ -31,6 +31,17 @@ func Add(a, b int64) int64 {
 	return a + b
 }
 
+// Forward moves due past now by whole intervals and says by how many. An interval that leads
+// beyond all time is never over.
+func Forward(due *int64, interval, now int64) int64 {
+	if now < *due {
+		return 0
+	}
+	late := now - *due
+	*due = Add(now-late%interval, interval)
+	return late/interval + 1
+}
+
 // Queue orders the deadlines of one machine.
 type Queue struct {
 	m  hal.Machine
