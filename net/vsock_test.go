@@ -448,7 +448,7 @@ func TestVsockStorm(t *testing.T) {
 			l, port := vmListener(t, c.to, unix.SOCK_STREAM, 4)
 			q, qport := vmListener(t, c.to, unix.SOCK_SEQPACKET, 4)
 			stop := make(chan struct{})
-			var wg, servers sync.WaitGroup
+			var clients, servers, served sync.WaitGroup // served grows until the last of servers ends
 			for _, l := range []Socket{l, q, l} {
 				servers.Add(1)
 				go func() {
@@ -465,16 +465,15 @@ func TestVsockStorm(t *testing.T) {
 								continue
 							}
 						}
-						wg.Add(1)
 						seed := r.Int63()
-						go func() { defer wg.Done(); abuse(s, seed) }()
+						served.Go(func() { abuse(s, seed) })
 					}
 				}()
 			}
 			for i := range 8 {
-				wg.Add(1)
+				clients.Add(1)
 				go func() {
-					defer wg.Done()
+					defer clients.Done()
 					r := rand.New(rand.NewSource(int64(i)))
 					for range 60 {
 						typ, p := unix.SOCK_STREAM, port
@@ -494,10 +493,10 @@ func TestVsockStorm(t *testing.T) {
 				}()
 			}
 			time.Sleep(300 * time.Millisecond)
-			wg.Wait()
+			clients.Wait()
 			close(stop)
 			servers.Wait()
-			wg.Wait()
+			served.Wait()
 			l.Release(nil)
 			q.Release(nil)
 			freed(t, c.from, c.to)
