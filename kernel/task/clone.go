@@ -472,7 +472,8 @@ func (t *Thread) Exec(img Image, c *vfs.Creds, dumpable int32) {
 	p.image.Store(&img)
 	p.mu.Unlock()
 	img.Space.SetLimits(p.memLimits()) // prlimit knows the space only now
-	// Who waits for the end of one of these finds the new program.
+	old.DecUsers()
+	// Who waits for the end of one of these finds the new program, and the old one's memory gone.
 	if fds := t.FDs(); fds != nil {
 		if fds.Shared() { // no longer, before the close-on-exec ones go
 			n := fds.Fork()
@@ -489,7 +490,6 @@ func (t *Thread) Exec(img Image, c *vfs.Creds, dumpable int32) {
 	p.execed = true
 	k.tree.Unlock()
 	t.releaseVfork()
-	old.DecUsers()
 	if oldImg != nil && oldImg.Exe != nil {
 		oldImg.Exe.DecRef()
 	}
