@@ -241,8 +241,8 @@ CASE(interval_without_end, timer_create, timer_settime)
 	R(timer_settime(make(SIGEV_SIGNAL, SIGUSR1, 1), 0, &s, 0));
 	timer_t t = make(SIGEV_NONE, 0, 1);
 	R(timer_settime(t, 0, &s, 0));
-	setitimer(ITIMER_PROF, &(struct itimerval){{LONG_MAX, 0}, {0, 1}}, 0);
 	signal(SIGPROF, SIG_IGN);
+	setitimer(ITIMER_PROF, &(struct itimerval){{LONG_MAX, 0}, {0, 1}}, 0);
 	usleep(20000);
 	work();
 	R(timer_gettime(t, &s));
