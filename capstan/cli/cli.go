@@ -131,7 +131,7 @@ unpacked root.`,
 	root.Flags().StringVarP(&output, "output", "o", "", "the image's file (default NAME.img)")
 	root.PersistentFlags().StringVar(&a.kernel, "kernel", "", "the kernel's ELF file (default: $"+bake.KernelEnv+", kernel.elf beside pack, or build/kernel.elf)")
 	root.PersistentFlags().BoolVar(&a.noHost, "no-host", false, "bake a catalogue entry or a manifest from Debian's packages alone, with no file of this machine's system")
-	root.PersistentFlags().StringVar(&a.compress, "compress", "", "how the files of an image are stored: auto, none, lz4 or lz4hc (default: the manifest's, else auto, which is lz4hc where that makes the image a tenth smaller; `pack run NAME` does not compress by itself)")
+	root.PersistentFlags().StringVar(&a.compress, "compress", "", "how the files of an image are stored: auto, none, lz4 or lz4hc (default: the manifest's, else auto, which is lz4hc where that makes the image a tenth smaller; a plain pack run NAME does not compress by itself)")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "say nothing but errors")
 	root.AddCommand(a.buildCmd(), a.runCmd(), a.lsCmd(), a.inspectCmd(), a.syscallsCmd(), a.smokeCmd())
 	for _, name := range []string{"ps", "logs", "stop", "rm", "export"} {

@@ -114,9 +114,11 @@ static void ends(void)
 	reap("writer", k);
 	close(p[0]);
 	MUST(pipe(p));
-	int q = FORK({ close(p[1]); ms(300); });
+	make_gate();
+	int q = FORK({ close(p[1]); held(); });
 	close(p[0]);
 	R(write(p[1], "someone may read", 16));
+	open_gate();
 	reap("reader", q);
 	signal(SIGPIPE, SIG_IGN);
 	R(write(p[1], "nobody", 6));

@@ -243,8 +243,10 @@ static void pi(void)
 	reap("a signal does not end it", p);
 	w[0] = 0;
 	/* the owner ends: the next gets it, marked */
-	p = FORK({ F(w, FUTEX_LOCK_PI, 0, NULL, NULL, 0); ms(200); });
-	ms(60);
+	make_gate();
+	p = FORK({ F(w, FUTEX_LOCK_PI, 0, NULL, NULL, 0); held(); ms(100); });
+	asleep(p);
+	open_gate();
 	R(F(w, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
 	reap("owner", p);
 	say("%s", word(w[0], p));
@@ -538,8 +540,10 @@ static void libc(void)
 	say("lock: %s", r == EOWNERDEAD ? "EOWNERDEAD" : "other");
 	say("consistent: %d", pthread_mutex_consistent(&s->robust));
 	say("unlock: %d", pthread_mutex_unlock(&s->robust));
-	p = FORK({ pthread_mutex_lock(&s->robust); ms(150); });
-	ms(50);
+	make_gate();
+	p = FORK({ pthread_mutex_lock(&s->robust); held(); ms(100); });
+	asleep(p);
+	open_gate();
 	r = pthread_mutex_lock(&s->robust);
 	say("waited for: %s", r == EOWNERDEAD ? "EOWNERDEAD" : "other");
 	waitpid(p, NULL, 0);

@@ -413,15 +413,19 @@ static void undo(void)
 	SETV(id, 1, 0);
 	SETV(id, 0, 1);
 	int q;
-	p = FORK({ op1(id, 0, -1, SEM_UNDO); ms(300); });
-	ms(100);
+	make_gate();
+	p = FORK({ op1(id, 0, -1, SEM_UNDO); held(); });
+	asleep(p);
 	q = FORK({ _exit(op1(id, 0, -1, 0)); });
+	asleep(q);
+	open_gate();
 	reap("holder", p);
 	reap("waiter", q);
 	/* removed before */
-	p = FORK({ op1(id, 0, 1, SEM_UNDO); ms(200); });
-	ms(100);
+	p = FORK({ op1(id, 0, 1, SEM_UNDO); held(); });
+	asleep(p);
 	MUST(CTL(id, 0, IPC_RMID));
+	open_gate();
 	reap("after removal", p);
 }
 

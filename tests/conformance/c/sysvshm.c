@@ -127,6 +127,14 @@ static void attach(void)
 	att("unmapped", id);
 }
 
+/* attached waits until n have it. */
+static void attached(int id, unsigned long n)
+{
+	for (struct shmid_ds d = {}; d.shm_nattch != n; ms(5))
+		if (shmctl(id, IPC_STAT, &d))
+			break;
+}
+
 static void processes(void)
 {
 	say("-- fork, exec, exit");
@@ -134,39 +142,39 @@ static void processes(void)
 	char *a;
 	MUST(id = GET(IPC_PRIVATE, 4096, 0600));
 	MUST(a = (char *)AT(id, 0, 0));
-	p = FORK({ ms(200); strcpy(a, "from the child"); });
-	ms(60);
+	make_gate();
+	p = FORK({ held(); strcpy(a, "from the child"); });
 	att("after fork", id);
+	open_gate();
 	reap("child", p);
 	att("after exit", id);
 	say("%s", a);
-	p = FORK(execl("/proc/self/exe", "sysvshm", "sleep", NULL));
-	ms(120);
+	p = FORK(execl("/proc/self/exe", "sysvshm", "wait", NULL));
+	attached(id, 1);
 	att("after exec", id);
+	open_gate();
 	reap("child", p);
 	p = FORK({ ms(10000); });
-	ms(60);
 	att("two", id);
 	kill(p, SIGKILL);
 	reap("killed", p);
 	att("one", id);
 	p = FORK({ DT(a); DT(a); ms(10000); });
-	for (struct shmid_ds d = {}; d.shm_nattch != 1; ms(5)) /* until it has detached */
-		if (shmctl(id, IPC_STAT, &d))
-			break;
+	attached(id, 1);
 	att("child has detached", id);
 	kill(p, SIGKILL);
 	reap("child", p);
 	madvise(a, 4096, MADV_DONTFORK);
-	p = FORK({ ms(100); });
-	ms(50);
+	p = FORK(held());
 	att("not inherited", id);
+	open_gate();
 	reap("child", p);
 	madvise(a, 4096, MADV_DOFORK);
 	CTL(id, IPC_RMID, 0L);
-	p = FORK({ ms(150); });
+	p = FORK(held());
 	DT(a);
 	att("the child has it", id);
+	open_gate();
 	reap("child", p);
 	att("gone with the last", id);
 	say("-- permissions");
@@ -269,7 +277,7 @@ int main(int argc, char **argv)
 {
 	alarm(50); /* nothing here takes long: no check may hang */
 	if (argc > 1) {
-		ms(250);
+		held();
 		return 0;
 	}
 	get();
