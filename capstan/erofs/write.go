@@ -77,29 +77,7 @@ func (in *inode) blocks() uint64 {
 // Plan lays a tree out. Files that it compresses it has read; it keeps what they became.
 func Plan(t *tree.Tree, z Compression) (*Layout, error) {
 	l := &Layout{meta: metaStart}
-	byPath := map[string]*inode{}
-	err := t.Walk(func(name string, n *tree.Node) error {
-		if base := path.Base(name); len(base) > maxName {
-			return fmt.Errorf("the name of %s is longer than %d bytes", name, maxName)
-		}
-		in := &inode{path: name, node: n, nlink: 1}
-		if n.Mode.IsRegular() {
-			in.size = n.Size
-		}
-		in.parent = byPath[path.Dir(name)]
-		if in.parent == nil {
-			in.parent = in // the root is its own parent
-		}
-		byPath[name] = in
-		l.inodes = append(l.inodes, in)
-		if n.Mode.IsDir() {
-			in.nlink = 2
-			if in.parent != in {
-				in.parent.nlink++
-			}
-		}
-		return nil
-	})
+	byPath, err := l.gather(t)
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +125,54 @@ func Plan(t *tree.Tree, z Compression) (*Layout, error) {
 	}
 	l.blocks = uint32(next)
 	return l, nil
+}
+
+// file is what the names of one file have in common. A name whose owner or mode was changed
+// alone is a file of its own.
+type file struct {
+	inode      any
+	mode       fs.FileMode
+	uid, gid   uint32
+	mtime, len int64
+}
+
+func fileOf(n *tree.Node) file { return file{n.Inode, n.Mode, n.UID, n.GID, n.MTime, n.Size} }
+
+// gather makes the inodes, each where the tree's order has the first of its names.
+func (l *Layout) gather(t *tree.Tree) (byPath map[string]*inode, err error) {
+	byPath = map[string]*inode{}
+	byFile := map[file]*inode{}
+	err = t.Walk(func(name string, n *tree.Node) error {
+		if base := path.Base(name); len(base) > maxName {
+			return fmt.Errorf("the name of %s is longer than %d bytes", name, maxName)
+		}
+		if first := byFile[fileOf(n)]; first != nil {
+			first.nlink++
+			byPath[name] = first
+			return nil
+		}
+		in := &inode{path: name, node: n, nlink: 1}
+		if n.Inode != nil {
+			byFile[fileOf(n)] = in
+		}
+		if n.Mode.IsRegular() {
+			in.size = n.Size
+		}
+		in.parent = byPath[path.Dir(name)]
+		if in.parent == nil {
+			in.parent = in // the root is its own parent
+		}
+		byPath[name] = in
+		l.inodes = append(l.inodes, in)
+		if n.Mode.IsDir() {
+			in.nlink = 2
+			if in.parent != in {
+				in.parent.nlink++
+			}
+		}
+		return nil
+	})
+	return byPath, err
 }
 
 // Size is the image's length in bytes, a multiple of BlockSize.

@@ -199,3 +199,87 @@ func TestFileThatChangesWhileReadIsAnError(t *testing.T) {
 		t.Errorf("open error: %v", err)
 	}
 }
+
+// linked is a tree in which two names are one file, one is another's copy with a mode of its
+// own, and one is a second name of a symbolic link.
+func linked(t *testing.T) *tree.Tree {
+	t.Helper()
+	tr := sample(t)
+	big := tree.File(0o755, bytes.Repeat([]byte("applet "), 30000))
+	big.Inode = new(byte)
+	private := *big
+	private.Mode = 0o700
+	link := tree.Symlink("a")
+	link.Inode = new(byte)
+	for name, n := range map[string]*tree.Node{"/bin/b": big, "/bin/a": big, "/z/c": big, "/bin/private": &private, "/l1": link, "/l2": link} {
+		c := *n
+		if err := tr.Add(name, &c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tr
+}
+
+func TestHardLinksAreOneInode(t *testing.T) {
+	for _, how := range []Compression{None, LZ4} {
+		one, err := Plan(sample(t), how)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := Plan(linked(t), how)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if more := l.Files() - one.Files(); more != 5 { // /bin, /z, the two files, the link
+			t.Errorf("%s: %d inodes more", how, more)
+		}
+		var img bytes.Buffer
+		if _, err := l.WriteTo(&img); err != nil {
+			t.Fatal(err)
+		}
+		fsys, err := List(bytes.NewReader(img.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stat := func(name string) *goerofs.Stat {
+			fi, err := fsys.(fs.ReadLinkFS).Lstat(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fi.Sys().(*goerofs.Stat)
+		}
+		a := stat("bin/a")
+		for _, name := range []string{"bin/b", "z/c"} {
+			if st := stat(name); st.Ino != a.Ino || st.Nlink != 3 {
+				t.Errorf("%s: %s is %d with %d links, bin/a %d", how, name, st.Ino, st.Nlink, a.Ino)
+			}
+		}
+		if st := stat("bin/private"); st.Ino == a.Ino || st.Nlink != 1 || st.Mode != 0o700 {
+			t.Errorf("%s: bin/private: %+v", how, st)
+		}
+		if st := stat("l2"); st.Ino != stat("l1").Ino || st.Nlink != 2 {
+			t.Errorf("%s: l2: %+v", how, st)
+		}
+		if got, err := fs.ReadFile(fsys, "z/c"); how == None && (err != nil || len(got) != 210000) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		fsck(t, img.Bytes())
+	}
+}
+
+// fsck has erofs-utils look at an image, where it is installed.
+func fsck(t *testing.T, img []byte) {
+	t.Helper()
+	tool, err := exec.LookPath("fsck.erofs")
+	if err != nil {
+		t.Log("no fsck.erofs (erofs-utils) on this machine")
+		return
+	}
+	name := filepath.Join(t.TempDir(), "root")
+	if err := os.WriteFile(name, img, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(tool, "--extract", name).CombinedOutput(); err != nil {
+		t.Errorf("fsck.erofs: %v\n%s", err, out)
+	}
+}

@@ -20,6 +20,9 @@ type HostSource struct {
 	KeepOwner bool
 }
 
+// hostInode is a file of this machine that has several names.
+type hostInode struct{ dev, ino uint64 }
+
 func (h HostSource) real(name string) string { return filepath.Join(h.Dir, filepath.FromSlash(name)) }
 
 // Lstat is the node at a real path. See Source.
@@ -35,6 +38,9 @@ func (h HostSource) Lstat(name string) (*Node, error) {
 	n := &Node{Mode: fi.Mode(), MTime: fi.ModTime().Unix()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		n.Rdev = uint32(st.Rdev)
+		if st.Nlink > 1 && !fi.IsDir() {
+			n.Inode = hostInode{st.Dev, st.Ino}
+		}
 		if h.KeepOwner {
 			n.UID, n.GID = st.Uid, st.Gid
 		}

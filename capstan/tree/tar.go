@@ -40,8 +40,13 @@ const (
 // what is there, but for folders, which are merged, and its whiteouts remove what lower
 // layers have. The tree may then count limit bytes in all.
 func (t *Tree) AddLayer(r *tar.Reader, limit int64) error {
+	counted := map[any]bool{nil: false}
 	t.Walk(func(_ string, n *Node) error {
-		limit -= n.Size + entryCost
+		limit -= entryCost
+		if !counted[n.Inode] {
+			limit -= n.Size
+			counted[n.Inode] = n.Inode != nil
+		}
 		return nil
 	})
 	own := map[*Node]bool{} // a layer's own files stay, wherever in it the whiteout stands
@@ -96,7 +101,7 @@ func (n *Node) prune(keep map[*Node]bool) bool {
 var errTooMuch = errors.New("it unpacks to more than pack takes")
 
 // eachEntry reads an archive and gives add its files one after the other. A hard link is
-// a file like that which it leads to when its turn comes.
+// another name of the file that it leads to when its turn comes.
 func (t *Tree) eachEntry(r *tar.Reader, limit int64, rename func(string) string, add func(string, *Node) error) error {
 	for {
 		h, err := r.Next()
@@ -133,6 +138,9 @@ func (t *Tree) eachEntry(r *tar.Reader, limit int64, rename func(string) string,
 			}
 			if old.Mode.IsDir() { // it would be its own child
 				return fmt.Errorf("%s is a hard link to the folder %s", h.Name, h.Linkname)
+			}
+			if old.Inode == nil {
+				old.Inode = new(byte)
 			}
 			c := *old
 			n = &c

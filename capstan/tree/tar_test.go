@@ -140,3 +140,35 @@ func TestLayersThatDoHarmAreRefused(t *testing.T) {
 		t.Error("several layers are more than one may be")
 	}
 }
+
+func TestNamesOfOneFileStayTogetherAndCountOnce(t *testing.T) {
+	data := strings.Repeat("x", 30000)
+	many := []tar.Header{reg("f", data), sym("s", "f"), hard("s2", "s")}
+	for i := range 20 {
+		many = append(many, hard(fmt.Sprint("l", i), "f"))
+	}
+	tr := New()
+	for range 2 { // the second time they replace the first
+		if err := tr.AddLayer(archive(t, many...), 100<<10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := New()
+	if err := out.CopyTree(tr, "/", nil); err != nil {
+		t.Fatal(err)
+	}
+	f, _ := out.Lstat("/f")
+	l, _ := out.Lstat("/l19")
+	s, _ := out.Lstat("/s")
+	s2, _ := out.Lstat("/s2")
+	if f.Inode == nil || f.Inode != l.Inode || s.Inode == nil || s.Inode != s2.Inode || s.Inode == f.Inode {
+		t.Errorf("%v %v, %v %v", f.Inode, l.Inode, s.Inode, s2.Inode)
+	}
+	// A file that takes a name over is not the one that had it.
+	if err := tr.AddLayer(archive(t, reg("l19", "new")), 100<<10); err != nil {
+		t.Fatal(err)
+	}
+	if l, _ = tr.Lstat("/l19"); l.Inode != nil {
+		t.Errorf("%v", l.Inode)
+	}
+}

@@ -38,6 +38,9 @@ type Node struct {
 	Rdev uint32
 	// Open gives a regular file's Size bytes.
 	Open func() (io.ReadCloser, error)
+	// Inode, if not nil, is one comparable value for all names of a file (hard links), which
+	// copies keep. A folder has none.
+	Inode any
 
 	children map[string]*Node
 }
