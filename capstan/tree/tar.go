@@ -114,39 +114,17 @@ func (t *Tree) eachEntry(r *tar.Reader, limit int64, rename func(string) string,
 		if len(h.Name) > maxPath || len(h.Linkname) > maxPath {
 			return fmt.Errorf("%.40s… is longer than a path can be", h.Name)
 		}
-		n := &Node{Mode: h.FileInfo().Mode(), UID: uint32(h.Uid), GID: uint32(h.Gid), MTime: h.ModTime.Unix()}
-		limit -= entryCost
-		switch h.Typeflag {
-		case tar.TypeReg:
-			if limit -= h.Size; limit < 0 {
-				return errTooMuch
-			}
-			var b bytes.Buffer
-			if _, err := io.Copy(&b, r); err != nil {
-				return err
-			}
-			n.Size, n.Open = h.Size, OpenBytes(b.Bytes())
-		case tar.TypeDir:
-			n.MTime = Epoch
-		case tar.TypeSymlink:
-			n.Link, n.MTime = h.Linkname, Epoch
-			n.Mode = fs.ModeSymlink | 0o777
-		case tar.TypeLink:
-			old, err := t.linked(rename(h.Linkname))
-			if err != nil {
-				return fmt.Errorf("%s is a hard link to %s, which is not there", h.Name, h.Linkname)
-			}
-			if old.Mode.IsDir() { // it would be its own child
-				return fmt.Errorf("%s is a hard link to the folder %s", h.Name, h.Linkname)
-			}
-			if old.Inode == nil {
-				old.Inode = new(byte)
-			}
-			c := *old
-			n = &c
-		case tar.TypeFifo, tar.TypeChar, tar.TypeBlock:
-			n.Rdev = uint32(h.Devmajor<<8 | h.Devminor&0xff | h.Devminor&^0xff<<12)
-		default:
+		if limit -= entryCost; isRegular(h) {
+			limit -= h.Size
+		}
+		if limit < 0 {
+			return errTooMuch
+		}
+		n, err := t.entry(h, r, rename)
+		if err != nil {
+			return err
+		}
+		if n == nil {
 			continue
 		}
 		made := t.made
@@ -157,6 +135,62 @@ func (t *Tree) eachEntry(r *tar.Reader, limit int64, rename func(string) string,
 			return errTooMuch
 		}
 	}
+}
+
+// isRegular says whether an entry has a file's bytes: sparse ones of GNU tar's old format and
+// contiguous ones, which POSIX has made of plain files, do.
+func isRegular(h *tar.Header) bool {
+	return h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeGNUSparse || h.Typeflag == tar.TypeCont
+}
+
+// entry makes the node of an entry, nil if it is none of a file. What kind of file that is the
+// entry's type alone says; its mode may have bits of another.
+func (t *Tree) entry(h *tar.Header, r io.Reader, rename func(string) string) (*Node, error) {
+	n := &Node{Mode: h.FileInfo().Mode() &^ fs.ModeType, UID: uint32(h.Uid), GID: uint32(h.Gid), MTime: h.ModTime.Unix()}
+	if isRegular(h) {
+		var b bytes.Buffer
+		if _, err := io.Copy(&b, r); err != nil {
+			return nil, err
+		}
+		n.Size, n.Open = h.Size, OpenBytes(b.Bytes())
+		return n, nil
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		n.Mode |= fs.ModeDir
+		n.MTime = Epoch
+	case tar.TypeSymlink:
+		n.Link, n.MTime = h.Linkname, Epoch
+		n.Mode = fs.ModeSymlink | 0o777
+	case tar.TypeLink:
+		old, err := t.linked(rename(h.Linkname))
+		if err != nil {
+			return nil, fmt.Errorf("%s is a hard link to %s, which is not there", h.Name, h.Linkname)
+		}
+		if old.Mode.IsDir() { // it would be its own child
+			return nil, fmt.Errorf("%s is a hard link to the folder %s", h.Name, h.Linkname)
+		}
+		if old.Inode == nil {
+			old.Inode = new(byte)
+		}
+		c := *old
+		n = &c
+	case tar.TypeFifo:
+		n.Mode |= fs.ModeNamedPipe
+	case tar.TypeChar:
+		n.Mode |= fs.ModeDevice | fs.ModeCharDevice
+		n.Rdev = rdev(h)
+	case tar.TypeBlock:
+		n.Mode |= fs.ModeDevice
+		n.Rdev = rdev(h)
+	default:
+		return nil, nil
+	}
+	return n, nil
+}
+
+func rdev(h *tar.Header) uint32 {
+	return uint32(h.Devmajor<<8 | h.Devminor&0xff | h.Devminor&^0xff<<12)
 }
 
 // linked is what a hard link to a path leads to: a symbolic link itself, as in link(2).

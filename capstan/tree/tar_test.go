@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -170,5 +172,65 @@ func TestNamesOfOneFileStayTogetherAndCountOnce(t *testing.T) {
 	}
 	if l, _ = tr.Lstat("/l19"); l.Inode != nil {
 		t.Errorf("%v", l.Inode)
+	}
+}
+
+// The type of an entry counts, whatever type its mode speaks of.
+func TestAnEntryIsWhatItsTypeSays(t *testing.T) {
+	for typ, want := range map[byte]fs.FileMode{
+		tar.TypeReg: 0o755, tar.TypeCont: 0o755, tar.TypeDir: fs.ModeDir | 0o755, tar.TypeFifo: fs.ModeNamedPipe | 0o755,
+		tar.TypeChar: fs.ModeDevice | fs.ModeCharDevice | 0o755, tar.TypeBlock: fs.ModeDevice | 0o755, tar.TypeSymlink: fs.ModeSymlink | 0o777,
+	} {
+		for _, mode := range []int64{0o40755, 0o120755, 0o20755, 0o60755, 0o10755, 0o140755, 0o100755} {
+			var b bytes.Buffer
+			w := tar.NewWriter(&b)
+			if err := w.WriteHeader(&tar.Header{Typeflag: typ, Name: "x", Linkname: "y", Mode: mode}); err != nil {
+				t.Fatal(err)
+			}
+			w.Close()
+			tr := New()
+			if err := tr.AddTar(tar.NewReader(&b), 1<<20, nil); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := tr.Lstat("/x"); err != nil || n.Mode != want {
+				t.Errorf("%c with mode %o: %v, %v; want %v", typ, mode, n, err, want)
+			}
+		}
+	}
+}
+
+// What `tar -S --format=gnu` makes of a file with a hole.
+func TestASparseFileOfGNUsOldFormatIsAFile(t *testing.T) {
+	head := make([]byte, 512)
+	field := func(at, size int, n int64) { copy(head[at:at+size], fmt.Sprintf("%0*o\x00", size-1, n)) }
+	copy(head, "hole")
+	field(100, 8, 0o644)
+	field(108, 8, 0)
+	field(116, 8, 0)
+	field(124, 12, 4)
+	field(136, 12, 0)
+	head[156] = tar.TypeGNUSparse
+	copy(head[257:], "ustar  \x00")
+	field(386, 12, 8192) // of the one piece: where, how long
+	field(398, 12, 4)
+	field(483, 12, 8196) // the file's size
+	copy(head[148:], "        ")
+	sum := int64(0)
+	for _, c := range head {
+		sum += int64(c)
+	}
+	copy(head[148:], fmt.Sprintf("%06s\x00 ", strconv.FormatInt(sum, 8)))
+	b := append(head, make([]byte, 512+1024)...)
+	copy(b[512:], "data")
+	tr := New()
+	if err := tr.AddTar(tar.NewReader(bytes.NewReader(b)), 1<<20, nil); err != nil {
+		t.Fatal(err)
+	}
+	n, err := tr.Lstat("/hole")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := n.ReadAll(); err != nil || string(got) != strings.Repeat("\x00", 8192)+"data" {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
