@@ -28,7 +28,9 @@ func TestProcessRunsWithoutNamespacesToo(t *testing.T) {
 		if err := r.start(Streams{Out: &out, Err: &out, In: strings.NewReader("a line\n")}); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-r.exited; err != nil || !strings.HasSuffix(out.String(), "got a line\n") {
+		err := <-r.exited
+		<-r.copied
+		if err != nil || !strings.HasSuffix(out.String(), "got a line\n") {
 			t.Errorf("namespaces %v: %v, %q", may, err, out.String())
 		}
 		if !may && strings.HasPrefix(out.String(), "1\n") {

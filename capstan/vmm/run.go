@@ -37,7 +37,10 @@ const (
 	stopMore = 4 * time.Second
 	// offLimit is how long it may take from the status line to the machine's end.
 	offLimit = 5 * time.Second
-	tailSize = 4096
+	// lastOutput is how long the reader of a machine that was stopped may take for the rest of
+	// its output: pack is to end though that one pauses for ever.
+	lastOutput = time.Second
+	tailSize   = 4096
 )
 
 // Streams are where the console goes.
@@ -126,6 +129,8 @@ type runner struct {
 	out    *console
 	errs   bytes.Buffer // that program's own messages
 	exited chan error
+	// copied is closed when all of the output is written.
+	copied chan struct{}
 	// patience is how long the machine may take from stop to its end.
 	patience time.Duration
 }
@@ -138,7 +143,12 @@ func (r *runner) start(s Streams) error {
 		out = &dropCR{w: out}
 	}
 	r.out = &console{w: out, failed: make(chan error, 1)}
-	r.cmd.Stdout = io.MultiWriter(r.tail, r.out)
+	// A pipe of its own: the program's end and that of its output are two things.
+	output, stdout, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	r.cmd.Stdout = stdout
 	r.cmd.Stderr = &r.errs
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if r.alone {
@@ -146,6 +156,8 @@ func (r *runner) start(s Streams) error {
 	}
 	in, stdin, err := os.Pipe()
 	if err != nil {
+		output.Close()
+		stdout.Close()
 		return err
 	}
 	r.cmd.Stdin = in
@@ -165,14 +177,22 @@ func (r *runner) start(s Streams) error {
 			err = r.cmd.Start()
 		}
 		in.Close()
+		stdout.Close()
 		started <- err
 		if err == nil {
 			r.exited <- r.cmd.Wait()
 		}
 	}()
 	if err := <-started; err != nil {
+		output.Close()
 		return fmt.Errorf("%s cannot be started: %w", filepath.Base(r.cmd.Path), err)
 	}
+	r.copied = make(chan struct{})
+	go func() {
+		io.Copy(io.MultiWriter(r.tail, r.out), output)
+		output.Close()
+		close(r.copied)
+	}()
 	if s.In != nil {
 		go func() {
 			io.Copy(stdin, s.In)
@@ -183,23 +203,26 @@ func (r *runner) start(s Streams) error {
 	return nil
 }
 
-// follow waits for the end.
+// follow waits for the end: the program's, and then that of its output. A reader that pauses has
+// its time until the machine is to stop.
 func (r *runner) follow(ctx context.Context, s Streams, stop <-chan os.Signal) (int, error) {
-	var deadline <-chan time.Time
-	status := r.ctl.status
+	var deadline, cut <-chan time.Time
+	var copied chan struct{} // r.copied once the program has ended
+	var end error
+	exited, status := r.exited, r.ctl.status
 	have, code, stopping := false, 0, false
-	finish := func(err error) (int, error) {
-		if !have {
-			// The line may have arrived with the end of the machine.
-			r.ctl.close()
-			if code, have = r.ctl.last(); !have {
-				return r.lost(s, stopping, err)
-			}
+	finish := func() (int, error) {
+		if have {
+			return code, nil
 		}
-		return code, nil
+		return r.finish(s, stopping, end)
 	}
 	ask := func() {
 		stopping = true
+		if exited == nil {
+			cut = time.After(lastOutput)
+			return
+		}
 		r.ctl.send("stop\n")
 		if !have {
 			deadline = time.After(r.patience)
@@ -207,25 +230,32 @@ func (r *runner) follow(ctx context.Context, s Streams, stop <-chan os.Signal) (
 	}
 	for {
 		select {
-		case err := <-r.exited:
-			return finish(err)
+		case end = <-exited:
+			exited, copied, deadline = nil, r.copied, nil
+			if stopping {
+				cut = time.After(lastOutput)
+			}
+		case <-copied:
+			return finish()
+		case <-cut:
+			return finish()
 		case code = <-status:
 			have, status = true, nil
 			deadline = time.After(offLimit)
 		case <-ctx.Done():
-			r.cmd.Process.Kill()
-			<-r.exited
+			r.kill(exited)
 			return PanicStatus, ctx.Err()
 		case <-stop:
-			if stopping {
+			switch {
+			case !stopping:
+				ask()
+			case exited != nil:
 				r.cmd.Process.Kill()
-				continue
+			default:
+				return finish()
 			}
-			ask()
 		case err := <-r.out.failed:
-			if !errors.Is(err, syscall.EPIPE) {
-				fmt.Fprintf(s.Err, "pack: the console's output is lost where it cannot be written (%s); the machine goes on\n", reason(err))
-			} else if !stopping { // who read it is gone: the end of a program in a pipeline, too
+			if gone := r.unwritten(s, err); gone && !stopping {
 				ask()
 			}
 		case sig := <-s.Signals:
@@ -236,6 +266,37 @@ func (r *runner) follow(ctx context.Context, s Streams, stop <-chan os.Signal) (
 			deadline = nil
 			r.cmd.Process.Kill()
 		}
+	}
+}
+
+// finish is the status of a machine that has ended and was not heard of before.
+func (r *runner) finish(s Streams, stopping bool, end error) (int, error) {
+	// The line may have arrived with the end of the machine.
+	r.ctl.close()
+	if code, have := r.ctl.last(); have {
+		return code, nil
+	}
+	return r.lost(s, stopping, end)
+}
+
+// unwritten tells of output that cannot be written, unless who read it is gone: that is the end
+// of a program in a pipeline, too.
+func (r *runner) unwritten(s Streams, err error) (gone bool) {
+	if gone = errors.Is(err, syscall.EPIPE); !gone {
+		fmt.Fprintf(s.Err, "pack: the console's output is lost where it cannot be written (%s); the machine goes on\n", reason(err))
+	}
+	return gone
+}
+
+// kill ends the program if it has not ended yet, which exited, if not nil, tells.
+func (r *runner) kill(exited <-chan error) {
+	if exited != nil {
+		r.cmd.Process.Kill()
+		<-exited
+	}
+	select {
+	case <-r.copied:
+	case <-time.After(lastOutput):
 	}
 }
 

@@ -121,6 +121,56 @@ func TestASignalStopsTheMachineInOrderAndASecondAtOnce(t *testing.T) {
 	}
 }
 
+// paused is a reader that does not read until it is closed.
+type paused chan struct{}
+
+func (p paused) Write(b []byte) (int, error) {
+	<-p
+	return len(b), nil
+}
+
+func TestAReaderThatPausesKeepsPackOnlyUntilItIsToStop(t *testing.T) {
+	start := time.Now()
+	run := func(ctx context.Context, plan string, stop chan os.Signal) (int, error) {
+		vmmtest.Install(t, plan)
+		out := make(paused)
+		defer close(out)
+		return Run(ctx, machine(), Streams{Out: out, Err: io.Discard}, stop)
+	}
+	for plan, want := range map[string]int{
+		"print up;await;ctl signal 15;exit 0": 143, // one signal, and it ends in order
+		"print up;sleep 1m":                   137, // two
+		"print up;exit 0":                     137, // it has ended by itself
+	} {
+		stop := make(chan os.Signal, 2)
+		stop <- syscall.SIGTERM
+		if want == 137 {
+			stop <- syscall.SIGTERM
+		}
+		if status, err := run(context.Background(), plan, stop); err != nil || status != want {
+			t.Errorf("%q: %d %v", plan, status, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := run(ctx, "print up;sleep 1m", nil); err != context.DeadlineExceeded {
+		t.Errorf("%v", err)
+	}
+	if d := time.Since(start); d > 30*time.Second {
+		t.Errorf("it took %v", d)
+	}
+
+	// It misses nothing where nobody stops the machine.
+	vmmtest.Install(t, "print one;ctl exit 3")
+	out := make(paused)
+	time.AfterFunc(2*lastOutput, func() { close(out) })
+	var text lockedBuffer
+	status, err := Run(context.Background(), machine(), Streams{Out: io.MultiWriter(out, &text), Err: io.Discard, Plain: true}, nil)
+	if err != nil || status != 3 || text.String() != "one\n" {
+		t.Errorf("%d %v %q", status, err, text.String())
+	}
+}
+
 func TestAMachineThatStaysAfterItsStatusIsKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes the time it measures")
