@@ -118,7 +118,7 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 	if p.Detached && m.Kind != vmm.Process { // that one maps it, wherever it is in the file
 		return 0, usagef("the root of %s is too large for a machine's memory: leave --root memory out, and it is read from a disk", file)
 	}
-	m.StopTime = time.Duration(p.Config.StopTime())
+	m.StopTime = stopTime(p.Config, f.append)
 	m.Kernel, m.Root = p.Kernel, p.Root
 	ownAddress(m, &p.Config.Network)
 	if !f.cpusGiven && p.Config.CPUs > 0 {
@@ -220,6 +220,25 @@ func ownAddress(m *vmm.Machine, n *image.Network) {
 			break
 		}
 	}
+}
+
+// stopTime is how long the programs may take to end, with the kernel command line's patience.
+func stopTime(c *image.Config, line string) time.Duration {
+	own := *c
+	own.Programs = slices.Clone(c.Programs)
+	for _, word := range strings.Fields(strings.ReplaceAll(line, `"`, "")) {
+		if word == "--" {
+			break
+		}
+		key, value, _ := strings.Cut(word, "=")
+		key, ours := strings.CutPrefix(key, "kiln.program.")
+		if name, ok := strings.CutSuffix(key, ".patience"); ok && ours {
+			if p := own.Find(name); p != nil {
+				p.Patience.UnmarshalText([]byte(value)) // what is no time the kernel complains of
+			}
+		}
+	}
+	return time.Duration(own.StopTime())
 }
 
 // override puts arguments, environment and logging into a configuration, and reports
