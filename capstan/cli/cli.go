@@ -24,6 +24,7 @@ import (
 	"kiln/capstan/catalogue"
 	"kiln/capstan/elfinfo"
 	"kiln/capstan/erofs"
+	"kiln/capstan/manifest"
 	"kiln/capstan/tree"
 	"kiln/kernel/image"
 )
@@ -265,10 +266,17 @@ func (a *app) gather(ctx context.Context, ref, program string, o *bake.Options) 
 	if name, ok := strings.CutPrefix(ref, "oci:"); ok {
 		return bake.FromOCI(ctx, name, program, o)
 	}
+	// What says by itself which program it is about is not baked for another.
+	whole := func(img func() (*bake.Image, error)) (*bake.Image, error) {
+		if program != "" {
+			return nil, usagef("--program chooses among the files of a package, a container image or an unpacked root, and %s is none: leave it out (`pack run --init` runs another program of an image)", ref)
+		}
+		return img()
+	}
 	if !strings.Contains(ref, "/") {
 		m, err := a.cat.Load(ref)
 		if err == nil {
-			return bake.FromManifest(ctx, m, o)
+			return whole(func() (*bake.Image, error) { return bake.FromManifest(ctx, m, o) })
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
@@ -277,14 +285,18 @@ func (a *app) gather(ctx context.Context, ref, program string, o *bake.Options) 
 	fi, err := os.Stat(ref)
 	switch {
 	case err == nil && fi.IsDir():
-		return bake.FromDir(ctx, ref, program, o)
+		fromDir := func() (*bake.Image, error) { return bake.FromDir(ctx, ref, program, o) }
+		if _, err := os.Stat(filepath.Join(ref, manifest.FileName)); err == nil {
+			return whole(fromDir)
+		}
+		return fromDir()
 	case err == nil:
-		return fromProgram(ctx, ref, o)
+		return whole(func() (*bake.Image, error) { return fromProgram(ctx, ref, o) })
 	case strings.Contains(ref, "/"):
 		return nil, usagef("there is no file %s: give the path of a program or a folder, or a name that `pack ls` lists", ref)
 	}
 	if p := inPath(ref); p != "" {
-		return fromProgram(ctx, p, o)
+		return whole(func() (*bake.Image, error) { return fromProgram(ctx, p, o) })
 	}
 	return nil, a.unknown(ref)
 }

@@ -126,6 +126,9 @@ func TestBadInputGetsOneSentenceAndStatus(t *testing.T) {
 		{"run --net wet ./good", 2, []string{"wet", "tap:"}},
 		{"run -d ./good", 2, []string{"-d is not in this version"}},
 		{"run --root moon ./good", 2, []string{"moon"}},
+		{"build ./good --program /x", 2, []string{"--program", "--init"}},
+		{"run nginx --program /x", 2, []string{"--program", "nginx"}},
+		{"build badyaml --program /x", 2, []string{"--program", "badyaml"}},
 		{"inspect ./good", 2, []string{"no image", "pack NAME"}},
 		{"inspect ./nosuchfile", 2, []string{"cannot be read"}},
 		{"export x", 2, []string{"not in this version"}},
@@ -310,6 +313,11 @@ func TestWhatKilnMadeIsNoProgramToBake(t *testing.T) {
 			if status != 2 || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, name) || !strings.Contains(errs, want) {
 				t.Errorf("pack %v: %d %q", args, status, errs)
 			}
+		}
+	}
+	for flag, want := range map[string]string{"--program=/x": "--init", "--kernel=kernel": "bake it again", "--compress=lz4": "bake it again", "--no-host": "bake it again"} {
+		if status, _, errs := pack(t, "run", flag, "good.img"); status != 2 || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, want) {
+			t.Errorf("pack run %s: %d %q", flag, status, errs)
 		}
 	}
 	for _, args := range [][]string{{"good.img"}, {"build", "./good.img"}} {

@@ -396,7 +396,7 @@ func (a *app) imageFor(ctx context.Context, ref, program string) (file string, d
 	if kiln, err := isImage(ref); err != nil {
 		return "", nil, usagef("%s cannot be run (%w): make an image with `pack NAME` or `pack build`", ref, err)
 	} else if kiln {
-		return ref, done, nil
+		return ref, done, a.bakesNothing(ref, program)
 	}
 	o, err := a.options()
 	if err != nil {
@@ -422,4 +422,22 @@ func (a *app) imageFor(ctx context.Context, ref, program string) (file string, d
 		return "", nil, err
 	}
 	return file, done, nil
+}
+
+// bakesNothing refuses the flags that only say how to bake.
+func (a *app) bakesNothing(ref, program string) error {
+	flag := ""
+	switch {
+	case program != "":
+		return usagef("--program says what to bake, and %s is an image already: --init runs another of its programs", ref)
+	case a.kernel != "":
+		flag = "--kernel"
+	case a.compress != "":
+		flag = "--compress"
+	case a.noHost:
+		flag = "--no-host"
+	default:
+		return nil
+	}
+	return usagef("%s says how to bake, and %s is an image already: leave it out, or bake it again", flag, ref)
 }
