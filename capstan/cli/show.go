@@ -1,24 +1,58 @@
 package cli
 
 import (
+	"bytes"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"sort"
+	"strconv"
+	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	goerofs "github.com/erofs/go-erofs"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"kiln/capstan/erofs"
 	"kiln/kernel/image"
 )
 
+// printJSON writes characters that a terminal would obey, which JSON may have in its strings
+// as they are, as escapes.
 func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.out)
+	var text, safe bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	for _, r := range text.String() {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			safe.WriteRune(r)
+		case r < 0x10000:
+			fmt.Fprintf(&safe, "\\u%04x", r)
+		default:
+			hi, lo := utf16.EncodeRune(r)
+			fmt.Fprintf(&safe, "\\u%04x\\u%04x", hi, lo)
+		}
+	}
+	_, err := a.out.Write(safe.Bytes())
+	return err
+}
+
+// shown is a name as a terminal may have it: in quotes if there is anything that it would obey.
+func shown(name string) string {
+	if utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return name
+	}
+	return strconv.Quote(name)
 }
 
 func (a *app) lsCmd() *cobra.Command {
@@ -133,7 +167,20 @@ func inspect(name string) (*report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the root of %s is damaged (%w): bake it again", name, err)
 	}
-	err = fs.WalkDir(root, ".", func(p string, d fs.DirEntry, err error) error {
+	if r.Files, err = files(root, img.Header.RootLen/leastEntry); err != nil {
+		return nil, fmt.Errorf("the root of %s is damaged (%w): bake it again", name, err)
+	}
+	return r, nil
+}
+
+// leastEntry is what a name takes in an image at least: a folder's entry for it, and one letter.
+const leastEntry = 13
+
+// files lists a root. One that was made to harm may have folders in themselves, or one folder's
+// entries for many: it has no folder twice, and at most so many names.
+func files(root fs.FS, most uint64) ([]fileReport, error) {
+	list, folders := []fileReport{}, map[int64]bool{}
+	err := fs.WalkDir(root, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -146,18 +193,21 @@ func inspect(name string) (*report, error) {
 			fr.Path = "/"
 		}
 		if st, ok := fi.Sys().(*goerofs.Stat); ok {
+			if d.IsDir() && folders[st.Ino] || len(p) > 2*unix.PathMax {
+				return fmt.Errorf("the folder %.40s is in itself or in two places", fr.Path)
+			}
+			folders[st.Ino] = folders[st.Ino] || d.IsDir()
 			fr.UID, fr.GID, fr.Mode = st.UID, st.GID, st.Mode.String()
 			if st.Mode&fs.ModeSymlink != 0 {
 				fr.Link, _ = fs.ReadLink(root, p)
 			}
 		}
-		r.Files = append(r.Files, fr)
+		if list = append(list, fr); uint64(len(list)) > most {
+			return errors.New("it has more names than there is room for")
+		}
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("the root of %s is damaged (%w): bake it again", name, err)
-	}
-	return r, nil
+	return list, err
 }
 
 func (a *app) printReport(r *report) error {
@@ -186,9 +236,9 @@ func (a *app) printReport(r *report) error {
 	for _, f := range r.Files {
 		arrow := ""
 		if f.Link != "" {
-			arrow = " -> " + f.Link
+			arrow = " -> " + shown(f.Link)
 		}
-		fmt.Fprintf(w, "%s\t%d:%d\t%d\t%s%s\n", f.Mode, f.UID, f.GID, f.Size, f.Path, arrow)
+		fmt.Fprintf(w, "%s\t%d:%d\t%d\t%s%s\n", f.Mode, f.UID, f.GID, f.Size, shown(f.Path), arrow)
 	}
 	return w.Flush()
 }
