@@ -68,15 +68,15 @@ func sweep(dir string) {
 // as its boot block says, but cannot be run: a kernel alone, an image of another version or
 // a damaged one.
 func isImage(name string) (bool, error) {
-	f, err := os.Open(name)
-	if err != nil {
+	fi, err := os.Stat(name)
+	if err != nil || !fi.Mode().IsRegular() { // to open a FIFO is to wait
 		return false, nil // for whoever reads it as something else to tell
 	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil || !fi.Mode().IsRegular() {
+	f, err := os.Open(name)
+	if err != nil {
 		return false, nil
 	}
+	defer f.Close()
 	if _, err = image.Open(f, fi.Size()); err == nil || hasBootBlock(f) {
 		return err == nil, err
 	}

@@ -136,15 +136,18 @@ func (a *app) inspectCmd() *cobra.Command {
 }
 
 func inspect(name string) (*report, error) {
+	fi, err := os.Stat(name)
+	if err == nil && !fi.Mode().IsRegular() { // to open it may be to wait
+		return nil, usagef("%s is no file: give an image that `pack` has made", name)
+	}
+	if err != nil {
+		return nil, usagef("the image cannot be read: %w", err)
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, usagef("the image cannot be read: %w", err)
 	}
 	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
 	img, err := image.Open(f, fi.Size())
 	if err != nil {
 		return nil, usagef("%s is no image (%w): make one with `pack NAME` or `pack build`", name, err)

@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 	"unicode"
 
 	"kiln/capstan/bake/baketest"
 	"kiln/capstan/erofs"
 	"kiln/capstan/tree"
+	"kiln/capstan/vmm/vmmtest"
 )
 
 func TestInspectShowsNoNameThatATerminalObeys(t *testing.T) {
@@ -95,5 +98,28 @@ func TestInspectEndsWhateverARootSays(t *testing.T) {
 	}
 	if _, err := files(fsys, 5); err == nil {
 		t.Error("more names than there may be")
+	}
+}
+
+func TestAFIFOIsNotWaitedFor(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	if err := syscall.Mkfifo("fifo", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	vmmtest.Install(t, "ctl exit 0")
+	for _, args := range [][]string{{"run", "./fifo"}, {"./fifo"}, {"inspect", "./fifo"}} {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if status, _, errs := pack(t, args...); status == 0 || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "./fifo is no ") {
+				t.Errorf("pack %v: %d %q", args, status, errs)
+			}
+		}()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("pack %v waits", args)
+		}
 	}
 }
