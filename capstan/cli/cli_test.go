@@ -327,12 +327,19 @@ func TestWhatKilnMadeIsNoProgramToBake(t *testing.T) {
 	}
 }
 
+// The names are those that QEMU's arguments and JSON cannot carry as they are.
 func TestALargeRootGoesToADisk(t *testing.T) {
 	baketest.Setup(t)
 	t.Chdir(t.TempDir())
+	const name = "b,\xffg.img"
+	tmp := filepath.Join(t.TempDir(), "a,b=\xff")
+	if err := os.Mkdir(tmp, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", tmp)
 	write(t, "root/bin/good", static())
 	write(t, "root/data", make([]byte, 33<<20))
-	if status, _, errs := pack(t, "build", "root", "--program", "/bin/good", "--compress", "none", "-o", "big.img"); status != 0 {
+	if status, _, errs := pack(t, "build", "root", "--program", "/bin/good", "--compress", "none", "-o", name); status != 0 {
 		t.Fatal(errs)
 	}
 	for _, c := range []struct {
@@ -340,35 +347,30 @@ func TestALargeRootGoesToADisk(t *testing.T) {
 		disk bool
 	}{{"auto", true}, {"memory", false}} {
 		args := vmmtest.Install(t, "ctl exit 0")
-		if status, _, errs := pack(t, "run", "-q", "--accel", "tcg", "--root", c.root, "big.img"); status != 0 {
+		if status, _, errs := pack(t, "run", "-q", "--accel", "tcg", "--root", c.root, name); status != 0 {
 			t.Fatal(errs)
 		}
 		all := strings.Join(args(), " ")
-		if strings.Contains(all, "serial=kiln-root") != c.disk || strings.Contains(all, "-kernel big.img") == c.disk {
-			t.Errorf("--root %s: %s", c.root, all)
+		if strings.Contains(all, "serial=kiln-root") != c.disk || strings.Contains(all, "-kernel "+name) == c.disk {
+			t.Errorf("--root %s: %q", c.root, all)
 		}
 		if !c.disk {
 			continue
 		}
 		// The disk is the part of the image's file where the root is.
-		var dev struct {
-			Offset int64
-			Size   int64
-			File   struct{ Filename string }
+		_, dev, _ := strings.Cut(all, " -blockdev ")
+		var off, size int64
+		if _, err := fmt.Sscanf(dev, "driver=raw,node-name=root,read-only=on,offset=%d,size=%d,file.driver=file,file.read-only=on,", &off, &size); err != nil {
+			t.Fatalf("%q: %v", dev, err)
 		}
-		for _, a := range args() {
-			if strings.HasPrefix(a, "{") {
-				if err := json.Unmarshal([]byte(a), &dev); err != nil {
-					t.Fatal(err)
-				}
-			}
+		_, file, _ := strings.Cut(dev, ",file.filename=")
+		file, _, _ = strings.Cut(file, " -device ")
+		b, err := os.ReadFile(strings.ReplaceAll(file, ",,", ","))
+		if err != nil || strings.Count(file, ",") != 2 {
+			t.Fatalf("%q: %v", file, err)
 		}
-		b, err := os.ReadFile(dev.File.Filename)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if dev.Offset%4096 != 0 || dev.Offset+dev.Size > int64(len(b)) || !bytes.Equal(b[dev.Offset+1024:][:4], []byte{0xe2, 0xe1, 0xf5, 0xe0}) {
-			t.Errorf("no root at %d of %s", dev.Offset, dev.File.Filename)
+		if off%4096 != 0 || off+size > int64(len(b)) || !bytes.Equal(b[off+1024:][:4], []byte{0xe2, 0xe1, 0xf5, 0xe0}) {
+			t.Errorf("no root at %d of %q", off, file)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package vmm
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -119,6 +118,9 @@ func (f Forward) String() string {
 // Kinds are QEMU's machines that Kind can name.
 var Kinds = []string{"microvm", "q35", "pc"}
 
+// value writes a path as the value of one of an argument's keys.
+func value(path string) string { return strings.ReplaceAll(path, ",", ",,") }
+
 // Args are QEMU's arguments.
 func (m *Machine) Args() ([]string, error) {
 	var a []string
@@ -145,17 +147,13 @@ func (m *Machine) Args() ([]string, error) {
 	if m.Append != "" {
 		add("-append", m.Append)
 	}
-	add("-device", "virtio-serial-"+bus, "-chardev", "socket,id=ctl,path="+m.Control,
+	add("-device", "virtio-serial-"+bus, "-chardev", "socket,id=ctl,path="+value(m.Control),
 		"-device", "virtserialport,chardev=ctl,name=org.kiln.ctl")
 	add("-object", "rng-builtin,id=rng0", "-device", "virtio-rng-"+bus+",rng=rng0")
 	if m.Root != nil {
-		// As JSON, since a file's name may have a comma.
-		j, err := json.Marshal(map[string]any{"driver": "raw", "node-name": "root", "read-only": true, "offset": m.Root.Off,
-			"size": m.Root.Size, "file": map[string]any{"driver": "file", "filename": m.Root.File, "read-only": true}})
-		if err != nil {
-			return nil, err
-		}
-		add("-blockdev", string(j), "-device", "virtio-blk-"+bus+",drive=root,serial="+RootSerial)
+		// Not as JSON, which has no names that are no UTF-8.
+		add("-blockdev", fmt.Sprintf("driver=raw,node-name=root,read-only=on,offset=%d,size=%d,file.driver=file,file.read-only=on,file.filename=%s",
+			m.Root.Off, m.Root.Size, value(m.Root.File)), "-device", "virtio-blk-"+bus+",drive=root,serial="+RootSerial)
 	}
 	if err := m.network(bus, add); err != nil {
 		return nil, err

@@ -41,6 +41,9 @@ const (
 	// its output: pack is to end though that one pauses for ever.
 	lastOutput = time.Second
 	tailSize   = 4096
+	// maxSocket is the longest path that a Unix socket can have (unix(7), sun_path without the
+	// zero that QEMU puts behind it).
+	maxSocket = 107
 )
 
 // Streams are where the console goes.
@@ -70,6 +73,9 @@ func Run(ctx context.Context, m *Machine, s Streams, stop <-chan os.Signal) (sta
 	}
 	defer os.RemoveAll(dir)
 	m.Control = filepath.Join(dir, "ctl")
+	if len(m.Control) > maxSocket {
+		return 0, fmt.Errorf("the name of %s is too long for the machine's control socket: set TMPDIR to a folder with a shorter one", dir)
+	}
 	l, err := net.Listen("unix", m.Control)
 	if err != nil {
 		return 0, fmt.Errorf("the machine's control socket cannot be made: %w", err)

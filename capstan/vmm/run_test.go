@@ -191,6 +191,25 @@ func TestQEMUThatRefusesItsArgumentsIsAnErrorInOneLine(t *testing.T) {
 	}
 }
 
+func TestATMPDIRThatIsTooLongForASocketIsNamed(t *testing.T) {
+	vmmtest.Install(t, "ctl exit 0")
+	for n, want := range map[int]bool{60: true, 120: false} {
+		tmp, err := os.MkdirTemp("/tmp", strings.Repeat("x", n-15))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(tmp)
+		t.Setenv("TMPDIR", tmp)
+		_, err = Run(context.Background(), machine(), Streams{Out: io.Discard, Err: io.Discard}, nil)
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "set TMPDIR") {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+		if list, _ := os.ReadDir(tmp); len(list) > 0 {
+			t.Errorf("%v is left", list)
+		}
+	}
+}
+
 func TestForwardsAreParsedAndChecked(t *testing.T) {
 	for s, want := range map[string]string{"8080:80": "{127.0.0.1 8080 80}", "0:443": "{127.0.0.1 0 443}", "0.0.0.0:1:2": "{0.0.0.0 1 2}"} {
 		if f, err := ParseForward(s); err != nil || fmt.Sprintf("{%s %d %d}", f.Addr, f.Host, f.Guest) != want {

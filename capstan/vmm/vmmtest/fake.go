@@ -27,13 +27,17 @@ func Main() {
 	if os.Getenv(planEnv) == "" || !strings.HasPrefix(filepath.Base(os.Args[0]), "qemu-") {
 		return
 	}
-	b, _ := json.Marshal(os.Args)
+	raw := make([][]byte, len(os.Args)) // an argument need be no UTF-8
+	for i, a := range os.Args {
+		raw[i] = []byte(a)
+	}
+	b, _ := json.Marshal(raw)
 	os.WriteFile(os.Getenv(argsEnv), b, 0o644)
 	var ctl net.Conn
 	for _, a := range os.Args {
 		if p, ok := strings.CutPrefix(a, "socket,id=ctl,path="); ok {
 			var err error
-			if ctl, err = net.Dial("unix", p); err != nil {
+			if ctl, err = net.Dial("unix", strings.ReplaceAll(p, ",,", ",")); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}
@@ -89,9 +93,13 @@ func Install(t *testing.T, plan string) (args func() []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var out []string
-		if err := json.Unmarshal(b, &out); err != nil {
+		var raw [][]byte
+		if err := json.Unmarshal(b, &raw); err != nil {
 			t.Fatal(err)
+		}
+		out := make([]string, len(raw))
+		for i, a := range raw {
+			out[i] = string(a)
 		}
 		return out
 	}
