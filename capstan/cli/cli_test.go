@@ -631,39 +631,6 @@ func TestAnIgnoredHangupIsNotPassedOn(t *testing.T) {
 	}
 }
 
-func TestWhatKilledRunsLeaveGoesAndWhatOthersUseStays(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "images")
-	old := time.Now().Add(-time.Hour)
-	used, done, err := runFolder(dir, "web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer done()
-	write(t, filepath.Join(used, "web.img"), nil)
-	dead := write(t, filepath.Join(dir, runPrefix+"web-1", "web.img"), nil)
-	theirs := write(t, filepath.Join(dir, "web-1", "web.img"), nil)
-	file := write(t, filepath.Join(dir, "web-2.img"), nil)
-	for _, f := range []string{used, filepath.Dir(dead), filepath.Dir(theirs), file} {
-		if err := os.Chtimes(f, old, old); err != nil {
-			t.Fatal(err)
-		}
-	}
-	young := write(t, filepath.Join(dir, runPrefix+"web-3", "web.img"), nil)
-	mine, remove, err := runFolder(dir, "web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for f, want := range map[string]bool{used + "/web.img": true, young: true, mine: true, theirs: true, file: true, filepath.Dir(dead): false} {
-		if _, err := os.Stat(f); (err == nil) != want {
-			t.Errorf("%s: %v", f, err)
-		}
-	}
-	remove()
-	if _, err := os.Stat(mine); err == nil {
-		t.Errorf("%s is still there", mine)
-	}
-}
-
 func TestSameInputGivesTheSameImage(t *testing.T) {
 	baketest.Setup(t)
 	t.Chdir(t.TempDir())

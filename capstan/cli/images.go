@@ -6,62 +6,25 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
 	"kiln/capstan/bake"
+	"kiln/capstan/scratch"
 	"kiln/kernel/image"
 )
 
-// sweepAge spares a folder that its pack has made and not locked yet.
-const sweepAge = time.Minute
-
-// runPrefix begins the names of the folders, which nobody else gives: the user's cache may have
-// other things in it.
+// runPrefix begins the names of the folders for images of one run.
 const runPrefix = ".kiln-run-"
 
-// runFolder makes a folder for the image of one run, below dir. done removes it. It is locked
-// as long as this process lives, so that others know.
-func runFolder(dir, name string) (folder string, done func(), err error) {
+// runFolder makes a folder for the image of one run, below dir. done removes it.
+func runFolder(dir string) (folder string, done func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", nil, fmt.Errorf("the image cache cannot be made: %w", err)
 	}
-	sweep(dir)
-	// A name of its own: the same program may run twice, with different kernels.
-	folder, err = os.MkdirTemp(dir, runPrefix+name+"-*")
+	folder, done, err = scratch.Make(dir, runPrefix)
 	if err != nil {
 		return "", nil, fmt.Errorf("the image cache cannot be written: %w", err)
 	}
-	f, err := os.Open(folder)
-	if err != nil {
-		os.Remove(folder)
-		return "", nil, fmt.Errorf("the image cache cannot be read: %w", err)
-	}
-	// A file system without locks gives none to who sweeps either.
-	unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	return folder, func() { os.RemoveAll(folder); f.Close() }, nil
-}
-
-// sweep removes what runs have left whose pack was killed.
-func sweep(dir string) {
-	list, _ := os.ReadDir(dir)
-	for _, e := range list {
-		fi, err := e.Info()
-		if err != nil || !fi.IsDir() || !strings.HasPrefix(e.Name(), runPrefix) || time.Since(fi.ModTime()) < sweepAge {
-			continue
-		}
-		name := filepath.Join(dir, e.Name())
-		f, err := os.Open(name)
-		if err != nil {
-			continue
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			os.RemoveAll(name)
-		}
-		f.Close()
-	}
+	return folder, done, nil
 }
 
 // isImage says whether a file is an image. An error is what is wrong with one that is Kiln's,

@@ -412,7 +412,7 @@ func (a *app) imageFor(ctx context.Context, ref, program string) (file string, d
 	if img.Compress == "" && o.Compress == "" {
 		o.Compress = erofs.None // the file is gone after the run
 	}
-	dir, done, err := runFolder(filepath.Join(o.Cache, "images"), img.Config.Name)
+	dir, done, err := runFolder(filepath.Join(o.Cache, "images"))
 	if err != nil {
 		return "", nil, err
 	}

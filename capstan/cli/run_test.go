@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"kiln/capstan/bake/baketest"
+	"kiln/capstan/vmm/vmmtest"
 	"kiln/kernel/image"
 )
 
@@ -26,5 +30,28 @@ func TestPatienceOfTheCommandLineIsPacksToo(t *testing.T) {
 	}
 	if got := stopTime(&image.Config{}, ""); got != 10*time.Second {
 		t.Errorf("one program: %v", got)
+	}
+}
+
+func TestARunSweepsWhatKilledOnesLeft(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "good", static())
+	tmp, cache := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	t.Setenv("KILN_CACHE", cache)
+	old := time.Now().Add(-time.Hour)
+	for _, name := range []string{tmp + "/kiln-run-1/ctl", tmp + "/kiln-boot-2/kernel", cache + "/images/.kiln-run-3/web.img"} {
+		write(t, name, nil)
+		if err := os.Chtimes(filepath.Dir(name), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vmmtest.Install(t, "ctl exit 0")
+	if status, _, errs := pack(t, "run", "-q", "--accel", "tcg", "-e", "A=b", "./good"); status != 0 {
+		t.Fatal(errs)
+	}
+	if files := append(left(tmp), left(cache)...); len(files) > 0 {
+		t.Errorf("%v are left", files)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"kiln/capstan/scratch"
 	"kiln/kernel/image"
 )
 
@@ -21,13 +22,13 @@ type Prepared struct {
 	Root   *Disk
 	// Detached means that the root is too large for memory and on no disk (image.File.Detached).
 	Detached bool
-	dir      string
+	remove   func()
 }
 
 // Close removes what was made for the run.
 func (p *Prepared) Close() {
-	if p.dir != "" {
-		os.RemoveAll(p.dir)
+	if p.remove != nil {
+		p.remove()
 	}
 }
 
@@ -75,10 +76,6 @@ func Prepare(ctx context.Context, name, root string, change func(*image.Config) 
 	if err != nil {
 		return nil, err
 	}
-	if p.dir, err = os.MkdirTemp("", "kiln-boot-"); err != nil {
-		return nil, err
-	}
-	p.Kernel = filepath.Join(p.dir, "kernel")
 	var r image.Root
 	if onDisk {
 		abs, err := filepath.Abs(name)
@@ -89,18 +86,27 @@ func Prepare(ctx context.Context, name, root string, change func(*image.Config) 
 	} else if img.Header.RootLen > 0 {
 		r = rootOf{img.RootSection(f)}
 	}
-	out, err := os.Create(p.Kernel)
-	if err != nil {
-		p.Close()
-		return nil, err
-	}
-	p.Boot, err = image.Write(ctx, out, k, img.Config, r)
-	if cerr := out.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if err := p.write(ctx, k, r); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("the image cannot be made ready: %w; TMPDIR names another place for it", err)
 	}
 	return p, nil
+}
+
+// write makes the second image.
+func (p *Prepared) write(ctx context.Context, k *image.Kernel, r image.Root) error {
+	dir, remove, err := scratch.Make("", "kiln-boot-")
+	if err != nil {
+		return err
+	}
+	p.Kernel, p.remove = filepath.Join(dir, "kernel"), remove
+	out, err := os.Create(p.Kernel)
+	if err != nil {
+		return err
+	}
+	p.Boot, err = image.Write(ctx, out, k, p.Config, r)
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }

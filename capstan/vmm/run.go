@@ -25,6 +25,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"kiln/capstan/scratch"
 )
 
 // PanicStatus is the exit status for a machine that ended without its program's.
@@ -67,11 +69,11 @@ func Run(ctx context.Context, m *Machine, s Streams, stop <-chan os.Signal) (sta
 	if err != nil {
 		return 0, err
 	}
-	dir, err := os.MkdirTemp("", "kiln-run-")
+	dir, remove, err := scratch.Make("", "kiln-run-")
 	if err != nil {
 		return 0, fmt.Errorf("no folder for the machine's control socket: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	m.Control = filepath.Join(dir, "ctl")
 	if len(m.Control) > maxSocket {
 		return 0, fmt.Errorf("the name of %s is too long for the machine's control socket: set TMPDIR to a folder with a shorter one", dir)
