@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -111,7 +112,9 @@ func (a *app) run(ctx context.Context, ref string, args []string, f *runFlags) (
 	}
 	defer done()
 	p, err := vmm.Prepare(work, file, f.root, func(c *image.Config) (bool, error) { return f.override(c, args) })
-	if err != nil {
+	if failed := new(vmm.WriteError); errors.As(err, &failed) {
+		return 0, err
+	} else if err != nil {
 		return 0, usageError{err}
 	}
 	defer p.Close()

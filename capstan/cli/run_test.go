@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,5 +54,22 @@ func TestARunSweepsWhatKilledOnesLeft(t *testing.T) {
 	}
 	if files := append(left(tmp), left(cache)...); len(files) > 0 {
 		t.Errorf("%v are left", files)
+	}
+}
+
+func TestASecondImageThatCannotBeMadeIsNoMistakeOfTheUsers(t *testing.T) {
+	baketest.Setup(t)
+	t.Chdir(t.TempDir())
+	write(t, "good", static())
+	if status, _, errs := pack(t, "-q", "./good"); status != 0 {
+		t.Fatal(errs)
+	}
+	t.Setenv("TMPDIR", "/proc/none")
+	vmmtest.Install(t, "ctl exit 0")
+	if status, _, errs := pack(t, "run", "-e", "A=b", "good.img"); status != 1 || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "TMPDIR") {
+		t.Errorf("%d %q", status, errs)
+	}
+	if status, _, errs := pack(t, "run", "--root", "moon", "good.img"); status != 2 {
+		t.Errorf("%d %q", status, errs)
 	}
 }

@@ -35,7 +35,8 @@ func (p *Prepared) Close() {
 // Prepare reads an image and, if change alters its configuration or its root is to be
 // on a disk, makes a second image for this run: the kernel with the new configuration,
 // and with the root or, if that is to be on a disk, without. root is "auto", "memory"
-// or "disk". When ctx ends, nothing is made.
+// or "disk". When ctx ends, nothing is made. An error that is no WriteError is a mistake in what
+// was asked for.
 func Prepare(ctx context.Context, name, root string, change func(*image.Config) (bool, error)) (*Prepared, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -88,10 +89,20 @@ func Prepare(ctx context.Context, name, root string, change func(*image.Config) 
 	}
 	if err := p.write(ctx, k, r); err != nil {
 		p.Close()
-		return nil, fmt.Errorf("the image cannot be made ready: %w; TMPDIR names another place for it", err)
+		return nil, &WriteError{err}
 	}
 	return p, nil
 }
+
+// WriteError says that a second image could not be made, which is no mistake in the first or in
+// what was asked for.
+type WriteError struct{ err error }
+
+func (e *WriteError) Error() string {
+	return fmt.Sprintf("the image cannot be made ready: %v; TMPDIR names another place for it", e.err)
+}
+
+func (e *WriteError) Unwrap() error { return e.err }
 
 // write makes the second image.
 func (p *Prepared) write(ctx context.Context, k *image.Kernel, r image.Root) error {
