@@ -153,7 +153,6 @@ func TestWhatIsNoKernelOrImageIsRefused(t *testing.T) {
 	}
 }
 
-// A root that is too large for memory is in the file and in no segment.
 // A stub that stands behind the image segment belongs to no kernel that can be taken out.
 func TestStubBehindTheImageIsRefused(t *testing.T) {
 	le := binary.LittleEndian
@@ -175,6 +174,7 @@ func TestStubBehindTheImageIsRefused(t *testing.T) {
 	}
 }
 
+// A root that is too large for memory is in the file and in no segment.
 func TestRootTooLargeForMemoryIsDetached(t *testing.T) {
 	defer func(end uint64) { lowRAMEnd = end }(lowRAMEnd)
 	k, _ := ReadKernel(fakeKernel())
