@@ -42,7 +42,10 @@ const (
 	// lastOutput is how long the reader of a machine that was stopped may take for the rest of
 	// its output: pack is to end though that one pauses for ever.
 	lastOutput = time.Second
-	tailSize   = 4096
+	// connectTime is how long a machine's connection is looked for after its end: that it is there
+	// needs only to be noticed.
+	connectTime = 100 * time.Millisecond
+	tailSize    = 4096
 	// maxSocket is the longest path that a Unix socket can have (unix(7), sun_path without the
 	// zero that QEMU puts behind it).
 	maxSocket = 107
@@ -78,7 +81,7 @@ func Run(ctx context.Context, m *Machine, s Streams, stop <-chan os.Signal) (sta
 	if len(m.Control) > maxSocket {
 		return 0, fmt.Errorf("the name of %s is too long for the machine's control socket: set TMPDIR to a folder with a shorter one", dir)
 	}
-	l, err := net.Listen("unix", m.Control)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: m.Control, Net: "unix"})
 	if err != nil {
 		return 0, fmt.Errorf("the machine's control socket cannot be made: %w", err)
 	}
@@ -340,11 +343,11 @@ type control struct {
 	code   int
 	have   bool
 	done   chan struct{} // closed when nothing more will come
-	l      net.Listener
+	l      *net.UnixListener
 	shared []net.Conn // of Streams.Control
 }
 
-func newControl(l net.Listener) *control {
+func newControl(l *net.UnixListener) *control {
 	c := &control{status: make(chan int, 1), done: make(chan struct{}), l: l}
 	go func() {
 		defer close(c.done)
@@ -364,7 +367,9 @@ func newControl(l net.Listener) *control {
 			if code, ok := parseStatus(sc.Text()); ok {
 				c.mu.Lock()
 				first := !c.have
-				c.code, c.have = code, true
+				if first {
+					c.code, c.have = code, true
+				}
 				c.mu.Unlock()
 				if first {
 					c.status <- code
@@ -434,13 +439,15 @@ func (c *control) send(s string) {
 	io.WriteString(c.conn, s)
 }
 
-// close waits for what is still in the socket after the machine's end.
+// close waits for what is still in the socket after the machine's end. Its connection may not
+// have been taken yet.
 func (c *control) close() {
-	c.l.Close()
+	c.l.SetDeadline(time.Now().Add(connectTime))
 	select {
 	case <-c.done:
 	case <-time.After(time.Second):
 	}
+	c.l.Close()
 }
 
 func (c *control) last() (int, bool) {
