@@ -218,7 +218,7 @@ CASE(cancelled, io_uring_enter)
 			for (int limit = 0; limit < 2; limit++) {
 				int p[2];
 				char what[100];
-				struct __kernel_timespec soon = {.tv_nsec = 30000000};
+				struct __kernel_timespec soon = {.tv_nsec = 80000000};
 				if (kind == PIPE && op < WRITE)
 					continue;
 				ends(p, kind, 0);
@@ -232,7 +232,7 @@ CASE(cancelled, io_uring_enter)
 					prep(op, p[1], out, MUCH, 0);
 				}
 				submit();
-				usleep(limit ? 60000 : 20000);
+				usleep(limit ? 150000 : 60000); /* it has moved what it can */
 				if (!limit) {
 					struct io_uring_sqe *s = sqe(9);
 					io_uring_prep_cancel64(s, 1, 0), USER(s, 9);
@@ -434,8 +434,9 @@ CASE(splice_waits, io_uring_enter)
 				s = sqe(8), io_uring_prep_link_timeout(s, &soon, 0), USER(s, 8);
 			}
 			snprintf(what, sizeof what, "%s %s", hows[how], endings[end]);
-			go(what, 0);
-			usleep(20000);
+			go(what, end == 2 ? 2 : 0);
+			if (end < 2)
+				usleep(20000);
 			if (end == 1) {
 				s = sqe(9), io_uring_prep_cancel64(s, 1, 0), USER(s, 9);
 			} else if (end == 0) {
@@ -444,7 +445,8 @@ CASE(splice_waits, io_uring_enter)
 				else
 					MUST(write(p[1], "bytes", 5));
 			}
-			go("ended", end == 0 ? 1 : 2);
+			if (end < 2)
+				go("ended", end + 1);
 			if (how == 1 && end == 0) {
 				fcntl(q[0], F_SETFL, O_NONBLOCK);
 				R(read(q[0], b, 5));
