@@ -120,11 +120,11 @@ func FromManifest(ctx context.Context, m *manifest.Manifest, o *Options) (*Image
 			return nil, err
 		}
 		all := true
-		for _, p := range m.Executables() {
-			if has(tree.Union{own, b.out}, p) { // built, or a link of the manifest's to what is
+		for _, x := range m.Executables() {
+			if has(tree.Union{own, b.out}, x.Path) { // built, or a link of the manifest's to what is
 				continue
 			}
-			if err := b.program(own, p); err != nil {
+			if err := b.program(own, x.Path); err != nil {
 				return nil, err
 			}
 			all = all && b.hostHas
@@ -304,13 +304,15 @@ func excluded(patterns []string, rel string) bool {
 
 // libraries adds what the programs, the named libraries and every ELF file that is in
 // the root by now need, and an ld.so.cache that names them all.
-func (b *builder) libraries(programs, more []string) error {
+func (b *builder) libraries(programs []manifest.Executable, more []string) error {
 	elfs := make([]string, len(programs))
+	paths := slices.Clone(elfs)
 	for i, p := range programs {
 		var err error
-		if elfs[i], err = b.interpreter(p); err != nil {
+		if elfs[i], err = b.interpreter(p.Path); err != nil {
 			return err
 		}
+		paths[i] = p.Path
 	}
 	var files []string
 	brought := map[string]bool{}
@@ -325,7 +327,7 @@ func (b *builder) libraries(programs, more []string) error {
 		b.closure = elfinfo.NewClosure(tree.Union{b.out, b.source()})
 		var err error
 		for i := 0; err == nil && i < len(elfs); i++ {
-			err = b.closure.Add(elfs[i])
+			err = b.closure.AddProgram(elfs[i], programs[i].LibraryPath)
 		}
 		for i := 0; err == nil && i < len(files); i++ {
 			err = b.closure.AddPlugin(files[i], func(soname string) bool { return brought[soname] })
@@ -350,7 +352,7 @@ func (b *builder) libraries(programs, more []string) error {
 			return err
 		}
 	}
-	paths := map[string]string{}
+	cache := map[string]string{}
 	for _, l := range b.closure.Libraries() {
 		if err := b.out.CopyPath(tree.Union{b.out, b.source()}, l.Path); err != nil {
 			return err
@@ -359,15 +361,15 @@ func (b *builder) libraries(programs, more []string) error {
 			return err
 		}
 		if !strings.Contains(l.Name, "/") {
-			paths[l.Name] = l.Path
+			cache[l.Name] = l.Path
 		}
 	}
-	if len(paths) > 0 {
-		if err := b.out.Add(elfinfo.CachePath, tree.File(0o644, elfinfo.LoaderCache(paths))); err != nil {
+	if len(cache) > 0 {
+		if err := b.out.Add(elfinfo.CachePath, tree.File(0o644, elfinfo.LoaderCache(cache))); err != nil {
 			return err
 		}
 	}
-	return b.executable(append(elfs, programs...)...)
+	return b.executable(append(elfs, paths...)...)
 }
 
 // executable checks that programs will be seen in the machine, and that they have an

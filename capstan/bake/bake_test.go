@@ -186,6 +186,38 @@ func TestAPluginFindsItsProgramsOwnLibrary(t *testing.T) {
 	}
 }
 
+// The environment that a program starts with is the image's, and so is its LD_LIBRARY_PATH:
+// the manifest's or the program's own.
+func TestLibrariesAreFoundByTheImagesLibraryPath(t *testing.T) {
+	h := glibcHost(t)
+	h.Add("/usr/bin/tool", tree.File(0o755, elftest.Make(elftest.Spec{Interp: ldso, Needed: []string{"libtool.so.1"}})))
+	h.Add("/usr/bin/other", tree.File(0o755, elftest.Make(elftest.Spec{Type: elf.ET_EXEC})))
+	h.Add("/opt/tool/lib/libtool.so.1", tree.File(0o644, elftest.Make(elftest.Spec{})))
+	const tool, path = "program: /usr/bin/tool", "env: {LD_LIBRARY_PATH: /opt/tool/lib}"
+	for text, fails := range map[string]bool{
+		tool:               true,
+		tool + "\n" + path: false,
+		"programs: [{name: a, program: /usr/bin/other}, {name: b, " + tool + ", " + path + "}]":                          false,
+		path + "\nprograms: [{name: a, program: /usr/bin/other}, {name: b, " + tool + ", env: {LD_LIBRARY_PATH: /opt}}]": true,
+		"programs: [{name: a, program: /usr/bin/other, " + path + ", health: {command: [/usr/bin/tool]}}]":               false,
+		"programs: [{name: b, pipeline: [{program: /usr/bin/other, " + path + "}, {" + tool + "}]}]":                     true,
+		"program: /usr/bin/other\nfiles: [{path: /usr/bin/tool}]\n" + "env: {LD_LIBRARY_PATH: \"/none:/opt/tool/lib\"}":  false,
+	} {
+		img, err := FromManifest(context.Background(), parse(t, "name: x\n"+text+"\n", nil), &Options{Host: h, Cache: t.TempDir()})
+		if fails && (err == nil || !strings.Contains(err.Error(), "/usr/bin/tool needs the library libtool.so.1")) {
+			t.Errorf("%s: %v", text, err)
+		}
+		if fails {
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if _, err := img.Root.Lstat("/opt/tool/lib/libtool.so.1"); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestPackagesBakeByName(t *testing.T) {
 	debtest.FakeApt(t, webPackages())
 	o := &Options{Host: glibcHost(t), Cache: t.TempDir()}

@@ -174,7 +174,7 @@ func fromContainer(ctx context.Context, name string, root *tree.Tree, c *v1.Conf
 	if err != nil {
 		return nil, err
 	}
-	img, err := FromRoot(ctx, root, prog, o)
+	img, err := fromRoot(ctx, root, manifest.Executable{Path: prog, LibraryPath: env["LD_LIBRARY_PATH"]}, o)
 	if err != nil {
 		return nil, err
 	}

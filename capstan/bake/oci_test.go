@@ -139,6 +139,39 @@ func TestContainersBakeWithTheirConfiguration(t *testing.T) {
 	}
 }
 
+// As many vendors' images have it: libraries in a folder that only the environment names.
+func TestAContainersLibraryPathIsItsLoaders(t *testing.T) {
+	img, err := mutate.AppendLayers(container(t, "amd64"), layerOf(t, map[string]string{
+		"opt/bin/server":       string(elftest.Make(elftest.Spec{Needed: []string{"libserver.so"}})),
+		"opt/lib/libserver.so": string(elftest.Make(elftest.Spec{}))}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for env, fails := range map[string]bool{"A=b": true, "LD_LIBRARY_PATH=/opt/lib": false} {
+		f, err := img.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f = f.DeepCopy()
+		f.Config.Env = append(f.Config.Env, env)
+		with, err := mutate.ConfigFile(img, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "web")
+		p, err := layout.Write(dir, empty.Index)
+		if err == nil {
+			err = p.AppendImage(with)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := FromOCI(context.Background(), dir, "", &Options{}); (err != nil) != fails {
+			t.Errorf("%s: %v", env, err)
+		}
+	}
+}
+
 func TestContainersThatCannotRunAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	p, _ := layout.Write(dir, empty.Index)

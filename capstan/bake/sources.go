@@ -55,7 +55,7 @@ func FromProgram(ctx context.Context, file string, o *Options) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.libraries([]string{program}, nil); err != nil {
+	if err := b.libraries([]manifest.Executable{{Path: program}}, nil); err != nil {
 		return nil, renamed(err, program, file)
 	}
 	return &Image{Config: simpleConfig(program), Root: b.out}, nil
@@ -165,7 +165,7 @@ func FromPackage(ctx context.Context, name, program string, o *Options) (*Image,
 	if _, _, _, err := tree.Resolve(b.out, program); err != nil {
 		return nil, fmt.Errorf("the package %s has no %s: look at `dpkg -c`, and give one with --program", name, program)
 	}
-	if err := b.libraries([]string{program}, nil); err != nil {
+	if err := b.libraries([]manifest.Executable{{Path: program}}, nil); err != nil {
 		return nil, err
 	}
 	cfg := simpleConfig(program)
@@ -230,6 +230,11 @@ func FromDir(ctx context.Context, dir, program string, o *Options) (*Image, erro
 
 // FromRoot gathers the image of a whole root file system.
 func FromRoot(ctx context.Context, root tree.Source, program string, o *Options) (*Image, error) {
+	return fromRoot(ctx, root, manifest.Executable{Path: program}, o)
+}
+
+func fromRoot(ctx context.Context, root tree.Source, x manifest.Executable, o *Options) (*Image, error) {
+	program := x.Path
 	opts := *o
 	opts.Host = root // nothing may come from this machine
 	b := &builder{opts: &opts, ctx: ctx, out: tree.New(), hostHas: true}
@@ -250,7 +255,7 @@ func FromRoot(ctx context.Context, root tree.Source, program string, o *Options)
 		return nil, err
 	}
 	c := elfinfo.NewClosure(b.out)
-	if err := c.Add(elf); err != nil {
+	if err := c.AddProgram(elf, x.LibraryPath); err != nil {
 		return nil, err
 	}
 	for _, l := range c.Libraries() {

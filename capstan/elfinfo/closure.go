@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 
@@ -39,6 +40,7 @@ type Closure struct {
 	src   tree.Source
 	dirs  []string // the default places, ld.so.conf's first
 	musl  []string
+	env   []string           // what the programs' LD_LIBRARY_PATHs name
 	found map[string]Library // by name
 	info  map[string]*Info   // by real path
 	order []string
@@ -76,20 +78,50 @@ type loaded struct {
 	by   *loaded
 }
 
+// loader is what the search of a process's loader depends on, beside the file that needs
+// a library.
+type loader struct {
+	musl bool
+	env  []string // folders of LD_LIBRARY_PATH
+}
+
 // Add takes in a program or library and everything it needs. The error is an *Error,
 // a *MissingError, or one of reading.
-func (c *Closure) Add(name string) error { return c.AddPlugin(name, nil) }
+func (c *Closure) Add(name string) error { return c.AddProgram(name, "") }
+
+// AddProgram is Add for a program that has an LD_LIBRARY_PATH in its environment. What
+// the program loads itself, and what it starts, is looked for there too.
+func (c *Closure) AddProgram(name, libraryPath string) error {
+	if libraryPath == "" {
+		return c.add(name, nil, nil)
+	}
+	_, real, err := c.parse(name)
+	if err != nil {
+		return err
+	}
+	env := expand(strings.FieldsFunc(libraryPath, func(r rune) bool { return r == ':' || r == ';' }), real)
+	for _, d := range env {
+		if !slices.Contains(c.env, d) {
+			c.env = append(c.env, d)
+		}
+	}
+	return c.add(name, env, nil)
+}
 
 // AddPlugin is Add for a library that a program loads itself. A name that is not found
 // but present in the image is taken to be loaded by then: ld.so asks for no file under a
 // soname that is in memory already, and so a JVM's libraries find the JVM.
 func (c *Closure) AddPlugin(name string, present func(soname string) bool) error {
+	return c.add(name, c.env, present)
+}
+
+func (c *Closure) add(name string, env []string, present func(soname string) bool) error {
 	info, real, err := c.parse(name)
 	if err != nil {
 		return err
 	}
 	top := &loaded{path: real, info: info}
-	musl := isMusl(info)
+	by := loader{isMusl(info), env}
 	if info.Interp != "" {
 		if err := c.addInterp(name, info.Interp); err != nil {
 			return err
@@ -104,7 +136,7 @@ func (c *Closure) AddPlugin(name string, present func(soname string) bool) error
 			if _, ok := c.found[need]; ok {
 				continue
 			}
-			next, lib, err := c.find(l, need, musl)
+			next, lib, err := c.find(l, need, by)
 			var missing *MissingError
 			if errors.As(err, &missing) && present != nil && present(need) {
 				continue
@@ -133,13 +165,13 @@ func (c *Closure) AddLibrary(name, program string) error {
 	if _, ok := c.found[name]; ok {
 		return nil
 	}
-	_, lib, err := c.find(&loaded{path: real, info: info}, name, isMusl(info))
+	_, lib, err := c.find(&loaded{path: real, info: info}, name, loader{isMusl(info), c.env})
 	if err != nil {
 		return err
 	}
 	c.found[name] = lib
 	c.order = append(c.order, name)
-	return c.Add(lib.Path)
+	return c.AddPlugin(lib.Path, nil)
 }
 
 func isMusl(info *Info) bool {
@@ -207,9 +239,8 @@ func (c *Closure) parse(name string) (*Info, string, error) {
 	return info, real, nil
 }
 
-// find looks for a name needed by l: DT_RPATH of l and of those that loaded it (only
-// where l has no DT_RUNPATH), DT_RUNPATH of l, then the default places. ld.so(8).
-func (c *Closure) find(l *loaded, need string, musl bool) (*loaded, Library, error) {
+// find looks for a name needed by l.
+func (c *Closure) find(l *loaded, need string, by loader) (*loaded, Library, error) {
 	if strings.Contains(need, "/") {
 		info, real, err := c.parse(need)
 		if err != nil {
@@ -217,19 +248,9 @@ func (c *Closure) find(l *loaded, need string, musl bool) (*loaded, Library, err
 		}
 		return &loaded{real, info, l}, Library{need, need, real}, nil
 	}
-	var dirs []string
-	if len(l.info.RunPath) == 0 {
-		for p := l; p != nil; p = p.by {
-			if len(p.info.RunPath) == 0 {
-				dirs = append(dirs, expand(p.info.RPath, p.path)...)
-			}
-		}
-	}
-	dirs = append(dirs, expand(l.info.RunPath, l.path)...)
-	if musl {
-		dirs = append(dirs, c.musl...)
-	} else {
-		dirs = append(dirs, c.dirs...)
+	dirs := append(by.dirs(l), c.dirs...)
+	if by.musl {
+		dirs = append(by.dirs(l), c.musl...)
 	}
 	var wrong error
 	for _, d := range dirs {
@@ -250,6 +271,34 @@ func (c *Closure) find(l *loaded, need string, musl bool) (*loaded, Library, err
 		return nil, Library{}, fmt.Errorf("%s needs the library %s, and the only one found is no use: %w", l.path, need, wrong)
 	}
 	return nil, Library{}, &MissingError{By: l.path, Name: need}
+}
+
+// dirs are the folders that come before the default places. ld.so(8): DT_RPATH of l and
+// of those that loaded it (only where l has no DT_RUNPATH), LD_LIBRARY_PATH, DT_RUNPATH
+// of l. To musl (dynlink.c, load_library) the two tags are one, and LD_LIBRARY_PATH
+// comes first.
+func (by loader) dirs(l *loaded) []string {
+	var dirs []string
+	if by.musl {
+		dirs = slices.Clone(by.env)
+		for p := l; p != nil; p = p.by {
+			if len(p.info.RunPath) > 0 {
+				dirs = append(dirs, expand(p.info.RunPath, p.path)...)
+			} else {
+				dirs = append(dirs, expand(p.info.RPath, p.path)...)
+			}
+		}
+		return dirs
+	}
+	if len(l.info.RunPath) == 0 {
+		for p := l; p != nil; p = p.by {
+			if len(p.info.RunPath) == 0 {
+				dirs = append(dirs, expand(p.info.RPath, p.path)...)
+			}
+		}
+	}
+	dirs = append(dirs, by.env...)
+	return append(dirs, expand(l.info.RunPath, l.path)...)
 }
 
 func expand(dirs []string, file string) []string {

@@ -133,6 +133,45 @@ func TestRPathIsInheritedAndForeignLibrariesArePassedOver(t *testing.T) {
 	}
 }
 
+// ld.so: DT_RPATH, LD_LIBRARY_PATH, DT_RUNPATH, the default places. musl: LD_LIBRARY_PATH,
+// the tags of the file and of those that loaded it, its own places.
+func TestLibraryPathHasItsPlaceInTheOrder(t *testing.T) {
+	const musl = "/lib/ld-musl-x86_64.so.1"
+	for _, c := range []struct {
+		prog elftest.Spec
+		env  string
+		have string // folders that have liba.so
+		want string
+	}{
+		{elftest.Spec{RPath: "/rpath"}, "/env", "/rpath /env /lib", "/rpath"},
+		{elftest.Spec{RunPath: "/runpath"}, "/none:/env", "/runpath /env /lib", "/env"},
+		{elftest.Spec{RPath: "/rpath", RunPath: "/runpath"}, "relative;/env", "/rpath /runpath /env", "/env"},
+		{elftest.Spec{RunPath: "/runpath"}, "/env", "/runpath /lib", "/runpath"},
+		{elftest.Spec{}, "$ORIGIN/../env", "/env /lib", "/env"},
+		{elftest.Spec{}, "::", "/lib", "/lib"},
+		{elftest.Spec{Interp: musl, RPath: "/rpath"}, "/env", "/rpath /env /usr/lib", "/env"},
+		{elftest.Spec{Interp: musl, RPath: "/rpath"}, "/env", "/rpath /usr/lib", "/rpath"},
+	} {
+		tr := tree.New()
+		c.prog.Needed = []string{"liba.so"}
+		put(t, tr, map[string]elftest.Spec{"/bin/prog": c.prog, musl: {}, "/plugin/p.so": {Needed: []string{"libb.so"}}, "/env/libb.so": {}})
+		for _, d := range strings.Fields(c.have) {
+			put(t, tr, map[string]elftest.Spec{d + "/liba.so": {}})
+		}
+		cl := NewClosure(tr)
+		if err := cl.AddProgram("/bin/prog", c.env); err != nil {
+			t.Errorf("%+v: %v", c, err)
+			continue
+		}
+		if libs := cl.Libraries(); libs[len(libs)-1].Path != c.want+"/liba.so" {
+			t.Errorf("%+v: %+v", c, libs)
+		}
+		if err := cl.AddPlugin("/plugin/p.so", nil); (err == nil) != strings.Contains(c.env, "env") {
+			t.Errorf("%+v: what the program loads: %v", c, err)
+		}
+	}
+}
+
 func TestMissingFilesAreNamedWithWhoNeedsThem(t *testing.T) {
 	tr := tree.New()
 	put(t, tr, map[string]elftest.Spec{

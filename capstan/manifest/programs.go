@@ -65,24 +65,31 @@ func (m *Manifest) Execs() []Exec {
 	return out
 }
 
-// Executables are the paths of all programs, each once: of the processes and of the
-// commands of health checks.
-func (m *Manifest) Executables() []string {
-	var out []string
+// Executable is the path of a program with the LD_LIBRARY_PATH that it starts with.
+type Executable struct{ Path, LibraryPath string }
+
+// Executables are all programs, each once: of the processes and of the commands of health
+// checks.
+func (m *Manifest) Executables() []Executable {
+	var out []Executable
+	add := func(program string, env map[string]string) {
+		libs, ok := env["LD_LIBRARY_PATH"]
+		if !ok {
+			libs = m.Env["LD_LIBRARY_PATH"]
+		}
+		if x := (Executable{program, libs}); !slices.Contains(out, x) {
+			out = append(out, x)
+		}
+	}
 	for _, e := range m.Execs() {
-		out = append(out, e.Program)
+		add(e.Program, e.Env)
 	}
 	for _, p := range m.Programs {
 		if h := p.Health; h != nil && len(h.Command) > 0 {
-			out = append(out, h.Command[0])
+			add(h.Command[0], p.Env)
 		}
 	}
-	seen := map[string]bool{}
-	return slices.DeleteFunc(out, func(p string) bool {
-		dup := seen[p]
-		seen[p] = true
-		return dup
-	})
+	return out
 }
 
 func (e *Exec) image() image.Exec {
