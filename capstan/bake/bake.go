@@ -352,7 +352,6 @@ func (b *builder) libraries(programs []manifest.Executable, more []string) error
 			return err
 		}
 	}
-	cache := map[string]string{}
 	for _, l := range b.closure.Libraries() {
 		if err := b.out.CopyPath(tree.Union{b.out, b.source()}, l.Path); err != nil {
 			return err
@@ -360,11 +359,8 @@ func (b *builder) libraries(programs []manifest.Executable, more []string) error
 		if err := b.reachable(l.Path); err != nil {
 			return err
 		}
-		if !strings.Contains(l.Name, "/") {
-			cache[l.Name] = l.Path
-		}
 	}
-	if len(cache) > 0 {
+	if cache := b.closure.Cache(); len(cache) > 0 {
 		if err := b.out.Add(elfinfo.CachePath, tree.File(0o644, elfinfo.LoaderCache(cache))); err != nil {
 			return err
 		}

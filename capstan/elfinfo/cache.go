@@ -3,10 +3,36 @@ package elfinfo
 import (
 	"encoding/binary"
 	"sort"
+	"strings"
 )
 
 // CachePath is where ld.so looks for its cache.
 const CachePath = "/etc/ld.so.cache"
+
+// Cache are the paths that an ld.so.cache is to name: where ld.so looks for any program,
+// and elsewhere what one file alone has the name of. Of several that programs keep for
+// themselves none is to be another program's.
+func (c *Closure) Cache() map[string]string {
+	best := map[string]Library{}
+	several := map[string]bool{}
+	for _, l := range c.order {
+		old, ok := best[l.Name]
+		switch {
+		case strings.Contains(l.Name, "/") || ok && old.Default:
+		case !ok || l.Default:
+			best[l.Name] = l
+		case l.Real != old.Real:
+			several[l.Name] = true
+		}
+	}
+	paths := map[string]string{}
+	for name, l := range best {
+		if l.Default || !several[name] {
+			paths[name] = l.Path
+		}
+	}
+	return paths
+}
 
 // LoaderCache encodes an ld.so.cache in glibc's format 1.1 (dl-cache.h: a 48-byte
 // header, entries of 24 bytes, strings) that gives each library's path by its name.

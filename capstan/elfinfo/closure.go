@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"sort"
@@ -33,22 +34,30 @@ type Library struct {
 	Name string // as DT_NEEDED or PT_INTERP names it
 	Path string // where it was found; may pass through links
 	Real string // the file behind
+	// Default is whether ld.so would find it there for any program.
+	Default bool
 }
 
-// Closure finds what programs need in a source, in the order ld.so(8) gives.
+// Closure finds what programs need in a source, in the order ld.so(8) gives. Each program
+// is a process: what another has in memory under a name is nothing to it.
 type Closure struct {
-	src   tree.Source
-	dirs  []string // the default places, ld.so.conf's first
-	musl  []string
-	env   []string           // what the programs' LD_LIBRARY_PATHs name
-	found map[string]Library // by name
-	info  map[string]*Info   // by real path
-	order []string
+	src    tree.Source
+	dirs   []string // the default places, ld.so.conf's first
+	musl   []string
+	env    []string          // what the programs' LD_LIBRARY_PATHs name
+	files  map[string]parsed // by path
+	info   map[string]*Info  // by real path
+	order  []Library
+	met    map[Library]bool
+	names  map[string]bool // of all that was met
+	interp map[string]bool // what libraries call the interpreters
+	common map[string]bool // names that every program has in memory; nil before the first
 }
 
 // NewClosure looks in src, whose /etc/ld.so.conf it reads.
 func NewClosure(src tree.Source) *Closure {
-	c := &Closure{src: src, found: map[string]Library{}, info: map[string]*Info{}}
+	c := &Closure{src: src, files: map[string]parsed{}, info: map[string]*Info{}, met: map[Library]bool{},
+		names: map[string]bool{}, interp: map[string]bool{}}
 	c.dirs = append(confDirs(src, "/etc/ld.so.conf", 0),
 		"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib")
 	c.musl = []string{"/lib", "/usr/local/lib", "/usr/lib"}
@@ -61,12 +70,14 @@ func NewClosure(src tree.Source) *Closure {
 }
 
 // Libraries are the members found so far, in the order they were met.
-func (c *Closure) Libraries() []Library {
-	var out []Library
-	for _, name := range c.order {
-		out = append(out, c.found[name])
+func (c *Closure) Libraries() []Library { return slices.Clone(c.order) }
+
+func (c *Closure) meet(l Library) {
+	c.names[l.Name] = true
+	if !c.met[l] {
+		c.met[l] = true
+		c.order = append(c.order, l)
 	}
-	return out
 }
 
 // Info is what is known of a member by its real path.
@@ -92,48 +103,68 @@ func (c *Closure) Add(name string) error { return c.AddProgram(name, "") }
 // AddProgram is Add for a program that has an LD_LIBRARY_PATH in its environment. What
 // the program loads itself, and what it starts, is looked for there too.
 func (c *Closure) AddProgram(name, libraryPath string) error {
-	if libraryPath == "" {
-		return c.add(name, nil, nil)
-	}
-	_, real, err := c.parse(name)
+	top, err := c.load(name)
 	if err != nil {
 		return err
 	}
-	env := expand(strings.FieldsFunc(libraryPath, func(r rune) bool { return r == ':' || r == ';' }), real)
+	env := expand(strings.FieldsFunc(libraryPath, func(r rune) bool { return r == ':' || r == ';' }), top.path)
 	for _, d := range env {
 		if !slices.Contains(c.env, d) {
 			c.env = append(c.env, d)
 		}
 	}
-	return c.add(name, env, nil)
+	memory := map[string]bool{}
+	if err := c.follow(top, env, memory, nil); err != nil || top.info.Interp == "" {
+		return err
+	}
+	if c.common == nil {
+		c.common = memory
+	}
+	maps.DeleteFunc(c.common, func(name string, _ bool) bool { return !memory[name] })
+	return nil
 }
 
-// AddPlugin is Add for a library that a program loads itself. A name that is not found
-// but present in the image is taken to be loaded by then: ld.so asks for no file under a
-// soname that is in memory already, and so a JVM's libraries find the JVM.
+// AddPlugin is Add for a library that a program loads itself, or a program that it starts.
+// ld.so asks for no file under a name that is in memory already: one that every program has
+// is not looked for, and one that is not found where the loader would look, but is of another
+// member or present in the image, is taken to be loaded by then. So a JVM's libraries find
+// the JVM.
 func (c *Closure) AddPlugin(name string, present func(soname string) bool) error {
-	return c.add(name, c.env, present)
-}
-
-func (c *Closure) add(name string, env []string, present func(soname string) bool) error {
-	info, real, err := c.parse(name)
+	top, err := c.load(name)
 	if err != nil {
 		return err
 	}
-	top := &loaded{path: real, info: info}
-	by := loader{isMusl(info), env}
-	if info.Interp != "" {
-		if err := c.addInterp(name, info.Interp); err != nil {
-			return err
-		}
+	memory := map[string]bool{}
+	if top.info.Interp == "" {
+		maps.Copy(memory, c.common)
 	}
-	// Breadth first, as ld.so loads them.
+	return c.follow(top, c.env, memory, func(need string) bool {
+		return c.names[need] || present != nil && present(need)
+	})
+}
+
+// load takes in a file's interpreter.
+func (c *Closure) load(name string) (*loaded, error) {
+	info, real, err := c.parse(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Interp != "" {
+		err = c.addInterp(name, info.Interp)
+	}
+	return &loaded{path: real, info: info}, err
+}
+
+// follow takes in what a file needs and is not in memory, breadth first, as ld.so does.
+// What is not found is no error if present says so.
+func (c *Closure) follow(top *loaded, env []string, memory map[string]bool, present func(string) bool) error {
+	by := loader{isMusl(top.info), env}
 	queue := []*loaded{top}
 	for len(queue) > 0 {
 		l := queue[0]
 		queue = queue[1:]
 		for _, need := range l.info.Needed {
-			if _, ok := c.found[need]; ok {
+			if memory[need] || c.interp[need] {
 				continue
 			}
 			next, lib, err := c.find(l, need, by)
@@ -144,8 +175,8 @@ func (c *Closure) add(name string, env []string, present func(soname string) boo
 			if err != nil {
 				return err
 			}
-			c.found[need] = lib
-			c.order = append(c.order, need)
+			memory[need] = true
+			c.meet(lib)
 			queue = append(queue, next)
 		}
 	}
@@ -156,21 +187,24 @@ func (c *Closure) add(name string, env []string, present func(soname string) boo
 // the program.
 func (c *Closure) AddLibrary(name, program string) error {
 	if strings.Contains(name, "/") {
-		return c.Add(name)
+		return c.AddPlugin(name, nil)
 	}
 	info, real, err := c.parse(program)
 	if err != nil {
 		return err
 	}
-	if _, ok := c.found[name]; ok {
+	if c.common[name] || c.interp[name] {
 		return nil
 	}
 	_, lib, err := c.find(&loaded{path: real, info: info}, name, loader{isMusl(info), c.env})
+	var missing *MissingError
+	if errors.As(err, &missing) && c.names[name] {
+		return nil // what another member brought
+	}
 	if err != nil {
 		return err
 	}
-	c.found[name] = lib
-	c.order = append(c.order, name)
+	c.meet(lib)
 	return c.AddPlugin(lib.Path, nil)
 }
 
@@ -194,29 +228,35 @@ func (c *Closure) addInterp(by, interp string) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := c.found[interp]; !ok {
-		c.found[interp] = Library{interp, interp, real}
-		c.order = append(c.order, interp)
-	}
+	c.meet(Library{Name: interp, Path: interp, Real: real})
 	// The interpreter is already in memory under its soname when libraries ask for it.
-	if so := info.Soname; so != "" {
-		if _, ok := c.found[so]; !ok {
-			c.found[so] = Library{so, interp, real}
-		}
+	if info.Soname != "" {
+		c.interp[info.Soname] = true
 	}
 	if strings.HasPrefix(path.Base(interp), "ld-musl-") {
 		// musl's loader is its C library (musl's dynlink.c takes any libc.* name as itself).
-		for _, so := range []string{"libc.so", "libc.musl-x86_64.so.1"} {
-			if _, ok := c.found[so]; !ok {
-				c.found[so] = Library{so, interp, real}
-			}
-		}
+		c.interp["libc.so"], c.interp["libc.musl-x86_64.so.1"] = true, true
 	}
 	return nil
 }
 
+type parsed struct {
+	info *Info
+	real string
+	err  error
+}
+
 // parse reads a file of the source once.
 func (c *Closure) parse(name string) (*Info, string, error) {
+	p, ok := c.files[name]
+	if !ok {
+		p.info, p.real, p.err = c.read(name)
+		c.files[name] = p
+	}
+	return p.info, p.real, p.err
+}
+
+func (c *Closure) read(name string) (*Info, string, error) {
 	real, n, _, err := tree.Resolve(c.src, name)
 	if err != nil {
 		return nil, "", err
@@ -246,18 +286,18 @@ func (c *Closure) find(l *loaded, need string, by loader) (*loaded, Library, err
 		if err != nil {
 			return nil, Library{}, &MissingError{By: l.path, Name: need}
 		}
-		return &loaded{real, info, l}, Library{need, need, real}, nil
+		return &loaded{real, info, l}, Library{Name: need, Path: need, Real: real}, nil
 	}
-	dirs := append(by.dirs(l), c.dirs...)
+	first, places := by.dirs(l), c.dirs
 	if by.musl {
-		dirs = append(by.dirs(l), c.musl...)
+		places = c.musl
 	}
 	var wrong error
-	for _, d := range dirs {
+	for i, d := range slices.Concat(first, places) {
 		p := path.Join(d, need)
 		info, real, err := c.parse(p)
 		if err == nil {
-			return &loaded{real, info, l}, Library{need, p, real}, nil
+			return &loaded{real, info, l}, Library{need, p, real, !by.musl && i >= len(first)}, nil
 		}
 		// A file of another machine or class is passed over, as ld.so does.
 		var bad *Error

@@ -5,9 +5,11 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -168,6 +170,60 @@ func TestLibraryPathHasItsPlaceInTheOrder(t *testing.T) {
 		}
 		if err := cl.AddPlugin("/plugin/p.so", nil); (err == nil) != strings.Contains(c.env, "env") {
 			t.Errorf("%+v: what the program loads: %v", c, err)
+		}
+	}
+}
+
+// Two products with libraries of their own under the same name, and a program and plugins
+// that want the system's.
+func TestNoProgramGetsAnothersLibraries(t *testing.T) {
+	const ldso = "/lib64/ld-linux-x86-64.so.2"
+	own := elftest.Spec{Interp: ldso, Needed: []string{"libfoo.so", "libssl.so", "libc.so"}, RunPath: "$ORIGIN/../lib"}
+	needs := func(names ...string) elftest.Spec { return elftest.Spec{Needed: names} }
+	files := map[string]elftest.Spec{
+		ldso: {Soname: "ld-linux-x86-64.so.2"}, "/lib/libc.so": needs("ld-linux-x86-64.so.2"), "/lib/libssl.so": {}, "/lib/libbar.so": {},
+		"/opt/a/bin/x": own, "/opt/a/lib/libfoo.so": needs("libonly.so"), "/opt/a/lib/libssl.so": {}, "/opt/b/bin/y": own, "/opt/b/lib/libfoo.so": {}, "/opt/b/lib/libssl.so": {},
+		"/lib/libonly.so": {}, "/bin/z": {Interp: ldso, Needed: []string{"libssl.so"}}, "/bin/bar": {Interp: ldso, Needed: []string{"libbar.so"}},
+		"/plugin/own.so": {Needed: []string{"libbar.so"}, RunPath: "/plugin"}, "/plugin/libbar.so": {}, "/plugin/ssl.so": needs("libssl.so", "ld-linux-x86-64.so.2"), "/plugin/foo.so": needs("libfoo.so"),
+	}
+	tr := tree.New()
+	put(t, tr, files)
+	for _, c := range []struct{ programs, plugins, want, cache string }{
+		{"/opt/a/bin/x", "", "/lib/libc.so /lib/libonly.so /opt/a/lib/libfoo.so /opt/a/lib/libssl.so", "/lib/libc.so /lib/libonly.so /opt/a/lib/libfoo.so /opt/a/lib/libssl.so"},
+		{"/opt/a/bin/x /opt/b/bin/y", "", "/lib/libc.so /lib/libonly.so /opt/a/lib/libfoo.so /opt/a/lib/libssl.so /opt/b/lib/libfoo.so /opt/b/lib/libssl.so", "/lib/libc.so /lib/libonly.so"},
+		{"/opt/a/bin/x /bin/z", "", "/lib/libc.so /lib/libonly.so /lib/libssl.so /opt/a/lib/libfoo.so /opt/a/lib/libssl.so", "/lib/libc.so /lib/libonly.so /lib/libssl.so /opt/a/lib/libfoo.so"},
+		// The one program has libssl.so in memory when its plugin comes, and libfoo.so.
+		{"/opt/a/bin/x", "/plugin/ssl.so /plugin/foo.so", "/lib/libc.so /lib/libonly.so /opt/a/lib/libfoo.so /opt/a/lib/libssl.so", "/lib/libc.so /lib/libonly.so /opt/a/lib/libfoo.so /opt/a/lib/libssl.so"},
+		// Of two programs one has it: the plugin may be the other's.
+		{"/opt/a/bin/x /bin/bar", "/plugin/ssl.so", "/lib/libbar.so /lib/libc.so /lib/libonly.so /lib/libssl.so /opt/a/lib/libfoo.so /opt/a/lib/libssl.so", "/lib/libbar.so /lib/libc.so /lib/libonly.so /lib/libssl.so /opt/a/lib/libfoo.so"},
+		{"/bin/bar", "/plugin/own.so", "/lib/libbar.so", "/lib/libbar.so"},
+		{"/bin/z", "/plugin/own.so", "/lib/libssl.so /plugin/libbar.so", "/lib/libssl.so /plugin/libbar.so"},
+		// A program that is started has nothing in memory.
+		{"/opt/a/bin/x", "/bin/z", "/lib/libc.so /lib/libonly.so /lib/libssl.so /opt/a/lib/libfoo.so /opt/a/lib/libssl.so", "/lib/libc.so /lib/libonly.so /lib/libssl.so /opt/a/lib/libfoo.so"},
+	} {
+		cl := NewClosure(tr)
+		for _, p := range strings.Fields(c.programs) {
+			if err := cl.Add(p); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, p := range strings.Fields(c.plugins) {
+			if err := cl.AddPlugin(p, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		var libs []string
+		for _, l := range cl.Libraries() {
+			if l.Name != ldso {
+				libs = append(libs, l.Path)
+			}
+		}
+		slices.Sort(libs)
+		if got := strings.Join(libs, " "); got != c.want {
+			t.Errorf("%s, %s:\ngot  %s\nwant %s", c.programs, c.plugins, got, c.want)
+		}
+		if got := strings.Join(slices.Sorted(maps.Values(cl.Cache())), " "); got != c.cache {
+			t.Errorf("%s, %s: the cache\ngot  %s\nwant %s", c.programs, c.plugins, got, c.cache)
 		}
 	}
 }
