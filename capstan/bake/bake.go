@@ -305,14 +305,13 @@ func excluded(patterns []string, rel string) bool {
 // libraries adds what the programs, the named libraries and every ELF file that is in
 // the root by now need, and an ld.so.cache that names them all.
 func (b *builder) libraries(programs []manifest.Executable, more []string) error {
-	elfs := make([]string, len(programs))
-	paths := slices.Clone(elfs)
-	for i, p := range programs {
-		var err error
-		if elfs[i], err = b.interpreter(p.Path); err != nil {
+	var all, elfs []string
+	for _, p := range programs {
+		elf, err := b.interpreter(p.Path)
+		if err != nil {
 			return err
 		}
-		paths[i] = p.Path
+		all, elfs = append(all, p.Path), append(elfs, elf)
 	}
 	var files []string
 	brought := map[string]bool{}
@@ -339,19 +338,65 @@ func (b *builder) libraries(programs []manifest.Executable, more []string) error
 		for i := 0; err == nil && i < len(more); i++ {
 			err = b.closure.AddLibrary(more[i], elfs[0])
 		}
-		if err == nil {
+		if again, err := b.missing(err); err != nil {
+			return err
+		} else if !again {
 			break
 		}
-		var missing *elfinfo.MissingError
-		if !errors.As(err, &missing) {
-			return err
-		}
-		if ok, ferr := b.provide(missing); ferr != nil {
-			return fmt.Errorf("%w, and: %w", err, ferr)
-		} else if !ok {
-			return err
-		}
 	}
+	if err := b.addLibraries(); err != nil {
+		return err
+	}
+	return b.executable(append(elfs, all...)...)
+}
+
+// missing looks for what the closure lacks, as err says, in packages. It says whether there
+// is more to be found now.
+func (b *builder) missing(err error) (again bool, _ error) {
+	if err == nil {
+		return b.unwinder()
+	}
+	var missing *elfinfo.MissingError
+	if !errors.As(err, &missing) {
+		return false, err
+	}
+	ok, ferr := b.provide(missing)
+	switch {
+	case ferr != nil:
+		return false, fmt.Errorf("%w, and: %w", err, ferr)
+	case !ok:
+		return false, err
+	}
+	return true, nil
+}
+
+// unwinder adds the library that glibc opens itself for pthread_exit(3), pthread_cancel(3),
+// which abort the program without it, and backtrace(3). No file names it, but Debian's libc6
+// depends on its package, so that programs count on it.
+func (b *builder) unwinder() (again bool, err error) {
+	const lib = "libgcc_s.so.1"
+	libs := b.closure.Libraries()
+	i := slices.IndexFunc(libs, func(l elfinfo.Library) bool { return l.Name == "libc.so.6" })
+	if i < 0 {
+		return false, nil
+	}
+	err = b.closure.AddLibrary(lib, libs[i].Path)
+	var missing *elfinfo.MissingError
+	if !errors.As(err, &missing) {
+		return false, err
+	}
+	if b.set == nil {
+		return false, nil
+	}
+	again, err = b.set.ProvideByName(b.ctx, lib)
+	if err != nil { // a program that ends no thread so does without
+		b.opts.log("%s is left out, without which pthread_exit(3) aborts a program: %v", lib, err)
+	}
+	return again, nil
+}
+
+// addLibraries puts what the closure has into the root.
+func (b *builder) addLibraries() error {
 	for _, l := range b.closure.Libraries() {
 		if err := b.out.CopyPath(tree.Union{b.out, b.source()}, l.Path); err != nil {
 			return err
@@ -360,12 +405,11 @@ func (b *builder) libraries(programs []manifest.Executable, more []string) error
 			return err
 		}
 	}
-	if cache := b.closure.Cache(); len(cache) > 0 {
-		if err := b.out.Add(elfinfo.CachePath, tree.File(0o644, elfinfo.LoaderCache(cache))); err != nil {
-			return err
-		}
+	cache := b.closure.Cache()
+	if len(cache) == 0 {
+		return nil
 	}
-	return b.executable(append(elfs, paths...)...)
+	return b.out.Add(elfinfo.CachePath, tree.File(0o644, elfinfo.LoaderCache(cache)))
 }
 
 // executable checks that programs will be seen in the machine, and that they have an

@@ -218,6 +218,48 @@ func TestLibrariesAreFoundByTheImagesLibraryPath(t *testing.T) {
 	}
 }
 
+// glibc opens libgcc_s.so.1 itself where a thread ends by pthread_exit(3), and aborts the
+// program that has none.
+func TestWhatGlibcOpensItselfComesWithIt(t *testing.T) {
+	const gcc = "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1"
+	packages := webPackages()
+	packages["libc6"] = debtest.Package("libc6", "libgcc-s1", debtest.XZ, debtest.Reg("./lib/x86_64-linux-gnu/libc.so.6", string(elftest.Make(elftest.Spec{}))),
+		debtest.Reg("./lib64/ld-linux-x86-64.so.2", string(elftest.Make(elftest.Spec{}))))
+	packages["libgcc-s1"] = debtest.Package("libgcc-s1", "", debtest.XZ, debtest.Reg("./lib/x86_64-linux-gnu/libgcc_s.so.1", string(elftest.Make(elftest.Spec{Needed: []string{"libc.so.6"}}))))
+	without, with, static := glibcHost(t), glibcHost(t), glibcHost(t)
+	for h, spec := range map[*tree.Tree]elftest.Spec{without: {Interp: ldso, Needed: []string{"libc.so.6"}}, with: {Interp: ldso, Needed: []string{"libc.so.6"}}, static: {Type: elf.ET_EXEC}} {
+		h.Add("/usr/sbin/web", tree.File(0o755, elftest.Make(spec)))
+	}
+	for _, h := range []*tree.Tree{with, static} {
+		h.Add(gcc, tree.File(0o644, elftest.Make(elftest.Spec{})))
+	}
+	doc := "name: web\nprogram: /usr/sbin/web\npackages: [web]\n"
+	for _, c := range []struct {
+		name string
+		host *tree.Tree
+		want bool
+	}{{"a host that has it", with, true}, {"a host that has none", without, false}, {"a static program", static, false}, {"packages", tree.New(), true}} {
+		calls := debtest.FakeApt(t, packages)
+		img, err := FromManifest(context.Background(), parse(t, doc, nil), &Options{Host: c.host, Cache: t.TempDir()})
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if _, err := img.Root.Lstat(gcc); (err == nil) != c.want {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		cache, _ := img.Root.Lstat(elfinfo.CachePath)
+		if cache != nil {
+			if b, _ := cache.ReadAll(); strings.Contains(string(b), "libgcc_s.so.1\x00") != c.want {
+				t.Errorf("%s: the cache is %q", c.name, b)
+			}
+		}
+		if c.name != "packages" && calls() != "" {
+			t.Errorf("%s: apt was asked: %s", c.name, calls())
+		}
+	}
+}
+
 func TestPackagesBakeByName(t *testing.T) {
 	debtest.FakeApt(t, webPackages())
 	o := &Options{Host: glibcHost(t), Cache: t.TempDir()}

@@ -373,15 +373,12 @@ func (s *Set) add(ctx context.Context, name string) error {
 // among what the set's packages depend on. It reports whether the file is there now.
 func (s *Set) Provide(ctx context.Context, missing *elfinfo.MissingError) (bool, error) {
 	soname := path.Base(missing.Name)
-	tried := map[string]bool{}
 	// Most libraries are in the package that their name makes, however deep among the
 	// dependencies: it is asked for before all those nearer are fetched to look into.
-	if name := policyName(soname); isLibrary(name) && validName.MatchString(name) && s.packages[name] == nil && s.f.knows(ctx, name) {
-		tried[name] = true
-		if err := s.add(ctx, name); err == nil && s.has(soname) {
-			return true, nil
-		}
+	if ok, err := s.ProvideByName(ctx, soname); ok && err == nil {
+		return true, nil
 	}
+	tried := map[string]bool{}
 	for range 4 { // how far down the dependencies to look
 		var todo []string
 		for _, p := range s.packages {
@@ -412,6 +409,19 @@ func (s *Set) Provide(ctx context.Context, missing *elfinfo.MissingError) (bool,
 		}
 	}
 	return false, nil
+}
+
+// ProvideByName adds the package that a library's name makes, if it is not there yet, and
+// reports whether that has brought the library. That there is no such package is no error.
+func (s *Set) ProvideByName(ctx context.Context, soname string) (bool, error) {
+	name := policyName(soname)
+	if !isLibrary(name) || !validName.MatchString(name) || s.packages[name] != nil || !s.f.knows(ctx, name) {
+		return false, nil
+	}
+	if err := s.add(ctx, name); err != nil {
+		return false, err
+	}
+	return s.has(soname), nil
 }
 
 func (s *Set) has(base string) (found bool) {
