@@ -69,3 +69,55 @@ func TestAProgramStaysBesideItsLibraries(t *testing.T) {
 		}
 	}
 }
+
+// The folder that $ORIGIN means is that of the file, and not of a link to it.
+func TestAProgramThatALinkLeadsToStaysBesideItsLibraries(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]elftest.Spec{"tool-1.2/bin/tool": {Type: elf.ET_EXEC, Needed: []string{"libown.so"}, RunPath: "$ORIGIN/../lib"},
+		"tool-1.2/lib/libown.so": {}, "plain-1": {Type: elf.ET_EXEC}} {
+		os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)
+		if err := os.WriteFile(filepath.Join(dir, name), elftest.Make(s), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	os.Mkdir(filepath.Join(dir, "bin"), 0o755)
+	for name, to := range map[string]string{"t": "../tool-1.2/bin/tool", "plain": "../plain-1"} {
+		if err := os.Symlink(to, filepath.Join(dir, "bin", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"t": dir + "/tool-1.2/bin/tool", "plain": "/usr/local/bin/plain"} {
+		img, err := FromProgram(context.Background(), filepath.Join(dir, "bin", name), &Options{Cache: t.TempDir()})
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if c := img.Config; c.Program != want || c.Name != name || c.Args[0] != name || c.Hostname != name {
+			t.Errorf("%s is %+v", name, c)
+		}
+		if n, err := img.Root.Lstat(want); err != nil || !n.Mode.IsRegular() {
+			t.Errorf("%s: %+v %v", want, n, err)
+		}
+		if _, err := img.Root.Lstat(dir + "/tool-1.2/lib/libown.so"); (err == nil) != (name == "t") {
+			t.Errorf("%s: its library: %v", name, err)
+		}
+	}
+}
+
+// A program of the system comes with the links that lead to it.
+func TestASystemsProgramComesWithItsLinks(t *testing.T) {
+	real, err := filepath.EvalSymlinks("/bin/sh")
+	if err != nil || real == "/bin/sh" {
+		t.Skip("/bin/sh is no link here")
+	}
+	img, err := FromProgram(context.Background(), "/bin/sh", &Options{Cache: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _, _, err := tree.Resolve(img.Root, "/bin/sh"); err != nil || got != real || img.Config.Program != "/bin/sh" {
+		t.Errorf("/bin/sh is %s, %v: %+v", got, err, img.Config)
+	}
+}

@@ -27,6 +27,13 @@ func FromProgram(ctx context.Context, file string, o *Options) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", file, cause(err))
 	}
+	name := filepath.Base(abs)
+	if !staysInPlace(abs) {
+		// What $ORIGIN and /proc/self/exe mean is the file behind a link.
+		if abs, err = filepath.EvalSymlinks(abs); err != nil {
+			return nil, fmt.Errorf("%s cannot be read: %w", file, cause(err))
+		}
+	}
 	if !fi.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file: give a program, a manifest's folder or a root's folder", file)
 	}
@@ -41,24 +48,30 @@ func FromProgram(ctx context.Context, file string, o *Options) (*Image, error) {
 	if err := b.skeleton(nil); err != nil {
 		return nil, err
 	}
-	program := placeOf(abs, info)
-	n, err := tree.HostFile(abs)
-	if err != nil {
+	program := placeOf(abs, name, info)
+	if err := b.hostProgram(abs, program); err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", file, cause(err))
-	}
-	n.Mode |= 0o555
-	if strings.HasPrefix(abs, "/usr/") && program == abs {
-		err = b.out.CopyPath(b.source(), abs)
-	} else {
-		err = b.out.Add(program, n)
-	}
-	if err != nil {
-		return nil, err
 	}
 	if err := b.libraries([]manifest.Executable{{Path: program}}, nil); err != nil {
 		return nil, renamed(err, program, file)
 	}
-	return &Image{Config: simpleConfig(program), Root: b.out}, nil
+	cfg := simpleConfig(program)
+	cfg.Name, cfg.Args, cfg.Hostname = name, []string{name}, hostname(name)
+	return &Image{Config: cfg, Root: b.out}, nil
+}
+
+// hostProgram puts a program of this machine, which was named, whatever else is not to be
+// used of it, into the root: one that stays in its place with the links that lead to it.
+func (b *builder) hostProgram(abs, program string) error {
+	if staysInPlace(abs) {
+		return b.out.CopyPath(tree.HostSource{Dir: "/"}, abs)
+	}
+	n, err := tree.HostFile(abs)
+	if err != nil {
+		return err
+	}
+	n.Mode |= 0o555
+	return b.out.Add(program, n)
 }
 
 const (
@@ -87,21 +100,29 @@ func parseHostFile(abs, shown string) (*elfinfo.Info, error) {
 	return elfinfo.Parse(f, fi.Size(), shown)
 }
 
+// staysInPlace says whether a program is the system's.
+func staysInPlace(abs string) bool {
+	for _, d := range []string{"/usr/", "/bin/", "/sbin/", "/opt/", "/lib/"} {
+		if strings.HasPrefix(abs, d) {
+			return true
+		}
+	}
+	return false
+}
+
 // placeOf is where a program of this machine goes in the image: a program of the
 // system stays where it is, and so does one that finds its libraries relative to
 // itself; any other goes to /usr/local/bin, since its folder means nothing there.
-func placeOf(abs string, info *elfinfo.Info) string {
-	for _, d := range []string{"/usr/", "/bin/", "/sbin/", "/opt/", "/lib/"} {
-		if strings.HasPrefix(abs, d) {
-			return abs
-		}
+func placeOf(abs, name string, info *elfinfo.Info) string {
+	if staysInPlace(abs) {
+		return abs
 	}
 	for _, d := range append(info.RPath, info.RunPath...) {
 		if strings.Contains(d, "ORIGIN") {
 			return abs
 		}
 	}
-	return "/usr/local/bin/" + filepath.Base(abs)
+	return "/usr/local/bin/" + name
 }
 
 func simpleConfig(program string) *image.Config {
