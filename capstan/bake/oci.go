@@ -3,6 +3,8 @@ package bake
 import (
 	"archive/tar"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +44,7 @@ func FromOCI(ctx context.Context, ref, program string, o *Options) (*Image, erro
 	if cfg.OS != "" && cfg.OS != "linux" || cfg.Architecture != "" && cfg.Architecture != "amd64" {
 		return nil, fmt.Errorf("the container image %s is for %s/%s, and Kiln runs linux/amd64: choose that platform", ref, cfg.OS, cfg.Architecture)
 	}
-	root, err := unpack(ctx, img)
+	root, err := unpack(ctx, img, cfg.RootFS.DiffIDs)
 	if err != nil {
 		return nil, fmt.Errorf("the container image %s cannot be unpacked: %w", ref, err)
 	}
@@ -51,35 +53,46 @@ func FromOCI(ctx context.Context, ref, program string, o *Options) (*Image, erro
 
 // unpack lays the layers over each other, the lowest first: a hard link is to what is there
 // when its layer is unpacked, and a path leads through the links of the layers below.
-// (mutate.Extract gives the uppermost first.)
-func unpack(ctx context.Context, img v1.Image) (*tree.Tree, error) {
+// (mutate.Extract gives the uppermost first.) Their digests are the configuration's, which
+// are of what a layer has and not of how it is compressed.
+func unpack(ctx context.Context, img v1.Image, digests []v1.Hash) (*tree.Tree, error) {
 	layers, err := img.Layers()
 	if err != nil {
 		return nil, err
 	}
+	if len(layers) != len(digests) {
+		return nil, fmt.Errorf("it has %d layers, and its configuration %d", len(layers), len(digests))
+	}
 	root := tree.New()
-	for _, l := range layers {
+	for i, l := range layers {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := addLayer(root, l); err != nil {
+		if err := addLayer(root, l, digests[i]); err != nil {
 			return nil, err
 		}
 	}
 	return root, nil
 }
 
-func addLayer(root *tree.Tree, l v1.Layer) error {
+func addLayer(root *tree.Tree, l v1.Layer, digest v1.Hash) error {
 	r, err := l.Uncompressed()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	if err := root.AddLayer(tar.NewReader(r), maxImage); err != nil {
+	h := sha256.New()
+	t := io.TeeReader(r, h)
+	if err := root.AddLayer(tar.NewReader(t), maxImage); err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, r) // its digest is checked at the end
-	return err
+	if _, err := io.Copy(io.Discard, io.LimitReader(t, maxImage)); err != nil { // behind the archive's end
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != digest.Hex {
+		return fmt.Errorf("the layer sha256:%s is damaged: what is there has the digest %s", digest.Hex, got)
+	}
+	return nil
 }
 
 func openOCI(ctx context.Context, ref string, o *Options) (v1.Image, error) {
@@ -113,39 +126,88 @@ func layoutImage(dir string) (v1.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s is no OCI layout (%w): give a folder with an index.json", dir, err)
 	}
-	return pick(idx, dir)
-}
-
-func pick(idx v1.ImageIndex, dir string) (v1.Image, error) {
-	m, err := idx.IndexManifest()
+	p := picker{seen: map[v1.Hash]bool{}}
+	err = p.index(idx, 0)
+	if err == nil && len(p.found) == 1 {
+		err = checkConfig(p.found[0])
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the OCI layout %s is damaged: %w", dir, err)
 	}
-	var found []v1.Image
+	if len(p.found) != 1 {
+		return nil, fmt.Errorf("the OCI layout %s has %d images for linux/amd64, expected one", dir, len(p.found))
+	}
+	return p.found[0], nil
+}
+
+// maxIndexes is how deep the indexes of a layout may be in each other; two is common.
+const maxIndexes = 4
+
+// picker finds a layout's images for linux/amd64. Neither the layout's reader nor anybody
+// else has compared what is there with the digests that lead to it, and one blob may be
+// listed in many places.
+type picker struct {
+	seen  map[v1.Hash]bool
+	found []v1.Image
+}
+
+func (p *picker) index(idx v1.ImageIndex, depth int) error {
+	if depth == maxIndexes {
+		return fmt.Errorf("more than %d indexes in each other", maxIndexes)
+	}
+	m, err := idx.IndexManifest()
+	if err != nil {
+		return err
+	}
 	for _, d := range m.Manifests {
-		if d.Platform != nil && d.Platform.Architecture != "" && (d.Platform.OS != "linux" || d.Platform.Architecture != "amd64") {
+		if d.Platform != nil && d.Platform.Architecture != "" && (d.Platform.OS != "linux" || d.Platform.Architecture != "amd64") || p.seen[d.Digest] {
 			continue
 		}
+		p.seen[d.Digest] = true
 		if d.MediaType.IsIndex() {
 			sub, err := idx.ImageIndex(d.Digest)
-			if err != nil {
-				return nil, err
+			if err == nil {
+				err = checkDigest(sub, d.Digest)
 			}
-			if img, err := pick(sub, dir); err == nil {
-				found = append(found, img)
+			if err == nil {
+				err = p.index(sub, depth+1)
+			}
+			if err != nil {
+				return err
 			}
 			continue
 		}
 		img, err := idx.Image(d.Digest)
-		if err != nil {
-			return nil, fmt.Errorf("the OCI layout %s is damaged: %w", dir, err)
+		if err == nil {
+			err = checkDigest(img, d.Digest)
 		}
-		found = append(found, img)
+		if err != nil {
+			return err
+		}
+		p.found = append(p.found, img)
 	}
-	if len(found) != 1 {
-		return nil, fmt.Errorf("the OCI layout %s has %d images for linux/amd64, expected one", dir, len(found))
+	return nil
+}
+
+// checkDigest compares a manifest, of an image or of an index, with what it is called.
+func checkDigest(x interface{ Digest() (v1.Hash, error) }, want v1.Hash) error {
+	got, err := x.Digest()
+	if err == nil && got != want {
+		err = fmt.Errorf("%s has the digest %s", want, got)
 	}
-	return found[0], nil
+	return err
+}
+
+func checkConfig(img v1.Image) error {
+	m, err := img.Manifest()
+	if err != nil {
+		return err
+	}
+	got, err := img.ConfigName()
+	if err == nil && got != m.Config.Digest {
+		err = fmt.Errorf("%s has the digest %s", m.Config.Digest, got)
+	}
+	return err
 }
 
 // ociName is a name for the image: the last part of the reference without its tag.

@@ -4,8 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"debug/elf"
+	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,7 +66,11 @@ func TestContainersUnpackFromTheLowestLayer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := unpack(context.Background(), img)
+	cfg, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := unpack(context.Background(), img, cfg.RootFS.DiffIDs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,14 +165,7 @@ func TestAContainersLibraryPathIsItsLoaders(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		dir := filepath.Join(t.TempDir(), "web")
-		p, err := layout.Write(dir, empty.Index)
-		if err == nil {
-			err = p.AppendImage(with)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		dir := layoutOf(t, with)
 		if _, err := FromOCI(context.Background(), dir, "", &Options{}); (err != nil) != fails {
 			t.Errorf("%s: %v", env, err)
 		}
@@ -183,6 +183,103 @@ func TestContainersThatCannotRunAreRefused(t *testing.T) {
 		if _, err := FromOCI(context.Background(), ref, "", &Options{}); err == nil {
 			t.Errorf("%q is taken for a container image", ref)
 		}
+	}
+}
+
+// layoutOf writes a layout with one image.
+func layoutOf(t *testing.T, img v1.Image) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "web")
+	p, err := layout.Write(dir, empty.Index)
+	if err == nil {
+		err = p.AppendImage(img)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestWhatIsNotWhatItsDigestSaysIsRefused(t *testing.T) {
+	img := container(t, "amd64")
+	m, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, h := range map[string]v1.Hash{"manifest": digest, "configuration": m.Config.Digest, "layer": m.Layers[1].Digest} {
+		dir := layoutOf(t, img)
+		blob := filepath.Join(dir, "blobs", h.Algorithm, h.Hex)
+		b, err := os.ReadFile(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b = append(b, ' '); what == "layer" {
+			r, err := layerOf(t, map[string]string{"other": "x"}).Compressed()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err = io.ReadAll(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(blob, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := FromOCI(context.Background(), dir, "", &Options{}); err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("another %s: %v", what, err)
+		}
+	}
+	f, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.RootFS.DiffIDs[1] = f.RootFS.DiffIDs[0] // of a file of docker save this is what there is to compare
+	if _, err := unpack(context.Background(), img, f.RootFS.DiffIDs); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("another layer: %v", err)
+	}
+	if _, err := unpack(context.Background(), img, f.RootFS.DiffIDs[:1]); err == nil || !strings.Contains(err.Error(), "2 layers") {
+		t.Errorf("a layer too many: %v", err)
+	}
+}
+
+// An index that lists itself, and indexes of which each lists the next one twice; an image
+// that is listed twice is one image.
+func TestIndexesInIndexesEnd(t *testing.T) {
+	img := container(t, "amd64")
+	dir := layoutOf(t, img)
+	index := func(media, digest string, size int) []byte {
+		d := fmt.Sprintf(`{"mediaType":%q,"digest":"sha256:%s","size":%d}`, media, digest, size)
+		return fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[%s,%s]}`, d, d)
+	}
+	const isIndex = "application/vnd.oci.image.index.v1+json"
+	put := func(name string, b []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := index("application/vnd.docker.distribution.manifest.v2+json", digest.Hex, 1)
+	for depth := range 30 {
+		put("index.json", list)
+		if _, err := FromOCI(context.Background(), dir, "", &Options{}); depth < maxIndexes && err != nil || depth >= maxIndexes && (err == nil || !strings.Contains(err.Error(), "more than 4 indexes")) {
+			t.Errorf("%d indexes above an image: %v", depth+1, err)
+		}
+		hex := fmt.Sprintf("%x", sha256.Sum256(list))
+		put("blobs/sha256/"+hex, list)
+		list = index(isIndex, hex, len(list))
+	}
+	self := strings.Repeat("5", 64)
+	put("blobs/sha256/"+self, index(isIndex, self, 1))
+	put("index.json", index(isIndex, self, 1))
+	if _, err := FromOCI(context.Background(), dir, "", &Options{}); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("an index that lists itself: %v", err)
 	}
 }
 
