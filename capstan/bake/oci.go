@@ -2,6 +2,7 @@ package bake
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -212,10 +213,13 @@ func checkConfig(img v1.Image) error {
 
 // ociName is a name for the image: the last part of the reference without its tag.
 func ociName(ref string) string {
-	base := strings.TrimSuffix(path.Base(filepath.ToSlash(ref)), ".tar")
+	if abs, err := filepath.Abs(ref); err == nil { // "." has a name, too
+		ref = abs
+	}
+	base := strings.TrimSuffix(filepath.Base(ref), ".tar")
 	base, _, _ = strings.Cut(base, "@")
 	base, _, _ = strings.Cut(base, ":")
-	return base
+	return cmp.Or(strings.Trim(base, "./"), "image")
 }
 
 func fromContainer(ctx context.Context, name string, root *tree.Tree, c *v1.Config, program string, o *Options) (*Image, error) {

@@ -200,6 +200,20 @@ func layoutOf(t *testing.T, img v1.Image) string {
 	return dir
 }
 
+func TestAContainerHasANameForItsFile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "web")
+	if err := os.MkdirAll(filepath.Join(dir, "layout"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for ref, want := range map[string]string{"web.tar": "web", "example.com:5000/team/web:1.2": "web", "team/web@sha256:00": "web",
+		".": "web", "layout/..": "web", "layout/": "layout", "..": filepath.Base(filepath.Dir(dir)), "/": "image", ".tar": "image", ".web": "web"} {
+		if got := ociName(ref); got != want {
+			t.Errorf("%s is %q, not %q", ref, got, want)
+		}
+	}
+}
+
 func TestWhatIsNotWhatItsDigestSaysIsRefused(t *testing.T) {
 	img := container(t, "amd64")
 	m, err := img.Manifest()
