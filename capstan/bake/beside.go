@@ -71,13 +71,14 @@ func (b *builder) copyBeside(dir fs.FS, f manifest.File) error {
 	})
 }
 
-// copySource copies a folder beside the manifest into one of this machine.
+// copySource copies a folder beside the manifest into one of this machine, where a build may
+// copy modes on into the image.
 func copySource(to string, from fs.FS, dir string) error {
 	return walkBeside(from, dir, nil, func(rel string, n *tree.Node) error {
 		dst := filepath.Join(to, rel)
 		switch {
 		case n.Mode.IsDir():
-			return os.MkdirAll(dst, 0o755)
+			return makeDir(dst)
 		case n.Mode&fs.ModeSymlink != 0:
 			return os.Symlink(n.Link, dst)
 		}
@@ -91,6 +92,14 @@ func copySource(to string, from fs.FS, dir string) error {
 			return err
 		}
 		_, err = io.Copy(w, r)
-		return errors.Join(err, w.Close())
+		return errors.Join(err, w.Chmod(n.Mode), w.Close()) // whatever the umask
 	})
+}
+
+// makeDir makes a folder with its parents that has its mode whatever the umask.
+func makeDir(name string) error {
+	if err := os.MkdirAll(name, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(name, 0o755)
 }

@@ -25,8 +25,10 @@ const (
 )
 
 // sandbox runs a script ($2) in a root ($1) of which nothing is seen of this machine but
-// /proc and the harmless devices, in namespaces without a network.
+// /proc and the harmless devices, in namespaces without a network. The umask is not that of
+// who bakes: the modes of what is made are the image's.
 const sandbox = `set -e
+umask 022
 mount --rbind /proc "$1/proc"
 for d in null zero full random urandom; do : >>"$1/dev/$d"; mount --bind "/dev/$d" "$1/dev/$d"; done
 exec chroot "$1" /bin/sh -ec "cd ` + buildDir + `
@@ -112,7 +114,7 @@ func buildEnv() []string {
 // buildRoot unpacks packages into an empty folder, as they are before they are configured.
 func buildRoot(ctx context.Context, root string, debs []string) error {
 	for _, d := range []string{buildDir, destDir, "/proc", "/dev", "/tmp", "/etc", "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib64"} {
-		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+		if err := makeDir(filepath.Join(root, d)); err != nil {
 			return err
 		}
 	}
@@ -126,7 +128,7 @@ func buildRoot(ctx context.Context, root string, debs []string) error {
 	}
 	// dpkg-deb alone would put a folder in the place of those links.
 	script := `root=$1 exclude=$2; shift 2
-for d; do dpkg-deb --fsys-tarfile "$d" | tar -x -C "$root" --keep-directory-symlink --no-same-owner $exclude || exit; done`
+for d; do dpkg-deb --fsys-tarfile "$d" | tar -xp -C "$root" --keep-directory-symlink --no-same-owner $exclude || exit; done`
 	var exclude []string
 	for _, d := range notForBuilds {
 		exclude = append(exclude, "--exclude="+d)

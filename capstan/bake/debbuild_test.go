@@ -2,14 +2,20 @@ package bake
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
+	"debug/buildinfo"
 	"debug/elf"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"golang.org/x/sys/unix"
 
 	"kiln/capstan/deb/debtest"
 	"kiln/capstan/elfinfo"
@@ -67,12 +73,17 @@ func buildPackages(t *testing.T) map[string][]byte {
 	}
 }
 
-func TestAProgramIsBuiltInARootOfPackages(t *testing.T) {
+func needBuildTools(t *testing.T) {
+	t.Helper()
 	for _, p := range []string{"unshare", "dpkg-deb", "mount", "chroot"} {
 		if _, err := exec.LookPath(p); err != nil {
 			t.Skip(err)
 		}
 	}
+}
+
+func TestAProgramIsBuiltInARootOfPackages(t *testing.T) {
+	needBuildTools(t)
 	calls := debtest.FakeApt(t, buildPackages(t))
 	t.Setenv("SECRET", "of this machine")
 	o := &Options{Host: glibcHost(t), Cache: t.TempDir()}
@@ -126,5 +137,46 @@ func TestAProgramIsBuiltInARootOfPackages(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(o.Cache, "builds", ".root-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// The same input gives the same image, whoever bakes.
+func TestWhatABuildMakesDoesNotDependOnTheUmask(t *testing.T) {
+	needBuildTools(t)
+	debtest.FakeApt(t, buildPackages(t))
+	m := parse(t, built, fstest.MapFS{"src/main.c": {Data: []byte("int main\n")}, "src/run": {Mode: 0o755}})
+	m.Build.Run = "mkdir -p $DESTDIR/usr/bin $DESTDIR/srv; cp /usr/lib/cc/made $DESTDIR/usr/bin; cp main.c run $DESTDIR/srv; cp -a . $DESTDIR/all"
+	o := &Options{Host: glibcHost(t), Cache: t.TempDir()}
+	defer unix.Umask(unix.Umask(0o077))
+	img, err := FromManifest(context.Background(), m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"/srv": "drwxr-xr-x", "/srv/main.c": "-rw-r--r--", "/srv/run": "-rwxr-xr-x", "/usr/bin/made": "-rwxr-xr-x",
+		"/all": "drwxr-xr-x", "/all/main.c": "-rw-r--r--", "/all/run": "-rwxr-xr-x"} {
+		if n, err := img.Root.Lstat(name); err != nil || n.Mode.String() != want {
+			t.Errorf("%s: %+v %v", name, n, err)
+		}
+	}
+}
+
+// A Go program is for every machine that Kiln runs on, whatever the user builds for.
+func TestAGoProgramIsBuiltForEveryMachine(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip(err)
+	}
+	t.Setenv("GOAMD64", "v3")
+	m := parse(t, "name: x\nprogram: /usr/bin/x\nbuild: {go: src}\n", fstest.MapFS{"src/main.go": {Data: []byte("package main\n\nfunc main() {}\n")}})
+	n, err := buildGo(context.Background(), &Options{}, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := n.ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := buildinfo.Read(bytes.NewReader(b))
+	if err != nil || !slices.Contains(info.Settings, debug.BuildSetting{Key: "GOAMD64", Value: "v1"}) {
+		t.Errorf("built with %+v, %v", info, err)
 	}
 }
