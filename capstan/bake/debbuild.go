@@ -61,7 +61,7 @@ func buildDebian(ctx context.Context, o *Options, m *manifest.Manifest) (tree.So
 	if err != nil {
 		return nil, fmt.Errorf("the cache of builds cannot be written: %w", err)
 	}
-	defer os.RemoveAll(root)
+	defer removeRoot(root)
 	o.log("unpacking %d packages to build %s", len(debs), m.Name)
 	if err := buildRoot(ctx, root, debs); err != nil {
 		return nil, err
@@ -138,6 +138,21 @@ for d; do dpkg-deb --fsys-tarfile "$d" | tar -xp -C "$root" --keep-directory-sym
 		return fmt.Errorf("the packages for a build cannot be unpacked: %s (%w)", words(out), err)
 	}
 	return nil
+}
+
+// removeRoot removes a build's root, in which packages and script may have left folders that
+// not even their owner may write to.
+func removeRoot(root string) {
+	if os.RemoveAll(root) == nil {
+		return
+	}
+	filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			os.Chmod(name, 0o700)
+		}
+		return nil
+	})
+	os.RemoveAll(root)
 }
 
 // runBuild runs the commands, as root of a user namespace where pack is not root.
