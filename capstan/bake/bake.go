@@ -307,7 +307,7 @@ func excluded(patterns []string, rel string) bool {
 func (b *builder) libraries(programs []manifest.Executable, more []string) error {
 	var all, elfs []string
 	for _, p := range programs {
-		elf, err := b.interpreter(p.Path)
+		elf, err := b.interpreter(p)
 		if err != nil {
 			return err
 		}

@@ -383,6 +383,50 @@ func TestAScriptBringsItsInterpreter(t *testing.T) {
 	}
 }
 
+// What env(1) starts is found by PATH, the program's, in what the root has first.
+func TestAScriptForEnvBringsWhatEnvStarts(t *testing.T) {
+	static := tree.File(0o755, elftest.Make(elftest.Spec{Type: elf.ET_EXEC}))
+	debtest.FakeApt(t, map[string][]byte{"py": debtest.Package("py", "", debtest.XZ,
+		debtest.Reg("./usr/bin/py", string(elftest.Make(elftest.Spec{Interp: ldso, Needed: []string{"libc.so.6"}}))))})
+	h := glibcHost(t)
+	for _, p := range []string{"/usr/bin/env", "/usr/bin/lua", "/usr/local/bin/lua", "/opt/bin/tcl", "/usr/bin/run"} {
+		h.Add(p, static)
+	}
+	h.Add("/usr/bin/rc", tree.File(0o755, []byte("#!/usr/bin/run"+strings.Repeat(" ", 80))))
+	h.Add("/usr/local/bin/py", tree.File(0o644, nil)) // may not be executed
+	for _, c := range []struct{ line, files, env, want, fails string }{
+		{"/usr/bin/env py", "", "", "/usr/bin/py /usr/lib/x86_64-linux-gnu/libc.so.6", ""},
+		{"/usr/bin/env -S -i A=b py -u x", "", "", "/usr/bin/py", ""},
+		{"/usr/bin/env lua", "", "", "/usr/local/bin/lua", ""},
+		{"/usr/bin/env lua", "{path: /usr/bin/lua}, ", "", "/usr/bin/lua", ""},
+		{"/usr/bin/env lua", "", "PATH: /usr/bin", "/usr/bin/lua", ""},
+		{"/usr/bin/env /opt/bin/tcl", "", "", "/opt/bin/tcl", ""},
+		{"/usr/bin/env rc", "", "", "/usr/bin/rc /usr/bin/run", ""},
+		{"/usr/bin/env tcl", "", "", "", "/srv/script is a script for tcl, which is in no folder of its PATH"},
+		{"/usr/bin/env tcl", "", "PATH: \"/bin:/opt/bin\"", "/opt/bin/tcl", ""},
+		{"/usr/bin/env -S PATH=/opt/bin tcl", "", "", "", ""},
+		{"/usr/bin/env", "", "", "", ""},
+	} {
+		doc := "name: x\nprogram: /srv/script\npackages: [py]\nenv: {" + c.env + "}\nfiles: [" + c.files + "{path: /srv/script, from: script, mode: 0755}]\n"
+		m := parse(t, doc, fstest.MapFS{"script": {Data: []byte("#! " + c.line + "\n")}})
+		img, err := FromManifest(context.Background(), m, &Options{Host: h, Cache: t.TempDir()})
+		if c.fails != "" || err != nil {
+			if c.fails == "" || err == nil || !strings.Contains(err.Error(), c.fails) {
+				t.Errorf("%+v: %v", c, err)
+			}
+			continue
+		}
+		for _, p := range append(strings.Fields(c.want), "/usr/bin/env") {
+			if _, err := img.Root.Lstat(p); err != nil {
+				t.Errorf("%+v: %v", c, err)
+			}
+		}
+		if _, err := img.Root.Lstat("/usr/local/bin/lua"); (err == nil) != strings.Contains(c.want, "local") {
+			t.Errorf("%+v: another one: %v", c, err)
+		}
+	}
+}
+
 func TestSeveralProgramsComeWithTheirLibraries(t *testing.T) {
 	packages := webPackages()
 	packages["job"] = debtest.Package("job", "libc6", debtest.XZ,

@@ -236,11 +236,11 @@ func fromContainer(ctx context.Context, name string, root *tree.Tree, c *v1.Conf
 		return nil, fmt.Errorf("the container image %s names no program: give one with --program", name)
 	}
 	environ := manifest.Environment(env)
-	prog, err := lookPath(root, args[0], environ, c.WorkingDir)
+	prog, err := lookPath(root, args[0], cmp.Or(env["PATH"], manifest.DefaultPath), c.WorkingDir)
 	if err != nil {
 		return nil, err
 	}
-	img, err := fromRoot(ctx, root, manifest.Executable{Path: prog, LibraryPath: env["LD_LIBRARY_PATH"]}, o)
+	img, err := fromRoot(ctx, root, manifest.Executable{Path: prog, LibraryPath: env["LD_LIBRARY_PATH"], SearchPath: env["PATH"]}, o)
 	if err != nil {
 		return nil, err
 	}
@@ -258,26 +258,28 @@ func fromContainer(ctx context.Context, name string, root *tree.Tree, c *v1.Conf
 }
 
 // lookPath finds a program as execvp(3) would.
-func lookPath(root tree.Source, prog string, env []string, dir string) (string, error) {
+func lookPath(root tree.Source, prog, search, dir string) (string, error) {
 	if strings.Contains(prog, "/") {
 		if !path.IsAbs(prog) {
 			prog = path.Join("/", dir, prog)
 		}
 		return prog, nil
 	}
-	for _, e := range env {
-		list, ok := strings.CutPrefix(e, "PATH=")
-		if !ok {
-			continue
-		}
-		for _, d := range strings.Split(list, ":") {
-			p := path.Join(d, prog)
-			if _, n, _, err := tree.Resolve(root, p); err == nil && n.Mode.IsRegular() && n.Mode&0o111 != 0 {
-				return p, nil
-			}
-		}
+	if p := inPath(root, prog, search); p != "" {
+		return p, nil
 	}
 	return "", fmt.Errorf("the container image has no program %s in its PATH: give one with --program", prog)
+}
+
+// inPath is where a program is in the folders of a PATH, "" if it is in none.
+func inPath(root tree.Source, prog, search string) string {
+	for _, d := range strings.Split(search, ":") {
+		p := path.Join(d, prog)
+		if _, n, _, err := tree.Resolve(root, p); err == nil && n.Mode.IsRegular() && n.Mode&0o111 != 0 {
+			return p
+		}
+	}
+	return ""
 }
 
 func ports(c *v1.Config) (out []int) {

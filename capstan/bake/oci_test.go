@@ -325,7 +325,8 @@ func TestRootKeepsItsOwnFilesAndGetsWhatItLacks(t *testing.T) {
 func TestARootsProgramMayBeAScriptOfTheRoots(t *testing.T) {
 	root := tree.New()
 	root.Add("/bin/sh", tree.File(0o755, elftest.Make(elftest.Spec{Type: elf.ET_EXEC})))
-	for name, line := range map[string]string{"/entry.sh": "#!/bin/sh -e\n", "/lost.sh": "#!/bin/nosuch\n"} {
+	root.Add("/bin/env", tree.File(0o755, elftest.Make(elftest.Spec{Type: elf.ET_EXEC})))
+	for name, line := range map[string]string{"/entry.sh": "#!/bin/sh -e\n", "/lost.sh": "#!/bin/nosuch\n", "/env.sh": "#!/bin/env sh\n", "/astray.sh": "#!/bin/env nosuch\n"} {
 		root.Add(name, tree.File(0o755, []byte(line)))
 	}
 	img, err := FromRoot(context.Background(), root, "/entry.sh", &Options{})
@@ -335,7 +336,12 @@ func TestARootsProgramMayBeAScriptOfTheRoots(t *testing.T) {
 	if img.Config.Program != "/entry.sh" {
 		t.Errorf("the program is %s", img.Config.Program)
 	}
-	if _, err := FromRoot(context.Background(), root, "/lost.sh", &Options{}); err == nil || !strings.Contains(err.Error(), "/lost.sh is a script for /bin/nosuch") {
-		t.Errorf("a script whose interpreter the root lacks: %v", err)
+	if _, err := FromRoot(context.Background(), root, "/env.sh", &Options{}); err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]string{"/lost.sh": "/lost.sh is a script for /bin/nosuch", "/astray.sh": "/astray.sh is a script for nosuch, which is in no folder"} {
+		if _, err := FromRoot(context.Background(), root, name, &Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a script whose interpreter the root lacks: %v", err)
+		}
 	}
 }

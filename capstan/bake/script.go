@@ -1,6 +1,7 @@
 package bake
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	"kiln/capstan/manifest"
 	"kiln/capstan/tree"
 )
 
@@ -16,7 +18,8 @@ const maxScripts = 5
 
 // interpreter follows a program that is a script to the program that runs it, which it
 // puts into the root. What is no script is its own.
-func (b *builder) interpreter(program string) (string, error) {
+func (b *builder) interpreter(x manifest.Executable) (string, error) {
+	program := x.Path
 	for range maxScripts {
 		_, n, _, err := tree.Resolve(tree.Union{b.out, b.source()}, program)
 		if err != nil {
@@ -37,9 +40,57 @@ func (b *builder) interpreter(program string) (string, error) {
 		if err := b.copyOrFetch(words[0]); err != nil {
 			return "", fmt.Errorf("%s is a script for %s, which cannot be had: %w", program, words[0], err)
 		}
-		program = words[0]
+		by := words[0]
+		if name := envProgram(words); name != "" {
+			if by, err = b.byName(name, cmp.Or(x.SearchPath, manifest.DefaultPath)); err != nil {
+				return "", fmt.Errorf("%s is a script for %s, %w", program, name, err)
+			}
+		}
+		program = by
 	}
 	return "", fmt.Errorf("%s is the interpreter of a script and a script itself, too deep for Linux to run", program)
+}
+
+// envProgram is the name or path of the program that a script's first line has env(1) start,
+// "" where it is not env's or that cannot be told.
+func envProgram(words []string) string {
+	if path.Base(words[0]) != "env" {
+		return ""
+	}
+	for _, w := range words[1:] {
+		switch {
+		case w == "-u", w == "-C", strings.HasPrefix(w, "PATH="): // the next word is no program; another PATH
+			return ""
+		case w[0] == '-' || strings.Contains(w, "="):
+			continue
+		case strings.Contains(w, "/") && !path.IsAbs(w): // below the folder that it starts in
+			return ""
+		}
+		return w
+	}
+	return ""
+}
+
+// byName adds a program that is found in PATH: what the root has already goes first, as it
+// will in the machine.
+func (b *builder) byName(name, search string) (string, error) {
+	prog := name
+	if !path.IsAbs(name) {
+		prog = cmp.Or(inPath(b.out, name, search), inPath(b.source(), name, search))
+		if prog == "" {
+			if _, err := b.fetch(); err != nil {
+				return "", fmt.Errorf("which cannot be had: %w", err)
+			}
+			prog = inPath(b.source(), name, search)
+		}
+		if prog == "" {
+			return "", fmt.Errorf("which is in no folder of its PATH (%s): install the package that has it, or add it with a manifest", search)
+		}
+	}
+	if err := b.copyOrFetch(prog); err != nil {
+		return "", fmt.Errorf("which cannot be had: %w", err)
+	}
+	return prog, nil
 }
 
 // copyOrFetch adds a file that the root may have already, from wherever there is one.

@@ -271,7 +271,7 @@ func fromRoot(ctx context.Context, root tree.Source, x manifest.Executable, o *O
 	if err := b.fill(); err != nil {
 		return nil, err
 	}
-	elf, err := b.interpreter(program) // a container's entry point is often a script
+	elf, err := b.interpreter(x) // a container's entry point is often a script
 	if err != nil {
 		return nil, err
 	}

@@ -2,12 +2,14 @@ package manifest
 
 import "sort"
 
+// DefaultPath is where a program finds others by name unless its PATH is set otherwise.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // Environment is K=V strings in the order of names, with what every program gets
 // unless it is set otherwise.
 func Environment(set map[string]string) []string {
 	all := map[string]string{
-		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME": "/root", "TERM": "linux",
+		"PATH": DefaultPath, "HOME": "/root", "TERM": "linux",
 	}
 	for k, v := range set {
 		all[k] = v

@@ -193,7 +193,7 @@ func TestConfigHasWhatTheManifestSaysOfSeveralPrograms(t *testing.T) {
 	if !reflect.DeepEqual([]image.Program(c.Programs), want) {
 		t.Errorf("programs\n%+v, not\n%+v", c.Programs, want)
 	}
-	if got := fmt.Sprint(m.Executables()); got != "[{/usr/bin/db } {/bin/cat } {/bin/sort } {/usr/bin/web }]" {
+	if got := fmt.Sprint(m.Executables()); got != "[{/usr/bin/db  } {/bin/cat  } {/bin/sort  } {/usr/bin/web  }]" {
 		t.Errorf("executables %s", got)
 	}
 	if c.StopTime() != 80e9 {

@@ -65,19 +65,19 @@ func (m *Manifest) Execs() []Exec {
 	return out
 }
 
-// Executable is the path of a program with the LD_LIBRARY_PATH that it starts with.
-type Executable struct{ Path, LibraryPath string }
+// Executable is the path of a program with what its environment says of where others are:
+// LD_LIBRARY_PATH, and PATH if it is not DefaultPath.
+type Executable struct{ Path, LibraryPath, SearchPath string }
 
 // Executables are all programs, each once: of the processes and of the commands of health
 // checks.
 func (m *Manifest) Executables() []Executable {
 	var out []Executable
-	add := func(program string, env map[string]string) {
-		libs, ok := env["LD_LIBRARY_PATH"]
-		if !ok {
-			libs = m.Env["LD_LIBRARY_PATH"]
-		}
-		if x := (Executable{program, libs}); !slices.Contains(out, x) {
+	add := func(program string, own map[string]string) {
+		env := map[string]string{}
+		maps.Copy(env, m.Env)
+		maps.Copy(env, own)
+		if x := (Executable{program, env["LD_LIBRARY_PATH"], env["PATH"]}); !slices.Contains(out, x) {
 			out = append(out, x)
 		}
 	}
