@@ -27,6 +27,8 @@ type Package struct {
 	Name, Version, Arch string
 	// Depends are the packages of Pre-Depends and Depends, the first choice of each.
 	Depends []string
+	// Choices are all alternatives of each, the first choice first.
+	Choices [][]string
 	Files   *tree.Tree
 }
 
@@ -165,15 +167,25 @@ func (p *Package) parseControl(text string) {
 			p.Arch = val
 		case "Pre-Depends", "Depends":
 			for _, d := range strings.Split(val, ",") {
-				first, _, _ := strings.Cut(d, "|")
-				first, _, _ = strings.Cut(first, "(")
-				first, _, _ = strings.Cut(strings.TrimSpace(first), ":") // an architecture, as in python3:any
-				if first = strings.TrimSpace(first); first != "" {
-					p.Depends = append(p.Depends, first)
+				if alts := alternatives(d); len(alts) > 0 {
+					p.Depends = append(p.Depends, alts[0])
+					p.Choices = append(p.Choices, alts)
 				}
 			}
 		}
 	}
+}
+
+// alternatives are the names of one dependency, without versions.
+func alternatives(text string) (names []string) {
+	for _, d := range strings.Split(text, "|") {
+		d, _, _ = strings.Cut(d, "(")
+		d, _, _ = strings.Cut(strings.TrimSpace(d), ":") // an architecture, as in python3:any
+		if d = strings.TrimSpace(d); d != "" {
+			names = append(names, d)
+		}
+	}
+	return names
 }
 
 // mergedUsr are the folders that are links into /usr on Debian 12, and not in its

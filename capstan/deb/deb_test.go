@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,7 +28,7 @@ func TestPackagesOfEveryCompressionUnpackWithOwnersLinksAndMergedUsr(t *testing.
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if p.Name != "p" || p.Version != "1:2.3" || strings.Join(p.Depends, " ") != "libc6 liba python3" {
+		if p.Name != "p" || p.Version != "1:2.3" || strings.Join(p.Depends, " ") != "libc6 liba python3" || fmt.Sprint(p.Choices) != "[[libc6] [liba libb] [python3]]" {
 			t.Errorf("%s: %+v", name, p)
 		}
 		for _, path := range []string{"/usr/lib/x86_64-linux-gnu/libz.so.1.2", "/usr/bin/hard"} {
@@ -133,6 +134,60 @@ func TestALibraryIsLookedForByItsName(t *testing.T) {
 	}
 	if ok, err := s.Provide(context.Background(), &elfinfo.MissingError{Name: "libcom_err.so.2"}); !ok || err != nil {
 		t.Error("without apt:", ok, err)
+	}
+}
+
+// Names that no package has (a virtual package, or one that is gone) may come first, among
+// alternatives and among dependencies: neither ends the search, nor is the network asked for
+// them before all else is looked into.
+func TestNamesThatNoPackageHasDoNotEndTheSearch(t *testing.T) {
+	pkg := func(name, depends, file string) []byte {
+		return debtest.Package(name, depends, debtest.XZ, debtest.Reg(file, "x"))
+	}
+	calls := debtest.FakeApt(t, map[string][]byte{
+		"icinga":       pkg("icinga", "libaaa-virtual, libboost-icu72 | libboost1 | libother1, libc6 (>= 2.36), libzzz2", "./usr/bin/icinga"),
+		"libboost1":    pkg("libboost1", "", "./usr/lib/libregex.so.1"),
+		"libother1":    pkg("libother1", "", "./usr/lib/libother.so.7"),
+		"libc6":        pkg("libc6", "libgcc-virtual", "./lib64/ld-linux-x86-64.so.2"),
+		"libzzz2":      pkg("libzzz2", "libdeep-data", "./usr/lib/libzzz.so"),
+		"libdeep-data": pkg("libdeep-data", "", "./usr/lib/libdeep.so.1"),
+	})
+	dir := t.TempDir()
+	s, err := (&Fetcher{Dir: dir}).NewSet(context.Background(), []string{"icinga"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	provide := func(name string) (bool, error) {
+		return s.Provide(context.Background(), &elfinfo.MissingError{Name: name})
+	}
+	for _, c := range []struct{ name, set string }{
+		{"/lib64/ld-linux-x86-64.so.2", "icinga 1:2.3 libc6 1:2.3"}, // nothing but libc6 for an interpreter
+		{"libregex.so.1", "icinga 1:2.3 libboost1 1:2.3 libc6 1:2.3"},
+	} {
+		ok, err := provide(c.name)
+		if got := strings.Join(s.Names(), " "); !ok || err != nil || got != c.set {
+			t.Errorf("%s: %v %v, the set is %s", c.name, ok, err, got)
+		}
+	}
+	if log := calls(); strings.Contains(log, " update\n") {
+		t.Errorf("the network was asked for names that no package has:\n%s", log)
+	}
+	if ok, err := provide("libdeep.so.1"); !ok || err != nil {
+		t.Errorf("behind names that no package has: %v %v", ok, err)
+	}
+	if ok, err := provide("libother.so.7"); ok || err != nil {
+		t.Errorf("what none of the packages has: %v %v", ok, err)
+	}
+	// One that cannot be fetched is another matter.
+	broken := filepath.Join(os.Getenv("FAKE_APT"), "libaaa-virtual_1_amd64.deb")
+	if err := os.WriteFile(broken, []byte("no package"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = (&Fetcher{Dir: dir}).NewSet(context.Background(), []string{"icinga"}); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := provide("libother.so.7"); ok || err == nil || !strings.Contains(err.Error(), "libaaa-virtual") {
+		t.Errorf("what may be in a package that cannot be read: %v %v", ok, err)
 	}
 }
 

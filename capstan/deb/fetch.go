@@ -2,6 +2,7 @@ package deb
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -33,6 +35,8 @@ type Fetcher struct {
 	// own is set once the host's package lists turned out to be missing or old: pack
 	// then keeps lists of its own, for which it need not be root.
 	own bool
+	// candidates are apt's answers so far, by package; "" is that there is none.
+	candidates map[string]string
 }
 
 // ErrNoApt means that this machine cannot fetch Debian packages.
@@ -116,7 +120,7 @@ func (f *Fetcher) file(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	if uerr := f.update(ctx); uerr != nil {
-		return "", fmt.Errorf("%w, and new package lists cannot be had either: %w", err, uerr)
+		return "", fmt.Errorf("%v, and new package lists cannot be had either: %w", err, uerr) // so that there is no such package is not known
 	}
 	return f.current(ctx, name)
 }
@@ -149,7 +153,7 @@ func (f *Fetcher) knows(ctx context.Context, name string) bool {
 // update fetches package lists into the cache, from the host's sources and checked with
 // its keys, and makes apt use them from now on.
 func (f *Fetcher) update(ctx context.Context) error {
-	f.own = true
+	f.own, f.candidates = true, nil
 	if f.updated() {
 		return nil
 	}
@@ -221,6 +225,14 @@ func (f *Fetcher) cached(name string) string {
 // candidate asks apt, which needs no network for it, for the file name of the version
 // that it would install.
 func (f *Fetcher) candidate(ctx context.Context, name string) (string, error) {
+	if file, ok := f.candidates[name]; ok && file == "" {
+		return "", &noPackageError{name}
+	} else if ok {
+		return file, nil
+	}
+	if f.candidates == nil {
+		f.candidates = map[string]string{}
+	}
 	// In an empty folder: apt-get says nothing of a file that is already there.
 	dir, err := os.MkdirTemp("", "kiln-apt-")
 	if err != nil {
@@ -228,10 +240,15 @@ func (f *Fetcher) candidate(ctx context.Context, name string) (string, error) {
 	}
 	defer os.RemoveAll(dir)
 	out, err := f.apt(ctx, aptTimeout, dir, "download", "--print-uris", name)
+	var none *noPackageError
+	if errors.As(err, &none) {
+		f.candidates[name] = ""
+	}
 	if err != nil {
 		return "", err
 	}
 	if files := printed(out); len(files) > 0 {
+		f.candidates[name] = files[0]
 		return files[0], nil
 	}
 	return "", fmt.Errorf("apt-get has no file to download for the package %s", name)
@@ -296,12 +313,22 @@ func (f *Fetcher) apt(ctx context.Context, limit time.Duration, dir string, args
 
 var unknownPackage = regexp.MustCompile(`Unable to locate package ([a-z0-9][a-z0-9+.-]+)`)
 
+// noPackageError is a name that no package has that apt could install: a virtual one may be
+// known otherwise.
+type noPackageError struct{ name string }
+
+func (e *noPackageError) Error() string {
+	return fmt.Sprintf("apt knows no package %s: look at the spelling, or at the sources in /etc/apt", e.name)
+}
+
 func aptError(name, text string) error {
 	if m := unknownPackage.FindStringSubmatch(text); m != nil {
 		name = m[1] // of several that were asked for
 	}
-	if strings.Contains(text, "Unable to locate package") || strings.Contains(text, "no installation candidate") {
-		return fmt.Errorf("apt knows no package %s: look at the spelling, or at the sources in /etc/apt", name)
+	for _, says := range []string{"Unable to locate package", "no installation candidate", "has no candidate"} {
+		if strings.Contains(text, says) {
+			return &noPackageError{name}
+		}
 	}
 	return fmt.Errorf("apt-get cannot fetch the package %s: %s", name, aptSays(text))
 }
@@ -370,7 +397,8 @@ func (s *Set) add(ctx context.Context, name string) error {
 }
 
 // Provide adds the package that has a missing library or interpreter, looked for
-// among what the set's packages depend on. It reports whether the file is there now.
+// among what the set's packages depend on. It reports whether the file is there now; an
+// error is of a package that could not be looked into.
 func (s *Set) Provide(ctx context.Context, missing *elfinfo.MissingError) (bool, error) {
 	soname := path.Base(missing.Name)
 	// Most libraries are in the package that their name makes, however deep among the
@@ -379,36 +407,72 @@ func (s *Set) Provide(ctx context.Context, missing *elfinfo.MissingError) (bool,
 		return true, nil
 	}
 	tried := map[string]bool{}
+	var last error
+	look := func(alts []string) bool {
+		ok, err := s.try(ctx, alts, soname)
+		var none *noPackageError
+		if err != nil && !errors.As(err, &none) {
+			last = err
+		}
+		return ok
+	}
 	for range 4 { // how far down the dependencies to look
-		var todo []string
-		for _, p := range s.packages {
-			for _, d := range p.Depends {
-				if s.packages[d] == nil && !tried[d] && isLibrary(d) && (s.f.resolved == nil || s.f.resolved[d] != "") {
-					tried[d] = true
-					todo = append(todo, d)
-				}
-			}
-		}
-		sort.Slice(todo, func(i, j int) bool {
-			a, b := likeness(todo[i], soname), likeness(todo[j], soname)
-			if a != b {
-				return a > b
-			}
-			return todo[i] < todo[j]
-		})
-		if len(todo) == 0 {
-			return false, nil
-		}
-		for _, d := range todo {
-			if err := s.add(ctx, d); err != nil {
-				return false, err
-			}
-			if s.has(soname) {
+		todo := s.dependencies(soname, tried)
+		var unknown [][]string
+		for _, alts := range todo {
+			i := slices.IndexFunc(alts, func(name string) bool { return s.f.knows(ctx, name) })
+			if i < 0 {
+				unknown = append(unknown, alts)
+			} else if look(alts[i : i+1]) {
 				return true, nil
 			}
 		}
+		// Virtual packages and such as are gone; or apt's lists are missing or old, which is
+		// found out last, as asking for one fetches new lists.
+		for _, alts := range unknown {
+			if s.f.resolved == nil && look(alts) {
+				return true, nil
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
 	}
-	return false, nil
+	return false, last
+}
+
+// dependencies are those of the set's packages that may have a library, each with its
+// alternatives, of which the set has none, and have not been tried, the ones most like the
+// library's name first.
+func (s *Set) dependencies(soname string, tried map[string]bool) (todo [][]string) {
+	for _, p := range s.packages {
+		for _, alts := range p.Choices {
+			alts = slices.DeleteFunc(slices.Clone(alts), func(name string) bool { return !isLibrary(name) })
+			key := strings.Join(alts, "|")
+			if len(alts) > 0 && !tried[key] && !slices.ContainsFunc(alts, func(name string) bool { return s.packages[name] != nil }) {
+				tried[key] = true
+				todo = append(todo, alts)
+			}
+		}
+	}
+	slices.SortFunc(todo, func(a, b []string) int {
+		return cmp.Or(likeness(b[0], soname)-likeness(a[0], soname), slices.Compare(a, b))
+	})
+	return todo
+}
+
+// try adds the first package that can be had, unless the set has it, and looks for a library
+// in it.
+func (s *Set) try(ctx context.Context, names []string, soname string) (ok bool, err error) {
+	for _, name := range names {
+		if s.packages[name] != nil {
+			return false, nil
+		}
+		if err = s.add(ctx, name); err == nil {
+			return s.has(soname), nil
+		}
+	}
+	return false, err
 }
 
 // ProvideByName adds the package that a library's name makes, if it is not there yet, and
@@ -440,8 +504,11 @@ func isLibrary(name string) bool {
 // policyName is what Debian's policy 8.1 makes of a soname: libfoo.so.1 is in libfoo1,
 // libfoo2.so.1 in libfoo2-1.
 func policyName(soname string) string {
-	if soname == "libz.so.1" {
+	switch {
+	case soname == "libz.so.1":
 		return "zlib1g" // older than the policy
+	case strings.HasPrefix(soname, "ld-linux"):
+		return "libc6" // the interpreter
 	}
 	want := strings.ToLower(soname)
 	lib, version, _ := strings.Cut(want, ".so")
