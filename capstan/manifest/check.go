@@ -29,7 +29,7 @@ func bad(format string, args ...any) error {
 
 // check finds what would make no image, or one whose kernel would refuse to start.
 func (m *Manifest) check() error {
-	for _, f := range []func() error{m.checkProgram, m.checkProcess, m.checkPrograms, m.checkMachine, m.checkFiles, m.checkSmoke} {
+	for _, f := range []func() error{m.checkProgram, m.checkProcess, m.checkPrograms, m.checkExecutables, m.checkMachine, m.checkFiles, m.checkSmoke} {
 		if err := f(); err != nil {
 			return err
 		}
@@ -45,15 +45,23 @@ func (m *Manifest) checkProgram() error {
 		if !path.IsAbs(m.Program) {
 			return bad("program %q must be an absolute path in the image", m.Program)
 		}
-		if path.Clean(m.Program) == "/" {
-			return bad("program %q is a folder", m.Program)
-		}
 	}
 	if err := m.Build.check(); err != nil {
 		return bad("build: %w", err)
 	}
 	if err := checkPackages(m.Packages); err != nil {
 		return bad("%w", err)
+	}
+	return nil
+}
+
+// checkExecutables finds paths that only a folder can have: the bake cleans them, and the
+// machine does not.
+func (m *Manifest) checkExecutables() error {
+	for _, x := range m.Executables() {
+		if _, last := path.Split(x.Path); last == "" || last == "." || last == ".." {
+			return bad("program %q is a folder", x.Path)
+		}
 	}
 	return nil
 }

@@ -103,6 +103,11 @@ func TestMistakesInAManifestAreErrors(t *testing.T) {
 		several + "[{name: a, program: /a, args: [\"a\\0b\"]}]\n":                                                "zero byte",
 		several + "[{name: a, program: /a, limits: {nosuch: {soft: 1, hard: 1}}}]\n":                             `"nosuch", which is none of as, core`,
 		several + "[{name: a, program: /a, colour: red}]\n":                                                      `there is no key "colour"`,
+		"name: x\nprogram: /usr/sbin/web/\n":                                                                     `program "/usr/sbin/web/" is a folder`,
+		"name: x\nprogram: /usr/sbin/web/.\n":                                                                    "is a folder",
+		several + "[{name: a, program: /a/}]\n":                                                                  `program "/a/" is a folder`,
+		several + "[{name: a, pipeline: [{program: /a}, {program: /b/}]}]\n":                                     `program "/b/" is a folder`,
+		several + "[{name: a, program: /a, health: {command: [/x/]}}]\n":                                         `program "/x/" is a folder`,
 	} {
 		if _, err := Parse([]byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", doc, err)
