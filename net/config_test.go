@@ -2,6 +2,7 @@ package net
 
 import (
 	"encoding/binary"
+	"fmt"
 	stdnet "net"
 	"strings"
 	"testing"
@@ -58,6 +59,18 @@ func TestConfigureRefusesWhatItCannotUse(t *testing.T) {
 		if err := s.Configure(c, ""); err == nil {
 			t.Errorf("%+v was taken", c)
 		}
+	}
+}
+
+func TestAnAddressWithoutACardLeavesTheLoopback(t *testing.T) {
+	s := newStack(t, testRAM)
+	var log string
+	s.cfg.Log = func(level, f string, a ...any) { log += level + ": " + fmt.Sprintf(f, a...) }
+	if err := s.Configure(image.Network{Mode: "static", Address: "10.0.0.2/24", Gateway: "10.0.0.1"}, ""); err != nil {
+		t.Error(err)
+	}
+	if want := "warn: net: no network card for the address 10.0.0.2/24"; log != want {
+		t.Errorf("log %q, want %q", log, want)
 	}
 }
 
