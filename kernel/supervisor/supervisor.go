@@ -198,7 +198,7 @@ func (s *Supervisor) advance() {
 			case never != "":
 				s.log("error", u, "not started: %s", never)
 				u.last = 1 << 8
-				s.fail(u)
+				s.fail(u, false)
 				again = true
 			case ready:
 				s.launch(u)
@@ -351,7 +351,7 @@ func (s *Supervisor) settle(u *unit) {
 		if u.last == 0 {
 			u.last = 1 << 8 // it ended well only because it was asked to
 		}
-		s.fail(u)
+		s.fail(u, u.unhealthy && !again)
 	}
 	s.advance()
 }
@@ -383,10 +383,11 @@ func (s *Supervisor) restart(u *unit) bool {
 	return true
 }
 
-// fail is the end of a program that nothing mends.
-func (s *Supervisor) fail(u *unit) {
+// fail is the end of a program that nothing mends, and of the machine if that is asked for
+// whatever if_failed says.
+func (s *Supervisor) fail(u *unit, end bool) {
 	u.state = failed
-	if u == s.essential || u.p.IfFailed != image.FailIgnore {
+	if end || u == s.essential || u.p.IfFailed != image.FailIgnore {
 		s.settleStatus(u.last)
 		s.end()
 	}

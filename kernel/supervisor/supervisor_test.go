@@ -356,15 +356,17 @@ func TestAnUnhealthyProgramIsRestartedOrEndsTheMachine(t *testing.T) {
 		w.run().want(0, "0 a", "0 b", "TERM to a", "end a", "502 a", "end b", "TERM to a", "end a")
 
 		health.IfUnhealthy = image.UnhealthyEnd
-		w = newWorld(t, image.Program{Name: "a", Health: &health}, image.Program{Name: "b", Essential: true})
-		w.script["a"] = behaviour{onStop: 0x10000} // it ends with status 0
-		w.check["a"] = func(int) error {
-			if w.now > 150*time.Millisecond {
-				return errors.New("hangs")
+		for _, failed := range []string{"", image.FailIgnore} {
+			w = newWorld(t, image.Program{Name: "a", Health: &health, IfFailed: failed}, image.Program{Name: "b", Essential: true})
+			w.script["a"] = behaviour{onStop: 0x10000} // it ends with status 0
+			w.check["a"] = func(int) error {
+				if w.now > 150*time.Millisecond {
+					return errors.New("hangs")
+				}
+				return nil
 			}
-			return nil
+			w.run().want(1<<8, "0 a", "0 b", "TERM to a", "end a", "TERM to b", "end b")
 		}
-		w.run().want(1<<8, "0 a", "0 b", "TERM to a", "end a", "TERM to b", "end b")
 	})
 }
 
