@@ -142,6 +142,28 @@ func Kernel(c wait.Context, ns *vfs.Namespace) vfs.Lookup {
 	return vfs.Lookup{C: c, FS: vfs.NewFSContext(ns), Creds: vfs.RootCreds()}
 }
 
+// ReadFile is the contents of a regular file: EFBIG if they are longer than limit.
+func ReadFile(c wait.Context, ns *vfs.Namespace, path string, limit int) (string, error) {
+	f, err := ns.Open(Kernel(c, ns), path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	defer f.DecRef()
+	switch a, err := f.Ops.Attr(c); {
+	case err != nil:
+		return "", err
+	case a.Mode&unix.S_IFMT != unix.S_IFREG:
+		return "", fmt.Errorf("%s: %w", path, unix.EINVAL)
+	case a.Size > int64(limit):
+		return "", fmt.Errorf("%s: %w", path, unix.EFBIG)
+	default:
+		b := make([]byte, a.Size)
+		dst := mm.KernelIO(b)
+		n, err := f.Ops.Read(c, f, &dst, 0)
+		return string(b[:n]), err
+	}
+}
+
 // WriteFile replaces a file's contents; the folder must exist.
 func WriteFile(c wait.Context, ns *vfs.Namespace, path, data string) error {
 	f, err := ns.Open(Kernel(c, ns), path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o644)

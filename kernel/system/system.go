@@ -84,6 +84,7 @@ type System struct {
 	tty     *tty.TTY
 	ptys    *devpts.System
 	ns      *vfs.Namespace
+	etc     etc
 	vdso    *vdso.VDSO
 	retime  timer.Timer // tells programs the refined rate of the clock
 	calls   *syscalls.Dispatcher
@@ -285,23 +286,6 @@ func (s *System) mount(m image.Mount) error {
 		return fmt.Errorf("mount %s on %s: %w", m.Type, m.Target, err)
 	}
 	return nil
-}
-
-// writeEtc keeps the files that follow the network's configuration.
-func (s *System) writeEtc() {
-	c := wait.Background()
-	l := rootfs.Kernel(c, s.ns)
-	if err := s.ns.Mkdir(l, "/etc", 0o755); err != nil && err != unix.EEXIST {
-		s.log.log("error", "/etc: %v", err)
-		return
-	}
-	for _, f := range [][2]string{
-		{"/etc/resolv.conf", s.net.ResolvConf()}, {"/etc/hosts", s.net.Hosts()}, {"/etc/hostname", s.hostname() + "\n"},
-	} {
-		if err := rootfs.WriteFile(c, s.ns, f[0], f[1]); err != nil {
-			s.log.log("error", "%v", err)
-		}
-	}
 }
 
 func (s *System) hostname() string {
