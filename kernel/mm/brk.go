@@ -22,11 +22,11 @@ func (s *Space) BrkRange() (start, end hal.UserAddr) {
 }
 
 // Brk sets the break and returns the one in force, which is the old one if the new is
-// below the start, over RLIMIT_DATA or RLIMIT_AS, or runs into a mapping. See brk(2).
+// below the start, over RLIMIT_DATA, RLIMIT_AS or RLIMIT_MEMLOCK, or runs into a mapping. See brk(2).
 func (s *Space) Brk(c wait.Context, addr hal.UserAddr) hal.UserAddr {
 	s.mu.Lock()
 	old := s.brkV
-	dead := s.brk(uint64(addr))
+	dead := s.brk(c, uint64(addr))
 	now := s.brkV
 	lock := s.lockAll && !s.lockLazy
 	s.mu.Unlock()
@@ -37,7 +37,7 @@ func (s *Space) Brk(c wait.Context, addr hal.UserAddr) hal.UserAddr {
 	return hal.UserAddr(now)
 }
 
-func (s *Space) brk(to uint64) (dead *vma) {
+func (s *Space) brk(c wait.Context, to uint64) (dead *vma) {
 	if to < s.brkStart || s.brkStart == 0 || to > userTop-hal.PageSize {
 		return nil
 	}
@@ -57,6 +57,9 @@ func (s *Space) brk(to uint64) (dead *vma) {
 		}
 		v := &vma{start: from, end: end, prot: hal.ProtRead | hal.ProtWrite, maxProt: protAll, flags: vmAccount}
 		if s.lockAll {
+			if uint64(s.locked+v.pages()) > s.memLock(c)>>hal.PageShift {
+				return nil
+			}
 			v.flags |= vmLocked
 		}
 		if s.vmas.n > maxMaps || !s.mayExpand(v.pages(), v.prot, v.flags) || v.flags&vmAccount != 0 && !s.mem.enough(v.pages()) || !s.mem.budget.Charge(vmaCost) {

@@ -217,6 +217,16 @@ CASE(lock_limit, mlock, mlock2, mlockall)
 	reap("none", c);
 }
 
+CASE(break_under_lock_limit, brk, mlockall)
+{
+	char *b = (char *)syscall(SYS_brk, 0);
+	int c = FORK(LIMIT(RLIMIT_MEMLOCK, 8 * PAGE); unroot(); R(mlockall(MCL_FUTURE)); IS((char *)syscall(SYS_brk, b + 4 * PAGE) == b + 4 * PAGE);
+		IS((char *)syscall(SYS_brk, b + 9 * PAGE) == b + 4 * PAGE); IS((char *)syscall(SYS_brk, b + 8 * PAGE) == b + 8 * PAGE));
+	reap("8 pages", c);
+	c = FORK(LIMIT(RLIMIT_MEMLOCK, 8 * PAGE); R(mlockall(MCL_FUTURE)); IS((char *)syscall(SYS_brk, b + 9 * PAGE) == b + 9 * PAGE));
+	reap("root", c);
+}
+
 CASE(lock_on_fault, mlock2)
 {
 	unsigned char v[4] = "";
