@@ -173,7 +173,11 @@ func sysWait4(t *task.Thread, a *Args) (uintptr, error) {
 	if pid == -1<<31 {
 		return 0, unix.ESRCH
 	}
-	r, err := t.Wait(task.WaitArgs{PID: pid, Options: options | unix.WEXITED})
+	w := task.WaitArgs{PID: pid, Options: options | unix.WEXITED}
+	if pid < -1 {
+		w.PID, w.Group = 0, -pid
+	}
+	r, err := t.Wait(w)
 	if err != nil || r.PID == 0 {
 		return 0, err
 	}
@@ -220,11 +224,8 @@ func waitid(t *task.Thread, a *Args) (uintptr, error) {
 			return 0, unix.EINVAL
 		}
 	case unix.P_PGID:
-		if id < 0 {
+		if w.Group = id; id < 0 {
 			return 0, unix.EINVAL
-		}
-		if id != 0 && id != t.Process().PGID() { // the caller's own is 0: -1 means any child
-			w.PID = -id
 		}
 	case unix.P_PIDFD:
 		if id < 0 {

@@ -10,8 +10,8 @@ import (
 
 // WaitArgs are what wait4 and waitid ask for.
 type WaitArgs struct {
-	// PID > 0: that child; -1: any; 0: the caller's group; < -1: group -PID.
-	PID int32
+	// PID > 0: that child; -1: any; 0: the group Group or, if that is 0, the caller's.
+	PID, Group int32
 	// Child, if set, is the one meant (P_PIDFD); PID does not count.
 	Child *Process
 	// Options: WNOHANG, WEXITED, WSTOPPED, WCONTINUED, WNOWAIT, __WALL, __WCLONE,
@@ -145,10 +145,16 @@ func (t *Thread) matchesTraced(o *Thread, a *WaitArgs) bool {
 		return o == a.Child.tracedLeader
 	case a.PID > 0:
 		return o.TID() == a.PID
-	case a.PID == 0:
-		return o.process.pgid == t.process.pgid
 	}
-	return a.PID == -1 || o.process.pgid == -a.PID
+	return a.PID < 0 || o.process.pgid == a.group(t)
+}
+
+// group is the process group that a thread asks for.
+func (a *WaitArgs) group(t *Thread) int32 {
+	if a.Group != 0 {
+		return a.Group
+	}
+	return t.process.pgid
 }
 
 // traceReport fills r if a tracee is in a stop that has not been told. Called with tree
@@ -198,7 +204,6 @@ func (t *Thread) buryTraced(o *Thread, options int) (r WaitResult) {
 
 // matches says whether the caller asked for c. Called with tree held.
 func (t *Thread) matches(c *Process, a *WaitArgs) bool {
-	p := t.process
 	if a.Options&wNoThread != 0 && c.forker != t {
 		return false
 	}
@@ -206,15 +211,10 @@ func (t *Thread) matches(c *Process, a *WaitArgs) bool {
 	if a.Options&unix.WALL == 0 && clone != (a.Options&unix.WCLONE != 0) {
 		return false
 	}
-	switch {
-	case a.PID > 0, a.Child != nil:
+	if a.PID > 0 || a.Child != nil {
 		return true // collect has looked it up
-	case a.PID == 0:
-		return c.pgid == p.pgid
-	case a.PID == -1:
-		return true
 	}
-	return c.pgid == -a.PID
+	return a.PID < 0 || c.pgid == a.group(t)
 }
 
 // report fills r if c has something to say. Called with tree held.

@@ -147,6 +147,15 @@ static void order(void)
 	R(waitid(P_PGID, getpgrp(), &si, WEXITED | WNOWAIT)); info("own group", &si, a);
 	R(waitid(P_PGID, 0, &si, WEXITED)); info("group 0", &si, a);
 	R(waitpid(0, &st, 0));
+	b = fork();
+	if (!b) {
+		setpgid(0, 0);
+		a = exits(12);
+		R(waitid(P_PGID, 1, &si, WEXITED)); /* whose process 1 may be */
+		R(waitid(P_PGID, getpgrp(), &si, WEXITED)); info("the child's group", &si, a);
+		_exit(0);
+	}
+	waitpid(b, &st, 0); status("it", st);
 }
 
 static volatile sig_atomic_t chld;
