@@ -20,6 +20,7 @@ func (t *Thread) SyscallEntry() bool {
 			return false
 		}
 	} else if h&HookStep != 0 {
+		t.Return(noSuchCall)
 		t.flags.Or(fSysExit)
 	}
 	if h&HookEmulate != 0 {

@@ -390,6 +390,24 @@ CASE(singlestep, ptrace)
 	PT(CONT, p, 0, 0); next("end", p);
 }
 
+static void steps_over_none(void)
+{
+	long rax = -1;
+	__asm__ volatile("int3\n syscall\n nop\n" : "+a"(rax) :: "rcx", "r11", "memory");
+	_exit(-rax);
+}
+
+CASE(step_over_call_minus_1, ptrace)
+{
+	struct user_regs_struct r;
+	pid_t p = traced(steps_over_none, 0);
+	PT(CONT, p, 0, 0); next("int3", p);
+	PT(SINGLESTEP, p, 0, 0); next("step", p);
+	MUST(pt(PTRACE_GETREGS, p, 0, (long)&r));
+	say("rax %ld", (long)r.rax);
+	PT(CONT, p, 0, 0); next("end", p);
+}
+
 static void handled(void) { signal(SIGUSR1, on); raise(SIGUSR1); _exit(got); }
 
 CASE(stephandler, ptrace)
