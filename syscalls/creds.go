@@ -1,6 +1,8 @@
 package syscalls
 
 import (
+	"runtime"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/fs/vfs"
@@ -264,15 +266,42 @@ func sysGetgroups(t *task.Thread, a *Args) (uintptr, error) {
 	if len(g) > int(size) {
 		return 0, unix.EINVAL
 	}
-	b := make([]byte, 4*len(g))
-	for i, id := range g {
-		le.PutUint32(b[4*i:], id)
+	var b [4 * groupsAtOnce]byte
+	n := uintptr(len(g))
+	for at := hal.UserAddr(a[1]); len(g) > 0; at += hal.UserAddr(len(b)) {
+		some := g[:min(len(g), groupsAtOnce)]
+		for i, id := range some {
+			le.PutUint32(b[4*i:], id)
+		}
+		if err := t.CopyOut(at, b[:4*len(some)]); err != nil {
+			return 0, err
+		}
+		g = g[len(some):]
 	}
-	return uintptr(len(g)), t.CopyOut(hal.UserAddr(a[1]), b)
+	return n, nil
 }
 
-// sysSetgroups replaces them: EPERM, EINVAL (more than NGROUPS_MAX), EFAULT, EINVAL (-1).
-// See setgroups(2).
+// groupsAtOnce is how many are copied at once, and how many cost nothing: what has a set of
+// credentials is charged for more than that.
+const groupsAtOnce = 64
+
+// newGroups is room for n groups, charged until nobody has it any more: ENOMEM.
+func newGroups(t *task.Thread, n uint32) ([]uint32, error) {
+	if n <= groupsAtOnce {
+		return make([]uint32, n), nil
+	}
+	b, cost := t.Kernel().Mem.Budget(), 4*int64(n)
+	if !b.Charge(cost) {
+		return nil, unix.ENOMEM
+	}
+	g := make([]uint32, n)
+	// Threads have credentials, and sockets, rings and ended processes, too.
+	runtime.AddCleanup(&g[0], b.Uncharge, cost)
+	return g, nil
+}
+
+// sysSetgroups replaces them: EPERM, EINVAL (more than NGROUPS_MAX), ENOMEM, EFAULT, EINVAL
+// (-1). See setgroups(2).
 func sysSetgroups(t *task.Thread, a *Args) (uintptr, error) {
 	c := *t.Creds()
 	if !c.Can(unix.CAP_SETGID) {
@@ -282,15 +311,23 @@ func sysSetgroups(t *task.Thread, a *Args) (uintptr, error) {
 	if n > maxGroups {
 		return 0, unix.EINVAL
 	}
-	b := make([]byte, 4*n)
-	if err := t.CopyIn(b, hal.UserAddr(a[1])); err != nil {
+	g, err := newGroups(t, n)
+	if err != nil {
 		return 0, err
 	}
-	g := make([]uint32, n)
-	for i := range g {
-		if g[i] = le.Uint32(b[4*i:]); g[i] == keep {
-			return 0, unix.EINVAL
+	var b [4 * groupsAtOnce]byte
+	at := hal.UserAddr(a[1])
+	for left := g; len(left) > 0; at += hal.UserAddr(len(b)) {
+		some := left[:min(len(left), groupsAtOnce)]
+		if err := t.CopyIn(b[:4*len(some)], at); err != nil {
+			return 0, err
 		}
+		for i := range some {
+			if some[i] = le.Uint32(b[4*i:]); some[i] == keep {
+				return 0, unix.EINVAL
+			}
+		}
+		left = left[len(some):]
 	}
 	c.Groups = g
 	commit(t, &c)

@@ -1,6 +1,7 @@
 package syscalls
 
 import (
+	"bytes"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -196,6 +197,39 @@ func TestUserIDsFollowLinuxRules(t *testing.T) {
 		p.fail(unix.EPERM, unix.SYS_SETRLIMIT, uint64(unix.RLIMIT_STACK), dataAt)
 		p.want(1000, unix.SYS_SETFSUID, 0)
 		p.want(1000, unix.SYS_SETFSUID, uint64(keep))
+	})
+}
+
+func TestManyGroupsAreCopiedWholeAndCharged(t *testing.T) {
+	r := newRig(t)
+	r.run(nil, func(p *prog) {
+		const n, out = 3*groupsAtOnce + 5, dataAt + 0x1000
+		list := make([]byte, 4*n)
+		for i := range n {
+			le.PutUint32(list[4*i:], uint32(1000+i))
+		}
+		p.put(dataAt, list)
+		b := r.mem.Budget()
+		was := b.Used()
+		p.want(0, unix.SYS_SETGROUPS, n, dataAt)
+		if got := b.Used() - was; got != 4*n {
+			t.Errorf("%d bytes charged for %d groups", got, n)
+		}
+		p.want(n, unix.SYS_GETGROUPS, 0, 0)
+		p.fail(unix.EINVAL, unix.SYS_GETGROUPS, n-1, out)
+		p.fail(unix.EFAULT, unix.SYS_GETGROUPS, n, badAddr)
+		p.want(n, unix.SYS_GETGROUPS, n, out)
+		if got := p.get(out, len(list)); !bytes.Equal(got, list) {
+			t.Error("other groups come back")
+		}
+		p.fail(unix.EFAULT, unix.SYS_SETGROUPS, n, badAddr)
+		le.PutUint32(list[4*(n-1):], keep)
+		p.put(dataAt, list)
+		p.fail(unix.EINVAL, unix.SYS_SETGROUPS, n, dataAt)
+		p.want(n, unix.SYS_GETGROUPS, 0, 0)
+		b.SetLimit(1) // the lists that failed may go meanwhile
+		p.fail(unix.ENOMEM, unix.SYS_SETGROUPS, n-1, dataAt)
+		p.want(0, unix.SYS_SETGROUPS, groupsAtOnce, dataAt)
 	})
 }
 
