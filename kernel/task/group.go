@@ -286,6 +286,9 @@ func (t *Thread) SigTimedWait(set SigSet, deadline int64) (SignalInfo, error) {
 	t.waitingIn = 0
 	t.mask = old
 	ok := t.dequeue(set, &info)
+	if move := p.pending.set & set & old; move != 0 && p.nthreads > 1 {
+		p.retarget(t, move) // what came to t because it waited
+	}
 	t.recalc()
 	p.mu.Unlock()
 	switch {

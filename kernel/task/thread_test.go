@@ -268,6 +268,57 @@ func TestAProcessThatCannotBeRunIsKilled(t *testing.T) {
 	}
 }
 
+// A signal that came to a thread because it waited for it goes to another where the thread
+// takes something else.
+func TestWhatIsLeftBySigTimedWaitGoesToAnotherThread(t *testing.T) {
+	r := newRig(t)
+	r.m.UseHostClock()
+	r.onClone(cloneNr, CloneArgs{Flags: threadFlags}, 0x3000)
+	usr1, usr2 := int32(unix.SIGUSR1), int32(unix.SIGUSR2)
+	r.on(raiseNr, func(th *Thread) (uintptr, error) {
+		install(th, usr2, 0, 0)
+		th.SetMask(Set(usr1) | Set(usr2))
+		return 0, nil
+	})
+	r.on(waitNr, func(th *Thread) (uintptr, error) {
+		info, err := th.SigTimedWait(Set(usr1)|Set(usr2), hal.NoDeadline)
+		if err != nil || info.Signo != usr1 {
+			t.Errorf("took %d, %v", info.Signo, err)
+		}
+		for th.process.NumThreads() > 1 {
+			th.Yield()
+		}
+		return 0, nil
+	})
+	r.on(pauseNr, func(th *Thread) (uintptr, error) {
+		p := th.process
+		th.SetMask(Set(usr1))
+		for p.Leader().state.Load() != stateBlocked {
+			th.Yield()
+		}
+		p.mu.Lock() // both come before it takes one
+		_ = p.sendLocked(nil, SignalInfo{Signo: usr1})
+		_ = p.sendLocked(nil, SignalInfo{Signo: usr2})
+		p.mu.Unlock()
+		if r := th.Sleep(th.k.M.Nanotime() + int64(5*time.Second)); r.Err() == unix.ETIMEDOUT {
+			t.Error("the other thread sleeps on")
+		}
+		if info, ok := th.TakeSignal(Set(usr2)); !ok {
+			t.Errorf("the other thread has %+v", info)
+		}
+		th.Exit(0)
+		return 0, nil
+	})
+	r.sysAt(0x1000, raiseNr)
+	r.sysAt(0x1002, cloneNr)
+	r.jump(0x1004, 0x1010)
+	r.sysAt(0x1010, waitNr)
+	r.sysAt(0x1012, unix.SYS_EXIT_GROUP, 0)
+	r.sysAt(0x3000, pauseNr)
+	r.start(0x1000)
+	r.wait()
+}
+
 // A child's SIGCHLD comes before its wake-up: the wait tells of the child nevertheless.
 func TestWaitIsNotInterruptedByTheSignalOfItsOwnChild(t *testing.T) {
 	r := newRig(t)
