@@ -384,6 +384,8 @@ func (k *Kernel) reap(p *Process) {
 	if p.parent != nil {
 		p.parent.children.remove(p)
 	}
+	// A descriptor's Process is not to keep them.
+	p.parent, p.forker = nil, nil
 }
 
 // jobControl tells the parent that p has stopped (code cldStopped) or goes on. What wait

@@ -242,6 +242,9 @@ func TestZombieKeepsItsChargeUntilItIsWaitedFor(t *testing.T) {
 		if n, _, _ := k.Counts(); n != 1 || z.Corpse() != nil || was-b.Used() != threadCost {
 			t.Errorf("%d threads, %d bytes less", n, was-b.Used())
 		}
+		if z.parent != nil || z.forker != nil || z.PPID() != 0 {
+			t.Error("it keeps whose child it was")
+		}
 		z.Drop()
 		b.SetLimit(b.Used())
 		if err := z.Keep(); err != unix.ENOMEM {

@@ -317,10 +317,11 @@ func (o *Thread) detach() {
 
 // passZombie tells the parent of a zombie that a tracer has let go. Called with tree held.
 func (k *Kernel) passZombie(p *Process) {
-	if k.tellParent(p, p.parent) {
+	parent := p.parent
+	if k.tellParent(p, parent) {
 		k.reap(p)
 	}
-	p.parent.childEvents.Notify(waiter.ReadableEvents)
+	parent.childEvents.Notify(waiter.ReadableEvents)
 }
 
 // dropTracees is the end of a tracer (exit_ptrace). Called with tree held.
