@@ -323,8 +323,8 @@ func getSigInfo(t *task.Thread, at uint64, sig, to int32) (task.SignalInfo, erro
 	if err := t.CopyIn(b[:], hal.UserAddr(at)); err != nil {
 		return task.SignalInfo{}, err
 	}
+	le.PutUint32(b[:], uint32(sig))
 	i := task.ParseSignalInfo(b[:])
-	i.Signo = sig
 	if !knownInfo(sig, i.Code) {
 		for _, c := range b[siginfoKernel:] {
 			if c != 0 {

@@ -87,17 +87,26 @@ func putSiginfo(b *[siginfoSize]byte, i *task.SignalInfo) {
 	le.PutUint32(b[8:], uint32(i.Code))
 	le.PutUint32(b[12:], uint32(i.PID))
 	le.PutUint32(b[16:], i.UID)
-	le.PutUint32(b[20:], uint32(i.FD))
-	le.PutUint32(b[24:], uint32(i.TimerID))
-	le.PutUint32(b[28:], uint32(i.Band))
-	le.PutUint32(b[32:], uint32(i.Overrun))
-	le.PutUint32(b[40:], uint32(i.Status))
-	le.PutUint32(b[44:], uint32(i.Value))
-	le.PutUint64(b[48:], i.Value)
-	le.PutUint64(b[56:], uint64(i.UTime))
-	le.PutUint64(b[64:], uint64(i.STime))
-	le.PutUint64(b[72:], i.Addr)
-	le.PutUint32(b[84:], uint32(i.Syscall))
+	switch i.Layout() {
+	case task.LayoutSender, task.LayoutTimer:
+		le.PutUint32(b[24:], uint32(i.TimerID))
+		le.PutUint32(b[32:], uint32(i.Overrun))
+		le.PutUint32(b[44:], uint32(i.Value))
+		le.PutUint64(b[48:], i.Value)
+	case task.LayoutChild:
+		le.PutUint32(b[40:], uint32(i.Status))
+		le.PutUint64(b[56:], uint64(i.UTime))
+		le.PutUint64(b[64:], uint64(i.STime))
+	case task.LayoutPoll:
+		le.PutUint32(b[20:], uint32(i.FD))
+		le.PutUint32(b[28:], uint32(i.Band))
+	case task.LayoutFault:
+		le.PutUint64(b[72:], i.Addr)
+	case task.LayoutSys:
+		le.PutUint32(b[84:], uint32(i.Syscall))
+		le.PutUint64(b[88:], i.Addr)
+		le.PutUint32(b[96:], task.AuditArch)
+	}
 }
 
 // ForReader is what the thread c waits on until the file is readable for it: signals of

@@ -346,6 +346,9 @@ func (k *Kernel) tellParent(p, parent *Process) (reap bool) {
 	}
 	info := p.childInfo()
 	info.Signo = sig
+	if sig != int32(unix.SIGCHLD) {
+		info.Value = uint64(uint32(info.Status)) // it lies there
+	}
 	if sig == int32(unix.SIGCHLD) {
 		a := parent.action(int32(unix.SIGCHLD))
 		reap = a.Handler == sigIgnore || a.Flags&SANoCldWait != 0

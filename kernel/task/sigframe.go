@@ -351,41 +351,80 @@ func (i *SignalInfo) put(b []byte) {
 	le.PutUint32(b[0:], uint32(i.Signo))
 	le.PutUint32(b[4:], uint32(i.Errno))
 	le.PutUint32(b[8:], uint32(i.Code))
-	sig := unix.Signal(i.Signo)
-	fromKernel := i.Code > 0 && i.Code < SIKernel
-	switch {
-	case !fromKernel && i.Code != SISigIO && i.Code != SITimer:
-		i.putSender(b)
-	case fromKernel && (sig == unix.SIGSEGV || sig == unix.SIGBUS || sig == unix.SIGILL || sig == unix.SIGFPE || sig == unix.SIGTRAP):
+	switch i.Layout() {
+	case LayoutSender:
+		le.PutUint32(b[16:], uint32(i.PID))
+		le.PutUint32(b[20:], i.UID)
+		i.putRest(b)
+	case LayoutFault:
 		le.PutUint64(b[16:], i.Addr)
-	case fromKernel && sig == unix.SIGCHLD:
+		i.putRest(b)
+	case LayoutChild:
 		le.PutUint32(b[16:], uint32(i.PID))
 		le.PutUint32(b[20:], i.UID)
 		le.PutUint32(b[24:], uint32(i.Status))
 		le.PutUint64(b[32:], uint64(i.UTime))
 		le.PutUint64(b[40:], uint64(i.STime))
-	case fromKernel && (sig == unix.SIGIO || i.Band != 0), i.Code == SISigIO:
+	case LayoutPoll:
 		le.PutUint64(b[16:], uint64(i.Band))
 		le.PutUint32(b[24:], uint32(i.FD))
-	case fromKernel && sig == unix.SIGSYS:
+	case LayoutSys:
 		le.PutUint64(b[16:], i.Addr)
 		le.PutUint32(b[24:], uint32(i.Syscall))
-		le.PutUint32(b[28:], 0xc000003e) // AUDIT_ARCH_X86_64
-	case i.Code == SITimer:
+		le.PutUint32(b[28:], AuditArch)
+	case LayoutTimer:
 		le.PutUint32(b[16:], uint32(i.TimerID))
 		le.PutUint32(b[20:], uint32(i.Overrun))
 		le.PutUint64(b[24:], i.Value)
-	default:
-		i.putSender(b)
 	}
 }
 
-// putSender is who sent it, and the value that came with it.
-func (i *SignalInfo) putSender(b []byte) {
+// putRest is what lies behind a sender's ids and behind a fault's address.
+func (i *SignalInfo) putRest(b []byte) {
 	le := binary.LittleEndian
-	le.PutUint32(b[16:], uint32(i.PID))
-	le.PutUint32(b[20:], i.UID)
 	le.PutUint64(b[24:], i.Value)
+	le.PutUint64(b[32:], uint64(i.UTime))
+	le.PutUint64(b[40:], uint64(i.STime))
+}
+
+// AuditArch is AUDIT_ARCH_X86_64.
+const AuditArch = 0xc000003e
+
+// What a siginfo_t holds behind its code.
+const (
+	LayoutSender = iota // PID, UID, Value
+	LayoutFault         // Addr; what may lie behind it is in Value, UTime and STime
+	LayoutChild         // PID, UID, Status, UTime, STime
+	LayoutPoll          // Band, FD
+	LayoutSys           // Addr, Syscall
+	LayoutTimer         // TimerID, Overrun, Value
+)
+
+// Layout is siginfo_layout: one of these.
+func (i *SignalInfo) Layout() int {
+	switch {
+	case i.Code == SISigIO:
+		return LayoutPoll
+	case i.Code == SITimer:
+		return LayoutTimer
+	case i.Code <= 0 || i.Code >= SIKernel:
+		return LayoutSender
+	}
+	switch unix.Signal(i.Signo) {
+	case unix.SIGSEGV, unix.SIGBUS, unix.SIGILL, unix.SIGFPE, unix.SIGTRAP:
+		return LayoutFault
+	case unix.SIGCHLD:
+		return LayoutChild
+	case unix.SIGIO:
+		return LayoutPoll
+	}
+	switch {
+	case i.Band != 0:
+		return LayoutPoll // F_SETSIG
+	case i.Signo == int32(unix.SIGSYS):
+		return LayoutSys
+	}
+	return LayoutSender
 }
 
 // Bytes is the 128 bytes of siginfo_t, for rt_sigtimedwait and waitid.
@@ -394,20 +433,33 @@ func (i *SignalInfo) Bytes() (b [siginfoSize]byte) {
 	return b
 }
 
-// ParseSignalInfo reads a siginfo_t that a program sends (rt_sigqueueinfo).
+// ParseSignalInfo reads a siginfo_t that a program sends (rt_sigqueueinfo). put writes it
+// as it was.
 func ParseSignalInfo(b []byte) (i SignalInfo) {
 	le := binary.LittleEndian
 	i.Signo = int32(le.Uint32(b[0:]))
 	i.Errno = int32(le.Uint32(b[4:]))
 	i.Code = int32(le.Uint32(b[8:]))
-	switch i.Code {
-	case SISigIO:
+	rest := func() {
+		i.Value, i.UTime, i.STime = le.Uint64(b[24:]), int64(le.Uint64(b[32:])), int64(le.Uint64(b[40:]))
+	}
+	switch i.Layout() {
+	case LayoutSender:
+		i.PID, i.UID = int32(le.Uint32(b[16:])), le.Uint32(b[20:])
+		rest()
+	case LayoutFault:
+		i.Addr = le.Uint64(b[16:])
+		rest()
+	case LayoutChild:
+		i.PID, i.UID, i.Status = int32(le.Uint32(b[16:])), le.Uint32(b[20:]), int32(le.Uint32(b[24:]))
+		i.UTime, i.STime = int64(le.Uint64(b[32:])), int64(le.Uint64(b[40:]))
+	case LayoutPoll:
 		i.Band, i.FD = int64(le.Uint64(b[16:])), int32(le.Uint32(b[24:]))
-	case SITimer:
+	case LayoutSys:
+		i.Addr, i.Syscall = le.Uint64(b[16:]), int32(le.Uint32(b[24:]))
+	case LayoutTimer:
 		i.TimerID, i.Overrun = int32(le.Uint32(b[16:])), int32(le.Uint32(b[20:]))
 		i.Value = le.Uint64(b[24:])
-	default:
-		i.PID, i.UID, i.Value = int32(le.Uint32(b[16:])), le.Uint32(b[20:]), le.Uint64(b[24:])
 	}
 	return i
 }

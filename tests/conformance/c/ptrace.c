@@ -317,6 +317,26 @@ CASE(siginfo, ptrace)
 	end(p);
 }
 
+static void caught(int s, siginfo_t *i, void *c) { _exit(i->si_addr == (void *)0x123 && i->si_code == SEGV_MAPERR ? 33 : 44); }
+static void faults(void)
+{
+	struct sigaction a = { .sa_sigaction = caught, .sa_flags = SA_SIGINFO };
+	sigaction(SIGSEGV, &a, 0);
+	*(volatile char *)0x123 = 1;
+}
+
+/* As gdb puts it back when it has called a function of the program's. */
+CASE(siginfo_of_a_fault, ptrace)
+{
+	siginfo_t si, again;
+	pid_t p = traced(faults, 0);
+	PT(CONT, p, 0, 0); next("fault", p);
+	memset(&si, 0x55, sizeof si);
+	PT(GETSIGINFO, p, 0, (long)&si); PT(SETSIGINFO, p, 0, (long)&si); PT(GETSIGINFO, p, 0, (long)&again);
+	IS(si.si_addr == (void *)0x123 && !memcmp(&si, &again, sizeof si));
+	PT(CONT, p, 0, SIGSEGV); next("end", p);
+}
+
 CASE(peeksiginfo, ptrace)
 {
 	siginfo_t si[4];

@@ -102,6 +102,34 @@ CASE(to_thread, rt_tgsigqueueinfo, tgkill)
 	kill(other, SIGKILL);
 }
 
+/* A siginfo_t that a thread sends itself reaches its handler as it was. */
+static void forge(const char *what, int s, int code, long a, long b, long c, long d)
+{
+	siginfo_t i = { .si_signo = s, .si_errno = 3, .si_code = code };
+	memcpy((char *)&i + 16, (long[]){ a, b, c, d }, 32);
+	noting(s, 0);
+	memset(&last, 9, sizeof last);
+	SC(rt_tgsigqueueinfo, getpid(), getpid(), s, &i);
+	show(what);
+	IS(!memcmp(&last, &i, sizeof i));
+}
+
+CASE(forged, rt_tgsigqueueinfo)
+{
+	const long at = 0x123456789abc;
+	forge("SEGV_MAPERR", SIGSEGV, 1, at, 0, 0, 0);
+	forge("SEGV_BNDERR", SIGSEGV, 3, at, 0, 0x1000, 0x2000);
+	forge("BUS_MCEERR_AR", SIGBUS, 4, at, 12, 0, 0);
+	forge("FPE_INTDIV", SIGFPE, 1, at, 0, 0, 0);
+	forge("CLD_EXITED", SIGCHLD, 1, 4 | 5L << 32, 6, 7, 8);
+	forge("SYS_SECCOMP", SIGSYS, 1, at, 39 | 0xc000003eL << 32, 0, 0);
+	forge("POLL_IN", SIGIO, 1, 0x41, 5, 0, 0);
+	forge("SI_SIGIO", SIGUSR1, SI_SIGIO, 0x41, 5, 0, 0);
+	forge("SI_QUEUE", SIGUSR1, SI_QUEUE, 1 | 2L << 32, 3, 4, 5);
+	forge("SI_USER", SIGUSR1, SI_USER, 1 | 2L << 32, 3, 4, 5);
+	forge("3", SIGUSR1, 3, 1 | 2L << 32, 3, 4, 5);
+}
+
 CASE(kill_errors, kill)
 {
 	R(kill(99999, 0));
@@ -146,6 +174,17 @@ CASE(from_children, rt_sigtimedwait)
 	say("status %d", last.si_status);
 	kill(c, SIGKILL);
 	waitpid(c, 0, 0);
+}
+
+CASE(other_exit_signal, clone)
+{
+	noting(SIGUSR2, SA_RESTART);
+	int c = syscall(SYS_clone, SIGUSR2, 0, 0, 0, 0);
+	if (!c)
+		_exit(7);
+	IS(waitpid(c, 0, __WALL) == c);
+	show("exited");
+	IS(last.si_pid == c && last.si_status == 7);
 }
 
 CASE(no_child_stop, rt_sigaction)
@@ -390,6 +429,47 @@ CASE(wait_errors, rt_sigtimedwait)
 	SC(rt_sigtimedwait, &s, 0, 0, 8);
 }
 
+static int hold[2];
+static void *reading(void *u)
+{
+	char b;
+	unblock(SIGUSR2, 0);
+	return (void *)(long)(read(hold[0], &b, 1) == -1 && errno == EINTR);
+}
+static void *sending(void *u)
+{
+	asleep(getpid());
+	kill(getpid(), SIGUSR1);
+	kill(getpid(), SIGUSR2);
+	return 0;
+}
+
+/* A signal that came to a thread because it waited is another's where it takes something else. */
+CASE(left_by_who_waited, rt_sigtimedwait)
+{
+	pthread_t r, w;
+	void *interrupted;
+	siginfo_t i;
+	cpu_set_t one;
+	sigset_t both = set(SIGUSR1, SIGUSR2);
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	sched_setaffinity(0, sizeof one, &one); /* so that both are there before it takes one */
+	noting(SIGUSR2, 0);
+	block(SIGUSR1, SIGUSR2);
+	pipe(hold);
+	pthread_create(&r, 0, reading, 0);
+	ms(30);
+	pthread_create(&w, 0, sending, 0);
+	R(sigwaitinfo(&both, &i));
+	for (int k = 0; k < 300 && !n; k++)
+		ms(10);
+	write(hold[1], "x", 1);
+	pthread_join(r, &interrupted);
+	pthread_join(w, 0);
+	say("handled %d, interrupted %d", n, interrupted != 0);
+}
+
 CASE(mask, rt_sigprocmask, rt_sigpending)
 {
 	unsigned long s = 1L << (SIGUSR1 - 1) | 1L << (SIGKILL - 1) | 1L << (SIGSTOP - 1), o = 0;
@@ -580,6 +660,30 @@ CASE(fd, signalfd4, signalfd)
 	fd = syscall(SYS_signalfd, -1, &s, 8);
 	R(fcntl(fd, F_GETFL));
 	SC(signalfd, -1, &s, 4);
+}
+/* What of each siginfo_t goes where in a signalfd_siginfo. */
+CASE(fd_layouts, signalfd4, rt_tgsigqueueinfo)
+{
+	static const struct { const char *what; int s, code; long a, b, c, d; } l[] = {
+		{ "SEGV_BNDERR", SIGSEGV, 3, 0x123456789abc, 0, 0x1000, 0x2000 }, { "FPE_INTDIV", SIGFPE, 1, 0x123456789abc, 7, 8, 9 },
+		{ "CLD_EXITED", SIGCHLD, 1, 4 | 5L << 32, 6, 7, 8 }, { "SYS_SECCOMP", SIGSYS, 1, 0x123456789abc, 39 | 0xc000003eL << 32, 0, 0 },
+		{ "POLL_IN", SIGIO, 1, 0x41, 5, 0, 0 }, { "SI_QUEUE", SIGUSR1, SI_QUEUE, 1 | 2L << 32, 3, 4, 5 }, { "SI_TIMER", SIGUSR1, SI_TIMER, 1 | 2L << 32, 3, 0, 0 },
+	};
+	sigset_t all;
+	unsigned w[32];
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, 0);
+	int fd = signalfd(-1, &all, SFD_NONBLOCK);
+	for (int k = 0; k < (int)(sizeof l / sizeof *l); k++) {
+		siginfo_t i = { .si_signo = l[k].s, .si_errno = 3, .si_code = l[k].code };
+		memcpy((char *)&i + 16, &l[k].a, 32);
+		SC(rt_tgsigqueueinfo, getpid(), getpid(), l[k].s, &i);
+		say("%s", l[k].what);
+		R(read(fd, w, sizeof w));
+		for (int j = 0; j < 32; j++)
+			if (w[j])
+				say("  %d: %#x", 4 * j, w[j]);
+	}
 }
 CASE(fd_blocking, signalfd4)
 {
