@@ -226,19 +226,24 @@ func sysKill(t *task.Thread, a *Args) (uintptr, error) {
 	k := t.Kernel()
 	info := userSignal(t, sig, task.SIUser)
 	if pid > 0 {
-		p := k.Process(pid)
-		if p == nil {
-			o := k.Thread(pid) // Linux takes any thread's number
-			if o == nil {
-				return 0, unix.ESRCH
-			}
-			p = o.Process()
-		}
-		return 0, killOne(t, p, info)
+		return 0, killNumber(t, pid, info)
 	}
 	var err error
 	k.Together(func() { err = killSeveral(t, pid, info) })
 	return 0, err
+}
+
+// killNumber sends to the process that a number names, be it that of any of its threads.
+func killNumber(t *task.Thread, pid int32, info task.SignalInfo) error {
+	p := t.Kernel().Process(pid)
+	if p == nil {
+		o := t.Kernel().Thread(pid)
+		if o == nil {
+			return unix.ESRCH
+		}
+		p = o.Process()
+	}
+	return killOne(t, p, info)
 }
 
 func killSeveral(t *task.Thread, pid int32, info task.SignalInfo) error {
@@ -317,7 +322,7 @@ func killThread(t *task.Thread, tgid, tid int32, info task.SignalInfo) error {
 }
 
 // getSigInfo reads the siginfo_t that a program sends; its number is sig. EFAULT; EPERM:
-// it claims to come from the kernel or from kill, and goes to another process.
+// it claims to come from the kernel or from kill, and to is not the calling thread.
 func getSigInfo(t *task.Thread, at uint64, sig, to int32) (task.SignalInfo, error) {
 	var b [128]byte
 	if err := t.CopyIn(b[:], hal.UserAddr(at)); err != nil {
@@ -332,7 +337,7 @@ func getSigInfo(t *task.Thread, at uint64, sig, to int32) (task.SignalInfo, erro
 			}
 		}
 	}
-	if (i.Code >= 0 || i.Code == task.SITkill) && to != t.Process().PID() {
+	if (i.Code >= 0 || i.Code == task.SITkill) && to != t.TID() {
 		return i, unix.EPERM
 	}
 	return i, nil
@@ -364,17 +369,13 @@ func sysRtSigqueueinfo(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	p := t.Kernel().Process(pid)
-	if p == nil {
-		return 0, unix.ESRCH
-	}
-	return 0, killOne(t, p, info)
+	return 0, killNumber(t, pid, info)
 }
 
 // sysRtTgsigqueueinfo does it for a thread: EFAULT, EINVAL, EPERM, ESRCH, EAGAIN.
 func sysRtTgsigqueueinfo(t *task.Thread, a *Args) (uintptr, error) {
 	tgid, tid := int32(a[0]), int32(a[1])
-	info, err := getSigInfo(t, a[3], int32(a[2]), tgid)
+	info, err := getSigInfo(t, a[3], int32(a[2]), tid)
 	if err == unix.EFAULT || err == unix.E2BIG {
 		return 0, err
 	}

@@ -130,6 +130,31 @@ CASE(forged, rt_tgsigqueueinfo)
 	forge("3", SIGUSR1, 3, 1 | 2L << 32, 3, 4, 5);
 }
 
+static void *queueing(void *u)
+{
+	siginfo_t i = { .si_code = SI_USER, .si_pid = 12 };
+	int me = getpid(), own = syscall(SYS_gettid);
+	SC(rt_sigqueueinfo, me, SIGUSR1, &i);
+	SC(rt_sigqueueinfo, own, SIGUSR1, &i);
+	SC(rt_tgsigqueueinfo, me, me, SIGUSR1, &i);
+	SC(rt_tgsigqueueinfo, me, own, SIGUSR1, &i);
+	i.si_code = SI_QUEUE;
+	SC(rt_sigqueueinfo, me, SIGUSR1, &i);
+	SC(rt_sigqueueinfo, own, SIGUSR1, &i);
+	SC(rt_tgsigqueueinfo, me, me, SIGUSR1, &i);
+	return 0;
+}
+
+/* What claims to be the kernel's goes to the calling thread alone, by its own number. */
+CASE(from_thread, rt_sigqueueinfo, rt_tgsigqueueinfo)
+{
+	pthread_t t;
+	noting(SIGUSR1, SA_RESTART);
+	MUST(pthread_create(&t, 0, queueing, 0));
+	pthread_join(t, 0);
+	IS(n > 0);
+}
+
 CASE(kill_errors, kill)
 {
 	R(kill(99999, 0));
