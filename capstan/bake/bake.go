@@ -234,9 +234,11 @@ func (b *builder) file(m *manifest.Manifest, f manifest.File) error {
 	default:
 		err = b.fromSource(f)
 		if errors.Is(err, fs.ErrNotExist) && !(f.Optional && b.hostHas) {
-			if ok, ferr := b.fetch(); ferr != nil {
-				err = fmt.Errorf("%w, and: %w", err, ferr)
-			} else if ok {
+			ok, ferr := b.fetch()
+			if ferr != nil {
+				return fmt.Errorf("%s, which the manifest of %s wants, is not on this machine, and: %w", f.Path, m.Name, ferr)
+			}
+			if ok {
 				err = b.fromSource(f)
 			}
 		}

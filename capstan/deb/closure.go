@@ -101,14 +101,12 @@ func (f *Fetcher) resolve(ctx context.Context, names []string) ([]string, error)
 	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("the package cache cannot be made: %w", err)
 	}
-	// An empty machine, and no index of it that would replace the host's own.
-	empty := []string{"-o", "Dir::State::status=/dev/null", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Debug::NoLocking=1"}
 	dir, err := os.MkdirTemp(f.Dir, ".fetch-")
 	if err != nil {
 		return nil, fmt.Errorf("the package cache cannot be written: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	ask := append(slices.Clone(empty), "-o", "Dir::Cache::archives="+dir, "install", "--print-uris", "--no-install-recommends", "-y")
+	ask := append(slices.Clone(emptyMachine), "-o", "Dir::Cache::archives="+dir, "install", "--print-uris", "--no-install-recommends", "-y")
 	out, err := f.apt(ctx, downloadTimeout, dir, append(ask, names...)...) // it reads all package lists
 	if err != nil {
 		return nil, err
@@ -120,8 +118,7 @@ func (f *Fetcher) resolve(ctx context.Context, names []string) ([]string, error)
 	var missing []string
 	for _, base := range all {
 		if f.archive(base) == "" {
-			name, _, _ := strings.Cut(base, "_")
-			missing = append(missing, name)
+			missing = append(missing, version(base))
 		}
 	}
 	if len(missing) > 0 {

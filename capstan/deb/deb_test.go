@@ -100,6 +100,25 @@ func TestMissingLibrariesComeFromDependencies(t *testing.T) {
 	}
 }
 
+// What this machine has installed from elsewhere does not keep the sources' version away.
+func TestAVersionThatIsOnlyInstalledIsNotAskedFor(t *testing.T) {
+	debtest.FakeApt(t, map[string][]byte{
+		"node": debtest.Package("node", "", debtest.XZ, debtest.Reg("./usr/bin/node", "x")),
+		"npm":  debtest.Package("npm", "node", debtest.XZ, debtest.Reg("./usr/bin/npm", "x")),
+	})
+	if err := os.WriteFile(filepath.Join(os.Getenv("FAKE_APT"), "node.installed"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := &Fetcher{Dir: t.TempDir()}
+	if _, err := f.NewSet(context.Background(), []string{"node"}); err != nil {
+		t.Error(err)
+	}
+	f = &Fetcher{Dir: t.TempDir()}
+	if err := f.FetchAll(context.Background(), []string{"npm", "node"}); err != nil {
+		t.Error(err)
+	}
+}
+
 // A library deep among the dependencies is found by its package's name, and what lies
 // nearer is not fetched to look into.
 func TestALibraryIsLookedForByItsName(t *testing.T) {

@@ -239,10 +239,14 @@ func (f *Fetcher) candidate(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	out, err := f.apt(ctx, aptTimeout, dir, "download", "--print-uris", name)
+	ask := []string{"download", "--print-uris", name}
+	out, err := f.apt(ctx, aptTimeout, dir, ask...)
 	var none *noPackageError
-	if errors.As(err, &none) {
+	switch {
+	case errors.As(err, &none):
 		f.candidates[name] = ""
+	case err != nil: // a version that is installed here, and that no source has
+		out, err = f.apt(ctx, aptTimeout, dir, append(slices.Clone(emptyMachine), ask...)...)
 	}
 	if err != nil {
 		return "", err
@@ -266,7 +270,7 @@ func (f *Fetcher) download(ctx context.Context, name, base string) (string, erro
 	if f.Log != nil {
 		f.Log("fetching the package %s", name)
 	}
-	if _, err := f.apt(ctx, downloadTimeout, tmp, "download", name); err != nil {
+	if _, err := f.apt(ctx, downloadTimeout, tmp, "download", version(base)); err != nil {
 		return "", err
 	}
 	got, _ := filepath.Glob(filepath.Join(tmp, "*.deb"))
@@ -279,6 +283,17 @@ func (f *Fetcher) download(ctx context.Context, name, base string) (string, erro
 		return "", err
 	}
 	return file, nil
+}
+
+// emptyMachine makes apt answer for a machine that has nothing installed, without an index of
+// it that would replace the host's own.
+var emptyMachine = []string{"-o", "Dir::State::status=/dev/null", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "-o", "Debug::NoLocking=1"}
+
+// version is how apt takes the version of a package that a file has, whichever is installed.
+func version(base string) string {
+	name, rest, _ := strings.Cut(base, "_")
+	v, _, _ := strings.Cut(rest, "_")
+	return name + "=" + v
 }
 
 func (f *Fetcher) apt(ctx context.Context, limit time.Duration, dir string, args ...string) (string, error) {

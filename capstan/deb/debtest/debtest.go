@@ -89,7 +89,8 @@ func Plain(b []byte) Member { return Member{"data.tar", b} }
 // FakeApt puts an apt-get into PATH that serves packages from the folder $FAKE_APT. A
 // file nonet there makes `update` fail, a file stale everything before an `update`; of two
 // updates at a time one fails, as with apt. What "install" would bring beside NAME is in
-// NAME.depends there.
+// NAME.depends there. With a file NAME.installed this machine has a version of NAME that is
+// in no source, which apt takes for the best.
 func FakeApt(t *testing.T, debs map[string][]byte) (calls func() string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -113,7 +114,11 @@ case "$*" in
 *" download "*) names=${*##* download } ;;
 esac
 for n in $names; do
-	f=$(ls $D/"$n"_*.deb 2>/dev/null)
+	case "$n, $*" in
+	*=*,*|*status=/dev/null*) ;;
+	*) [ ! -e $D/$n.installed ] || { echo "E: Can't find a source to download version '9' of '$n:amd64'" >&2; exit 100; } ;;
+	esac
+	f=$(ls $D/"${n%%=*}"_*.deb 2>/dev/null)
 	[ "$f" ] || { echo "E: Unable to locate package $n" >&2; exit 100; }
 	case "$*" in
 	*--print-uris*) echo "'http://x/$(basename $f)' $(basename $f) 12 SHA256:0" ;;
