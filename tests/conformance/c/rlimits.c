@@ -60,6 +60,8 @@ static void burn(int ms)
 static long tgkill_(int s) { return syscall(SYS_tgkill, getpid(), getpid(), s); }
 static void *idle(void *p) { for (;;) pause(); return p; }
 
+__attribute__((noinline)) static void deep(void) { volatile char b[65536]; b[0] = 1; }
+
 static void bound(void)
 {
 	int st, fd;
@@ -121,12 +123,14 @@ static void bound(void)
 	});
 	say("-- a child in the parent's memory");
 	IN_CHILD(st, {
+		deep(); /* later the stack cannot grow */
 		struct rlimit l = { 1 << 20, 1 << 20 };
 		char *m;
 		if (!vfork()) {
 			setrlimit(RLIMIT_AS, &l); setrlimit(RLIMIT_DATA, &l); l.rlim_cur = 0; setrlimit(RLIMIT_MEMLOCK, &l);
 			_exit(0);
 		}
+		R(wait(&st) > 0);
 		m = mmap(0, 64 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		R(m != MAP_FAILED);
 		R(mlock(m, 4096));
@@ -137,7 +141,7 @@ static void bound(void)
 			waitpid(p, &st, 0);
 			_exit(WEXITSTATUS(st));
 		}
-		R(wait(&st) > 0); R(wait(&st) > 0); R(WEXITSTATUS(st));
+		R(wait(&st) > 0); R(WEXITSTATUS(st));
 		l.rlim_cur = 32 << 20; l.rlim_max = 64 << 20; R(setrlimit(RLIMIT_AS, &l));
 		R(mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
 	});
