@@ -119,7 +119,7 @@ func (s *Stack) procEvent(what, cpu, ack uint32, data [24]byte) {
 	b = le.AppendUint32(b, what)
 	b = le.AppendUint32(b, cpu)
 	b = le.AppendUint64(b, uint64(t.now()))
-	s.broadcast(unix.NETLINK_CONNECTOR, cnProc, append(b, data[:]...))
+	s.broadcast(unix.NETLINK_CONNECTOR, nlMessage{b: append(b, data[:]...), group: cnProc}, nil)
 }
 
 func (t *tasks) now() int64 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -29,6 +30,8 @@ type netlinkSocket struct {
 
 	mu     sync.Mutex
 	groups uint64 // bit n-1: group n
+	// peer is the group that connect chose, 0 for none: that of messages without an address.
+	peer   int
 	sndbuf int
 	rcvbuf int
 	rx     []nlMessage
@@ -40,7 +43,9 @@ type netlinkSocket struct {
 	capAck  bool // NETLINK_CAP_ACK
 	strict  bool // NETLINK_GET_STRICT_CHK
 	pktIn   bool // NETLINK_PKTINFO
-	over    bool // replies were dropped: ENOBUFS
+	quiet   bool // NETLINK_NO_ENOBUFS
+	over    bool // messages were dropped: ENOBUFS
+	drops   uint32
 	closed  bool
 }
 
@@ -123,9 +128,10 @@ func (x *netlinkSocket) name(c *Caller, port uint32) (had uint32, err error) {
 			used[n.port.Load()] = true
 		}
 	}
-	if port == 0 {
+	if port == 0 { // netlink_autobind
 		if port = uint32(c.PID); port == 0 || used[port] {
-			port = uint32(-4096 - int32(x.ino)&0xffff)
+			for port = uint32(-4097 - int32(x.ino)&0xffff); used[port]; port-- {
+			}
 		}
 	}
 	if used[port] {
@@ -141,16 +147,50 @@ func (x *netlinkSocket) Connect(c *Caller, b []byte) error {
 		return unix.EINVAL
 	}
 	if familyOf(b) == unix.AF_UNSPEC {
+		x.connectTo(0)
 		return nil
 	}
-	if familyOf(b) != unix.AF_NETLINK || len(b) < sizeNl {
-		return unix.EINVAL
+	group, err := x.target(c, b)
+	if err != nil {
+		return err
 	}
-	if binary.LittleEndian.Uint32(b[4:]) != 0 {
-		return unix.ECONNREFUSED // nobody but the kernel listens
+	if _, err := x.name(c, 0); err != nil {
+		return err
 	}
-	_, err := x.name(c, 0)
-	return err
+	x.connectTo(group)
+	return nil
+}
+
+func (x *netlinkSocket) connectTo(group int) {
+	x.mu.Lock()
+	x.peer = group
+	x.mu.Unlock()
+}
+
+// target is the group that an address names, the first if there are several, 0 for none:
+// EINVAL, EPERM, ECONNREFUSED for another socket's port.
+func (x *netlinkSocket) target(c *Caller, b []byte) (int, error) {
+	if len(b) < sizeNl || familyOf(b) != unix.AF_NETLINK {
+		return 0, unix.EINVAL
+	}
+	port, groups := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:])
+	if port|groups != 0 && !x.speaker(c).capable(capNetAdmin) {
+		return 0, unix.EPERM
+	}
+	if port != 0 {
+		return 0, unix.ECONNREFUSED // nobody but the kernel has a port to be spoken to
+	}
+	if groups == 0 {
+		return 0, nil
+	}
+	return bits.TrailingZeros32(groups) + 1, nil
+}
+
+// speaker is the caller as one who sends by the socket of somebody else, perhaps.
+func (x *netlinkSocket) speaker(c *Caller) *Caller {
+	asks := *c
+	asks.opener = x.opener
+	return &asks
 }
 
 // Shutdown implements Socket.
@@ -164,7 +204,19 @@ func (x *netlinkSocket) SockName() ([]byte, error) {
 }
 
 // PeerName implements Socket.
-func (x *netlinkSocket) PeerName() ([]byte, error) { return nlAddr(0, 0), nil }
+func (x *netlinkSocket) PeerName() ([]byte, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return nlAddr(0, groupMask(x.peer)), nil
+}
+
+// groupMask is nl_groups of an address in a group.
+func groupMask(group int) uint32 {
+	if group < 1 || group > 32 {
+		return 0
+	}
+	return 1 << (group - 1)
+}
 
 // SetOption implements Socket.
 func (x *netlinkSocket) SetOption(c *Caller, level, name int, v []byte) error {
@@ -210,7 +262,11 @@ func (x *netlinkSocket) setNetlink(c *Caller, name int, v []byte) error {
 		x.strict = n != 0
 	case unix.NETLINK_PKTINFO:
 		x.pktIn = n != 0
-	case unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_NO_ENOBUFS, unix.NETLINK_EXT_ACK:
+	case unix.NETLINK_NO_ENOBUFS:
+		if x.quiet = n != 0; x.quiet {
+			x.over = false
+		}
+	case unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_EXT_ACK:
 		// Kept without effect: there is nothing more to say about an error.
 		x.opt.kept.store(unix.SOL_NETLINK, name, min(n, 1))
 	default:
@@ -229,7 +285,9 @@ func (x *netlinkSocket) getNetlink(name, room int) ([]byte, error) {
 		return boolVal(x.strict), nil
 	case unix.NETLINK_PKTINFO:
 		return boolVal(x.pktIn), nil
-	case unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_NO_ENOBUFS, unix.NETLINK_EXT_ACK:
+	case unix.NETLINK_NO_ENOBUFS:
+		return boolVal(x.quiet), nil
+	case unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_EXT_ACK:
 		n, _ := x.opt.kept.load(unix.SOL_NETLINK, name)
 		return intVal(int(n)), nil
 	case unix.NETLINK_LIST_MEMBERSHIPS:
@@ -311,7 +369,8 @@ func (x *netlinkSocket) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int6
 	return x.Send(&caller, src, &SendMsg{})
 }
 
-// Send implements Socket: requests to the kernel, answered at once.
+// Send implements Socket: requests to the kernel, answered at once, and before that what those
+// hear who listen to a group that the program names.
 func (x *netlinkSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EOPNOTSUPP
@@ -319,18 +378,22 @@ func (x *netlinkSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) 
 	if m.Control.Bad != nil {
 		return 0, m.Control.Bad
 	}
-	if len(m.Name) > 0 {
-		if len(m.Name) < sizeNl || familyOf(m.Name) != unix.AF_NETLINK {
-			return 0, unix.EINVAL
-		}
-		if binary.LittleEndian.Uint32(m.Name[4:]) != 0 {
-			return 0, unix.ECONNREFUSED
-		}
+	if len(m.Control.Files) > 0 {
+		return 0, unix.EINVAL // descriptors go by AF_UNIX alone (__scm_send)
 	}
 	size := src.Len()
+	if size == 0 {
+		return 0, unix.ENODATA
+	}
 	x.mu.Lock()
-	room := x.sndbuf - 32
+	group, room := x.peer, x.sndbuf-32
 	x.mu.Unlock()
+	if len(m.Name) > 0 {
+		var err error
+		if group, err = x.target(c, m.Name); err != nil {
+			return 0, err
+		}
+	}
 	if size > room {
 		return 0, unix.EMSGSIZE
 	}
@@ -345,9 +408,14 @@ func (x *netlinkSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) 
 	if _, err := x.name(c, 0); err != nil {
 		return 0, err
 	}
-	port := x.port.Load()
-	asks := *c
-	asks.opener, c = x.opener, &asks
+	port, creds := x.port.Load(), c.sender()
+	if m.Control.HasCreds {
+		creds = m.Control.Creds
+	}
+	c = x.speaker(c)
+	if group != 0 {
+		x.s.broadcast(x.pro, nlMessage{b: bytes.Clone(buf), group: group, port: port, creds: creds}, x)
+	}
 	if x.pro == unix.NETLINK_CONNECTOR {
 		x.s.connector(c, buf)
 		return size, nil
@@ -357,7 +425,7 @@ func (x *netlinkSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) 
 		if n < unix.SizeofNlMsghdr || n > len(b) {
 			break
 		}
-		x.request(c, b[:n], port)
+		x.request(c, b[:n], port, creds)
 		b = b[min((n+3)&^3, len(b)):]
 	}
 	return size, nil
@@ -383,7 +451,7 @@ func (r *reply) flush() {
 	if r.dump != nil {
 		r.dump.add(r.x, b)
 	} else {
-		r.x.post(0, b)
+		r.x.post(nlMessage{b: b})
 	}
 }
 
@@ -422,7 +490,7 @@ func attr(b []byte, typ uint16, data []byte) []byte {
 }
 
 // request serves one message (netlink_rcv_skb).
-func (x *netlinkSocket) request(c *Caller, b []byte, port uint32) {
+func (x *netlinkSocket) request(c *Caller, b []byte, port uint32, creds Ucred) {
 	le := binary.LittleEndian
 	typ, flags, seq := le.Uint16(b[4:]), le.Uint16(b[6:]), le.Uint32(b[8:])
 	if flags&unix.NLM_F_REQUEST == 0 || typ < unix.NLMSG_MIN_TYPE {
@@ -452,7 +520,7 @@ func (x *netlinkSocket) request(c *Caller, b []byte, port uint32) {
 	case unix.NETLINK_GENERIC:
 		err = x.s.generic(c, r, typ, body, dump)
 	case unix.NETLINK_KOBJECT_UEVENT:
-		err = x.s.uevent(c, body)
+		err = x.s.uevent(c, body, creds)
 	case unix.NETLINK_SOCK_DIAG:
 		err = x.s.sockDiag(c, r, typ, body, dump)
 	default:
@@ -471,17 +539,17 @@ func (x *netlinkSocket) request(c *Caller, b []byte, port uint32) {
 // maxUevent bounds a device's announcement (UEVENT_BUFFER_SIZE).
 const maxUevent = 2048
 
-// uevent sends a program's announcement of a device to those who listen, as the kernel's:
-// EPERM. See uevent_net_rcv_skb.
-func (s *Stack) uevent(c *Caller, body []byte) unix.Errno {
+// uevent sends a program's announcement of a device to those who listen, as the kernel's, but
+// with the program's credentials: EPERM. See uevent_net_rcv_skb.
+func (s *Stack) uevent(c *Caller, body []byte, creds Ucred) unix.Errno {
 	if !c.capable(capSysAdmin) {
 		return unix.EPERM
 	}
-	n := s.uevents.Add(1)
-	if len(body) > maxUevent {
+	seq := fmt.Appendf(nil, "SEQNUM=%d\x00", s.uevents.Add(1))
+	if unix.SizeofNlMsghdr+len(body)+len(seq) > maxUevent {
 		return unix.EINVAL
 	}
-	s.broadcast(unix.NETLINK_KOBJECT_UEVENT, 1, fmt.Appendf(bytes.Clone(body), "SEQNUM=%d\x00", n))
+	s.broadcast(unix.NETLINK_KOBJECT_UEVENT, nlMessage{b: append(bytes.Clone(body), seq...), group: 1, creds: creds}, nil)
 	return 0
 }
 
@@ -489,14 +557,14 @@ func (s *Stack) uevent(c *Caller, body []byte) unix.Errno {
 func (s *Stack) notify(group int, typ uint16, body []byte) {
 	var r reply
 	r.append(typ, body)
-	s.broadcast(unix.NETLINK_ROUTE, group, r.b)
+	s.broadcast(unix.NETLINK_ROUTE, nlMessage{b: r.b, group: group}, nil)
 }
 
-// broadcast sends b to those who listen to a group of a protocol.
-func (s *Stack) broadcast(protocol int32, group int, b []byte) {
+// broadcast sends m to those who listen to its group of a protocol, but not to who sent it.
+func (s *Stack) broadcast(protocol int32, m nlMessage, sender *netlinkSocket) {
 	for _, o := range s.list.all() {
-		if x, ok := o.(*netlinkSocket); ok && x.pro == protocol {
-			x.post(group, b)
+		if x, ok := o.(*netlinkSocket); ok && x.pro == protocol && x != sender {
+			x.post(m)
 		}
 	}
 }

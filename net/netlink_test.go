@@ -60,6 +60,30 @@ func TestNetlinkPortsAtOnce(t *testing.T) {
 	}
 }
 
+// A second socket of a process gets a port also where the first one tried is another's.
+func TestNetlinkPortsThatAreTaken(t *testing.T) {
+	s := newStack(t, testRAM)
+	open := func() *netlinkSocket {
+		x, err := s.Socket(me, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x.(*netlinkSocket)
+	}
+	first, old, x := open(), open(), open()
+	for _, p := range []struct {
+		x    *netlinkSocket
+		port uint32
+	}{{first, uint32(max(me.PID, 1))}, {old, uint32(-4097 - int32(x.ino)&0xffff)}} {
+		if err := p.x.Bind(me, nlAddr(p.port, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := x.Bind(&Caller{PID: max(me.PID, 1), Creds: me.Creds}, nlAddr(0, 0)); err != nil || x.port.Load() == old.port.Load() || x.port.Load() == 0 {
+		t.Errorf("port %d beside %d: %v", x.port.Load(), old.port.Load(), err)
+	}
+}
+
 // thread is a context that tells who it is, as a program's does.
 type thread struct {
 	wait.Context

@@ -7,11 +7,13 @@ import (
 	"kiln/kernel/mm"
 )
 
-// nlMessage is a datagram for the program, and the group it went to, 0 for none. It is
-// charged to the budget while it is queued.
+// nlMessage is a datagram for the program, and the group it went to, 0 for none; port and creds
+// are the sender's, 0 for the kernel. It is charged to the budget while it is queued.
 type nlMessage struct {
 	b     []byte
 	group int
+	port  uint32
+	creds Ucred
 }
 
 // cost is what it takes of SO_RCVBUF and of the budget.
@@ -49,15 +51,17 @@ func (x *netlinkSocket) Deliver(b []byte) {
 	}
 }
 
-// post queues b, which is not changed any more, if group is 0 or the socket listens to it;
-// what there is no room for is ENOBUFS for its reader.
-func (x *netlinkSocket) post(group int, b []byte) {
-	n, ok := x.sift(b)
-	b = b[:n]
+// post queues m, which is not changed any more, if its group is 0 or the socket listens to it;
+// what there is no room for is ENOBUFS for its reader, unless he does not want to hear of it
+// (netlink_overrun).
+func (x *netlinkSocket) post(m nlMessage) {
+	n, ok := x.sift(m.b)
+	m.b = m.b[:n]
 	x.mu.Lock()
-	wants := ok && !x.closed && (group == 0 || x.groups>>(group-1)&1 != 0)
-	if wants && !x.enqueue(nlMessage{b, group}) {
-		x.over = true
+	wants := ok && !x.closed && (m.group == 0 || x.groups>>(m.group-1)&1 != 0)
+	if wants && !x.enqueue(m) {
+		x.drops++
+		x.over = !x.quiet
 	}
 	x.mu.Unlock()
 	if wants {
@@ -165,13 +169,12 @@ func (x *netlinkSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) 
 		x.q.Notify(waiter.ReadableEvents)
 	}
 	m.Full = len(b)
-	groups := uint32(0)
-	if msg.group > 0 && msg.group <= 32 {
-		groups = 1 << (msg.group - 1)
-	}
-	m.setName(nlAddr(0, groups))
+	m.setName(nlAddr(msg.port, groupMask(msg.group)))
 	if pktIn {
 		m.Control.Msgs = append(m.Control.Msgs, Cmsg{unix.SOL_NETLINK, unix.NETLINK_PKTINFO, le32(uint32(msg.group))})
+	}
+	if x.opt.passcred.Load() {
+		m.Control.Creds, m.Control.HasCreds = msg.creds, true
 	}
 	if len(b) > dst.Len() {
 		m.OutFlags |= unix.MSG_TRUNC

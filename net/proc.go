@@ -393,7 +393,7 @@ func (s *Stack) procNetlink(b *bytes.Buffer) {
 		if x.dumping {
 			dumping = 1
 		}
-		fmt.Fprintf(b, "0000000000000000 %-3d %-10d %08x %-8d %-8d %-5d %-8d %-8d %-8d\n", x.pro, x.port.Load(), uint32(x.groups), x.bytes, 0, dumping, 2, 0, x.ino)
+		fmt.Fprintf(b, "0000000000000000 %-3d %-10d %08x %-8d %-8d %-5d %-8d %-8d %-8d\n", x.pro, x.port.Load(), uint32(x.groups), x.bytes, 0, dumping, 2, x.drops, x.ino)
 		x.mu.Unlock()
 	}
 }

@@ -172,6 +172,6 @@ func (s *Stack) TaskEnded(cpu int, tid, tgid uint32, stats, group []byte) {
 	r := reply{seq: seq}
 	r.append(taskStats.id, body)
 	for _, x := range to {
-		x.post(0, r.b)
+		x.post(nlMessage{b: r.b})
 	}
 }
