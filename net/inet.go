@@ -33,6 +33,7 @@ type inetSocket struct {
 	closed atomic.Bool
 	// Datagrams and packets not read, as rcvMem counts them, and who delivers one now.
 	unread  atomic.Int64
+	drops   atomic.Uint32 // datagrams that there was no room for
 	arrival sync.Mutex
 	// reading is held while netstack copies a datagram: one that is only looked at stays in its
 	// queue, without a reference of the reader's.
@@ -46,7 +47,8 @@ type inetSocket struct {
 	// local is the address that bind asked for, for the next endpoint.
 	local    atomic.Pointer[tcpip.FullAddress]
 	accepted bool
-	told     atomic.Bool // SO_ERROR said why connect failed
+	from     tcpip.FullAddress // of one that was accepted
+	told     atomic.Bool       // SO_ERROR said why connect failed
 	backlog  atomic.Int32
 	// icmpFilter is ICMP_FILTER: a bit for each type that a raw socket does not want.
 	icmpFilter atomic.Uint32
@@ -388,11 +390,12 @@ func (x *inetSocket) Accept(*Caller) (Socket, error) {
 		return n, nil
 	}
 	x.mu.Unlock()
-	ep, q, err := x.ep().Accept(nil)
+	var from tcpip.FullAddress
+	ep, q, err := x.ep().Accept(&from)
 	if err != nil {
 		return nil, errno(err)
 	}
-	n := &inetSocket{q: q}
+	n := &inetSocket{q: q, from: from}
 	n.setEndpoint(ep)
 	n.base = base{s: x.s, domain: x.domain, typ: x.typ, pro: x.pro, uid: x.uid}
 	n.inherit(x)
@@ -444,6 +447,10 @@ func (x *inetSocket) PeerName() ([]byte, error) {
 	}
 	return encodeAddr(int(x.domain), a), nil
 }
+
+// AcceptedFrom is the peer's address for accept(2), also of a connection that was reset before
+// it was accepted (inet_getname).
+func (x *inetSocket) AcceptedFrom() []byte { return encodeAddr(int(x.domain), x.from) }
 
 // Release implements vfs.FileOps: the last descriptor is gone.
 func (x *inetSocket) Release(*vfs.File) {

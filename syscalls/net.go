@@ -270,7 +270,7 @@ func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 		return 0, err
 	}
 	if a[1] != 0 {
-		name, err := c.PeerName()
+		name, err := acceptedFrom(c)
 		if err != nil {
 			c.Release(nil)
 			return 0, unix.ECONNABORTED
@@ -288,6 +288,14 @@ func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 		return 0, err
 	}
 	return uintptr(fd), nil
+}
+
+// acceptedFrom is the peer's address of a connection just accepted.
+func acceptedFrom(c net.Socket) ([]byte, error) {
+	if x, ok := c.(interface{ AcceptedFrom() []byte }); ok {
+		return x.AcceptedFrom(), nil
+	}
+	return c.PeerName()
 }
 
 // interrupted is the error of a socket's call with a time-out of ns: such a call is not

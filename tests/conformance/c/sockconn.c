@@ -640,4 +640,31 @@ CASE(interrupted, connect, accept)
 	R(read(s, buf, 1));
 }
 
+/* A connection that was reset before it is accepted is one all the same, and tells whose. */
+CASE(resetearly, accept, recvfrom, getpeername)
+{
+	for (int family = AF_INET; family; family = family == AF_INET ? AF_INET6 : 0) {
+		struct sockaddr_storage a;
+		struct sockaddr_in6 b;
+		struct linger lg = { 1, 0 };
+		socklen_t n, m = sizeof b;
+		int l = bound(family, SOCK_STREAM, &a, &n), k, s;
+		MUST(listen(l, 8));
+		MUST(k = socket(family, SOCK_STREAM, 0));
+		MUST(connect(k, (void *)&a, n));
+		setsockopt(k, SOL_SOCKET, SO_LINGER, &lg, sizeof lg);
+		IS(ready(l, POLLIN) & POLLIN);
+		close(k);
+		settle();
+		memset(&b, 0, sizeof b);
+		OK(s = accept(l, (void *)&b, &m));
+		say("%u bytes, family %d, a port %d", m, b.sin6_family, b.sin6_port != 0);
+		R(recv(s, buf, 1, 0));
+		R(recv(s, buf, 1, 0));
+		m = sizeof b;
+		R(getpeername(s, (void *)&b, &m));
+		R(getsockname(s, (void *)&b, &m));
+	}
+}
+
 CASES
