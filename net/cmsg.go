@@ -17,12 +17,15 @@ type oneTime struct {
 
 // sendControl puts a datagram's control messages in netstack's form: EINVAL for
 // unknown or short ones (__sock_cmsg_send, ip_cmsg_send, ip6_datagram_send_ctl).
-func (x *inetSocket) sendControl(c *Control, out *tcpip.SendableControlMessages) (oneTime, error) {
+func (x *inetSocket) sendControl(c *Caller, l *Control, out *tcpip.SendableControlMessages) (oneTime, error) {
 	once := oneTime{-1, -1, int(x.opt.segment.Load())}
-	if c.Bad != nil {
-		return once, c.Bad
+	if l.Bad != nil {
+		return once, l.Bad
 	}
-	for _, m := range c.Msgs {
+	for _, m := range l.Msgs {
+		if m.Level == unix.SOL_SOCKET && m.Type == unix.SO_MARK && !c.mayMark() {
+			return once, unix.EPERM
+		}
 		if err := x.sendMessage(m, out, &once); err != nil {
 			return once, err
 		}

@@ -335,14 +335,14 @@ func (x *inetSocket) writeFused(f *fused, src *mm.IOSeq) (int, bool, error) {
 	return n, true, err
 }
 
-// readFused takes from the lane, how is 0, MSG_PEEK or MSG_TRUNC; false: the endpoint has
+// readFused takes from the lane, how is of 0, MSG_PEEK and MSG_TRUNC; false: the endpoint has
 // what comes next.
 func (x *inetSocket) readFused(f *fused, dst *mm.IOSeq, how int) (int, bool, error) {
 	for {
 		if f.in.size.Load() > 0 {
 			n, err := f.in.take(dst, how)
 			if n > 0 || err != nil || dst.Len() == 0 {
-				if how != unix.MSG_PEEK {
+				if how&unix.MSG_PEEK == 0 {
 					x.taken.Add(uint64(max(n, 0)))
 				}
 				// A read that comes short means that there is no more (epoll(7)).
@@ -379,7 +379,7 @@ func (x *inetSocket) holds() bool {
 
 // left is what of n bytes stays where it was.
 func left(how, n int) int {
-	if how == unix.MSG_PEEK {
+	if how&unix.MSG_PEEK != 0 {
 		return n
 	}
 	return 0

@@ -109,7 +109,7 @@ func (x *inetSocket) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) 
 	if x.isTCP() {
 		return x.writeStream(src, 0)
 	}
-	return x.writeDatagram(src, nil)
+	return x.writeDatagram(nil, src, nil)
 }
 
 // readStream copies received bytes straight from netstack's segments.
@@ -217,7 +217,7 @@ func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
 // maxDatagram is the largest payload any datagram socket takes (IPv4's length field).
 const maxDatagram = 65535
 
-func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
+func (x *inetSocket) writeDatagram(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	size := src.Len()
 	if size > maxDatagram {
 		return 0, unix.EMSGSIZE
@@ -247,7 +247,7 @@ func (x *inetSocket) writeDatagram(src *mm.IOSeq, m *SendMsg) (int, error) {
 	}
 	if m != nil {
 		var err error
-		if once, err = x.sendControl(&m.Control, &opts.ControlMessages); err != nil {
+		if once, err = x.sendControl(c, &m.Control, &opts.ControlMessages); err != nil {
 			return 0, err
 		}
 	}
@@ -384,7 +384,7 @@ func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	}
 	switch {
 	case m.Flags&unix.MSG_PEEK != 0, dst.Len() == 0: // to receive nothing waits for something
-		return x.peekStream(dst)
+		return x.peekStream(dst, m.Flags&unix.MSG_TRUNC)
 	case m.Flags&unix.MSG_TRUNC != 0:
 		return x.discardStream(dst)
 	}
@@ -408,9 +408,10 @@ func (x *inetSocket) Target(n, flags int) int {
 	return x.base.Target(n, flags)
 }
 
-// peekStream copies through a kernel buffer: a second try would start over.
-func (x *inetSocket) peekStream(dst *mm.IOSeq) (int, error) {
-	first, ok, err := x.firstRead(dst, unix.MSG_PEEK)
+// peekStream copies through a kernel buffer: a second try would start over. With MSG_TRUNC it
+// only counts what it would copy.
+func (x *inetSocket) peekStream(dst *mm.IOSeq, trunc int) (int, error) {
+	first, ok, err := x.firstRead(dst, unix.MSG_PEEK|trunc)
 	if ok {
 		return first, err
 	}
@@ -422,6 +423,10 @@ func (x *inetSocket) peekStream(dst *mm.IOSeq) (int, error) {
 	n := 0
 	if terr != nil {
 		err = x.readError(terr)
+	} else if trunc != 0 {
+		n, _ = x.ep().GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+		n = min(n, dst.Len())
+		dst.Skip(n)
 	} else {
 		n, err = dst.CopyOut(buf[:res.Count])
 	}
@@ -465,7 +470,7 @@ func (x *inetSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 		if m.Flags&unix.MSG_OOB != 0 {
 			return 0, unix.EOPNOTSUPP
 		}
-		return x.writeDatagram(src, m)
+		return x.writeDatagram(c, src, m)
 	}
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EOPNOTSUPP

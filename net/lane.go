@@ -303,6 +303,10 @@ func (l *lane) take(dst *mm.IOSeq, how int) (int, error) {
 		buf, put := scratch(dst.Len())
 		defer put()
 		return dst.CopyOut(buf[:l.peek(buf)])
+	case unix.MSG_PEEK | unix.MSG_TRUNC:
+		n := int(min(l.size.Load(), int64(dst.Len())))
+		dst.Skip(n)
+		return n, nil
 	case unix.MSG_TRUNC:
 		n := l.discard(dst.Len())
 		dst.Skip(n)

@@ -198,12 +198,12 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 		}
 		o.debug.Store(n != 0)
 	case name == unix.SO_PRIORITY:
-		if (n < 0 || n > 6) && !c.capable(capNetAdmin) {
+		if (n < 0 || n > 6) && !c.mayMark() {
 			return unix.EPERM
 		}
 		o.priority.Store(n)
 	case name == unix.SO_MARK:
-		if !c.capable(capNetAdmin) {
+		if !c.mayMark() {
 			return unix.EPERM
 		}
 		o.mark.Store(uint32(n))
@@ -225,7 +225,7 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 		return unix.EOPNOTSUPP // without memory control groups
 	case name == unix.SO_DETACH_REUSEPORT_BPF, name == unix.SO_ATTACH_REUSEPORT_CBPF:
 		return unix.EINVAL
-	case name == soRcvmark && !c.capable(capNetAdmin) && !c.capable(capNetRaw):
+	case name == soRcvmark && !c.mayMark():
 		return unix.EPERM
 	case name == soTxrehash && n == -1:
 		o.kept.store(unix.SOL_SOCKET, name, 1) // the system's choice

@@ -86,6 +86,9 @@ func (c *Caller) capable(bit uint) bool {
 	return c != nil && c.Creds != nil && c.Creds.Can(bit) && c.opener.Can(bit)
 }
 
+// mayMark says whether the caller may choose marks and high priorities of packets.
+func (c *Caller) mayMark() bool { return c.capable(capNetRaw) || c.capable(capNetAdmin) }
+
 // Ucred is struct ucred.
 type Ucred struct {
 	PID int32

@@ -274,8 +274,11 @@ func (e *liteEndpoint) Read(dst io.Writer, o tcpip.ReadOptions) (tcpip.ReadResul
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.front()
-	if l.payload == 0 && e.down&tcpip.ShutdownRead != 0 {
-		return tcpip.ReadResult{}, &tcpip.ErrClosedForReceive{}
+	if l.payload == 0 { // not asked for again: a packet that has just come would be given with its headers
+		if e.down&tcpip.ShutdownRead != 0 {
+			return tcpip.ReadResult{}, &tcpip.ErrClosedForReceive{}
+		}
+		return tcpip.ReadResult{}, &tcpip.ErrWouldBlock{}
 	}
 	w := &tailWriter{dst, l.payload}
 	res, err := e.Endpoint.Read(w, o)

@@ -489,4 +489,28 @@ CASE(sigpipe, write, writev, splice)
 	writes("pipe", v[1]);
 }
 
+/* To look at what is cut away is to count it: nothing is copied. */
+CASE(peektrunc, recvfrom)
+{
+	for (int i = 0; i < 2; i++) {
+		int p[2];
+		tcp(AF_INET, p);
+		if (i)
+			setint(p[1], SOL_TCP, TCP_USER_TIMEOUT, 100000);
+		R(recv(p[1], 0, 100, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT));
+		send(p[0], "abcdef", 6, 0);
+		ready(p[1], POLLIN);
+		R(recv(p[1], 0, 100, MSG_PEEK | MSG_TRUNC));
+		strcpy(buf, "......");
+		R(recv(p[1], buf, 4, MSG_PEEK | MSG_TRUNC));
+		say("%s", buf);
+		R(recv(p[1], buf, 4, 0));
+		say("%s", buf);
+		R(recv(p[1], 0, 1, MSG_PEEK | MSG_TRUNC));
+		R(recv(p[1], buf, 9, 0));
+		shutdown(p[0], SHUT_WR);
+		R(recv(p[1], 0, 100, MSG_PEEK | MSG_TRUNC));
+	}
+}
+
 CASES

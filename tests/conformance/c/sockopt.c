@@ -527,4 +527,32 @@ CASE(filterdrop, setsockopt, recvfrom)
 	}
 }
 
+/* Marks and high priorities are for who may send whatever he likes, or manage the net. */
+CASE(marks, setsockopt, sendmsg)
+{
+	static const struct { const char *name; unsigned caps; } who[] = { { "raw", 1 << 13 }, { "admin", 1 << 12 }, { "bind", 1 << 10 } };
+	for (int i = 0; i < 3; i++)
+		if (!fork()) {
+			struct { unsigned version; int pid; } h = { 0x20080522, 0 };
+			struct { unsigned effective, permitted, inheritable; } d[2] = { { who[i].caps, who[i].caps, 0 } };
+			MUST(syscall(SYS_capset, &h, d));
+			int s = socket(AF_INET, SOCK_DGRAM, 0), u = 7;
+			struct sockaddr_in a = lo(9);
+			say("%s", who[i].name);
+			SET(s, SOL_SOCKET, SO_PRIORITY, 6);
+			SET(s, SOL_SOCKET, SO_PRIORITY, 7);
+			SET(s, SOL_SOCKET, SO_MARK, 5);
+			SET(s, SOL_SOCKET, SO_MARK, 0);
+			union { char b[CMSG_SPACE(4)]; struct cmsghdr h; } c = { .h = { .cmsg_level = SOL_SOCKET, .cmsg_type = SO_MARK, .cmsg_len = CMSG_LEN(4) } };
+			struct iovec v = { "x", 1 };
+			struct msghdr m = { .msg_name = &a, .msg_namelen = sizeof a, .msg_iov = &v, .msg_iovlen = 1, .msg_control = c.b, .msg_controllen = sizeof c.b };
+			memcpy(CMSG_DATA(&c.h), &u, 4);
+			R(sendmsg(s, &m, 0));
+			c.h.cmsg_len = CMSG_LEN(2);
+			R(sendmsg(s, &m, 0));
+			_exit(0);
+		} else
+			wait(0);
+}
+
 CASES
