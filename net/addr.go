@@ -25,6 +25,22 @@ func familyOf(b []byte) int {
 	return int(binary.LittleEndian.Uint16(b))
 }
 
+// needsScope says whether an address means something on one link alone, so that sin6_scope_id
+// counts (__ipv6_addr_needs_scope_id).
+func needsScope(a tcpip.Address) bool {
+	if !header.IsV6MulticastAddress(a) {
+		return header.IsV6LinkLocalUnicastAddress(a)
+	}
+	scope := a.As16()[1] & 15
+	return scope == interfaceLocal || scope == linkLocal
+}
+
+// Scopes of multicast addresses (RFC 4291 2.7).
+const (
+	interfaceLocal = 1
+	linkLocal      = 2
+)
+
 // parseAddr decodes a sockaddr for a socket of the family. The caller has dealt with
 // AF_UNSPEC.
 func parseAddr(family int, b []byte) (tcpip.FullAddress, error) {
@@ -47,7 +63,7 @@ func parseAddr(family int, b []byte) (tcpip.FullAddress, error) {
 		return a, nil
 	}
 	a.Addr = tcpip.AddrFrom16([16]byte(b[8:24]))
-	if len(b) >= sizeIn6 && header.IsV6LinkLocalUnicastAddress(a.Addr) {
+	if len(b) >= sizeIn6 && needsScope(a.Addr) {
 		a.NIC = tcpip.NICID(binary.LittleEndian.Uint32(b[24:]))
 	}
 	return a, nil
@@ -85,7 +101,7 @@ func encodeAddr(family int, a tcpip.FullAddress) []byte {
 	case 16:
 		v6 := a.Addr.As16()
 		copy(b[8:], v6[:])
-		if header.IsV6LinkLocalUnicastAddress(a.Addr) {
+		if needsScope(a.Addr) {
 			binary.LittleEndian.PutUint32(b[24:], uint32(a.NIC))
 		}
 	}

@@ -2,6 +2,7 @@ package net
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -13,12 +14,13 @@ import (
 type oneTime struct {
 	tos, tclass int // -1: as the socket has it
 	segment     int
+	oif         tcpip.NICID // of IP_PKTINFO
 }
 
 // sendControl puts a datagram's control messages in netstack's form: EINVAL for
 // unknown or short ones (__sock_cmsg_send, ip_cmsg_send, ip6_datagram_send_ctl).
 func (x *inetSocket) sendControl(c *Caller, l *Control, out *tcpip.SendableControlMessages) (oneTime, error) {
-	once := oneTime{-1, -1, int(x.opt.segment.Load())}
+	once := oneTime{tos: -1, tclass: -1, segment: int(x.opt.segment.Load())}
 	if l.Bad != nil {
 		return once, l.Bad
 	}
@@ -64,7 +66,7 @@ func (x *inetSocket) sendMessage(m Cmsg, out *tcpip.SendableControlMessages, onc
 		}
 		once.tos = v
 	case m.Level == unix.SOL_IP && m.Type == unix.IP_PKTINFO:
-		return x.sendPacketInfo(m.Data)
+		return x.sendPacketInfo(m.Data, once)
 	case m.Level == unix.SOL_IPV6 && m.Type == unix.IPV6_HOPLIMIT:
 		if len(m.Data) != 4 {
 			return unix.EINVAL
@@ -84,11 +86,20 @@ func (x *inetSocket) sendMessage(m Cmsg, out *tcpip.SendableControlMessages, onc
 		if header.IsV4MappedAddress(a) {
 			return nil
 		}
-		if n := binary.LittleEndian.Uint32(m.Data[16:]); n != 0 && !x.s.ns.HasNIC(tcpip.NICID(n)) {
+		nic := tcpip.NICID(binary.LittleEndian.Uint32(m.Data[16:]))
+		if d := x.device(); nic != 0 && d != 0 && d != nic {
+			return unix.EINVAL
+		}
+		if nic != 0 && !x.s.ns.HasNIC(nic) {
 			return unix.ENODEV
 		}
+		if a.Unspecified() {
+			a = tcpip.Address{} // of the socket's, or the route's
+		} else if !x.s.local(a) {
+			return unix.EINVAL
+		}
 		out.HasIPv6PacketInfo = true
-		out.IPv6PacketInfo = tcpip.IPv6PacketInfo{NIC: tcpip.NICID(binary.LittleEndian.Uint32(m.Data[16:])), Addr: a}
+		out.IPv6PacketInfo = tcpip.IPv6PacketInfo{NIC: nic, Addr: a}
 	case m.Level == unix.SOL_IPV6 && m.Type == unix.IPV6_TCLASS:
 		if len(m.Data) != 4 {
 			return unix.EINVAL
@@ -113,14 +124,39 @@ func (x *inetSocket) sendMessage(m Cmsg, out *tcpip.SendableControlMessages, onc
 	return nil
 }
 
+// outgoing is the interface that a datagram to an address (4 bytes, also where it is mapped) has
+// to leave by, 0 for the route's choice (udp_sendmsg, udpv6_sendmsg). named says that the
+// program named the address in this call.
+func (x *inetSocket) outgoing(to tcpip.FullAddress, named bool, c *tcpip.SendableControlMessages, once *oneTime) tcpip.NICID {
+	six := to.Addr.Len() == header.IPv6AddressSize && !header.IsV4MappedAddress(to.Addr)
+	switch {
+	case !six && once.oif != 0:
+		l, _ := x.ep().GetLocalAddress()
+		i := x.s.byIndex(once.oif)
+		if any := l.Addr.BitLen() == 0 || l.Addr.Unspecified(); !any && i != nil {
+			if _, its := x.s.has(i, l.Addr); !its {
+				return 0 // netstack sends nothing from an address of another interface
+			}
+		}
+		return once.oif
+	case !named || to.NIC != 0 || x.device() != 0 || six && c.HasIPv6PacketInfo && c.IPv6PacketInfo.NIC != 0:
+		return 0
+	case six && header.IsV6MulticastAddress(to.Addr):
+		return x.many6()
+	case header.IsV4MulticastAddress(to.Addr):
+		return 0 // IP_MULTICAST_IF is netstack's
+	}
+	return tcpip.NICID(bits.ReverseBytes32(x.opt.unicastIf.Load()))
+}
+
 // sendPacketInfo checks IP_PKTINFO: EINVAL, ENODEV, ENETUNREACH for a source that is not
 // this machine's. netstack takes the source from the route: of several addresses, the
 // one that is asked for may not be the one that is used.
-func (x *inetSocket) sendPacketInfo(b []byte) error {
+func (x *inetSocket) sendPacketInfo(b []byte, once *oneTime) error {
 	if len(b) != 12 {
 		return unix.EINVAL
 	}
-	if n := binary.LittleEndian.Uint32(b); n != 0 && !x.s.ns.HasNIC(tcpip.NICID(n)) {
+	if once.oif = tcpip.NICID(binary.LittleEndian.Uint32(b)); once.oif != 0 && !x.s.ns.HasNIC(once.oif) {
 		return unix.ENODEV
 	}
 	if a := tcpip.AddrFrom4([4]byte(b[4:8])); !a.Unspecified() && !x.s.local(a) {

@@ -45,6 +45,9 @@ func (s *Stack) groupNIC(m tcpip.MembershipOption, net tcpip.NetworkProtocolNumb
 	case !m.InterfaceAddr.Unspecified():
 		return s.ns.CheckLocalAddress(0, net, m.InterfaceAddr)
 	}
+	if net == ipv6.ProtocolNumber {
+		return s.many6()
+	}
 	r, err := s.ns.FindRoute(0, tcpip.Address{}, m.MulticastAddr, net, false)
 	if err != nil {
 		return 0

@@ -302,10 +302,18 @@ func (x *inetSocket) Bind(c *Caller, b []byte) error {
 		}
 		return unix.EINVAL
 	}
+	device := x.device()
+	if a.NIC == 0 && needsScope(a.Addr) {
+		a.NIC = device
+	}
 	if err := x.mayBind(a); err != nil {
 		return err
 	}
+	if a.NIC != 0 {
+		x.setDevice(a.NIC)
+	}
 	if terr := x.ep().Bind(netAddr(a)); terr != nil {
+		x.setDevice(device)
 		if _, local := terr.(*tcpip.ErrBadLocalAddress); local && x.opt.freebind.Load() {
 			return unix.EOPNOTSUPP
 		}
@@ -327,7 +335,7 @@ func (x *inetSocket) mayBind(a tcpip.FullAddress) error {
 			return unix.EINVAL
 		case header.IsV6MulticastAddress(a.Addr) && x.isTCP():
 			return unix.EINVAL
-		case header.IsV6LinkLocalUnicastAddress(a.Addr):
+		case needsScope(a.Addr):
 			if a.NIC == 0 {
 				return unix.EINVAL
 			}

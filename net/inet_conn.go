@@ -1,6 +1,8 @@
 package net
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -37,8 +39,15 @@ func (x *inetSocket) Connect(_ *Caller, b []byte) error {
 	if err := x.mayReach(a.Addr); err != nil {
 		return err
 	}
+	device := x.device()
+	if a.NIC != 0 && needsScope(a.Addr) {
+		x.setDevice(a.NIC)
+	}
 	x.s.fuses.client(x, a.Addr)
 	terr := x.ep().Connect(a)
+	if _, started := terr.(*tcpip.ErrConnectStarted); terr != nil && !started {
+		x.setDevice(device)
+	}
 	switch terr.(type) {
 	case nil:
 		x.bound.Store(true)
@@ -79,10 +88,77 @@ func (x *inetSocket) remote(b []byte) (a tcpip.FullAddress, err error) {
 			a.Addr = header.IPv6Loopback
 		}
 	}
-	if err == nil && a.NIC == 0 && a.Addr.Len() == 16 && header.IsV6LinkLocalUnicastAddress(a.Addr) && x.ep().SocketOptions().GetBindToDevice() == 0 {
-		err = unix.EINVAL // which link?
+	if err != nil || a.Addr.Len() != header.IPv6AddressSize {
+		return a, err
 	}
-	return a, err
+	many := header.IsV6MulticastAddress(a.Addr)
+	if many && x.isTCP() {
+		return a, unix.ENETUNREACH
+	}
+	if !needsScope(a.Addr) {
+		if many && x.device() == 0 {
+			a.NIC = x.many6()
+		}
+		return a, nil
+	}
+	switch device := x.device(); {
+	case a.NIC == 0 && device == 0 && many:
+		a.NIC = x.manyIf6()
+	case a.NIC == 0:
+		a.NIC = device
+	case device != 0 && a.NIC != device:
+		return a, unix.EINVAL
+	}
+	if a.NIC == 0 {
+		return a, unix.EINVAL // which link?
+	}
+	return a, nil
+}
+
+// device is the interface that the socket is bound to: SO_BINDTODEVICE, or the scope of an
+// address that it was bound or connected to.
+func (x *inetSocket) device() tcpip.NICID {
+	return tcpip.NICID(x.ep().SocketOptions().GetBindToDevice())
+}
+
+// setDevice changes it, but not that of a datagram socket that has a port: netstack has the
+// port reserved for the device, and gives it back for the one that the socket has then.
+func (x *inetSocket) setDevice(nic tcpip.NICID) {
+	if l, _ := x.ep().GetLocalAddress(); x.isTCP() || l.Port == 0 {
+		x.ep().SocketOptions().SetBindToDevice(int32(nic))
+	}
+}
+
+// manyIf6 is IPV6_MULTICAST_IF.
+func (x *inetSocket) manyIf6() tcpip.NICID {
+	n, _ := x.opt.kept.load(unix.SOL_IPV6, unix.IPV6_MULTICAST_IF)
+	return tcpip.NICID(n)
+}
+
+// many6 is the interface that what goes to many hosts by IPv6 leaves by, unless something else
+// says which.
+func (x *inetSocket) many6() tcpip.NICID {
+	if n := x.manyIf6(); n != 0 {
+		return n
+	}
+	return x.s.many6()
+}
+
+// many6 is the first interface that has ff00::/8 in Linux's table local, which comes before the
+// default route: that is up, not the loopback, and has an IPv6 address; 0 if there is none.
+func (s *Stack) many6() tcpip.NICID {
+	for _, i := range s.interfaces() {
+		if s.hasMany6(i) {
+			return i.id
+		}
+	}
+	return 0
+}
+
+func (s *Stack) hasMany6(i *iface) bool {
+	return i.lo == nil && !i.down.Load() && slices.ContainsFunc(s.addresses(i.id), func(a tcpip.ProtocolAddress) bool {
+		return a.AddressWithPrefix.Address.Len() == header.IPv6AddressSize
+	})
 }
 
 // mayReach refuses what connect does before there is a packet: TCP to many hosts, UDP to
@@ -201,6 +277,9 @@ func (s *Stack) noRoute(a tcpip.Address) bool {
 func (x *inetSocket) disconnect() error {
 	if !x.isTCP() {
 		err := errno(x.ep().Disconnect())
+		if err == nil {
+			x.setDevice(0)
+		}
 		if err == nil && x.local.Load() == nil {
 			// The port was connect's choice and goes with the connection.
 			x.bound.Store(false)

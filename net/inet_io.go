@@ -227,7 +227,7 @@ func (x *inetSocket) writeDatagram(c *Caller, src *mm.IOSeq, m *SendMsg) (int, e
 	}
 	var opts tcpip.WriteOptions
 	var to tcpip.FullAddress
-	once := oneTime{-1, -1, int(x.opt.segment.Load())}
+	once := oneTime{tos: -1, tclass: -1, segment: int(x.opt.segment.Load())}
 	more := x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM && (x.opt.cork.Load() || m != nil && m.Flags&unix.MSG_MORE != 0)
 	if m != nil {
 		// udpv6_sendmsg takes an address of no family for none.
@@ -249,6 +249,15 @@ func (x *inetSocket) writeDatagram(c *Caller, src *mm.IOSeq, m *SendMsg) (int, e
 		var err error
 		if once, err = x.sendControl(c, &m.Control, &opts.ControlMessages); err != nil {
 			return 0, err
+		}
+		named := opts.To != nil
+		if !named && once.oif != 0 {
+			to, _ = x.ep().GetRemoteAddress()
+		}
+		if to.Addr.BitLen() != 0 {
+			if nic := x.outgoing(to, named, &opts.ControlMessages, &once); nic != 0 {
+				to.NIC, opts.To = nic, &to
+			}
 		}
 	}
 	buf, put := scratch(size)

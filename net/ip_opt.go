@@ -133,6 +133,8 @@ func (x *inetSocket) unicastIf(v []byte) error {
 	}
 	if n := binary.BigEndian.Uint32(v); n != 0 && !x.s.ns.HasNIC(tcpip.NICID(n)) {
 		return unix.EADDRNOTAVAIL
+	} else if n != 0 && x.device() != 0 {
+		return unix.EINVAL
 	}
 	x.opt.unicastIf.Store(binary.LittleEndian.Uint32(v))
 	return nil
@@ -382,8 +384,10 @@ func (x *inetSocket) setIPv6(c *Caller, name int, v []byte) error {
 		if n != 0 && !x.s.ns.HasNIC(tcpip.NICID(n)) {
 			return unix.ENODEV
 		}
+		if d := x.device(); n != 0 && d != 0 && d != tcpip.NICID(n) {
+			return unix.EINVAL
+		}
 		x.opt.kept.store(unix.SOL_IPV6, name, n32)
-		return errno(x.ep().SetSockOpt(&tcpip.MulticastInterfaceOption{NIC: tcpip.NICID(n)}))
 	case unix.IPV6_TCLASS:
 		if n < -1 || n > 255 {
 			return unix.EINVAL

@@ -158,7 +158,11 @@ func (s *Stack) getRoute(c *Caller, r *reply, req []byte) unix.Errno {
 		return unix.EINVAL
 	}
 	src, from := address(req[0], a[unix.RTA_SRC])
-	rt, err := s.ns.FindRoute(tcpip.NICID(word(a[unix.RTA_OIF])), src, dst, protoOf(dst), false)
+	oif := tcpip.NICID(word(a[unix.RTA_OIF]))
+	if oif == 0 && header.IsV6MulticastAddress(dst) {
+		oif = s.many6()
+	}
+	rt, err := s.ns.FindRoute(oif, src, dst, protoOf(dst), false)
 	if err != nil {
 		return unix.ENETUNREACH
 	}
