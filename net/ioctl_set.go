@@ -245,7 +245,6 @@ func (s *Stack) ioctlARP(c wait.Context, sp *mm.Space, req uint32, arg uint64) e
 	if i == nil || i.eth == nil {
 		return unix.ENXIO
 	}
-	const complete, permanent = 2, 4 // ATF_COM, ATF_PERM
 	le := binary.LittleEndian
 	switch req {
 	case unix.SIOCSARP:
@@ -263,16 +262,11 @@ func (s *Stack) ioctlARP(c wait.Context, sp *mm.Space, req uint32, arg uint64) e
 		if n.Addr != dst {
 			continue
 		}
-		flags := uint32(0)
 		if len(n.LinkAddr) == 6 {
-			flags |= complete
 			copy(b[18:24], n.LinkAddr)
 		}
-		if nudState(n.State) == unix.NUD_PERMANENT {
-			flags |= permanent
-		}
 		le.PutUint16(b[16:], unix.ARPHRD_ETHER)
-		le.PutUint32(b[32:], flags)
+		le.PutUint32(b[32:], arpFlags(n))
 		copy(b[52:68], i.name)
 		_, err := sp.CopyOut(c, hal.UserAddr(arg), b[:])
 		return err

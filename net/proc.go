@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
@@ -34,7 +33,7 @@ var procFiles = map[string]func(s *Stack, b *bytes.Buffer){
 	"sockstat6":  (*Stack).procSockstat6,
 	"packet":     (*Stack).procPacket,
 	"netlink":    (*Stack).procNetlink,
-	"ipv6_route": func(*Stack, *bytes.Buffer) {},
+	"ipv6_route": (*Stack).procRoute6,
 }
 
 // ProcNames are the names of the files in /proc/net.
@@ -130,7 +129,7 @@ func (s *Stack) procInet(b *bytes.Buffer, family, typ int) {
 		if x.isTCP() {
 			line += x.procTimes(st)
 		} else {
-			line += " 0"
+			line += " " + utoa(uint64(x.drops.Load()))
 		}
 		procLine(b, family, typ, line)
 		n++
@@ -224,43 +223,6 @@ func (s *Stack) ifaceName(id tcpip.NICID) string {
 		}
 	}
 	return "*"
-}
-
-func (s *Stack) procRoute(b *bytes.Buffer) {
-	b.WriteString("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n")
-	hex := func(a tcpip.Address) string {
-		v := v4bytes(a)
-		return fmt.Sprintf("%02X%02X%02X%02X", v[3], v[2], v[1], v[0])
-	}
-	for _, r := range s.ns.GetRouteTable() {
-		dst := r.Destination.ID()
-		if dst.Len() != 4 || dst.As4()[0] == 127 { // that of 127.0.0.0/8 is in table local
-			continue
-		}
-		flags := 1 // RTF_UP
-		if r.Gateway.Len() != 0 {
-			flags |= 2
-		}
-		m := r.Destination.Mask()
-		fmt.Fprintf(b, "%s\t%s\t%s\t%04X\t0\t0\t0\t%s\t0\t0\t0\n", s.ifaceName(r.NIC), hex(dst), hex(r.Gateway), flags,
-			hex(tcpip.AddrFrom4Slice(m.AsSlice())))
-	}
-}
-
-func (s *Stack) procARP(b *bytes.Buffer) {
-	b.WriteString("IP address       HW type     Flags       HW address            Mask     Device\n")
-	for _, i := range s.interfaces() {
-		if i.eth == nil {
-			continue
-		}
-		ns, err := s.ns.Neighbors(i.id, ipv4.ProtocolNumber)
-		if err != nil {
-			continue
-		}
-		for _, n := range ns {
-			fmt.Fprintf(b, "%-16s 0x1         0x2         %-21s *        %s\n", n.Addr, n.LinkAddr, i.name)
-		}
-	}
 }
 
 func (s *Stack) procIfInet6(b *bytes.Buffer) {

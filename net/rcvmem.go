@@ -33,16 +33,21 @@ func (m *rcvMem) deliver(x *inetSocket, ep tcpip.Endpoint, size int, hand func()
 	held := x.unread.Load()
 	if held > 0 && held+int64(size) > ep.SocketOptions().GetReceiveBufferSize() || m.dgram.Load()+int64(size) > m.limit {
 		m.dropped.Add(1)
+		x.drops.Add(1)
 		return
 	}
 	x.unread.Add(int64(size + truesize))
 	m.dgram.Add(int64(size + truesize))
 	// netstack counts some datagrams as received that it then has no place for.
 	got, closed, full := &st.PacketsReceived, &st.ReceiveErrors.ClosedReceiver, &st.ReceiveErrors.ReceiveBufferOverflow
-	before, failed := got.Value(), closed.Value()+full.Value()
+	before, lost := got.Value(), full.Value()
+	failed := closed.Value() + lost
 	hand()
 	if got.Value() == before || closed.Value()+full.Value() != failed {
 		m.taken(x, size)
+		if full.Value() != lost {
+			x.drops.Add(1)
+		}
 	}
 }
 

@@ -208,14 +208,24 @@ func (x *inetSocket) queues(st byte, others []unowned) (rx, tx uint32) {
 	if st == 10 {
 		return uint32(x.acceptQueue(others)), uint32(x.backlog.Load())
 	}
-	n, err := x.waiting()
-	if err == nil {
-		rx = uint32(n)
-	}
+	rx = uint32(x.queued())
 	if x.isTCP() && finReceived(st) && !x.eof.Load() {
 		rx++
 	}
 	return rx, uint32(x.unsent())
+}
+
+// queued is what the receive queue holds: the bytes of a stream, or datagrams as they count
+// in SO_RCVBUF (sk_rmem_alloc).
+func (x *inetSocket) queued() int64 {
+	if !x.isTCP() {
+		return x.unread.Load()
+	}
+	n, err := x.waiting()
+	if err != nil {
+		return 0
+	}
+	return int64(n)
 }
 
 // unixDiag lists AF_UNIX sockets; without dump the one of an inode number.

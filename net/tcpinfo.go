@@ -159,12 +159,12 @@ func synackTime(sec int32) int32 {
 // memInfo is SO_MEMINFO: struct of SK_MEMINFO_VARS words.
 func (x *inetSocket) memInfo() []byte {
 	o := x.ep().SocketOptions()
-	rx, _ := x.waiting()
 	b := make([]byte, 36)
 	le := binary.LittleEndian
-	le.PutUint32(b[0:], uint32(rx))
+	le.PutUint32(b[0:], uint32(x.queued()))
 	le.PutUint32(b[4:], uint32(o.GetReceiveBufferSize()))
 	le.PutUint32(b[8:], uint32(x.unsent()))
 	le.PutUint32(b[12:], uint32(o.GetSendBufferSize()))
+	le.PutUint32(b[32:], x.drops.Load())
 	return b
 }
