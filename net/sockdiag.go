@@ -89,10 +89,13 @@ func (s *Stack) inetDiag(r *reply, req []byte, dump bool) unix.Errno {
 	if proto == unix.IPPROTO_TCP && !raw {
 		others = s.unowned()
 	}
+	if !dump && !raw {
+		return s.oneDiag(r, parseDiagKey(req), ext, others)
+	}
 	// wanted is whether one in a state, with these ports, is asked for.
 	wanted := func(st byte, l, ra tcpip.FullAddress) bool {
 		if !dump {
-			return l.Port == sport && ra.Port == dport
+			return true
 		}
 		return states>>st&1 != 0 && (sport == 0 || l.Port == sport) && (dport == 0 || ra.Port == dport)
 	}
