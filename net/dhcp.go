@@ -242,8 +242,7 @@ func (c *dhcpClient) bind(ack *dhcpv4.DHCPv4) {
 	c.lease, c.obtained = ack, c.s.cfg.Machine.Nanotime()
 	set := settings{addr: c.prefix(ack)}
 	if old != nil && c.prefix(old) != set.addr {
-		c.s.ns.RemoveAddress(c.i.id, tcpip.AddrFrom4Slice(old.YourIPAddr.To4()))
-		c.s.pathsChanged()
+		c.drop(old)
 	}
 	if r := ack.Router(); len(r) > 0 {
 		set.gateway, _ = netip.AddrFromSlice(r[0].To4())
@@ -255,7 +254,9 @@ func (c *dhcpClient) bind(ack *dhcpv4.DHCPv4) {
 	}
 	if b := ack.Options.Get(dhcpv4.OptionInterfaceMTU); len(b) == 2 {
 		if mtu := binary.BigEndian.Uint16(b); mtu >= 576 {
-			c.s.ns.SetNICMTU(c.i.id, uint32(mtu))
+			if was := c.i.eth.MTU(); c.s.setMTU(c.i, int(mtu)) == 0 && was != c.i.eth.MTU() {
+				c.s.linkChanged(c.i)
+			}
 		}
 	}
 	c.s.mu.Lock()
@@ -349,10 +350,15 @@ func (c *dhcpClient) renew(unicast bool) (ack *dhcpv4.DHCPv4, lost bool) {
 	return p, false
 }
 
+// drop takes a lease's address away.
+func (c *dhcpClient) drop(lease *dhcpv4.DHCPv4) {
+	p := c.prefix(lease)
+	c.s.dropAddr(c.i, tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4(p.Addr().As4()), PrefixLen: p.Bits()})
+}
+
 func (c *dhcpClient) unbind() {
-	c.s.ns.RemoveAddress(c.i.id, tcpip.AddrFrom4Slice(c.lease.YourIPAddr.To4()))
-	c.s.pathsChanged()
-	c.s.ns.RemoveRoutes(func(r tcpip.Route) bool { return r.NIC == c.i.id && r.Destination.ID().Len() == 4 })
+	c.drop(c.lease)
+	c.s.removeRoutes(func(r tcpip.Route) bool { return r.NIC == c.i.id && r.Destination.ID().Len() == 4 })
 	c.lease, c.warned, c.started = nil, false, c.s.cfg.Machine.Nanotime()
 	c.s.changed()
 }

@@ -477,7 +477,7 @@ func (x *inetSocket) tooLong(to tcpip.FullAddress) {
 	if to.Addr.BitLen() == 0 {
 		to, _ = x.ep().GetRemoteAddress()
 	}
-	if x.addError(icmpError{errno: unix.EMSGSIZE, origin: originLocal, info: uint32(x.pathMTU()), dst: to}) {
+	if x.addError(icmpError{errno: unix.EMSGSIZE, origin: originLocal, info: uint32(x.s.mtuTo(to)), dst: to}) {
 		x.q.Notify(waiter.EventErr)
 	}
 }

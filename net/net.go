@@ -315,6 +315,9 @@ func (s *Stack) AddDevice(name string, dev Device) error {
 	s.mu.Lock()
 	s.ifaces = append(s.ifaces, i)
 	s.mu.Unlock()
+	if d, ok := dev.(interface{ OnLink(func(up bool)) }); ok {
+		d.OnLink(func(bool) { s.linkChanged(i) })
+	}
 	return nil
 }
 

@@ -121,7 +121,7 @@ func (s *Stack) newIPv6(ns *stack.Stack) stack.NetworkProtocol {
 	p := ipv6.NewProtocolWithOptions(ipv6.Options{
 		AutoGenLinkLocal: true,
 		NDPConfigs:       ipv6.DefaultNDPConfigurations(),
-		NDPDisp:          &ndp{s},
+		NDPDisp:          &ndp{s: s},
 	})(ns)
 	return &ipv6Protocol{p.(ipv6ProtocolMethods), s}
 }

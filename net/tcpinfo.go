@@ -122,14 +122,23 @@ func (x *inetSocket) pathMTU() int {
 	if err != nil {
 		return int(x.s.mtu())
 	}
-	return x.s.mtuTo(ra.Addr)
+	if ra.NIC == 0 {
+		ra.NIC = x.device()
+	}
+	return x.s.mtuTo(ra)
 }
 
 // mtuTo is the MTU on the way to an address; IPv4's packets end at 65535 bytes.
-func (s *Stack) mtuTo(a tcpip.Address) int {
+func (s *Stack) mtuTo(to tcpip.FullAddress) int {
+	a := plainAddr(to.Addr)
 	mtu := int(s.mtu())
 	if s.local(a) {
 		mtu = 65536
+	} else if r, err := s.ns.FindRoute(to.NIC, tcpip.Address{}, a, protoOf(a), false); err == nil {
+		if i := s.byIndex(r.NICID()); i != nil {
+			mtu = int(s.linkState(i).mtu)
+		}
+		r.Release()
 	}
 	if a.Len() == header.IPv4AddressSize {
 		mtu = min(mtu, 65535)
