@@ -64,6 +64,7 @@ type inetSocket struct {
 
 	recverr atomic.Uint32 // IP_RECVERR and IPV6_RECVERR, but of TCP
 	errs    errorQueue
+	zero    zeroCopies
 
 	sent, taken atomic.Uint64 // bytes of a stream, for TCP_INFO
 
@@ -255,6 +256,9 @@ func (x *inetSocket) shutEvents(finished uint32) (r waiter.EventMask) {
 }
 
 func (x *inetSocket) hasQueuedError() bool {
+	if x.zero.untold.Load() {
+		return true
+	}
 	if !x.isTCP() {
 		x.hearErrors()
 		return x.errs.n.Load() != 0

@@ -383,7 +383,11 @@ func (x *inetSocket) readDatagram(dst *mm.IOSeq, m *RecvMsg, nonblock bool) (int
 // Recv implements Socket.
 func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	if m.Flags&unix.MSG_ERRQUEUE != 0 {
-		return x.recvError(dst, m)
+		n, err := x.recvError(dst, m)
+		if err == unix.EAGAIN && x.zerocopyError(m) {
+			return 0, nil
+		}
+		return n, err
 	}
 	if !x.isTCP() {
 		return x.readDatagram(dst, m, m.Nonblock)
@@ -479,7 +483,11 @@ func (x *inetSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 		if m.Flags&unix.MSG_OOB != 0 {
 			return 0, unix.EOPNOTSUPP
 		}
-		return x.writeDatagram(c, src, m)
+		n, err := x.writeDatagram(c, src, m)
+		if m.Flags&unix.MSG_ZEROCOPY != 0 {
+			x.zerocopied(n, m)
+		}
+		return n, err
 	}
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EOPNOTSUPP
@@ -499,7 +507,11 @@ func (x *inetSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	if st := x.state(); m.Control.Bad != nil && (st == tcp.StateEstablished || st == tcp.StateCloseWait) && x.down.Load()&2 == 0 {
 		return 0, m.Control.Bad
 	}
-	return x.writeStream(src, m.Flags)
+	n, err := x.writeStream(src, m.Flags)
+	if m.Flags&unix.MSG_ZEROCOPY != 0 {
+		x.zerocopied(n, m)
+	}
+	return n, err
 }
 
 // recvError is MSG_ERRQUEUE: the next queued error with the datagram that made it.

@@ -43,6 +43,7 @@ func (o *sockOpts) inherit(l *sockOpts) {
 	o.mark.Store(l.mark.Load())
 	o.rcvlowat.Store(l.rcvlowat.Load())
 	o.passcred.Store(l.passcred.Load())
+	o.zerocopy.Store(l.zerocopy.Load())
 	o.timestamp.Store(l.timestamp.Load())
 	o.timestampNS.Store(l.timestampNS.Load())
 	o.oobinline.Store(l.oobinline.Load())
@@ -175,6 +176,9 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 		flag.Store(n != 0)
 		return nil
 	case name == unix.SO_ZEROCOPY:
+		if !b.maySendZerocopy() {
+			return unix.EOPNOTSUPP
+		}
 		if n < 0 || n > 1 {
 			return unix.EINVAL
 		}

@@ -452,4 +452,69 @@ CASE(broken, sendmsg)
 	R(sendmsg(u[0], &m, 0));
 }
 
+/* copied prints a notification of MSG_ZEROCOPY; -1 if there is none. */
+static int copied(int s, int quiet)
+{
+	union { char b[200]; struct cmsghdr h; } c;
+	struct sockaddr_storage from;
+	struct iovec v = { buf, 100 };
+	struct msghdr m = { .msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &v, .msg_iovlen = 1, .msg_control = c.b, .msg_controllen = sizeof c.b };
+	errno = 0;
+	int n = recvmsg(s, &m, MSG_ERRQUEUE);
+	if (n < 0) {
+		say("- %s", errname(errno));
+		return -1;
+	}
+	struct sock_extended_err *e = (void *)CMSG_DATA(&c.h);
+	if (!quiet) {
+		say("- %d bytes, name of %d, flags %x, %d bytes of %d %d: errno %d origin %d type %d code %d, %u to %u", n, m.msg_namelen, m.msg_flags,
+			(int)c.h.cmsg_len, c.h.cmsg_level, c.h.cmsg_type, e->ee_errno, e->ee_origin, e->ee_type, e->ee_code, e->ee_info, e->ee_data);
+		for (int i = 16; i < (int)c.h.cmsg_len - 16; i++)
+			if (CMSG_DATA(&c.h)[i])
+				say("- an offender");
+	}
+	return e->ee_data;
+}
+
+/* Who sends without a copy is told when the memory is his again, here that it was copied. */
+CASE(zerocopy, sendto, recvmsg, setsockopt, poll)
+{
+#ifndef MSG_ZEROCOPY
+#define MSG_ZEROCOPY 0x4000000
+#endif
+#ifndef SO_ZEROCOPY
+#define SO_ZEROCOPY 60
+#endif
+	static const int other[][3] = { { AF_INET, SOCK_RAW, IPPROTO_UDP }, { AF_INET, SOCK_DGRAM, 136 }, { AF_UNIX, SOCK_STREAM, 0 }, { AF_NETLINK, SOCK_RAW, 0 } };
+	for (int i = 0; i < 4; i++)
+		R(setint(socket(other[i][0], other[i][1], other[i][2]), SOL_SOCKET, SO_ZEROCOPY, 1));
+	for (int i = 0; i < 4; i++) {
+		int p[2], family = i & 1 ? AF_INET6 : AF_INET;
+		(i & 2 ? udp : tcp)(family, p);
+		say("%s, family %d", i & 2 ? "udp" : "tcp", family);
+		R(send(p[0], buf, 100, MSG_ZEROCOPY));
+		settle();
+		copied(p[0], 0);
+		SET(p[0], SOL_SOCKET, SO_ZEROCOPY, 1);
+		R(send(p[0], buf, 100, 0));
+		settle();
+		copied(p[0], 0);
+		R(send(p[0], buf, 100, MSG_ZEROCOPY));
+		IS(ready(p[0], POLLPRI) & POLLERR);
+		copied(p[0], 0);
+		R(send(p[0], buf, 100, MSG_ZEROCOPY));
+		R(send(p[0], buf, 100, MSG_ZEROCOPY));
+		int upto;
+		do {
+			ready(p[0], POLLPRI);
+			upto = copied(p[0], 1);
+		} while (upto >= 0 && upto < 2);
+		say("up to %d", upto);
+		copied(p[0], 0);
+		struct pollfd f = { p[0], POLLOUT };
+		R(poll(&f, 1, 0));
+		say("events %x", f.revents);
+	}
+}
+
 CASES
