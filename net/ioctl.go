@@ -52,7 +52,7 @@ func (x *inetSocket) Ioctl(c wait.Context, f *vfs.File, sp *mm.Space, req uint32
 		_, err := sp.CopyOut(c, hal.UserAddr(arg), b)
 		return 0, err
 	}
-	return x.s.ioctl(c, sp, req, arg)
+	return x.s.ioctl(c, sp, x.domain, req, arg)
 }
 
 // <asm/sockios.h>.
@@ -89,7 +89,7 @@ func (x *unixSocket) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32
 		x.mu.Unlock()
 		return 0, putInt(c, sp, arg, n)
 	}
-	return x.s.ioctl(c, sp, req, arg)
+	return x.s.ioctl(c, sp, x.domain, req, arg)
 }
 
 // Ioctl implements vfs.FileOps.
@@ -97,7 +97,7 @@ func (x *netlinkSocket) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uin
 	if req == fionread {
 		return 0, unix.EOPNOTSUPP
 	}
-	return x.s.ioctl(c, sp, req, arg)
+	return x.s.ioctl(c, sp, x.domain, req, arg)
 }
 
 func putInt(c wait.Context, sp *mm.Space, arg uint64, n int) error {
@@ -105,9 +105,27 @@ func putInt(c wait.Context, sp *mm.Space, arg uint64, n int) error {
 	return err
 }
 
+// ofIPv4 says whether only sockets of IPv4, and packet sockets for them, know a request.
+func ofIPv4(req uint32) bool {
+	switch req {
+	case unix.SIOCGIFADDR, unix.SIOCGIFDSTADDR, unix.SIOCGIFBRDADDR, unix.SIOCGIFNETMASK, unix.SIOCSIFADDR, unix.SIOCSIFDSTADDR, unix.SIOCSIFBRDADDR,
+		unix.SIOCSIFNETMASK, unix.SIOCADDRT, unix.SIOCDELRT, unix.SIOCGARP, unix.SIOCSARP, unix.SIOCDARP:
+		return true
+	}
+	return false
+}
+
 // ioctl serves the SIOCGIF* family: ENODEV for an unknown interface, EADDRNOTAVAIL
 // for one without an address, EPERM for changes, ENOTTY for the rest.
-func (s *Stack) ioctl(c wait.Context, sp *mm.Space, req uint32, arg uint64) (uintptr, error) {
+func (s *Stack) ioctl(c wait.Context, sp *mm.Space, family int32, req uint32, arg uint64) (uintptr, error) {
+	if family == unix.AF_INET6 {
+		if err := s.ioctl6(c, sp, req, arg); err != errNotHere {
+			return 0, err
+		}
+	}
+	if ofIPv4(req) && family != unix.AF_INET && family != unix.AF_PACKET {
+		return 0, unix.ENOTTY
+	}
 	switch req {
 	case unix.SIOCGIFCONF:
 		return 0, s.ifconf(c, sp, arg)

@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
@@ -15,7 +14,7 @@ import (
 )
 
 // The ioctls by which ifconfig, route and arp change what ip(8) changes by netlink, for
-// IPv4. See netdevice(7), arp(7).
+// IPv4. See netdevice(7), arp(7); for IPv6 see ioctl6.go.
 
 const (
 	rtentrySize = 120 // struct rtentry
@@ -248,12 +247,15 @@ func (s *Stack) ioctlARP(c wait.Context, sp *mm.Space, req uint32, arg uint64) e
 	le := binary.LittleEndian
 	switch req {
 	case unix.SIOCSARP:
-		if s.ns.AddStaticNeighbor(i.id, header.IPv4ProtocolNumber, dst, tcpip.LinkAddress(b[18:24])) != nil {
-			return unix.EINVAL
+		if le.Uint32(b[32:])&arpPublic != 0 {
+			return unix.EOPNOTSUPP // nobody is answered for
+		}
+		if e := s.keepNeighbour(i, dst, tcpip.LinkAddress(b[18:24])); e != 0 {
+			return e
 		}
 		return nil
 	case unix.SIOCDARP:
-		if s.ns.RemoveNeighbor(i.id, header.IPv4ProtocolNumber, dst) != nil {
+		if s.dropNeighbour(i, dst) != 0 {
 			return unix.ENXIO
 		}
 		return nil

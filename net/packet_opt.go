@@ -324,7 +324,7 @@ func (x *packetSocket) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint
 	case unix.TIOCOUTQ:
 		return 0, putInt(c, sp, arg, 0)
 	}
-	return x.s.ioctl(c, sp, req, arg)
+	return x.s.ioctl(c, sp, x.domain, req, arg)
 }
 
 // show lets packet sockets see a packet on its way through the loopback, with Ethernet's

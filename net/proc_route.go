@@ -100,10 +100,11 @@ func (s *Stack) procARP(b *bytes.Buffer) {
 	}
 }
 
-// ATF_COM and ATF_PERM (uapi/linux/if_arp.h).
+// ATF_COM, ATF_PERM and ATF_PUBL (uapi/linux/if_arp.h).
 const (
 	arpComplete  = 2
 	arpPermanent = 4
+	arpPublic    = 8
 )
 
 // arpFlags is arp_state_to_flags.

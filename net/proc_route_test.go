@@ -1,6 +1,7 @@
 package net
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -31,6 +32,38 @@ func TestARPShowsWhatIsKnown(t *testing.T) {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("no %q in\n%s", want, b)
 		}
+	}
+}
+
+// Permanent neighbours are bounded, by whatever way they are made, and groups hear of each.
+func TestPermanentNeighboursAreBounded(t *testing.T) {
+	s, _ := twoCards(t)
+	i := s.byName("eth0")
+	x := sock(t, s, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
+	if err := x.SetOption(me, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, le32(unix.RTNLGRP_NEIGH)); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.SetOption(me, unix.SOL_NETLINK, unix.NETLINK_NO_ENOBUFS, le32(1)); err != nil {
+		t.Fatal(err)
+	}
+	keep := func(n int) unix.Errno {
+		return s.keepNeighbour(i, tcpip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)}), "\x02\x00\x00\x00\x00\x01")
+	}
+	n := 0
+	for n <= maxNeighbours && keep(n) == 0 {
+		n++
+	}
+	if n == 0 || n > maxNeighbours || keep(n) != unix.ENOBUFS {
+		t.Errorf("%d neighbours", n)
+	}
+	if e := keep(0); e != 0 {
+		t.Error("one that is there:", e)
+	}
+	if got := message(t, x); got != fmt.Sprint("message ", unix.RTM_NEWNEIGH) {
+		t.Error("heard", got)
+	}
+	if e := s.dropNeighbour(i, tcpip.AddrFrom4([4]byte{10, 1, 0, 0})); e != 0 || keep(n) != 0 {
+		t.Error("no room for one that went:", e)
 	}
 }
 

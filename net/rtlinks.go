@@ -2,6 +2,7 @@ package net
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -510,13 +511,20 @@ func (s *Stack) newNeighbour(flags uint16, req []byte) unix.Errno {
 		return unix.EEXIST
 	case !old && flags&unix.NLM_F_CREATE == 0:
 		return unix.ENOENT
-	case len(l) >= maxNeighbours:
+	}
+	return s.keepNeighbour(i, dst, tcpip.LinkAddress(mac))
+}
+
+// keepNeighbour makes a permanent entry: ENOBUFS for one of many, EINVAL.
+func (s *Stack) keepNeighbour(i *iface, dst tcpip.Address, mac tcpip.LinkAddress) unix.Errno {
+	l := s.neighbours(i, dst.Len() == header.IPv6AddressSize)
+	if len(l) >= maxNeighbours && !slices.ContainsFunc(l, func(n stack.NeighborEntry) bool { return n.Addr == dst }) {
 		return unix.ENOBUFS
 	}
-	if s.ns.AddStaticNeighbor(i.id, protoOf(dst), dst, tcpip.LinkAddress(mac)) != nil {
+	if s.ns.AddStaticNeighbor(i.id, protoOf(dst), dst, mac) != nil {
 		return unix.EINVAL
 	}
-	n := stack.NeighborEntry{Addr: dst, LinkAddr: tcpip.LinkAddress(mac), State: stack.Static}
+	n := stack.NeighborEntry{Addr: dst, LinkAddr: mac, State: stack.Static}
 	s.notify(unix.RTNLGRP_NEIGH, unix.RTM_NEWNEIGH, neighbourMessage(i, n))
 	return 0
 }
@@ -527,6 +535,11 @@ func (s *Stack) deleteNeighbour(req []byte) unix.Errno {
 	if e != 0 {
 		return e
 	}
+	return s.dropNeighbour(i, dst)
+}
+
+// dropNeighbour takes an entry away: ENOENT.
+func (s *Stack) dropNeighbour(i *iface, dst tcpip.Address) unix.Errno {
 	if s.ns.RemoveNeighbor(i.id, protoOf(dst), dst) != nil {
 		return unix.ENOENT
 	}

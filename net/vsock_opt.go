@@ -180,7 +180,7 @@ func (x *vsockSocket) TakeError() error {
 func (x *vsockSocket) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32, arg uint64) (uintptr, error) {
 	switch req {
 	case unix.SIOCGIFCONF:
-		return x.s.ioctl(c, sp, req, arg)
+		return x.s.ioctl(c, sp, x.domain, req, arg)
 	case siocGStamp, siocGStampNS:
 		return 0, unix.ENOTTY
 	}
