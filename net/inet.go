@@ -9,6 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/ports"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -45,7 +46,11 @@ type inetSocket struct {
 	returned []*inetSocket // connections that got no descriptor, oldest first
 
 	// local is the address that bind asked for, for the next endpoint.
-	local    atomic.Pointer[tcpip.FullAddress]
+	local atomic.Pointer[tcpip.FullAddress]
+	// reserved is the device, and one more, for which a datagram socket's port was reserved, where
+	// the socket is bound to another meanwhile.
+	reserved atomic.Int32
+	anyPort  atomic.Pointer[ports.Reservation] // see holdAny
 	accepted bool
 	from     tcpip.FullAddress // of one that was accepted
 	told     atomic.Bool       // SO_ERROR said why connect failed
@@ -328,6 +333,7 @@ func (x *inetSocket) Bind(c *Caller, b []byte) error {
 	}
 	x.bound.Store(true)
 	x.local.Store(&a)
+	x.holdAny(x.ep(), a)
 	return nil
 }
 
@@ -491,7 +497,8 @@ func (x *inetSocket) Release(*vfs.File) {
 	if unread && x.state() != tcp.StateTimeWait {
 		x.ep().Abort() // as netstack does with what its own queue holds
 	}
-	x.ep().Close()
+	x.ofBoth()
+	x.asReserved(func() tcpip.Error { x.ep().Close(); return nil })
 	if !x.isTCP() {
 		if te, ok := x.ep().(stack.TransportEndpoint); ok {
 			x.s.rcv.socks.Delete(te)

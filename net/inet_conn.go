@@ -42,9 +42,17 @@ func (x *inetSocket) Connect(_ *Caller, b []byte) error {
 	device := x.device()
 	if a.NIC != 0 && needsScope(a.Addr) {
 		x.setDevice(a.NIC)
+	} else if l, _ := x.ep().GetLocalAddress(); a.NIC == 0 && (l.NIC == 0 || !x.isTCP()) {
+		a.NIC = device // which netstack heeds in what comes, not in where this goes
 	}
 	x.s.fuses.client(x, a.Addr)
-	terr := x.ep().Connect(a)
+	connect := func() tcpip.Error { return x.ep().Connect(a) }
+	var terr tcpip.Error
+	if x.isTCP() {
+		terr = x.connectFrom(a, connect)
+	} else {
+		terr = x.asReserved(connect)
+	}
 	if _, started := terr.(*tcpip.ErrConnectStarted); terr != nil && !started {
 		x.setDevice(device)
 	}
@@ -127,6 +135,19 @@ func (x *inetSocket) setDevice(nic tcpip.NICID) {
 	if l, _ := x.ep().GetLocalAddress(); x.isTCP() || l.Port == 0 {
 		x.ep().SocketOptions().SetBindToDevice(int32(nic))
 	}
+}
+
+// bindToIndex is SO_BINDTODEVICE.
+func (x *inetSocket) bindToIndex(n int32) error {
+	o := x.ep().SocketOptions()
+	old := o.GetBindToDevice()
+	if err := errno(o.SetBindToDevice(n)); err != nil {
+		return err
+	}
+	if l, _ := x.ep().GetLocalAddress(); !x.isTCP() && l.Port != 0 {
+		x.reserved.CompareAndSwap(0, old+1)
+	}
+	return nil
 }
 
 // manyIf6 is IPV6_MULTICAST_IF.
@@ -276,7 +297,11 @@ func (s *Stack) noRoute(a tcpip.Address) bool {
 // disconnect is connect to AF_UNSPEC (tcp_disconnect, __udp_disconnect).
 func (x *inetSocket) disconnect() error {
 	if !x.isTCP() {
-		err := errno(x.ep().Disconnect())
+		x.ofBoth()
+		err := errno(x.asReserved(x.ep().Disconnect))
+		if l, _ := x.ep().GetLocalAddress(); l.Port == 0 {
+			x.reserved.Store(0)
+		}
 		if err == nil {
 			x.setDevice(0)
 		}
@@ -343,6 +368,7 @@ func (x *inetSocket) renew() error {
 	if a := x.local.Load(); a != nil {
 		if ep.Bind(netAddr(*a)) == nil {
 			x.bound.Store(true)
+			x.holdAny(ep, *a)
 		}
 	}
 	x.setEndpoint(ep)

@@ -172,7 +172,7 @@ func (x *inetSocket) setSocket(c *Caller, name int, v []byte) error {
 		if n < 0 {
 			return unix.EINVAL
 		}
-		return errno(o.SetBindToDevice(n))
+		return x.bindToIndex(n)
 	default:
 		return unix.ENOPROTOOPT
 	}
@@ -193,11 +193,11 @@ func clampBuf(n int32, lo, hi int64, force bool) int64 {
 
 func (x *inetSocket) bindToDevice(name string) error {
 	if name == "" {
-		return errno(x.ep().SocketOptions().SetBindToDevice(0))
+		return x.bindToIndex(0)
 	}
 	for _, i := range x.s.interfaces() {
 		if i.name == name {
-			return errno(x.ep().SocketOptions().SetBindToDevice(int32(i.id)))
+			return x.bindToIndex(int32(i.id))
 		}
 	}
 	return unix.ENODEV

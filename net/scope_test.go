@@ -93,6 +93,7 @@ func TestWhichCardADatagramLeavesBy(t *testing.T) {
 		{"the scope when it connects", unix.AF_INET6, option{}, in6(t, "ff02::fb", 9, 3), nil, nil, "eth1", nil},
 		{"no scope when it connects", unix.AF_INET6, option{}, in6(t, "ff02::fb", 9, 0), nil, nil, "", unix.EINVAL},
 		{"the device when it connects", unix.AF_INET6, option{unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, word(3)}, in6(t, "ff02::fb", 9, 0), nil, nil, "eth1", nil},
+		{"the device when it connects by IPv4", unix.AF_INET, option{unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, word(3)}, in4(224, 0, 0, 251, 9), nil, nil, "eth1", nil},
 		{"IPV6_PKTINFO", unix.AF_INET6, option{}, nil, in6(t, "ff02::fb", 9, 0), []Cmsg{info6("::", 3)}, "eth1", nil},
 		{"IPV6_PKTINFO, to one", unix.AF_INET6, option{}, nil, in6(t, "fe80::7", 9, 0), []Cmsg{info6("::", 3)}, "eth1", nil},
 		{"IPV6_PKTINFO, not ours", unix.AF_INET6, option{}, nil, in6(t, "ff02::fb", 9, 0), []Cmsg{info6("2001:db8::99", 3)}, "", unix.EINVAL},
