@@ -18,7 +18,8 @@ type corked struct {
 // maxSegments is UDP_MAX_SEGMENTS of Linux 6.1.
 const maxSegments = 64
 
-// part takes one part of a datagram; more: others follow. EMSGSIZE, ENOBUFS.
+// part takes one part of a datagram; more: others follow. EMSGSIZE, ENOBUFS, with which those
+// that wait are dropped (udp_flush_pending_frames).
 func (x *inetSocket) part(b []byte, opts tcpip.WriteOptions, more bool) error {
 	x.sendMu.Lock()
 	defer x.sendMu.Unlock()
@@ -31,9 +32,11 @@ func (x *inetSocket) part(b []byte, opts tcpip.WriteOptions, more bool) error {
 		}
 	}
 	if len(k.b)+len(b) > maxDatagram-28 {
+		x.dropLocked()
 		return unix.EMSGSIZE
 	}
 	if !x.s.cfg.Budget.Charge(int64(len(b))) {
+		x.dropLocked()
 		return unix.ENOBUFS
 	}
 	k.b = append(k.b, b...)

@@ -96,9 +96,11 @@ func controlIn(t *task.Thread, nc *netCall, h *msghdr) (err error) {
 	if err := t.CopyIn(b, hal.UserAddr(h.control)); err != nil {
 		return err
 	}
-	if nc.sock.Domain() == unix.AF_VSOCK {
+	domain := nc.sock.Domain()
+	if domain == unix.AF_VSOCK {
 		return nil // which looks at none
 	}
+	scm := domain == unix.AF_UNIX || domain == unix.AF_NETLINK // elsewhere they mean nothing (__sock_cmsg_send)
 	c := &nc.send.Control
 	defer func() {
 		if err != nil {
@@ -117,6 +119,7 @@ func controlIn(t *task.Thread, nc *netCall, h *msghdr) (err error) {
 		}
 		level, typ, data := int32(le.Uint32(b[8:])), int32(le.Uint32(b[12:])), b[cmsghdrSize:n]
 		switch {
+		case level == unix.SOL_SOCKET && (typ == unix.SCM_RIGHTS || typ == unix.SCM_CREDENTIALS) && !scm:
 		case level == unix.SOL_SOCKET && typ == unix.SCM_RIGHTS:
 			if c.Files, err = rightsIn(t, data, c.Files); err != nil {
 				return err

@@ -433,6 +433,14 @@ CASE(nofiles, sendmsg)
 		R(sendmsg(t, &m, MSG_NOSIGNAL));
 		R(sendmsg(p[0], &m, 0));
 	}
+	/* Nor are they looked for. */
+	memset(CMSG_DATA(h), 0x77, 4);
+	R(sendmsg(u, &m, 0));
+	R(sendmsg(p[0], &m, 0));
+	h->cmsg_type = SCM_CREDENTIALS;
+	R(sendmsg(u, &m, 0));
+	R(sendmsg(p[0], &m, 0));
+	h->cmsg_type = SCM_RIGHTS;
 	h->cmsg_len = 15;
 	R(sendmsg(u, &m, 0));
 	R(sendmsg(t, &m, MSG_NOSIGNAL));
@@ -511,6 +519,21 @@ CASE(peektrunc, recvfrom)
 		shutdown(p[0], SHUT_WR);
 		R(recv(p[1], 0, 100, MSG_PEEK | MSG_TRUNC));
 	}
+}
+
+/* A part that makes a datagram too long takes those before it along. */
+CASE(toolong, sendto, recvfrom)
+{
+	int u[2];
+	udp(AF_INET, u);
+	R(send(u[0], "ab", 2, MSG_MORE));
+	R(send(u[0], buf, 65507, MSG_MORE));
+	R(send(u[0], "cd", 2, 0));
+	R(recv(u[1], buf, 10, MSG_DONTWAIT));
+	R(send(u[0], "ab", 2, MSG_MORE));
+	R(send(u[0], buf, 65536, 0));
+	R(send(u[0], "cd", 2, 0));
+	R(recv(u[1], buf, 10, MSG_DONTWAIT));
 }
 
 CASES
