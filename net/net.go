@@ -29,6 +29,7 @@
 //	vsockSocket.mu → vsockTable.mu (net/vsock.go)
 //	unixSocket.mu (lower address first where two are held) → namespace.mu
 //	netstack's own locks → inetSocket callbacks → gate.mu
+//	netstack's own locks → ndp.mu (net/ndp.go)
 //	inetSocket.arrival → an endpoint that takes a datagram, its waiters (net/rcvmem.go)
 //	groups.mu → netstack's own locks (net/groups.go)
 //	fusion.mu → fuses.mu, netstack's own locks, lane.mu (net/fusion.go)
