@@ -39,7 +39,9 @@ const (
 	iocbFlagIoprio = 2
 	iocbSize       = 64
 	ioEventSize    = 32
-	aioEventCost   = 64 // on the kernel-heap budget, in bytes
+	// On the kernel-heap budget, in bytes: an event, and a poll that waits.
+	aioEventCost = 64
+	aioPollCost  = 256
 )
 
 // aioContexts are those of all programs, by what a program knows them by: the address of a
@@ -82,9 +84,20 @@ type aioPoll struct {
 	f      *vfs.File
 	mask   waiter.EventMask
 	entry  waiter.Entry
-	busy   atomic.Bool
 	ev     ioEvent
 	signal func()
+	woken  bool // under aioWoken.mu: it is in the list
+	next   *aioPoll
+}
+
+// aioWoken are the polls of all contexts that have been told of an event and not looked at
+// since. One goroutine does that for all of them, while there are any: a notification may
+// reach as many polls as there are.
+var aioWoken struct {
+	mu      sync.Mutex
+	first   *aioPoll
+	last    *aioPoll
+	looking bool
 }
 
 // sysIoSetup: EFAULT, EINVAL (an id that is not 0, no events), EAGAIN (beyond
@@ -150,8 +163,7 @@ func (c *aioContext) destroy() {
 		return
 	}
 	for p := range polls {
-		p.f.Ops.EventUnregister(&p.entry)
-		p.f.DecRef()
+		p.drop()
 	}
 	x := &aioContexts
 	x.mu.Lock()
@@ -338,21 +350,26 @@ func (c *aioContext) poll(f *vfs.File, o *iocb, ev ioEvent, signal func()) error
 	if o.buf>>16 != 0 || o.n != 0 || o.off != 0 || o.rwFlags != 0 {
 		return unix.EINVAL
 	}
+	if !c.budget.Charge(aioPollCost) {
+		return unix.EAGAIN
+	}
 	p := &aioPoll{c: c, f: f, mask: waiter.EventMask(o.buf)&waiter.AllEvents | pollAlways, ev: ev, signal: signal}
 	f.IncRef()
 	p.entry.Init(p, p.mask)
-	c.mu.Lock()
-	if c.dead {
-		c.mu.Unlock()
-		f.DecRef()
-		return unix.EINVAL
-	}
-	c.polls[p] = struct{}{}
-	c.mu.Unlock()
 	if err := f.Ops.EventRegister(&p.entry); err != nil {
-		c.forget(p)
 		f.DecRef()
+		c.budget.Uncharge(aioPollCost)
 		return err
+	}
+	c.mu.Lock()
+	dead := c.dead
+	if !dead {
+		c.polls[p] = struct{}{}
+	}
+	c.mu.Unlock()
+	if dead {
+		p.drop()
+		return unix.EINVAL
 	}
 	p.look()
 	return nil
@@ -360,27 +377,76 @@ func (c *aioContext) poll(f *vfs.File, o *iocb, ev ioEvent, signal func()) error
 
 // NotifyEvent implements waiter.EventListener: the queue is locked, so somebody else looks.
 func (p *aioPoll) NotifyEvent(waiter.EventMask) {
-	if !p.busy.Swap(true) {
-		go func() {
-			p.busy.Store(false)
-			p.look()
-		}()
-	}
-}
-
-func (p *aioPoll) look() {
-	got := p.f.Ops.Readiness(p.mask) & p.mask
-	if got == 0 || !p.c.forget(p) {
+	w := &aioWoken
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p.woken {
 		return
 	}
-	p.ev.res = int64(got)
-	p.end()
+	p.woken = true
+	if w.last == nil {
+		w.first = p
+	} else {
+		w.last.next = p
+	}
+	w.last = p
+	if !w.looking {
+		w.looking = true
+		go lookAtWoken()
+	}
 }
 
+// lookAtWoken looks at what is in the list until nothing is.
+func lookAtWoken() {
+	w := &aioWoken
+	for {
+		w.mu.Lock()
+		p := w.first
+		if p == nil {
+			w.looking = false
+			w.mu.Unlock()
+			return
+		}
+		if w.first = p.next; w.first == nil {
+			w.last = nil
+		}
+		p.next, p.woken = nil, false
+		w.mu.Unlock()
+		p.look()
+	}
+}
+
+// look completes the poll if an event has come. It may have ended meanwhile, and its file
+// with it.
+func (p *aioPoll) look() {
+	p.c.mu.Lock()
+	_, waits := p.c.polls[p]
+	if waits {
+		p.f.IncRef()
+	}
+	p.c.mu.Unlock()
+	if !waits {
+		return
+	}
+	got := p.f.Ops.Readiness(p.mask) & p.mask
+	if got != 0 && p.c.forget(p) {
+		p.ev.res = int64(got)
+		p.end()
+	}
+	p.f.DecRef()
+}
+
+// end completes a poll that is forgotten.
 func (p *aioPoll) end() {
+	p.drop()
+	p.c.complete(p.ev, p.signal)
+}
+
+// drop gives back what a poll has that is not in its context's list.
+func (p *aioPoll) drop() {
 	p.f.Ops.EventUnregister(&p.entry)
 	p.f.DecRef()
-	p.c.complete(p.ev, p.signal)
+	p.c.budget.Uncharge(aioPollCost)
 }
 
 // forget takes p out; false if somebody has done so before.
