@@ -141,7 +141,7 @@ func fcntlFile(t *task.Thread, f *vfs.File, fd int32, cmd int, arg uint64) (uint
 		if !f.Writable() {
 			return 0, unix.EPERM
 		}
-		return 0, s.AddSeals(uint32(arg))
+		return 0, s.AddSeals(t, uint32(arg))
 	case unix.F_GETLEASE:
 		return uintptr(f.Lease()), nil
 	case unix.F_SETLEASE:

@@ -22,9 +22,14 @@ type MemFD struct {
 	refs atomic.Int64
 	time [3]atomic.Int64 // atime, mtime, ctime
 
+	// change is held, as Linux's inode lock is, by who changes the content or the size, from
+	// his look at the seals on, and by who adds seals: behind F_ADD_SEALS nobody is under way
+	// that has not seen them.
+	change mm.SleepLock
+
 	mu       sync.Mutex
-	seals    uint32
-	mapping  int // shared mappings that are being made
+	seals    uint32 // changed under change too
+	mapping  int    // shared mappings that are being made
 	mode     uint32
 	uid, gid uint32
 }
@@ -100,16 +105,9 @@ func (m *MemFD) Attr(wait.Context) (vfs.Attr, error) {
 // SetAttr implements vfs.Inode: F_SEAL_SHRINK and F_SEAL_GROW are EPERM.
 func (m *MemFD) SetAttr(c wait.Context, a vfs.SetAttr) error {
 	if a.SetSize {
-		m.mu.Lock()
-		s := m.seals
-		m.mu.Unlock()
-		if a.Size < m.obj.Size() && s&unix.F_SEAL_SHRINK != 0 || a.Size > m.obj.Size() && s&unix.F_SEAL_GROW != 0 {
-			return unix.EPERM
-		}
-		if err := m.obj.TruncateCtx(c, a.Size); err != nil {
+		if err := m.resize(c, a.Size); err != nil {
 			return err
 		}
-		m.Touched(true)
 	}
 	cur, _ := m.Attr(c)
 	if err := vfs.CheckSetAttr(&cur, &a); err != nil {
@@ -135,13 +133,25 @@ func (m *MemFD) SetAttr(c wait.Context, a vfs.SetAttr) error {
 	return nil
 }
 
+func (m *MemFD) resize(c wait.Context, size int64) error {
+	m.change.Lock(c)
+	defer m.change.Unlock()
+	if size < m.obj.Size() && m.seals&unix.F_SEAL_SHRINK != 0 || size > m.obj.Size() && m.seals&unix.F_SEAL_GROW != 0 {
+		return unix.EPERM
+	}
+	if err := m.obj.TruncateCtx(c, size); err != nil {
+		return err
+	}
+	m.Touched(true)
+	return nil
+}
+
 const sealWrites = unix.F_SEAL_WRITE | unix.F_SEAL_FUTURE_WRITE
 
-// mayWrite checks the seals for a write at off and cuts it where growing is sealed.
+// mayWrite checks the seals for a write at off and cuts it where growing is sealed. Called
+// with change held.
 func (m *MemFD) mayWrite(src *mm.IOSeq, off int64) error {
-	m.mu.Lock()
 	s := m.seals
-	m.mu.Unlock()
 	if s&sealWrites != 0 {
 		return unix.EPERM
 	}
@@ -161,6 +171,8 @@ func (o *memOps) Write(c wait.Context, f *vfs.File, src *mm.IOSeq, off int64) (i
 	if src.Len() == 0 {
 		return 0, nil
 	}
+	o.m.change.Lock(c)
+	defer o.m.change.Unlock()
 	if err := o.m.mayWrite(src, off); err != nil {
 		return 0, err
 	}
@@ -169,6 +181,8 @@ func (o *memOps) Write(c wait.Context, f *vfs.File, src *mm.IOSeq, off int64) (i
 
 // Append implements vfs.Appender.
 func (o *memOps) Append(c wait.Context, f *vfs.File, src *mm.IOSeq) (int64, int, error) {
+	o.m.change.Lock(c)
+	defer o.m.change.Unlock()
 	if err := o.m.mayWrite(src, o.m.obj.Size()); err != nil {
 		return 0, 0, err
 	}
@@ -177,9 +191,9 @@ func (o *memOps) Append(c wait.Context, f *vfs.File, src *mm.IOSeq) (int64, int,
 
 // Allocate implements vfs.FileOps.
 func (o *memOps) Allocate(c wait.Context, mode uint32, off, n int64) error {
-	o.m.mu.Lock()
+	o.m.change.Lock(c)
+	defer o.m.change.Unlock()
 	s := o.m.seals
-	o.m.mu.Unlock()
 	if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 {
 		if s&sealWrites != 0 {
 			return unix.EPERM
@@ -222,11 +236,13 @@ func (o *memOps) Seals() uint32 {
 
 // AddSeals implements Sealer: EPERM after F_SEAL_SEAL, EBUSY for F_SEAL_WRITE while a
 // shared mapping can write.
-func (o *memOps) AddSeals(s uint32) error {
+func (o *memOps) AddSeals(c wait.Context, s uint32) error {
 	const known = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | sealWrites
 	if s&^known != 0 {
 		return unix.EINVAL
 	}
+	o.m.change.Lock(c)
+	defer o.m.change.Unlock()
 	o.m.mu.Lock()
 	defer o.m.mu.Unlock()
 	if o.m.seals&unix.F_SEAL_SEAL != 0 {
@@ -248,5 +264,5 @@ func (o *memOps) Reopen(vfs.Lookup, uint32) (vfs.FileOps, error) {
 // Sealer is a FileOps with seals.
 type Sealer interface {
 	Seals() uint32
-	AddSeals(s uint32) error
+	AddSeals(c wait.Context, s uint32) error
 }

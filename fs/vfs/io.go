@@ -404,7 +404,7 @@ func (r *RegularOps) Allocate(c wait.Context, mode uint32, off, length int64) er
 	}
 	if mode&punch != 0 {
 		if off < o.Size() {
-			if err := o.PunchHole(off, length); err != nil {
+			if err := o.PunchHoleCtx(c, off, length); err != nil {
 				return err
 			}
 		}

@@ -366,4 +366,43 @@ CASE(signals, userfaultfd, read)
 	in_child(waits);
 }
 
+static void *fills(void *fd) { return (void *)(long)(write(*(int *)fd, area, 4) < 0 ? -errno : 4); }
+
+static volatile int sealed;
+static void *seals(void *fd)
+{
+	int r = fcntl(*(int *)fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK);
+	sealed = 1;
+	return (void *)(long)(r < 0 ? -errno : r);
+}
+
+/* A seal waits for the write that is under way: what is sealed stays. */
+CASE(sealing, userfaultfd, fcntl)
+{
+	pthread_t w, s;
+	void *r;
+	char *from = pages(1);
+	memset(from, 'n', PAGE);
+	int fd = memfd_create("x", MFD_ALLOW_SEALING);
+	MUST(pwrite(fd, "old!", 4, 0));
+	server = uffd(O_NONBLOCK);
+	api(server, 0);
+	area = pages(1);
+	R(reg(server, area, PAGE, 1));
+	pthread_create(&w, 0, fills, &fd);
+	next();
+	pthread_create(&s, 0, seals, &fd);
+	usleep(100000);
+	R(sealed);
+	R(fcntl(fd, F_GET_SEALS));
+	R(copy(server, area, from, PAGE, 0));
+	pthread_join(w, &r);
+	R(r);
+	pthread_join(s, &r);
+	R(r);
+	R(fcntl(fd, F_GET_SEALS));
+	content("sealed", fd);
+	R(write(fd, "late", 4));
+}
+
 CASES
