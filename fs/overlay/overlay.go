@@ -139,8 +139,13 @@ func (i *Inode) Type() uint32 { return i.kind }
 func (i *Inode) Attr(c wait.Context) (vfs.Attr, error) {
 	a, err := i.real().Attr(c)
 	a.Dev, a.Ino = i.fs.dev, i.ino
-	if i.upper.Load() == nil && i.gone.Load() {
+	switch merged := i.upper.Load() != nil; {
+	case !merged && i.gone.Load():
 		a.Nlink = 0
+	case merged && i.lower != nil && i.kind == unix.S_IFDIR && a.Nlink > 0:
+		// The upper half counts only what it has itself of the subdirectories that show; a
+		// number that cannot be theirs is not taken for it (ovl_getattr).
+		a.Nlink = 1
 	}
 	return a, err
 }

@@ -220,3 +220,38 @@ func TestARenameThatFailsReplacesNothing(t *testing.T) {
 		t.Errorf("after a write it reads %q", got)
 	}
 }
+
+// The link count of a directory that shows both halves is 1, "not known": find(1) and fts(3)
+// take another one for the number of subdirectories.
+func TestADirectoryOfBothHalvesDoesNotCountItsSubdirectories(t *testing.T) {
+	ns, l := stack(t)
+	links := func(name string, want uint32) {
+		t.Helper()
+		if a, _, err := ns.Stat(l, name, 0); err != nil || a.Nlink != want {
+			t.Errorf("%s has %d links, %v, want %d", name, a.Nlink, err, want)
+		}
+	}
+	links("/d", 2)
+	if err := ns.Mkdir(l, "/d/new", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	links("/d", 1)
+	links("/d/new", 2)
+	if err := ns.Mkdir(l, "/d/new/x", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	links("/d/new", 3)
+	d, err := ns.Open(l, "/d/new", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/d/new/x", "/d/new"} {
+		if err := ns.Unlink(l, name, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, _ := d.Ops.Attr(l.C); a.Nlink != 0 {
+		t.Errorf("a removed directory has %d links", a.Nlink)
+	}
+	d.DecRef()
+}

@@ -326,7 +326,7 @@ func TestOverlayOverAnEmptyTreeAgreesWithTheHost(t *testing.T) {
 		up, _ := tmpfs.New(mem, "")
 		low, _ := tmpfs.New(mem, "mode=755")
 		return overlay.New(up, low)
-	}, true, nil)
+	}, false, nil) // the root counts no subdirectories
 }
 
 // populate fills a folder of the host with what the image will hold.
