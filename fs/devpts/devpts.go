@@ -92,7 +92,7 @@ type FS struct {
 	ptmx     *node
 
 	mu   sync.Mutex
-	busy map[int32]bool // numbers of open masters
+	busy map[int32]bool // numbers in use
 	ptys map[int32]*node
 }
 
@@ -212,11 +212,18 @@ func (fs *FS) number() (int32, error) {
 	return 0, unix.ENOSPC
 }
 
-// free gives a number back and takes the slave's name away.
+// unname takes the slave's name away. Its number is not free before its descriptions have
+// gone: whose numbers are the same is the same terminal.
+func (fs *FS) unname(n int32) {
+	fs.mu.Lock()
+	delete(fs.ptys, n)
+	fs.mu.Unlock()
+}
+
+// free gives a number back.
 func (fs *FS) free(n int32) {
 	fs.mu.Lock()
 	delete(fs.busy, n)
-	delete(fs.ptys, n)
 	fs.mu.Unlock()
 	fs.sys.count.Add(-1)
 }
@@ -247,7 +254,7 @@ func (fs *FS) newPair(l vfs.Lookup, i vfs.Inode) (vfs.FileOps, error) {
 	fs.mu.Lock()
 	fs.ptys[n] = s
 	fs.mu.Unlock()
-	return p.Master(i, fs, func() { fs.free(n) }), nil
+	return p.Master(i, fs, func() { fs.unname(n) }, func() { fs.free(n) }), nil
 }
 
 // OpenPeer implements tty.Peers: the slave by way of a mount of its file system, as the

@@ -121,3 +121,44 @@ func TestSlavesAreTheirOpenersWithTheMountsMode(t *testing.T) {
 		t.Error(o)
 	}
 }
+
+// A slave that is open keeps its pair's number, and what the pair costs, behind the master's end.
+func TestASlaveKeepsItsPair(t *testing.T) {
+	w := mounted(t, "")
+	before := w.mem.Budget().Used()
+	open := func(name string) (*vfs.File, vfs.FileOps) {
+		t.Helper()
+		m, err := w.open("/ptmx")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := w.ns.Walk(w.l, name, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := p.Inode().(*node)
+		return m, n.pair.Slave().Open(n, false)
+	}
+	m, s := open("/0")
+	m.DecRef()
+	if _, err := w.ns.Walk(w.l, "/0", 0); err != unix.ENOENT {
+		t.Errorf("the name is left: %v", err)
+	}
+	if n := w.mem.Budget().Used() - before; n < tty.PairCost || w.sys.Count() != 1 {
+		t.Errorf("%d bytes are charged for %d pairs", n, w.sys.Count())
+	}
+	m2, s2 := open("/1")
+	s.Release(nil)
+	if n := w.sys.Count(); n != 1 {
+		t.Errorf("%d pairs", n)
+	}
+	m, s = open("/0")
+	for _, o := range []vfs.FileOps{s, s2} {
+		o.Release(nil)
+	}
+	m.DecRef()
+	m2.DecRef()
+	if n := w.mem.Budget().Used(); n != before || w.sys.Count() != 0 {
+		t.Errorf("%d bytes more, %d pairs", n-before, w.sys.Count())
+	}
+}

@@ -27,7 +27,10 @@ type Pair struct {
 	status      uint8  // TIOCPKT_* that the master has not read
 	mstopped    bool   // the master's own output, by TCXONC
 
-	gone atomic.Bool // no more opens: the master has closed
+	ended bool // both ends have closed
+
+	gone  atomic.Bool // no more opens: the master has closed
+	freed func()      // of Master
 }
 
 // PairCost is what a pair is charged to the kernel-heap budget: its buffers when they are
@@ -134,9 +137,29 @@ type master struct {
 	close func()
 }
 
-// Master is the one description of p's master; close is called when it is released.
-func (p *Pair) Master(i vfs.Inode, peers Peers, close func()) vfs.FileOps {
-	return &master{base: base{i: i}, p: p, peers: peers, close: close}
+// Master is the one description of p's master. closed is called when it is released, freed
+// when the slave's descriptions have gone, too.
+func (p *Pair) Master(i vfs.Inode, peers Peers, closed, freed func()) vfs.FileOps {
+	p.freed = freed
+	return &master{base: base{i: i}, p: p, peers: peers, close: closed}
+}
+
+// ends says whether the last end of the pair closes now: its number is free then and
+// nothing of it is left, as for pty_unix98_remove. Called with slave.mu held; whoever is
+// told so calls end without.
+func (p *Pair) ends() bool {
+	if p.mastered || p.slave.opens > 0 || p.ended {
+		return false
+	}
+	p.ended = true
+	return true
+}
+
+func (p *Pair) end() {
+	p.freed()
+	if b := p.slave.host.Budget; b != nil {
+		b.Uncharge(PairCost)
+	}
 }
 
 // Release hangs up on the slave.
@@ -146,11 +169,12 @@ func (f *master) Release(*vfs.File) {
 	f.close()
 	t.hangUp(false)
 	t.mu.Lock()
-	p.mastered, p.out = false, nil
+	p.mastered, p.out, t.ld = false, nil, disc{}
 	t.wake |= waiterBoth | waiter.EventHUp
+	last := p.ends()
 	t.unlock()
-	if t.host.Budget != nil {
-		t.host.Budget.Uncharge(PairCost)
+	if last {
+		p.end()
 	}
 }
 

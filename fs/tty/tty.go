@@ -277,5 +277,9 @@ func (t *TTY) release(f *file) {
 			t.pair.slaveGone()
 		}
 	}
+	last := t.pair != nil && t.pair.ends()
 	t.unlock()
+	if last {
+		t.pair.end()
+	}
 }

@@ -154,7 +154,7 @@ func TestAFullPairTakesNoMoreKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.slave.t.lflag &^= unix.ECHO
-	m := p.Master(nil, nil, func() {}).(*master)
+	m := p.Master(nil, nil, func() {}, func() {}).(*master)
 	write := func(s string) (int, error) {
 		q := mm.KernelIO([]byte(s))
 		return m.Write(newCtx(), nil, &q, 0)

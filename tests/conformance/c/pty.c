@@ -263,6 +263,53 @@ static void owners(void)
 	unpair();
 }
 
+static int pairs(void)
+{
+	char b[16] = "";
+	int fd = open("/proc/sys/kernel/pty/nr", O_RDONLY);
+	MUST(read(fd, b, 15));
+	close(fd);
+	return atoi(b);
+}
+
+/* The number of a pair is free when both its ends have closed, not before. */
+static void numbers(void)
+{
+	int before = pairs(), n, o;
+	char name[32];
+	pair();
+	MUST(ioctl(m, TIOCGPTN, &n));
+	snprintf(name, sizeof name, "/dev/pts/%d", n);
+	R(pairs() - before);
+	close(m);
+	R(access(name, F_OK));
+	R(pairs() - before);
+	struct stat st;
+	R(fstat(s, &st));
+	IS((int)minor(st.st_rdev) == n);
+	MUST(m = open("/dev/ptmx", O_RDWR | O_NOCTTY));
+	MUST(ioctl(m, TIOCGPTN, &o));
+	IS(o != n);
+	R(access(name, F_OK));
+	R(pairs() - before);
+	close(s);
+	R(pairs() - before);
+	close(m);
+	R(pairs() - before);
+	/* The slave first. */
+	pair();
+	MUST(ioctl(m, TIOCGPTN, &o));
+	IS(o == n);
+	close(s);
+	R(access(name, F_OK));
+	R(pairs() - before);
+	MUST(s = open(name, O_RDWR | O_NOCTTY));
+	close(s);
+	close(m);
+	R(access(name, F_OK));
+	R(pairs() - before);
+}
+
 int main(void)
 {
 	setvbuf(stdout, 0, _IONBF, 0);
@@ -275,6 +322,7 @@ int main(void)
 	hangup();
 	full();
 	owners();
+	numbers();
 	int mm, ss;
 	char name[64];
 	R(openpty(&mm, &ss, name, 0, 0) == 0);
