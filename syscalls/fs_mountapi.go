@@ -122,7 +122,7 @@ func configArgs(cmd uint32, key, value bool, aux int32) error {
 }
 
 // sysFsconfig: EINVAL (arguments, a parameter), EOPNOTSUPP (command), EBADF, EBUSY in the
-// wrong phase. See fsconfig(2).
+// wrong phase, EPERM (the two commands that do something). See fsconfig(2).
 func sysFsconfig(t *task.Thread, a *Args) (uintptr, error) {
 	cmd := uint32(a[1])
 	if int32(a[0]) < 0 {
@@ -152,13 +152,18 @@ func sysFsconfig(t *task.Thread, a *Args) (uintptr, error) {
 	defer c.Mu.Unlock()
 	switch cmd {
 	case unix.FSCONFIG_CMD_CREATE:
-		return 0, createFS(ns, c)
+		return 0, createFS(t, c)
 	case unix.FSCONFIG_CMD_RECONFIGURE:
 		if c.Phase != anon.FSReconfigure {
 			return 0, unix.EBUSY
 		}
-		err := ns.ReconfigureSuper(c.Super, c.Flags, c.Options())
-		c.Clear()
+		err := mayMount(t)
+		if err == nil {
+			err = ns.ReconfigureSuper(c.Super, c.Flags, c.Options())
+		}
+		if c.Clear(); err != nil {
+			c.Phase = anon.FSFailed
+		}
 		return 0, err
 	case unix.FSCONFIG_SET_FLAG, unix.FSCONFIG_SET_STRING:
 		typ, _ := ns.Type(c.Type)
@@ -171,11 +176,14 @@ func sysFsconfig(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 // createFS is FSCONFIG_CMD_CREATE. Called with c.Mu held.
-func createFS(ns *vfs.Namespace, c *anon.FSContext) error {
+func createFS(t *task.Thread, c *anon.FSContext) error {
 	if c.Phase != anon.FSParams {
 		return unix.EBUSY
 	}
-	s, err := ns.NewMounted(c.Type, c.Source, c.Options())
+	if err := mayMount(t); err != nil {
+		return err
+	}
+	s, err := t.Kernel().NS.NewMounted(c.Type, c.Source, c.Options())
 	if err != nil {
 		c.Phase = anon.FSFailed
 		return err
@@ -242,7 +250,7 @@ func sysFsmount(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.EBUSY
 	}
 	p := t.Kernel().NS.Detached(c.Super, c.Source, attrFlags(attr))
-	r, err := installFile(t, t.Kernel().NS.OpenPath(p), a[1]&unix.FSMOUNT_CLOEXEC != 0)
+	r, err := installFile(t, t.Kernel().NS.OpenTree(p), a[1]&unix.FSMOUNT_CLOEXEC != 0)
 	if err == nil {
 		c.Phase = anon.FSMounted
 	}
@@ -299,13 +307,17 @@ func sysOpenTree(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.EPERM
 	}
 	p, err := placeAt(t, a[0], a[1], flags&unix.AT_SYMLINK_NOFOLLOW == 0, flags&unix.AT_EMPTY_PATH != 0)
-	if err == nil && clone {
-		p, err = t.Kernel().NS.CloneTree(p, flags&unix.AT_RECURSIVE != 0)
-	}
 	if err != nil {
 		return 0, err
 	}
-	return installFile(t, t.Kernel().NS.OpenPath(p), flags&unix.OPEN_TREE_CLOEXEC != 0)
+	if !clone {
+		return installFile(t, vfs.OpenPath(p), flags&unix.OPEN_TREE_CLOEXEC != 0)
+	}
+	ns := t.Kernel().NS
+	if p, err = ns.CloneTree(p, flags&unix.AT_RECURSIVE != 0); err != nil {
+		return 0, err
+	}
+	return installFile(t, ns.OpenTree(p), flags&unix.OPEN_TREE_CLOEXEC != 0)
 }
 
 // sysMoveMount: EPERM, EINVAL (flags), the paths' errors, those of MS_MOVE. See

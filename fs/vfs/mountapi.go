@@ -65,14 +65,13 @@ func (t treeOps) Release(*File) {
 	t.ns.mu.Unlock()
 }
 
-// OpenPath makes an O_PATH description of p, with which what is mounted there in no tree
-// yet goes, too.
-func (ns *Namespace) OpenPath(p Path) *File {
-	ops := pathOps{i: p.Entry.inode}
-	if p.Mount.tree != nil {
-		return newAt(treeOps{ops, ns, p.Mount}, unix.O_PATH, p)
-	}
-	return newAt(ops, unix.O_PATH, p)
+// OpenPath makes an O_PATH description of p.
+func OpenPath(p Path) *File { return newAt(pathOps{i: p.Entry.inode}, unix.O_PATH, p) }
+
+// OpenTree is OpenPath for what CloneTree or Detached has made, which goes with the
+// description unless it is attached before.
+func (ns *Namespace) OpenTree(p Path) *File {
+	return newAt(treeOps{pathOps{i: p.Entry.inode}, ns, p.Mount}, unix.O_PATH, p)
 }
 
 // NewMounted makes a file system of a type, in no tree: ENODEV, and what the type says.

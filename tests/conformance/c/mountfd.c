@@ -227,4 +227,52 @@ CASE(setattr, mount_setattr)
 	R(mkdir("a/z", 0755));
 }
 
+CASE(closed, open_tree, fsopen, move_mount)
+{
+	begin();
+	int ctx = fsopen("tmpfs", 0);
+	R(fsconfig(ctx, 6, 0, 0, 0));
+	int fd = fsmount(ctx, 0, 0);
+	R(close(open_tree(fd, "", AT_EMPTY_PATH)));
+	R(move_mount(fd, "", AT_FDCWD, "b", 4));
+	MUST(mount("none", "a", "tmpfs", 0, 0));
+	mkdir("a/in", 0755);
+	MUST(mount("none", "a/in", "tmpfs", 0, 0));
+	close(made("a/in/deep", "x"));
+	int t = open_tree(AT_FDCWD, "a", 1 | AT_RECURSIVE);
+	R(close(open_tree(t, "", AT_EMPTY_PATH)));
+	R(close(open_tree(t, "in", 0)));
+	R(faccessat(t, "in/deep", F_OK, 0));
+	R(move_mount(t, "", AT_FDCWD, "c", 4));
+	R(access("c/in/deep", F_OK));
+	/* Whose descriptor made it takes it along. */
+	t = open_tree(AT_FDCWD, "a", 1 | AT_RECURSIVE);
+	int p = open_tree(t, "", AT_EMPTY_PATH);
+	close(t);
+	R(faccessat(p, "in", F_OK, 0));
+	R(move_mount(p, "", AT_FDCWD, "d", 4));
+}
+
+static int context, picked;
+
+static void configures(void)
+{
+	R(fsconfig(context, 1, "size", "64k", 0));
+	R(fsconfig(context, 6, 0, 0, 0));
+	R(fsconfig(picked, 0, "ro", 0, 0));
+	R(fsconfig(picked, 7, 0, 0, 0));
+	R(fsconfig(picked, 7, 0, 0, 0));
+}
+
+CASE(config_unprivileged, fsopen, fspick, fsconfig)
+{
+	begin();
+	MUST(mount("none", "a", "tmpfs", 0, "size=64k"));
+	context = fsopen("tmpfs", 0), picked = fspick(AT_FDCWD, "a", 0);
+	as_user(configures);
+	R(mkdir("a/x", 0755));
+	R(fsconfig(context, 6, 0, 0, 0));
+	R(fsconfig(picked, 7, 0, 0, 0));
+}
+
 CASES
