@@ -85,6 +85,8 @@ func xattrAllowed(t *task.Thread, i vfs.Inode, name string, write bool) error {
 	}
 	c := t.Creds()
 	switch {
+	case name == vfs.CapsXattr:
+		return nil // CAP_SETFCAP is asked by who changes it
 	case name == "security.", name == "trusted." && c.Can(vfs.CapSysAdmin):
 		return unix.EINVAL
 	case strings.HasPrefix(name, "security."):
@@ -106,6 +108,9 @@ func xattrAllowed(t *task.Thread, i vfs.Inode, name string, write bool) error {
 				return unix.EPERM
 			}
 			return unix.ENODATA
+		}
+		if write && a.Mode&(unix.S_IFMT|unix.S_ISVTX) == unix.S_IFDIR|unix.S_ISVTX && c.FSUID != a.UID && !c.Can(vfs.CapFowner) {
+			return unix.EPERM
 		}
 	case strings.HasPrefix(name, "system."):
 		return unix.EOPNOTSUPP // ACLs are not asked here
@@ -310,6 +315,9 @@ func removexattr(t *task.Thread, a *Args, form int) (uintptr, error) {
 		x, ok := i.(vfs.Xattrs)
 		if !ok {
 			return 0, unix.EOPNOTSUPP
+		}
+		if name == vfs.CapsXattr && !t.Creds().Can(unix.CAP_SETFCAP) {
+			return 0, unix.EPERM
 		}
 		return 0, x.RemoveXattr(t, name)
 	})

@@ -13,6 +13,9 @@ import (
 // statxSync is AT_STATX_SYNC_TYPE: two bits that cannot both be set.
 const statxSync = unix.AT_STATX_FORCE_SYNC | unix.AT_STATX_DONT_SYNC
 
+// statxAttrs are the attributes that statx knows of every file; no file has the last two.
+const statxAttrs = unix.STATX_ATTR_MOUNT_ROOT | unix.STATX_ATTR_AUTOMOUNT | unix.STATX_ATTR_DAX
+
 // statSize is struct stat on x86-64.
 const statSize = 144
 
@@ -73,39 +76,56 @@ func attrOf(t *task.Thread, fd uint64) (vfs.Attr, error) {
 		return vfs.Attr{}, err
 	}
 	defer f.DecRef()
+	return attrsOf(t, f)
+}
+
+func attrsOf(t *task.Thread, f *vfs.File) (vfs.Attr, error) {
 	if i := f.Inode(); i != nil {
 		return i.Attr(t)
 	}
 	return f.Ops.Attr(t)
 }
 
-// lookAt is the attributes that fstatat and statx answer with.
-func lookAt(t *task.Thread, dirfd, addr, flags uint64) (at vfs.Attr, mnt int, err error) {
+// lookAt is the attributes that fstatat and statx answer with, and what statx says of the
+// place: its mount, 0 for none, and whether it is the mount's root.
+func lookAt(t *task.Thread, dirfd, addr, flags uint64) (at vfs.Attr, mnt int, root bool, err error) {
 	path, err := pathArg(t, addr, flags&unix.AT_EMPTY_PATH != 0)
 	if err != nil {
-		return at, 0, err
+		return at, 0, false, err
 	}
+	var p vfs.Path
 	if path == "" && int32(dirfd) != unix.AT_FDCWD {
-		at, err = attrOf(t, dirfd)
-		return at, 0, err
+		f, err := rawFile(t, dirfd)
+		if err != nil {
+			return at, 0, false, err
+		}
+		defer f.DecRef()
+		if at, err = attrsOf(t, f); err != nil {
+			return at, 0, false, err
+		}
+		p = f.Path
+	} else {
+		l, f, err := where(t, dirfd, path)
+		if err != nil {
+			return at, 0, false, err
+		}
+		at, p, err = t.Kernel().NS.Stat(l, path, walkFlags(flags))
+		done(f)
+		if err != nil {
+			return at, 0, false, err
+		}
 	}
-	l, f, err := where(t, dirfd, path)
-	if err != nil {
-		return at, 0, err
-	}
-	at, p, err := t.Kernel().NS.Stat(l, path, walkFlags(flags))
-	done(f)
 	if p.Valid() {
-		mnt = p.Mount.ID
+		mnt, root = p.Mount.ID, p.Entry == p.Mount.Root
 	}
-	return at, mnt, err
+	return at, mnt, root, nil
 }
 
 func statAt(t *task.Thread, dirfd, addr, buf, flags uint64) (uintptr, error) {
 	if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|unix.AT_EMPTY_PATH|statxSync) != 0 {
 		return 0, unix.EINVAL
 	}
-	at, _, err := lookAt(t, dirfd, addr, flags)
+	at, _, _, err := lookAt(t, dirfd, addr, flags)
 	if err != nil {
 		return 0, err
 	}
@@ -120,7 +140,7 @@ func sysStatx(t *task.Thread, a *Args) (uintptr, error) {
 		flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|unix.AT_EMPTY_PATH|statxSync) != 0 {
 		return 0, unix.EINVAL
 	}
-	at, mnt, err := lookAt(t, a[0], a[1], flags)
+	at, mnt, root, err := lookAt(t, a[0], a[1], flags)
 	if err != nil {
 		return 0, err
 	}
@@ -134,6 +154,9 @@ func sysStatx(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	le.PutUint32(b[0:], got)
 	le.PutUint32(b[4:], uint32(at.BlockSize))
+	if root {
+		le.PutUint64(b[8:], unix.STATX_ATTR_MOUNT_ROOT)
+	}
 	le.PutUint32(b[16:], at.Nlink)
 	le.PutUint32(b[20:], at.UID)
 	le.PutUint32(b[24:], at.GID)
@@ -141,6 +164,7 @@ func sysStatx(t *task.Thread, a *Args) (uintptr, error) {
 	le.PutUint64(b[32:], at.Ino)
 	le.PutUint64(b[40:], uint64(at.Size))
 	le.PutUint64(b[48:], uint64(at.Blocks))
+	le.PutUint64(b[56:], statxAttrs)
 	for i, ns := range [4]int64{at.Atime, at.Btime, at.Ctime, at.Mtime} {
 		s, n := splitTime(ns)
 		le.PutUint64(b[64+16*i:], uint64(s))

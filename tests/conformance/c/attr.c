@@ -1,6 +1,7 @@
 /* stat, statx, access, chmod, chown, utimensat, truncate, xattrs, statfs, umask. */
 #include "files.h"
 #include <grp.h>
+#include <linux/capability.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -457,6 +458,98 @@ CASE(setgid_dir, openat, mknodat, mkdir)
 	setgids("root");
 	as_user(stranger);
 	in_child(member);
+}
+
+#define OF_ALL (0x1000 | 0x2000 | 0x200000) /* automount, mount's root, DAX */
+
+static void place(const char *what, int fd, const char *path, int flags)
+{
+	struct statx x;
+	memset(&x, 0, sizeof x);
+	if (statx(fd, path, flags, STATX_MNT_ID, &x) < 0)
+		say("%s: %s", what, errname(errno));
+	else
+		say("%s: mount's id %s, attributes %#llx of %#llx", what, x.stx_mask & STATX_MNT_ID ? "known" : "unknown",
+			(long long)x.stx_attributes & OF_ALL, (long long)x.stx_attributes_mask & OF_ALL);
+}
+
+CASE(statx_place, statx)
+{
+	begin();
+	struct statx a, b;
+	int fd = open("file", O_RDONLY), dir = open(".", O_PATH);
+	place("a file", AT_FDCWD, "file", 0);
+	place("its descriptor", fd, "", AT_EMPTY_PATH);
+	place("a directory", AT_FDCWD, "dir", 0);
+	place("a mount's root", AT_FDCWD, ".", 0);
+	place("its descriptor", dir, "", AT_EMPTY_PATH);
+	place("from below", AT_FDCWD, "dir/..", 0);
+	place("the working directory", AT_FDCWD, "", AT_EMPTY_PATH);
+	place("a link", AT_FDCWD, "link", AT_SYMLINK_NOFOLLOW);
+	MUST(mount("file", "file", 0, MS_BIND, 0));
+	place("a bound file", AT_FDCWD, "file", 0);
+	place("what it covers", fd, "", AT_EMPTY_PATH);
+	R(statx(AT_FDCWD, "file", 0, STATX_MNT_ID, &a));
+	R(statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &b));
+	IS(a.stx_mnt_id != b.stx_mnt_id);
+	R(statx(dir, "", AT_EMPTY_PATH, STATX_MNT_ID, &a));
+	IS(a.stx_mnt_id == b.stx_mnt_id);
+}
+
+/* with leaves the caller one effective capability. */
+static void with(int cap)
+{
+	struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct d[2];
+	MUST(syscall(SYS_capget, &h, d));
+	d[0].effective = d[1].effective = 0;
+	d[cap / 32].effective = 1u << cap % 32;
+	MUST(syscall(SYS_capset, &h, d));
+}
+
+static const unsigned file_caps[5] = {0x02000001, 1 << CAP_NET_RAW};
+
+static void with_setfcap(void)
+{
+	with(CAP_SETFCAP);
+	R(setxattr("file", "security.capability", file_caps, 20, 0));
+	R(setxattr("file", "security.capability", file_caps, 19, 0));
+	R(removexattr("file", "security.capability"));
+	R(removexattr("file", "security.capability"));
+	R(setxattr("file", "security.capability", file_caps, 20, 0));
+}
+
+static void with_sys_admin(void)
+{
+	with(CAP_SYS_ADMIN);
+	R(setxattr("file", "security.capability", file_caps, 20, 0));
+	R(setxattr("file", "security.capability", file_caps, 19, 0));
+}
+
+CASE(xattr_caps, setxattr, removexattr)
+{
+	begin();
+	in_child(with_setfcap);
+	in_child(with_sys_admin);
+	R(getxattr("file", "security.capability", 0, 0));
+}
+
+static void marks(void)
+{
+	R(setxattr("sticky", "user.x", "x", 1, 0));
+	R(removexattr("sticky", "user.x"));
+	R(setxattr("own", "user.x", "x", 1, 0));
+}
+
+CASE(xattr_sticky, setxattr, removexattr)
+{
+	begin();
+	mkdir("sticky", 0755), mkdir("own", 0755);
+	MUST(chmod("sticky", 01777));
+	MUST(chmod("own", 01777));
+	MUST(chown("own", 1000, 1000));
+	as_user(marks);
+	R(setxattr("sticky", "user.x", "x", 1, 0));
 }
 
 CASES
