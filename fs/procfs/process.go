@@ -202,6 +202,8 @@ func (e *entry) node(i int) vfs.Inode {
 	case entFD:
 		d := e.newDir(inoFD)
 		d.SetMode(0o500)
+		// A process that has changed its user is no longer the owner (proc_fd_permission).
+		d.SetLenient(func(c wait.Context) bool { t := thread(c); return t != nil && t.Process() == e.p })
 		d.SetDynamic(fdDir{e, false})
 		return d
 	case entFDInfo:

@@ -138,6 +138,7 @@ type Dir struct {
 	kids  map[string]vfs.Inode
 	dyn   Dynamic
 	guard Guard
+	lets  func(c wait.Context) bool
 }
 
 // Tagged gives the Tag.
@@ -151,6 +152,12 @@ type Guard func(c wait.Context) error
 // permission bits.
 func (d *Dir) SetGuard(g Guard)    { d.guard = g }
 func (d *Dir) SetMode(perm uint32) { d.mode = unix.S_IFDIR | perm }
+
+// SetLenient makes f say who is let in whatever the mode.
+func (d *Dir) SetLenient(f func(c wait.Context) bool) { d.lets = f }
+
+// Lets implements vfs.Lenient.
+func (d *Dir) Lets(c wait.Context) bool { return d.lets != nil && d.lets(c) }
 
 // NewDir makes a directory that stands nowhere yet; ino 0: a new number.
 func (fs *FS) NewDir(ino uint64) *Dir {

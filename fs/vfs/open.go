@@ -13,6 +13,10 @@ const tmpfileFlag = unix.O_TMPFILE &^ unix.O_DIRECTORY
 const statusFlags = unix.O_ACCMODE | unix.O_APPEND | unix.O_NONBLOCK | unix.O_DSYNC | unix.O_SYNC |
 	unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME | unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | tmpfileFlag
 
+// largeFile is O_LARGEFILE, which every open of a 64-bit program has. What has a place does
+// without it (who shows the flags adds it).
+const largeFile = 0x8000
+
 // Open is openat2: flags are O_*, mode the creation mode before umask. It returns a
 // description with one reference. See open(2).
 func (ns *Namespace) Open(l Lookup, path string, flags uint32, mode uint32) (*File, error) {
@@ -245,13 +249,7 @@ func (ns *Namespace) mayOpen(l *Lookup, p Path, flags uint32) error {
 	if flags&unix.O_DIRECTORY != 0 && kind != unix.S_IFDIR {
 		return unix.ENOTDIR
 	}
-	mask := uint32(0)
-	if flags&unix.O_ACCMODE != unix.O_WRONLY {
-		mask |= MayRead
-	}
-	if write {
-		mask |= MayWrite
-	}
+	mask := accessMask(flags)
 	switch kind {
 	case unix.S_IFLNK:
 		return unix.ELOOP
@@ -275,11 +273,8 @@ func (ns *Namespace) mayOpen(l *Lookup, p Path, flags uint32) error {
 	if err != nil {
 		return err
 	}
-	if err := l.Creds.Permission(&a, mask); err != nil {
+	if err := l.mayOpenNode(p.Entry.inode, &a, mask, flags); err != nil {
 		return err
-	}
-	if flags&unix.O_NOATIME != 0 && !l.Creds.owns(&a) {
-		return unix.EPERM
 	}
 	if kind == unix.S_IFSOCK {
 		return unix.ENXIO
@@ -297,8 +292,21 @@ func (ns *Namespace) reopen(l Lookup, old *File, flags uint32) (*File, error) {
 		return nil, unix.ENOTDIR
 	}
 	if flags&unix.O_PATH != 0 {
-		old.IncRef()
-		return old, nil
+		p, ok := old.Ops.(pointerOps)
+		if !ok {
+			p.of = old
+		}
+		p.of.IncRef()
+		f := NewFile(p, flags&statusFlags)
+		f.Name = old.Name
+		return f, nil
+	}
+	a, err := old.Ops.Attr(l.C)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.mayOpenNode(old.Ops, &a, accessMask(flags), flags); err != nil {
+		return nil, err
 	}
 	o, ok := old.Ops.(Reopener)
 	if !ok {
@@ -308,9 +316,40 @@ func (ns *Namespace) reopen(l Lookup, old *File, flags uint32) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := NewFile(ops, flags&statusFlags)
+	f := NewFile(ops, flags&statusFlags|largeFile)
 	f.Name = old.Name
+	if flags&unix.O_DIRECT != 0 && f.Undirect() {
+		err = unix.EINVAL
+	} else if flags&unix.O_TRUNC != 0 && a.Mode&unix.S_IFMT == unix.S_IFREG {
+		err = TruncateFile(l, f, 0)
+	}
+	if err != nil {
+		f.DecRef()
+		return nil, err
+	}
 	return f, nil
+}
+
+// accessMask is what an open with flags asks of a node's mode.
+func accessMask(flags uint32) (mask uint32) {
+	if flags&unix.O_ACCMODE != unix.O_WRONLY {
+		mask = MayRead
+	}
+	if flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0 {
+		mask |= MayWrite
+	}
+	return mask
+}
+
+// mayOpenNode checks the mode and owner of an Inode or FileOps for an open with flags.
+func (l *Lookup) mayOpenNode(node any, a *Attr, mask, flags uint32) error {
+	if err := l.permitted(node, a, mask); err != nil {
+		return err
+	}
+	if flags&unix.O_NOATIME != 0 && !l.Creds.owns(a) {
+		return unix.EPERM
+	}
+	return nil
 }
 
 // Reopener is implemented by objects without a place that /proc/self/fd/N can open
@@ -462,3 +501,21 @@ type pathOps struct {
 
 func (p pathOps) Attr(c wait.Context) (Attr, error)   { return p.i.Attr(c) }
 func (p pathOps) SetAttr(wait.Context, SetAttr) error { return unix.EBADF }
+
+// pointerOps is pathOps for what has no place. It keeps the description that it leads to.
+type pointerOps struct {
+	BaseOps
+	of *File
+}
+
+func (p pointerOps) Attr(c wait.Context) (Attr, error)   { return p.of.Ops.Attr(c) }
+func (p pointerOps) SetAttr(wait.Context, SetAttr) error { return unix.EBADF }
+func (p pointerOps) Release(*File)                       { p.of.DecRef() }
+
+// Reopen implements Reopener.
+func (p pointerOps) Reopen(l Lookup, flags uint32) (FileOps, error) {
+	if o, ok := p.of.Ops.(Reopener); ok {
+		return o.Reopen(l, flags)
+	}
+	return nil, unix.ENXIO
+}

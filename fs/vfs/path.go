@@ -317,6 +317,15 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 			if err != nil {
 				return r, err
 			}
+			// Neither a place that a link jumps to nor the root is elsewhere (nd_jump_link,
+			// nd_jump_root); what has no place is.
+			if l.Resolve&unix.RESOLVE_NO_XDEV != 0 && (file != nil || jump.Valid() && jump.Mount != cur.Mount ||
+				!jump.Valid() && target[0] == '/' && root.Mount != cur.Mount) {
+				if file != nil {
+					file.DecRef()
+				}
+				return r, unix.EXDEV
+			}
 			switch {
 			case file != nil:
 				if !last {
@@ -389,7 +398,21 @@ func (ns *Namespace) permission(l *Lookup, p Path, mask uint32) error {
 	if err != nil {
 		return err
 	}
-	return l.Creds.Permission(&a, mask)
+	return l.permitted(p.Entry.inode, &a, mask)
+}
+
+// Lenient is a node that lets some in whatever its mode says (/proc/PID/fd its own process).
+type Lenient interface{ Lets(c wait.Context) bool }
+
+// permitted checks the mode of an Inode or FileOps with attributes a.
+func (l *Lookup) permitted(node any, a *Attr, mask uint32) error {
+	err := l.Creds.Permission(a, mask)
+	if err != nil {
+		if n, ok := node.(Lenient); ok && n.Lets(l.C) {
+			return nil
+		}
+	}
+	return err
 }
 
 // step goes from directory cur to name; the entry may be negative.

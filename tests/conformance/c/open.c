@@ -2,7 +2,10 @@
  * O_PATH, resolution rules. */
 #include "files.h"
 #include <linux/openat2.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 static void begin(void)
 {
@@ -271,6 +274,12 @@ CASE(read_only, openat)
 	R(access("file", R_OK));
 }
 
+static long at2from(int dir, const char *path, unsigned long flags, unsigned long resolve)
+{
+	struct open_how how = {flags, 0, resolve};
+	return syscall(SYS_openat2, dir, path, &how, sizeof how);
+}
+
 static long at2(const char *path, unsigned long flags, unsigned long mode, unsigned long resolve)
 {
 	struct open_how how = {flags, mode, resolve};
@@ -325,6 +334,22 @@ CASE(openat2_resolve, openat2)
 	R(at2("mnt/x", O_RDONLY, 0, RESOLVE_NO_XDEV));
 	R(at2("/tmp/o/file", O_RDONLY, 0, RESOLVE_NO_XDEV));
 	tell("same device", at2("dir/../file", O_RDONLY, 0, RESOLVE_NO_XDEV));
+	MUST(symlink("/tmp/o/file", "mnt/abs"));
+	MUST(symlink("x", "mnt/rel"));
+	MUST(close(open("mnt/x", O_CREAT | O_WRONLY, 0600)));
+	int mnt = open("mnt", O_PATH), proc = open("/proc", O_PATH), p[2];
+	MUST(pipe(p));
+	R(at2from(mnt, "abs", O_RDONLY, RESOLVE_NO_XDEV));
+	R(at2from(mnt, "abs", O_RDONLY, RESOLVE_NO_XDEV | RESOLVE_BENEATH));
+	tell("a link inside", at2from(mnt, "rel", O_RDONLY, RESOLVE_NO_XDEV));
+	R(at2from(mnt, "/abs", O_RDONLY, RESOLVE_NO_XDEV | RESOLVE_IN_ROOT));
+	R(at2from(proc, "self/cwd", O_RDONLY, RESOLVE_NO_XDEV));
+	R(at2from(proc, "self/root/tmp", O_RDONLY, RESOLVE_NO_XDEV));
+	char name[40];
+	snprintf(name, sizeof name, "self/fd/%d", p[0]);
+	IS(at2from(proc, name, O_RDONLY, RESOLVE_NO_XDEV) < 0 && errno == EXDEV);
+	snprintf(name, sizeof name, "self/fd/%d", proc);
+	tell("a magic link inside", at2from(proc, name, O_RDONLY, RESOLVE_NO_XDEV));
 	long r = at2("file", O_RDONLY, 0, RESOLVE_CACHED);
 	say("cached: %s", r >= 0 ? "yes" : errname(errno));
 	R(at2("file", O_RDONLY | O_TRUNC, 0, RESOLVE_CACHED));
@@ -363,6 +388,58 @@ CASE(close, close, dup, dup2, dup3, close_range)
 	R(syscall(SYS_close_range, 50, ~0u, 2));
 	R(close(fd));
 	R(close(fd));
+}
+
+static char again[6][32];
+
+static int link_of(int i, int fd)
+{
+	snprintf(again[i], sizeof again[i], "/proc/self/fd/%d", fd);
+	return fd;
+}
+
+static void stranger(void)
+{
+	tell("a pipe's read end", open(again[0], O_RDONLY | O_NONBLOCK));
+	tell("its other end", open(again[0], O_WRONLY | O_NONBLOCK));
+	tell("a memfd to read", open(again[2], O_RDONLY));
+	tell("a memfd to write", open(again[2], O_RDWR));
+	tell("a memfd to cut", open(again[2], O_RDONLY | O_TRUNC));
+	tell("a memfd, unseen", open(again[2], O_RDONLY | O_NOATIME));
+	tell("a memfd's place", open(again[2], O_RDWR | O_PATH));
+	tell("an eventfd", open(again[3], O_RDWR));
+	tell("a socket", open(again[4], O_RDWR));
+}
+
+CASE(reopened, openat)
+{
+	begin();
+	int p[2], s[2];
+	MUST(pipe(p));
+	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
+	link_of(0, p[0]), link_of(1, p[1]);
+	int m = link_of(2, memfd_create("m", MFD_ALLOW_SEALING));
+	MUST(write(m, "hello", 5));
+	link_of(3, eventfd(0, 0)), link_of(4, s[0]);
+	R(fchmod(m, 0444));
+	as_user(stranger);
+	R(fchown(p[0], 1000, 1000));
+	R(fchown(m, 1000, 1000));
+	as_user(stranger);
+	R(fchmod(m, 0666));
+	as_user(stranger);
+	MUST(write(m, "hello", 5));
+	tell("cut", open(again[2], O_RDWR | O_TRUNC));
+	MUST(write(m, "hello", 5));
+	tell("direct", open(again[2], O_RDWR | O_DIRECT));
+	tell("new", open(again[2], O_RDWR | O_CREAT | O_TRUNC, 0600));
+	MUST(write(m, "hello", 5));
+	R(fcntl(m, F_ADD_SEALS, F_SEAL_SHRINK));
+	tell("sealed", open(again[2], O_RDWR | O_TRUNC));
+	tell("sealed, not cut", open(again[2], O_RDWR));
+	tell("an eventfd", open(again[3], O_RDWR));
+	tell("a socket", open(again[4], O_RDWR));
+	tell("a pipe, cut", open(again[1], O_WRONLY | O_TRUNC));
 }
 
 CASES
