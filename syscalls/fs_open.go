@@ -38,7 +38,7 @@ func open(t *task.Thread, dirfd, addr uint64, flags, mode uint32, resolve uint64
 	if err != nil {
 		return 0, err
 	}
-	if t.FDs().Full(1) {
+	if full(t) {
 		return 0, unix.EMFILE
 	}
 	l, dir, err := where(t, dirfd, path)
@@ -46,12 +46,32 @@ func open(t *task.Thread, dirfd, addr uint64, flags, mode uint32, resolve uint64
 		return 0, err
 	}
 	l.Resolve = resolve
-	f, err := t.Kernel().NS.Open(l, path, flags, mode)
+	f, err := openAtOnce(t, l, path, flags)
+	if f == nil && err == nil {
+		f, err = t.Kernel().NS.Open(l, path, flags, mode)
+	}
 	done(dir)
 	if err != nil {
 		return 0, err
 	}
 	return installFD(t, f, flags&unix.O_CLOEXEC != 0)
+}
+
+// openAtOnce opens for io_uring as Linux tries at first: as with O_NONBLOCK, which the
+// description does not keep. nil, nil: the open is one that may wait.
+func openAtOnce(t *task.Thread, l vfs.Lookup, path string, flags uint32) (*vfs.File, error) {
+	const worker = unix.O_CREAT | unix.O_TRUNC | unix.O_TMPFILE&^unix.O_DIRECTORY
+	if !localOf(t).opens.atOnce || flags&(worker|unix.O_NONBLOCK) != 0 {
+		return nil, nil
+	}
+	f, err := t.Kernel().NS.Open(l, path, flags|unix.O_NONBLOCK, 0)
+	if err == unix.EAGAIN {
+		return nil, nil
+	}
+	if err == nil {
+		f.SetFlags(unix.O_NONBLOCK, 0)
+	}
+	return f, err
 }
 
 // resolveCached is RESOLVE_CACHED.

@@ -26,7 +26,18 @@ type local struct {
 	b     [256]byte // structures on their way in or out
 	times [32]byte  // struct timespec or itimerspec, for getTimespec alone
 	call  fsCall
+	opens opening
 }
+
+// opening is what io_uring wants of a call that opens a file for it.
+type opening struct {
+	direct bool      // the file is wanted, not a descriptor of it
+	file   *vfs.File // the one that was opened so
+	atOnce bool      // an open does not wait for the other end of a FIFO
+}
+
+// full is FDTable.Full for one more descriptor, unless none is wanted.
+func full(t *task.Thread) bool { return !localOf(t).opens.direct && t.FDs().Full(1) }
 
 func localOf(t *task.Thread) *local {
 	if x, ok := t.Local.(*local); ok {
@@ -220,9 +231,21 @@ func walkFlags(flags uint64) int {
 
 // installFD puts a new file into the table; on failure the file is closed.
 func installFD(t *task.Thread, f *vfs.File, cloexec bool) (uintptr, error) {
-	fd, err := t.FDs().Install(f, 0, cloexec)
+	fd, err := tryInstall(t, f, cloexec)
 	if err != nil {
 		f.DecRef()
+	}
+	return fd, err
+}
+
+// tryInstall is installFD that leaves the file alone on failure.
+func tryInstall(t *task.Thread, f *vfs.File, cloexec bool) (uintptr, error) {
+	if o := &localOf(t).opens; o.direct && o.file == nil {
+		o.file = f
+		return 0, nil
+	}
+	fd, err := t.FDs().Install(f, 0, cloexec)
+	if err != nil {
 		return 0, err
 	}
 	return uintptr(fd), nil

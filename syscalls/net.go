@@ -147,13 +147,7 @@ func sysSocket(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 func installSocket(t *task.Thread, s net.Socket, nonblock uint32, cloexec bool) (uintptr, error) {
-	f := net.SocketFile(s, nonblock, t.Creds())
-	fd, err := t.FDs().Install(f, 0, cloexec)
-	if err != nil {
-		f.DecRef()
-		return 0, err
-	}
-	return uintptr(fd), nil
+	return installFD(t, net.SocketFile(s, nonblock, t.Creds()), cloexec)
 }
 
 // sysSocketpair makes two connected sockets: EOPNOTSUPP for families other than
@@ -248,14 +242,14 @@ func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 		}
 		return 0, unix.EINVAL
 	}
-	if err == unix.ENOTSOCK && t.FDs().Full(1) {
+	if err == unix.ENOTSOCK && full(t) {
 		return 0, unix.EMFILE
 	}
 	if err != nil {
 		return 0, err
 	}
 	defer n.free()
-	if t.FDs().Full(1) {
+	if full(t) {
 		return 0, unix.EMFILE
 	}
 	s := n.sock
@@ -281,13 +275,13 @@ func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 		}
 	}
 	nf := net.SocketFile(c, flags&unix.SOCK_NONBLOCK, t.Creds())
-	fd, err := t.FDs().Install(nf, 0, flags&unix.SOCK_CLOEXEC != 0)
+	fd, err := tryInstall(t, nf, flags&unix.SOCK_CLOEXEC != 0)
 	if err != nil {
 		nf.Forget()
 		s.Unaccept(c)
 		return 0, err
 	}
-	return uintptr(fd), nil
+	return fd, nil
 }
 
 // acceptedFrom is the peer's address of a connection just accepted.

@@ -62,9 +62,11 @@ func init() {
 		15: {do: func(*ureq) (uintptr, error) { return 0, unix.EINVAL }, prep: prepLinkTimeout, linkTimeout: true},
 		16: fileOp(uringConnect),
 		17: fileOp(func(r *ureq) (uintptr, error) { return r.call(sysFallocate, uint64(r.len), r.off, r.addr) }),
-		18: pathOp(func(r *ureq) (uintptr, error) {
-			return r.opened(r.plain(sysOpenat, uint64(r.fd), r.addr, uint64(r.opf), uint64(r.len)))
-		}),
+		18: {prep: prepOpenat, do: func(r *ureq) (uintptr, error) {
+			return r.open(func() (uintptr, error) {
+				return r.plain(sysOpenat, uint64(r.fd), r.addr, uint64(r.opf), uint64(r.len))
+			})
+		}},
 		19: {do: uringClose, prep: prepClose},
 		20: {do: uringFilesUpdate, prep: prepFilesUpdate},
 		21: pathOp(func(r *ureq) (uintptr, error) {
@@ -76,9 +78,11 @@ func init() {
 		25: pathOp(func(r *ureq) (uintptr, error) { return r.plain(sysMadvise, r.addr, uint64(r.len), uint64(r.opf)) }),
 		26: msg(writeEvents, uringSend),
 		27: msg(readEvents, uringRecv),
-		28: pathOp(func(r *ureq) (uintptr, error) {
-			return r.opened(r.plain(sysOpenat2, uint64(r.fd), r.addr, r.off, uint64(r.len)))
-		}),
+		28: {prep: prepOpenat2, do: func(r *ureq) (uintptr, error) {
+			return r.open(func() (uintptr, error) {
+				return r.plain(sysOpenat2, uint64(r.fd), r.addr, r.off, uint64(r.len))
+			})
+		}},
 		29: pathOp(func(r *ureq) (uintptr, error) {
 			return r.plain(sysEpollCtl, uint64(r.fd), uint64(r.len), r.off, r.addr)
 		}),
@@ -105,9 +109,9 @@ func init() {
 		}),
 		43: fileOp(func(r *ureq) (uintptr, error) { return r.call(sysFgetxattr, r.addr, r.off, uint64(r.len)) }),
 		44: pathOp(func(r *ureq) (uintptr, error) { return r.plain(sysGetxattr, r.addr3, r.addr, r.off, uint64(r.len)) }),
-		45: pathOp(func(r *ureq) (uintptr, error) {
-			return r.opened(r.plain(sysSocket, uint64(r.fd), r.off, uint64(r.len)))
-		}),
+		45: {prep: prepSocket, do: func(r *ureq) (uintptr, error) {
+			return r.open(func() (uintptr, error) { return r.plain(sysSocket, uint64(r.fd), r.off, uint64(r.len)) })
+		}},
 		46: fileOp(func(*ureq) (uintptr, error) { return 0, unix.EOPNOTSUPP }),
 		47: msg(writeEvents, uringSend),
 		48: msg(writeEvents, uringSendmsg),
@@ -262,13 +266,26 @@ func uringCancel(r *ureq) (uintptr, error) {
 }
 
 func prepAccept(r *ureq) error {
-	return invalid(r.len != 0 || r.bufIndex != 0 || r.ioprio&^acceptMultishot != 0)
+	return invalid(r.len != 0 || r.bufIndex != 0 || r.ioprio&^acceptMultishot != 0 ||
+		r.file2 != 0 && (r.opf&unix.SOCK_CLOEXEC != 0 || r.ioprio != 0 && r.file2 != fileIndexAlloc))
+}
+
+// What is no descriptor cannot be closed by exec.
+func prepOpenat(r *ureq) error { return invalid(r.file2 != 0 && r.opf&unix.O_CLOEXEC != 0) }
+func prepSocket(r *ureq) error { return invalid(r.file2 != 0 && r.off&unix.SOCK_CLOEXEC != 0) }
+
+func prepOpenat2(r *ureq) error {
+	if r.file2 == 0 {
+		return nil
+	}
+	flags, err := getU64(r.t, hal.UserAddr(r.off))
+	return invalid(err == nil && flags&unix.O_CLOEXEC != 0)
 }
 
 // uringAccept takes one connection, or with IORING_ACCEPT_MULTISHOT all that come.
 func uringAccept(r *ureq) (uintptr, error) {
 	for {
-		fd, err := r.opened(r.call(sysAccept4, r.addr, r.off, uint64(r.opf)))
+		fd, err := r.open(func() (uintptr, error) { return r.call(sysAccept4, r.addr, r.off, uint64(r.opf)) })
 		if r.ioprio&acceptMultishot == 0 || err != nil || r.t.WouldWait() {
 			return fd, err
 		}
@@ -276,28 +293,30 @@ func uringAccept(r *ureq) (uintptr, error) {
 	}
 }
 
-// opened puts a new descriptor's file among the registered ones if the submission asks for
-// that.
-func (r *ureq) opened(fd uintptr, err error) (uintptr, error) {
-	if err != nil || r.file2 == 0 || r.t.WouldWait() {
+// fileIndexAlloc is IORING_FILE_INDEX_ALLOC: any free place.
+const fileIndexAlloc = -1
+
+// open makes a call that opens a file: for a descriptor, or among the registered files if
+// the submission asks for that.
+func (r *ureq) open(call func() (uintptr, error)) (uintptr, error) {
+	x := &localOf(r.t).opens
+	was := *x // of an open that waits and has let this one run
+	*x = opening{direct: r.file2 != 0, atOnce: r.flags&sqeAsync == 0}
+	fd, err := call()
+	f := x.file
+	*x = was
+	if f == nil {
 		return fd, err
 	}
-	f := r.t.FDs().Remove(int32(fd))
-	if f == nil {
-		return 0, unix.EBADF
+	if r.file2 != fileIndexAlloc {
+		return 0, r.u.setFile(r.file2-1, f)
 	}
-	slot := r.file2 - 1
-	if r.file2 == -1 { // IORING_FILE_INDEX_ALLOC
-		if slot = r.u.freeSlot(); slot < 0 {
-			f.DecRef()
-			return 0, unix.ENFILE
-		}
-		if err := r.u.setFile(slot, f); err != nil {
-			return 0, err
-		}
-		return uintptr(slot), nil
+	slot := r.u.freeSlot()
+	if slot < 0 {
+		f.DecRef()
+		return 0, unix.ENFILE
 	}
-	return 0, r.u.setFile(slot, f)
+	return uintptr(slot), r.u.setFile(slot, f)
 }
 
 func prepClose(r *ureq) error {

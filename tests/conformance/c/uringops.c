@@ -419,4 +419,38 @@ CASE(zero_copy, io_uring_enter)
 	MUST(recv(l, b, 16, 0));
 	say("'%s'", b);
 }
+/* A FIFO is opened without waiting for its other end. */
+CASE(open_fifo, io_uring_enter)
+{
+	begin(8, 0);
+	struct io_uring_sqe *s;
+	unlink("u-fifo");
+	MUST(mkfifo("u-fifo", 0600));
+	int next = dup(0);
+	close(next);
+	s = sqe(1), io_uring_prep_openat(s, AT_FDCWD, "u-fifo", O_WRONLY, 0), USER(s, 1);
+	go("to write, alone", 1);
+	s = sqe(1), io_uring_prep_openat(s, AT_FDCWD, "u-fifo", O_RDONLY, 0), USER(s, 1);
+	io_uring_submit(&ring);
+	struct io_uring_cqe *c;
+	io_uring_wait_cqe(&ring, &c);
+	int r = c->res;
+	io_uring_cqe_seen(&ring, c);
+	say("to read: %d, non-blocking %d", r == next, fcntl(r, F_GETFL) & O_NONBLOCK);
+	struct open_how how = {.flags = O_WRONLY};
+	s = sqe(1), io_uring_prep_openat2(s, AT_FDCWD, "u-fifo", &how), USER(s, 1);
+	io_uring_submit(&ring);
+	io_uring_wait_cqe(&ring, &c);
+	int w = c->res;
+	io_uring_cqe_seen(&ring, c);
+	say("to write: %d, non-blocking %d", w == next + 1, fcntl(w, F_GETFL) & O_NONBLOCK);
+	R(write(w, "x", 1));
+	s = sqe(1), io_uring_prep_openat(s, AT_FDCWD, "u-fifo", O_RDONLY | O_NONBLOCK, 0), USER(s, 1);
+	io_uring_submit(&ring);
+	io_uring_wait_cqe(&ring, &c);
+	say("asked for: non-blocking %d", fcntl(c->res, F_GETFL) & O_NONBLOCK ? 1 : 0);
+	io_uring_cqe_seen(&ring, c);
+	unlink("u-fifo");
+}
+
 CASES

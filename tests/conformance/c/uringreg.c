@@ -4,7 +4,10 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 CASE(fixed_files, io_uring_register, io_uring_enter)
@@ -140,4 +143,61 @@ CASE(personality, io_uring_register, io_uring_enter)
 	say("unregister: %s", res(io_uring_unregister_personality(&ring, user)));
 	say("again: %s", res(io_uring_unregister_personality(&ring, user)));
 }
+/* What goes among the registered files needs no descriptor, and never is one. */
+CASE(direct, io_uring_register, io_uring_enter)
+{
+	begin(16, 0);
+	struct io_uring_sqe *s;
+	struct sockaddr_un a = {AF_UNIX, "\0direct"};
+	int t[4] = {-1, -1, -1, -1}, l = socket(AF_UNIX, SOCK_STREAM, 0), c[2];
+	char b[8] = "";
+	MUST(bind(l, (void *)&a, 9));
+	MUST(listen(l, 5));
+	for (int i = 0; i < 2; i++) {
+		c[i] = socket(AF_UNIX, SOCK_STREAM, 0);
+		MUST(connect(c[i], (void *)&a, 9));
+	}
+	say("register: %s", res(io_uring_register_files(&ring, t, 4)));
+	s = sqe(1), io_uring_prep_openat_direct(s, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0, 0), USER(s, 1);
+	go("open, close-on-exec", 1);
+	struct open_how how = {.flags = O_RDWR | O_CLOEXEC};
+	s = sqe(1), io_uring_prep_openat2_direct(s, AT_FDCWD, "/dev/null", &how, 0), USER(s, 1);
+	go("openat2, close-on-exec", 1);
+	s = sqe(1), io_uring_prep_accept_direct(s, l, 0, 0, SOCK_CLOEXEC, 0), USER(s, 1);
+	go("accept, close-on-exec", 1);
+	s = sqe(1), io_uring_prep_socket_direct(s, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, 0, 0), USER(s, 1);
+	go("socket, close-on-exec", 1);
+	int top = dup(0);
+	close(top);
+	struct rlimit r;
+	getrlimit(RLIMIT_NOFILE, &r);
+	rlim_t before = r.rlim_cur;
+	r.rlim_cur = top;
+	MUST(setrlimit(RLIMIT_NOFILE, &r));
+	s = sqe(1), io_uring_prep_openat(s, AT_FDCWD, "/dev/null", O_RDWR, 0), USER(s, 1);
+	go("a descriptor more", 1);
+	s = sqe(1), io_uring_prep_accept(s, l, 0, 0, 0), USER(s, 1);
+	go("by accept", 1);
+	s = sqe(1), io_uring_prep_openat_direct(s, AT_FDCWD, "/dev/null", O_RDWR, 0, 0), USER(s, 1);
+	go("open", 1);
+	how.flags = O_RDWR;
+	s = sqe(1), io_uring_prep_openat2_direct(s, AT_FDCWD, "/dev/zero", &how, 1), USER(s, 1);
+	go("openat2", 1);
+	s = sqe(1), io_uring_prep_socket_direct(s, AF_UNIX, SOCK_STREAM, 0, 2, 0), USER(s, 1);
+	go("socket", 1);
+	s = sqe(1), io_uring_prep_accept_direct(s, l, 0, 0, 0, 3), USER(s, 1);
+	go("accept", 1);
+	s = sqe(1), io_uring_prep_accept_direct(s, l, 0, 0, 0, 9), USER(s, 1);
+	go("accept beyond the table", 1);
+	s = sqe(1), io_uring_prep_write(s, 0, "12345", 5, 0), s->flags |= IOSQE_FIXED_FILE, USER(s, 1);
+	s = sqe(2), io_uring_prep_read(s, 1, b, 8, 0), s->flags |= IOSQE_FIXED_FILE, USER(s, 2);
+	s = sqe(3), io_uring_prep_write(s, 3, "hi", 3, 0), s->flags |= IOSQE_FIXED_FILE, USER(s, 3);
+	go("they work", 3);
+	R(read(c[0], b, 8));
+	say("'%s'", b);
+	R(fcntl(top, F_GETFD));
+	r.rlim_cur = before;
+	MUST(setrlimit(RLIMIT_NOFILE, &r));
+}
+
 CASES
