@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"kiln/fs/anon"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/task"
@@ -26,6 +27,7 @@ const (
 // pollItem is one descriptor that a call watches.
 type pollItem struct {
 	f      *vfs.File
+	own    waiter.Waitable // of a signalfd: the caller's own signals
 	entry  waiter.Entry
 	events uint32 // what was asked, POLLERR and POLLHUP included
 	got    uint32
@@ -68,7 +70,7 @@ func (p *pollCall) free() {
 	for i := range p.items {
 		if f := p.items[i].f; f != nil {
 			f.DecRef()
-			p.items[i].f = nil
+			p.items[i].f, p.items[i].own = nil, nil
 		}
 	}
 	p.items = p.items[:0]
@@ -87,8 +89,21 @@ func (p *pollCall) add(fd int32, events uint32) bool {
 		f.DecRef()
 		f = nil
 	}
-	p.items = append(p.items, pollItem{f: f, events: events | unix.POLLERR | unix.POLLHUP})
+	it := pollItem{f: f, events: events | unix.POLLERR | unix.POLLHUP}
+	if f != nil {
+		if s, ok := f.Ops.(*anon.SignalFD); ok {
+			it.own = s.ForReader(p.t)
+		}
+	}
+	p.items = append(p.items, it)
 	return f != nil
+}
+
+func (it *pollItem) readiness(mask waiter.EventMask) waiter.EventMask {
+	if it.own != nil {
+		return it.own.Readiness(mask)
+	}
+	return it.f.Ops.Readiness(mask)
 }
 
 // look asks every file and returns how many items have something.
@@ -96,7 +111,7 @@ func (p *pollCall) look() (n int) {
 	for i := range p.items {
 		it := &p.items[i]
 		if it.f != nil {
-			it.got = uint32(it.f.Ops.Readiness(waiter.EventMask(it.events)&waiter.AllEvents)) & it.events
+			it.got = uint32(it.readiness(waiter.EventMask(it.events)&waiter.AllEvents)) & it.events
 		}
 		if it.got != 0 {
 			n++
@@ -117,7 +132,13 @@ func (p *pollCall) wait(deadline int64) (int, error) {
 		it := &p.items[i]
 		if it.f != nil {
 			it.entry.Init(p.t.Listener(), waiter.EventMask(it.events)&waiter.AllEvents)
-			if err := it.f.Ops.EventRegister(&it.entry); err != nil {
+			err := error(nil)
+			if it.own != nil {
+				err = it.own.EventRegister(&it.entry)
+			} else {
+				err = it.f.Ops.EventRegister(&it.entry)
+			}
+			if err != nil {
 				return 0, err
 			}
 		}
@@ -142,7 +163,9 @@ func (p *pollCall) wait(deadline int64) (int, error) {
 
 func (p *pollCall) unregister(n int) {
 	for i := range p.items[:n] {
-		if it := &p.items[i]; it.f != nil {
+		if it := &p.items[i]; it.own != nil {
+			it.own.EventUnregister(&it.entry)
+		} else if it.f != nil {
 			it.f.Ops.EventUnregister(&it.entry)
 		}
 	}

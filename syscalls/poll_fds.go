@@ -165,7 +165,10 @@ func signalfd(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 	set := task.SigSet(binary.LittleEndian.Uint64(b[:]))
 	set &^= task.Set(int32(unix.SIGKILL)) | task.Set(int32(unix.SIGSTOP))
 	if int32(a[0]) == -1 {
-		f := anon.NewSignalFD(t, set, flags&unix.SFD_NONBLOCK)
+		f, err := anon.NewSignalFD(t, set, flags&unix.SFD_NONBLOCK)
+		if err != nil {
+			return 0, err
+		}
 		return installFile(t, f, flags&unix.SFD_CLOEXEC != 0)
 	}
 	f, err := pollFile(t, a[0])
@@ -177,7 +180,7 @@ func signalfd(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 	if !ok {
 		return 0, unix.EINVAL
 	}
-	s.SetMask(set)
+	s.SetMask(t.Process(), set)
 	return uintptr(int32(a[0])), nil
 }
 

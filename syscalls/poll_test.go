@@ -485,3 +485,20 @@ func TestSealsWaitForWritableMappings(t *testing.T) {
 		}
 	})
 }
+
+// A signalfd keeps the process that made it, and costs what that does.
+func TestASignalFDIsCharged(t *testing.T) {
+	r := newRig(t)
+	r.run(nil, func(p *prog) {
+		p.put64(dataAt, 1<<9)
+		before := r.mem.Budget().Used()
+		fd := p.sys(unix.SYS_SIGNALFD4, ^uint64(0), dataAt, 8, 0)
+		if cost := r.mem.Budget().Used() - before; fd < 0 || cost < 1024 {
+			t.Errorf("signalfd4 is %d and costs %d", fd, cost)
+		}
+		p.want(0, unix.SYS_CLOSE, uint64(fd))
+		if cost := r.mem.Budget().Used() - before; cost != 0 {
+			t.Errorf("%d bytes are charged for nothing", cost)
+		}
+	})
+}

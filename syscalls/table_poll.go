@@ -24,6 +24,6 @@ var pollEntries = []Entry{
 	{Nr: unix.SYS_TIMERFD_GETTIME, Name: "timerfd_gettime", Func: sysTimerfdGettime, Support: Full},
 	{Nr: unix.SYS_SIGNALFD, Name: "signalfd", Func: sysSignalfd, Support: Partial, Note: "as signalfd4"},
 	{Nr: unix.SYS_SIGNALFD4, Name: "signalfd4", Func: sysSignalfd4, Support: Partial,
-		Note: "poll and epoll see the signals of the thread that made the descriptor and of its process; read takes the caller's"},
+		Note: "epoll, io_uring and aio see the signals of the thread that made the descriptor and of its process; read, poll and select take the caller's"},
 	{Nr: unix.SYS_MEMFD_CREATE, Name: "memfd_create", Func: sysMemfdCreate, Support: Partial, Note: "no huge pages"},
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -19,31 +20,43 @@ import (
 // siginfoSize is struct signalfd_siginfo.
 const siginfoSize = 128
 
-// SignalFD gives pending signals to whoever reads: those of the reader, as in Linux.
-// What poll and epoll see are the signals of the thread that made it and of its process.
+// SignalFD gives pending signals to whoever reads: those of the reader, as in Linux, and
+// poll(2) sees those of who polls (ForReader). What epoll and the like see, which ask without
+// saying who they are, are the signals of the thread that made it and of its process.
 // See signalfd(2).
 type SignalFD struct {
 	Base
-	owner *task.Thread
-	set   atomic.Uint64
+	process *task.Process
+	maker   weak.Pointer[task.Thread]
+	set     atomic.Uint64
 }
 
-// NewSignalFD makes one for the signals of set; flags are O_NONBLOCK or 0.
-func NewSignalFD(t *task.Thread, set task.SigSet, flags uint32) *vfs.File {
-	s := &SignalFD{owner: t}
+// NewSignalFD makes one for the signals of set; flags are O_NONBLOCK or 0. It keeps the
+// process: ENOMEM.
+func NewSignalFD(t *task.Thread, set task.SigSet, flags uint32) (*vfs.File, error) {
+	s := &SignalFD{process: t.Process(), maker: weak.Make(t)}
+	if err := s.process.Keep(); err != nil {
+		return nil, err
+	}
 	s.set.Store(uint64(set))
-	return newFile(s, flags, "[signalfd]")
+	return newFile(s, flags, "[signalfd]"), nil
 }
+
+// Release implements vfs.FileOps.
+func (s *SignalFD) Release(*vfs.File) { s.process.Drop() }
 
 // FDInfo implements vfs.FDInfoer.
 func (s *SignalFD) FDInfo(_ wait.Context, b *bytes.Buffer) {
 	fmt.Fprintf(b, "sigmask:\t%016x\n", s.set.Load())
 }
 
-// SetMask replaces the set; what is pending of it makes the file readable at once.
-func (s *SignalFD) SetMask(set task.SigSet) {
+// SetMask replaces the set for by; what is pending of it makes the file readable at once.
+func (s *SignalFD) SetMask(by *task.Process, set task.SigSet) {
 	s.set.Store(uint64(set))
-	s.owner.Process().SignalEvents().Notify(waiter.ReadableEvents)
+	s.process.SignalEvents().Notify(waiter.ReadableEvents)
+	if by != s.process {
+		by.SignalEvents().Notify(waiter.ReadableEvents)
+	}
 }
 
 var siginfos = sync.Pool{New: func() any { return new([siginfoSize]byte) }}
@@ -109,34 +122,58 @@ func putSiginfo(b *[siginfoSize]byte, i *task.SignalInfo) {
 	}
 }
 
+// signalsOf is a SignalFD as one thread sees it.
+type signalsOf struct {
+	s *SignalFD
+	t *task.Thread
+}
+
 // ForReader is what the thread c waits on until the file is readable for it: signals of
 // its own.
 func (s *SignalFD) ForReader(c wait.Context) waiter.Waitable {
 	t, ok := c.(*task.Thread)
-	if !ok || t == s.owner {
+	if !ok || t == s.maker.Value() {
 		return s
 	}
-	r := &SignalFD{owner: t}
-	r.set.Store(s.set.Load())
-	return r
+	return &signalsOf{s, t}
 }
 
-// Readiness implements waiter.Waitable.
-func (s *SignalFD) Readiness(mask waiter.EventMask) waiter.EventMask {
-	if uint64(s.owner.Pending())&s.set.Load() != 0 {
+func (s *SignalFD) ready(pending task.SigSet, mask waiter.EventMask) waiter.EventMask {
+	if uint64(pending)&s.set.Load() != 0 {
 		return mask & waiter.EventIn
 	}
 	return 0
 }
 
-// EventRegister implements waiter.Waitable: poll and epoll wait for the signals of the
-// process that made the file.
+// Readiness implements waiter.Waitable.
+func (s *SignalFD) Readiness(mask waiter.EventMask) waiter.EventMask {
+	if t := s.maker.Value(); t != nil {
+		return s.ready(t.Pending(), mask)
+	}
+	return s.ready(s.process.Pending(), mask)
+}
+
+// EventRegister implements waiter.Waitable.
 func (s *SignalFD) EventRegister(e *waiter.Entry) error {
-	s.owner.Process().SignalEvents().EventRegister(e)
+	s.process.SignalEvents().EventRegister(e)
 	return nil
 }
 
 // EventUnregister implements waiter.Waitable.
-func (s *SignalFD) EventUnregister(e *waiter.Entry) {
-	s.owner.Process().SignalEvents().EventUnregister(e)
+func (s *SignalFD) EventUnregister(e *waiter.Entry) { s.process.SignalEvents().EventUnregister(e) }
+
+// Readiness implements waiter.Waitable.
+func (r *signalsOf) Readiness(mask waiter.EventMask) waiter.EventMask {
+	return r.s.ready(r.t.Pending(), mask)
+}
+
+// EventRegister implements waiter.Waitable.
+func (r *signalsOf) EventRegister(e *waiter.Entry) error {
+	r.t.Process().SignalEvents().EventRegister(e)
+	return nil
+}
+
+// EventUnregister implements waiter.Waitable.
+func (r *signalsOf) EventUnregister(e *waiter.Entry) {
+	r.t.Process().SignalEvents().EventUnregister(e)
 }

@@ -665,6 +665,13 @@ func (t *Thread) Pending() SigSet {
 	return t.pending.set | p.pending.set
 }
 
+// Pending is the set of signals that wait for any of the process's threads.
+func (p *Process) Pending() SigSet {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pending.set
+}
+
 // SignalSets are for /proc/pid/status.
 func (t *Thread) SignalSets() (pending, shared, blocked, ignored, caught SigSet) {
 	p := t.process

@@ -725,4 +725,29 @@ CASE(fd_blocking, signalfd4)
 	kill(c, SIGUSR2);
 	reap("interrupted", c);
 }
+/* Whoever polls is told of signals of his own, whoever made the descriptor. */
+CASE(fd_polled, signalfd4, poll, select)
+{
+	sigset_t s = set(SIGUSR1, 0);
+	struct signalfd_siginfo i;
+	sigprocmask(SIG_BLOCK, &s, 0);
+	int fd = signalfd(-1, &s, SFD_NONBLOCK), c;
+	struct pollfd f = { fd, POLLIN };
+	fd_set in;
+	struct timeval none = { 0, 0 };
+	FD_ZERO(&in);
+	c = FORK(R(poll(&f, 1, 0)); raise(SIGUSR1); R(poll(&f, 1, 0)); FD_SET(fd, &in); R(select(fd + 1, &in, 0, 0, &none)); R(read(fd, &i, sizeof i)); R(poll(&f, 1, 0)));
+	reap("its own", c);
+	kill(getpid(), SIGUSR1);
+	R(poll(&f, 1, 0));
+	FD_SET(fd, &in);
+	R(select(fd + 1, &in, 0, 0, &none));
+	c = FORK(R(poll(&f, 1, 0)); R(select(fd + 1, &in, 0, 0, &none)));
+	reap("not its parent's", c);
+	R(read(fd, &i, sizeof i));
+	c = FORK(R(poll(&f, 1, -1)); R(read(fd, &i, sizeof i)); R(i.ssi_signo));
+	asleep(c);
+	kill(c, SIGUSR1);
+	reap("woken", c);
+}
 CASES
