@@ -30,8 +30,9 @@ type File interface {
 	ReadAt(c wait.Context, b []byte, off int64) (int, error)
 	// Object is the page cache to map, nil where the file cannot be mapped.
 	Object() *mm.Object
-	// Path is the name in /proc/self/maps and /proc/self/exe.
+	// Path is the name it has now; Mapped is what its mappings keep, to ask for the name then.
 	Path() string
+	Mapped() mm.Counted
 	// ID is the device and inode number.
 	ID() (dev, ino uint64)
 	// IncRef and DecRef pin the open file.

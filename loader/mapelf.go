@@ -253,7 +253,7 @@ func (m *mapper) segment(s *segment, at uint64, flags int, total uint64) (uint64
 	dev, ino := m.f.ID()
 	got, err := m.l.s.Mmap(m.l.c, mm.MapArgs{
 		Addr: hal.UserAddr(at), Len: room, Prot: s.prot(), Flags: unix.MAP_PRIVATE | flags,
-		Object: m.f.Object(), Offset: int64(s.off - skew), Name: m.f.Path(), Dev: dev, Ino: ino, File: m.f,
+		Object: m.f.Object(), Offset: int64(s.off - skew), Name: m.f.Path(), Dev: dev, Ino: ino, File: m.f.Mapped(),
 	})
 	if err != nil {
 		return 0, err

@@ -27,6 +27,9 @@ func (f *ObjectFile) Object() *mm.Object { return f.Cache }
 // Path implements File.
 func (f *ObjectFile) Path() string { return f.Name }
 
+// Mapped implements File.
+func (f *ObjectFile) Mapped() mm.Counted { return f }
+
 // ID implements File.
 func (f *ObjectFile) ID() (dev, ino uint64) { return f.Dev, f.Ino }
 

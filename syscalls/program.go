@@ -123,7 +123,7 @@ func (p *Program) file(f *vfs.File) (loader.File, error) {
 	return &progFile{f, obj, p.NS.FileName(f, root), at.Dev, at.Ino}, nil
 }
 
-// ReadAt, Object, Path, ID, IncRef and DecRef implement loader.File.
+// ReadAt, Object, Path, Mapped, ID, IncRef and DecRef implement loader.File.
 func (p *progFile) ReadAt(c wait.Context, b []byte, off int64) (int, error) {
 	for n := 0; ; {
 		q := mm.KernelIO(b[n:])
@@ -135,6 +135,7 @@ func (p *progFile) ReadAt(c wait.Context, b []byte, off int64) (int, error) {
 }
 func (p *progFile) Object() *mm.Object    { return p.obj }
 func (p *progFile) Path() string          { return p.name }
+func (p *progFile) Mapped() mm.Counted    { return p.f }
 func (p *progFile) ID() (dev, ino uint64) { return p.dev, p.ino }
 func (p *progFile) IncRef()               { p.f.IncRef() }
 func (p *progFile) DecRef()               { p.f.DecRef() }

@@ -332,6 +332,8 @@ static void kept(void)
 		_exit(93);
 	});
 	status("kept", st);
+	file("/tmp/moves", img, imglen, 0755);
+	E("/tmp/moves", "x", "moved");
 	say("-- threads");
 	static char *a[] = { "good", "leader", 0 };
 	IN_CHILD(st, {
@@ -414,6 +416,17 @@ static void lines(void)
 			say("%s", l);
 }
 
+/* mapped says under which name the program's own text is mapped. */
+static void mapped(void)
+{
+	static char b[4096];
+	int fd = open("/proc/self/maps", O_RDONLY);
+	b[read(fd, b, sizeof b - 1)] = 0;
+	close(fd);
+	*strchr(b, '\n') = 0;
+	say("mapped as %s", strchr(b, '/') ? strchr(b, '/') : "nothing");
+}
+
 static int program(int argc, char **argv, char **env)
 {
 	const char *c = argc > 1 ? argv[1] : "none";
@@ -449,6 +462,14 @@ static int program(int argc, char **argv, char **env)
 		say("%s", sigtimedwait(&s, 0, &(struct timespec){ 3, 0 }) == SIGCHLD ? "SIGCHLD" : "another signal");
 		R(waitpid(-1, &st, 0)); R(waitpid(-1, &st, __WCLONE) > 0);
 		return 29;
+	}
+	if (!strcmp(c, "moved")) {
+		mapped();
+		R(rename("/tmp/moves", "/tmp/moved"));
+		mapped();
+		R(unlink("/tmp/moved"));
+		mapped();
+		return 30;
 	}
 	if (!strcmp(c, "kept")) {
 		struct sigaction a;

@@ -726,7 +726,7 @@ CASE(fd_blocking, signalfd4)
 	reap("interrupted", c);
 }
 /* Whoever polls is told of signals of his own, whoever made the descriptor. */
-CASE(fd_polled, signalfd4, poll, select)
+CASE(fd_polled, signalfd4, poll, pselect6)
 {
 	sigset_t s = set(SIGUSR1, 0);
 	struct signalfd_siginfo i;
