@@ -347,11 +347,16 @@ func (t *Thread) initFP() {
 
 // put writes siginfo_t as Linux lays it out (siginfo_layout).
 func (i *SignalInfo) put(b []byte) {
+	_ = b[47]
 	le := binary.LittleEndian
 	le.PutUint32(b[0:], uint32(i.Signo))
 	le.PutUint32(b[4:], uint32(i.Errno))
 	le.PutUint32(b[8:], uint32(i.Code))
-	switch i.Layout() {
+	layout := LayoutSender // of what most are
+	if i.Code != SIUser && i.Code != SITkill {
+		layout = i.Layout()
+	}
+	switch layout {
 	case LayoutSender:
 		le.PutUint32(b[16:], uint32(i.PID))
 		le.PutUint32(b[20:], i.UID)
