@@ -156,7 +156,7 @@ func openProgram(t *task.Thread, p *Program, dirfd int32, flags uint32) (*vfs.Fi
 	if name == "" {
 		p.ByFile = true
 		if !dir.Path.Valid() {
-			return openUnnamed(t, dir)
+			return p.Lookup.OpenExecFile(dir)
 		}
 		return p.NS.OpenExecAt(t.Lookup(dir.Path), "", walk|vfs.WalkEmpty)
 	}
@@ -165,23 +165,6 @@ func openProgram(t *task.Thread, p *Program, dirfd int32, flags uint32) (*vfs.Fi
 		return nil, unix.ENOTDIR
 	}
 	return p.NS.OpenExecAt(t.Lookup(dir.Path), name, walk)
-}
-
-// openUnnamed checks a file that has no path (memfd_create): EACCES unless it is
-// regular and executable.
-func openUnnamed(t *task.Thread, f *vfs.File) (*vfs.File, error) {
-	at, err := f.Ops.Attr(t)
-	if err != nil {
-		return nil, err
-	}
-	if at.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, unix.EACCES
-	}
-	if err := t.Creds().Permission(&at, vfs.MayExec); err != nil {
-		return nil, err
-	}
-	f.IncRef()
-	return f, nil
 }
 
 // exec loads f and makes it the caller's program.

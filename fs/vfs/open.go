@@ -432,18 +432,42 @@ func (ns *Namespace) OpenExec(l Lookup, path string) (*File, error) {
 // for a link that is not to be followed.
 func (ns *Namespace) OpenExecAt(l Lookup, path string, walk int) (*File, error) {
 	for last := (*Dentry)(nil); ; {
-		p, err := ns.Walk(l, path, walk)
+		r, err := ns.walk(&l, path, walk)
 		if err != nil {
 			return nil, err
 		}
-		f, err := ns.openExec(&l, p)
+		if r.file != nil { // /proc/PID/fd/N of what has no place
+			defer r.file.DecRef()
+			return l.OpenExecFile(r.file)
+		}
+		f, err := ns.openExec(&l, r.path)
 		if err != errDead {
 			return f, err
 		}
-		if err := again(&last, p.Entry); err != nil {
+		if err := again(&last, r.path.Entry); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// OpenExecFile is OpenExec for a description without a place (memfd_create): EACCES unless it
+// is of a regular file that is executable.
+func (l *Lookup) OpenExecFile(f *File) (*File, error) {
+	a, err := f.Ops.Attr(l.C)
+	if err != nil {
+		return nil, err
+	}
+	if a.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, unix.EACCES
+	}
+	if err := l.permitted(f.Ops, &a, MayExec); err != nil {
+		return nil, err
+	}
+	if o, ok := f.Ops.(pointerOps); ok { // O_PATH
+		f = o.of
+	}
+	f.IncRef()
+	return f, nil
 }
 
 // openExec is OpenExec for what stands at p: errDead if it does no more.

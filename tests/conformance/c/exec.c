@@ -222,6 +222,15 @@ static void at(void)
 	int m = memfd_create("prog", 0);
 	write(m, img, imglen);
 	AT(m, "", AT_EMPTY_PATH);
+	char self[40];
+	sprintf(self, "/proc/self/fd/%d", m);
+	int mp = open(self, O_PATH), mr = open(self, O_RDONLY);
+	AT(mp, "", AT_EMPTY_PATH); AT(mr, "", AT_EMPTY_PATH);
+	for (w = 0; w < 3; w++)
+		RUN("/proc/self/fd of memory", ({ char n[40]; snprintf(n, sizeof n, "/proc/self/fd/%d", (int[]){ m, mp, mr }[w]); execve(n, ((char *[]){ "zero", "quiet", 0 }), none); }));
+	fchmod(m, 0644);
+	RUN("/proc/self/fd of memory, not executable", execve(self, ((char *[]){ "zero", "quiet", 0 }), none));
+	RUN("/proc/self/fd of a pipe", ({ char n[40]; snprintf(n, sizeof n, "/proc/self/fd/%d", pp[0]); execve(n, ((char *[]){ "zero", "quiet", 0 }), none); }));
 	RUN("/proc/self/fd", ({ char n[40]; snprintf(n, sizeof n, "/proc/self/fd/%d", f); execve(n, ((char *[]){ "zero", "quiet", 0 }), none); }));
 	RUN("/proc/self/fd O_PATH", ({ char n[40]; snprintf(n, sizeof n, "/proc/self/fd/%d", p); execve(n, ((char *[]){ "zero", "quiet", 0 }), none); }));
 	int dead = open("/tmp/good", O_RDONLY);
