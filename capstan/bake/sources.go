@@ -214,8 +214,8 @@ func packageProgram(p *deb.Package) (string, error) {
 	switch len(all) {
 	case 0:
 		hint := "name the package that has it"
-		if len(p.Depends) > 0 {
-			hint += ", perhaps " + some(p.Depends, ", ")
+		if others := p.Depends(); len(others) > 0 {
+			hint += ", perhaps " + some(others, ", ")
 		}
 		return "", fmt.Errorf("the package %s has no program in its bin folders: %s", p.Name, hint)
 	case 1:

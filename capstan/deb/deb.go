@@ -25,11 +25,17 @@ import (
 // Package is an unpacked package.
 type Package struct {
 	Name, Version, Arch string
-	// Depends are the packages of Pre-Depends and Depends, the first choice of each.
-	Depends []string
-	// Choices are all alternatives of each, the first choice first.
+	// Choices are the alternatives of each package of Pre-Depends and Depends.
 	Choices [][]string
 	Files   *tree.Tree
+}
+
+// Depends are the first choices.
+func (p *Package) Depends() (names []string) {
+	for _, alts := range p.Choices {
+		names = append(names, alts[0])
+	}
+	return names
 }
 
 // maxData bounds the unpacked size of a package, which pack holds in memory. A variable for
@@ -168,7 +174,6 @@ func (p *Package) parseControl(text string) {
 		case "Pre-Depends", "Depends":
 			for _, d := range strings.Split(val, ",") {
 				if alts := alternatives(d); len(alts) > 0 {
-					p.Depends = append(p.Depends, alts[0])
 					p.Choices = append(p.Choices, alts)
 				}
 			}

@@ -28,7 +28,7 @@ func TestPackagesOfEveryCompressionUnpackWithOwnersLinksAndMergedUsr(t *testing.
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if p.Name != "p" || p.Version != "1:2.3" || strings.Join(p.Depends, " ") != "libc6 liba python3" || fmt.Sprint(p.Choices) != "[[libc6] [liba libb] [python3]]" {
+		if p.Name != "p" || p.Version != "1:2.3" || strings.Join(p.Depends(), " ") != "libc6 liba python3" || fmt.Sprint(p.Choices) != "[[libc6] [liba libb] [python3]]" {
 			t.Errorf("%s: %+v", name, p)
 		}
 		for _, path := range []string{"/usr/lib/x86_64-linux-gnu/libz.so.1.2", "/usr/bin/hard"} {

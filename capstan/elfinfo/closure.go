@@ -80,9 +80,6 @@ func (c *Closure) meet(l Library) {
 	}
 }
 
-// Info is what is known of a member by its real path.
-func (c *Closure) Info(real string) *Info { return c.info[real] }
-
 type loaded struct {
 	path string
 	info *Info

@@ -48,7 +48,7 @@ func Get(ctx context.Context) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range meta.Depends {
+	for _, d := range meta.Depends() {
 		if !strings.HasPrefix(d, "linux-image-") {
 			continue
 		}
