@@ -60,8 +60,11 @@ func (h *halting) WakeIdle() {
 
 func (h *halting) Others() bool { return h.calls.Load()%3 == 0 }
 
-func newRig(t *testing.T) *rig {
-	r := &rig{t: t, m: fake.New(4096), code: map[uint64]func(*hal.Ctx, hal.AddressSpace){},
+func newRig(t *testing.T) *rig { return newRigOn(t, fake.New(4096)) }
+
+// newRigOn is newRig on a machine that has been set up.
+func newRigOn(t *testing.T, m *fake.Machine) *rig {
+	r := &rig{t: t, m: m, code: map[uint64]func(*hal.Ctx, hal.AddressSpace){},
 		call: map[uint64]func(*Thread) (uintptr, error){}, done: make(chan uint32, 1)}
 	r.m.OnEnter = r.enter
 	r.mem = mm.NewMemory(r.m)

@@ -74,8 +74,6 @@ type Sched struct {
 	withdraw hal.Withdrawer // nil: the machine is none
 	idler    hal.Idler      // nil: the machine is none
 	halter   *cpu           // whose idler waits in the machine, not on wake
-	asleep   atomic.Bool    // it does, or is about to
-	kicked   atomic.Bool    // in place of a message on wake; then halter is nil
 
 	fibers   []*fiber // without a thread
 	switches uint64
@@ -87,7 +85,9 @@ type cpu struct {
 	q       *runQueue
 	wake    chan struct{} // q.curr has been set
 	started bool
-	idler   *Thread // waits on wake, on its own stack
+	idler   *Thread     // waits on wake, on its own stack
+	asleep  atomic.Bool // it waits in the machine, or is about to
+	kicked  atomic.Bool // for the halter in place of a message on wake, who then is it no more
 	tick    timer.Timer
 	armed   int64 // when tick fires
 	polled  int64 // when kernel goroutines last had a chance
@@ -180,8 +180,8 @@ func (c *cpu) kick() {
 	}
 	if s := c.s; s.halter == c {
 		s.halter = nil
-		s.kicked.Store(true)
-		if s.asleep.Load() {
+		c.kicked.Store(true)
+		if c.asleep.Load() {
 			s.idler.WakeIdle()
 		}
 		return
@@ -302,9 +302,7 @@ func (s *Sched) idle(c *cpu, t *Thread) {
 	} else {
 		s.halter = c
 		s.mu.Unlock()
-		if s.halt(); s.kicked.Load() {
-			s.kicked.Store(false)
-		} else {
+		if !s.halt(c) {
 			<-c.wake
 		}
 	}
@@ -319,17 +317,18 @@ func (s *Sched) idle(c *cpu, t *Thread) {
 	s.mu.Unlock() // it got the token after all
 }
 
-// halt waits in the machine, as long as it goes, for a message to the halter: the last
-// thread to block, all CPUs being free, serves interrupts itself. kicked tells whether
-// it came.
-func (s *Sched) halt() {
+// halt waits in the machine, as long as it goes, for a message to c, the halter: the last
+// thread to block, all CPUs being free, serves interrupts itself. False: none came, and it
+// will come on wake. The next halter's messages may come while this one is on its way out:
+// so each CPU has its own, and who is the halter no more without having left has been kicked.
+func (s *Sched) halt(c *cpu) bool {
 	for {
 		r := hal.IdleLook
-		s.asleep.Store(true)
-		if !s.kicked.Load() {
+		c.asleep.Store(true)
+		if !c.kicked.Load() {
 			r = s.idler.Idle()
 		}
-		s.asleep.Store(false)
+		c.asleep.Store(false)
 		if r == hal.IdleLook {
 			s.m.Dispatch()
 		}
@@ -337,17 +336,23 @@ func (s *Sched) halt() {
 		if r == hal.IdleBusy || s.idler.Others() {
 			runtime.Gosched()
 		}
-		if s.kicked.Load() {
-			return
+		if c.kicked.Load() {
+			break
 		}
 		s.mu.Lock()
-		if s.halter == nil || r == hal.IdlePark || s.rq.free != s.all {
+		if s.halter != c {
+			s.mu.Unlock()
+			break
+		}
+		if r == hal.IdlePark || s.rq.free != s.all {
 			s.halter = nil
 			s.mu.Unlock()
-			return
+			return false
 		}
 		s.mu.Unlock()
 	}
+	c.kicked.Store(false) // the next one comes when it is the halter again
+	return true
 }
 
 // yield lets those who come before t run first; behind: t gives way to its equals too.
