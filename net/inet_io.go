@@ -149,13 +149,35 @@ func (x *inetSocket) readStream(dst *mm.IOSeq) (int, error) {
 		// Small reads never grow the window; the accounting takes the
 		// endpoint's lock once more.
 		if done >= 2048 {
-			x.ep().ModerateRecvBuf(done)
+			x.moderate(done)
 		}
 	}
 	if done += first; done > 0 {
 		return done, nil
 	}
 	return 0, err
+}
+
+// moderate lets netstack grow the receive buffer after a read of n bytes, and sees to it that
+// the peer hears of a window that this opens. Netstack compares the window with the one
+// before as if the buffer had its old size still: where some bytes are unread that says
+// nothing, and the reads that follow find the window open already. The peer, who has been
+// told of a window of zero, would go on when his next probe is answered, 200 ms later at best.
+func (x *inetSocket) moderate(n int) {
+	before := x.ep().SocketOptions().GetReceiveBufferSize()
+	x.ep().ModerateRecvBuf(n)
+	after := x.ep().SocketOptions().GetReceiveBufferSize()
+	e, ok := x.ep().(*tcp.Endpoint)
+	if !ok || after <= before {
+		return
+	}
+	// What SO_RCVBUF does, which gets this right.
+	if _, inform := e.OnSetReceiveBufferSize(after, before); inform != nil {
+		inform()
+	}
+	e.LockUser()
+	e.RcvAutoParams.Disabled = x.opt.rcvBuf.Load() // set beside us, it comes after us, or is seen here
+	e.UnlockUser()
 }
 
 func (x *inetSocket) readError(err tcpip.Error) error {
