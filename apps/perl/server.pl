@@ -3,7 +3,7 @@
 use strict;
 use warnings;
 use IO::Socket::INET;
-use POSIX qw(:sys_wait_h);
+use POSIX qw(:signal_h :sys_wait_h);
 
 $| = 1;
 my ($port, $workers, $requests) = (8080, 3, 20);
@@ -19,10 +19,21 @@ sub serve {
 	print $client "HTTP/1.0 $status\r\nContent-Length: ", length $body, "\r\n\r\n$body";
 }
 
+my $stop = 0;
+my $ends = POSIX::SigSet->new(SIGTERM, SIGINT);
+
+# The signals wait while a worker is made: it must not run its parent's handler.
 sub worker {
+	sigprocmask(SIG_BLOCK, $ends);
 	my $pid = fork // die "fork: $!\n";
-	return $children{$pid} = 1 if $pid;
-	$SIG{TERM} = 'DEFAULT';
+	if ($pid) {
+		$children{$pid} = 1;
+		kill TERM => $pid if $stop;
+	} else {
+		sigaction($_, POSIX::SigAction->new('DEFAULT')) for SIGTERM, SIGINT;
+	}
+	sigprocmask(SIG_UNBLOCK, $ends);
+	return if $pid;
 	for (1 .. $requests) {
 		my $client = $listen->accept or next;
 		serve($client);
@@ -31,8 +42,8 @@ sub worker {
 	exit 0;
 }
 
-my $stop = 0;
-$SIG{TERM} = $SIG{INT} = sub { $stop = 1; kill TERM => keys %children }; # Perl resumes waitpid
+# At once, and not when waitpid has returned, as by way of %SIG: nothing may end it then.
+sigaction($_, POSIX::SigAction->new(sub { $stop = 1; kill TERM => keys %children })) for SIGTERM, SIGINT;
 worker() for 1 .. $workers;
 print "serving with $workers workers\n";
 until ($stop) {
