@@ -28,7 +28,7 @@ sub worker {
 	my $pid = fork // die "fork: $!\n";
 	if ($pid) {
 		$children{$pid} = 1;
-		kill TERM => $pid if $stop;
+		kill TERM => $pid if $stop; # the handler did not know it yet
 	} else {
 		sigaction($_, POSIX::SigAction->new('DEFAULT')) for SIGTERM, SIGINT;
 	}

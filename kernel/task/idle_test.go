@@ -32,14 +32,13 @@ func TestWhoWaitsInTheMachineHearsHisOwnCall(t *testing.T) {
 	r.on(tryCall, func(th *Thread) (uintptr, error) {
 		a := &asleep[n.Add(1)-1]
 		a.t.Store(th)
-		for heard := uint32(0); heard < calls; {
+		for heard := uint32(0); heard < calls/threads; {
 			if c := a.call.Load(); c != heard {
 				heard = c
 				a.done.Store(c)
-				continue
-			}
-			if r := th.Block(hal.NoDeadline, wait.Interruptible); r != wait.Ready {
-				return 0, nil
+			} else if r := th.Block(hal.NoDeadline, wait.Interruptible); r != wait.Ready {
+				t.Errorf("woken by %v", r)
+				break
 			}
 		}
 		return 0, nil
@@ -65,6 +64,7 @@ func TestWhoWaitsInTheMachineHearsHisOwnCall(t *testing.T) {
 			}
 		}
 	}
+	r.wait()
 }
 
 // Who leaves the wait in the machine unkicked does not take the message of the one who comes
@@ -81,7 +81,7 @@ func TestAKickIsForOneCPU(t *testing.T) {
 		s.mu.Unlock()
 	}
 	s.halter = a
-	for i := 0; s.halter == a; i++ {
+	for s.halter == a {
 		if s.halt(a) { // until the machine says IdlePark
 			t.Fatal("kicked by nobody")
 		}
