@@ -27,6 +27,10 @@ type clock struct {
 	stale atomic.Bool
 	at    int64
 	mono  tcpip.MonotonicTime
+
+	// atOnce is how many functions were to run at once and have not ended: packets whose
+	// neighbour has been found are sent by one.
+	atOnce atomic.Int64
 }
 
 // keepReading is how old a reading of the monotonic clock may be, nanoseconds. A round
@@ -60,7 +64,15 @@ func (c *clock) NowMonotonic() tcpip.MonotonicTime {
 func (c *clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
 	t := &clockTimer{c: c, f: f}
 	t.t.Init(t.fire)
-	t.Reset(d)
+	if d > 0 {
+		t.Reset(d)
+		return t
+	}
+	c.atOnce.Add(1)
+	go func() {
+		defer c.atOnce.Add(-1)
+		f()
+	}()
 	return t
 }
 

@@ -19,7 +19,9 @@ type oneTime struct {
 
 // sendControl puts a datagram's control messages in netstack's form: EINVAL for
 // unknown or short ones (__sock_cmsg_send, ip_cmsg_send, ip6_datagram_send_ctl).
-func (x *inetSocket) sendControl(c *Caller, l *Control, out *tcpip.SendableControlMessages) (oneTime, error) {
+// six says that the datagram is one of IPv6, for which IPv4's messages mean nothing, and the
+// other way round but for IPV6_PKTINFO.
+func (x *inetSocket) sendControl(c *Caller, l *Control, six bool, out *tcpip.SendableControlMessages) (oneTime, error) {
 	once := oneTime{tos: -1, tclass: -1, segment: int(x.opt.segment.Load())}
 	if l.Bad != nil {
 		return once, l.Bad
@@ -27,6 +29,13 @@ func (x *inetSocket) sendControl(c *Caller, l *Control, out *tcpip.SendableContr
 	for _, m := range l.Msgs {
 		if m.Level == unix.SOL_SOCKET && m.Type == unix.SO_MARK && !c.mayMark() {
 			return once, unix.EPERM
+		}
+		mapped := !six && x.domain == unix.AF_INET6 && m.Type == unix.IPV6_PKTINFO
+		if m.Level == unix.SOL_IP && six || m.Level == unix.SOL_IPV6 && !six && !mapped {
+			continue
+		}
+		if mapped && m.Level == unix.SOL_IPV6 && len(m.Data) >= 20 && !header.IsV4MappedAddress(tcpip.AddrFrom16([16]byte(m.Data[:16]))) {
+			return once, unix.EINVAL
 		}
 		if err := x.sendMessage(m, out, &once); err != nil {
 			return once, err
@@ -44,7 +53,7 @@ func (x *inetSocket) sendMessage(m Cmsg, out *tcpip.SendableControlMessages, onc
 				return unix.EINVAL
 			}
 		case soTxtime:
-			if len(m.Data) != 8 {
+			if _, on := x.opt.kept.load(unix.SOL_SOCKET, soTxtime); !on || len(m.Data) != 8 {
 				return unix.EINVAL
 			}
 		default:
@@ -141,6 +150,8 @@ func (x *inetSocket) outgoing(to tcpip.FullAddress, named bool, c *tcpip.Sendabl
 		return once.oif
 	case !named || to.NIC != 0 || x.device() != 0 || six && c.HasIPv6PacketInfo && c.IPv6PacketInfo.NIC != 0:
 		return 0
+	case six && x.stickyIf() != 0:
+		return x.stickyIf()
 	case six && header.IsV6MulticastAddress(to.Addr):
 		return x.many6()
 	case header.IsV4MulticastAddress(to.Addr):

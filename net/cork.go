@@ -88,12 +88,21 @@ func (x *inetSocket) sendSegments(b []byte, seg int, opts tcpip.WriteOptions) tc
 	if len(b) > seg*maxSegments {
 		return &tcpip.ErrInvalidOptionValue{}
 	}
-	for len(b) > 0 {
+	var late tcpip.Error // an answer to one before, which the next call is told of: they are one to the program
+	for first := true; len(b) > 0; first = false {
 		n := min(seg, len(b))
-		if _, err := x.ep().Write(&bytesReader{b[:n]}, opts); err != nil {
+		_, err := x.ep().Write(&bytesReader{b[:n]}, opts)
+		if _, refused := err.(*tcpip.ErrConnectionRefused); refused && !first {
+			late = err
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		b = b[n:]
+	}
+	if l, ok := x.ep().(interface{ UpdateLastError(tcpip.Error) }); ok && late != nil {
+		l.UpdateLastError(late)
 	}
 	return nil
 }

@@ -12,8 +12,10 @@ func errno(err tcpip.Error) error {
 		return nil
 	case *tcpip.ErrWouldBlock:
 		return unix.EAGAIN
-	case *tcpip.ErrAborted, *tcpip.ErrConnectionReset:
+	case *tcpip.ErrConnectionReset:
 		return unix.ECONNRESET
+	case *tcpip.ErrAborted: // a reset when the peer had sent its last (tcp_reset)
+		return unix.EPIPE
 	case *tcpip.ErrConnectionAborted:
 		return unix.ECONNABORTED
 	case *tcpip.ErrConnectionRefused:

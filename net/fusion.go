@@ -67,8 +67,11 @@ type fusion struct {
 }
 
 // connection is the addresses of a connected endpoint.
-func (x *inetSocket) connection() (id stack.TransportEndpointID, ok bool) {
-	e, ok := x.ep().(*tcp.Endpoint)
+func (x *inetSocket) connection() (stack.TransportEndpointID, bool) { return addresses(x.ep()) }
+
+// addresses are those of a TCP endpoint, its port alone if it is not connected.
+func addresses(ep any) (id stack.TransportEndpointID, ok bool) {
+	e, ok := ep.(*tcp.Endpoint)
 	if !ok {
 		return id, false
 	}

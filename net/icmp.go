@@ -60,7 +60,7 @@ func (x *inetSocket) setRaw(name int, v []byte) error {
 func (x *inetSocket) getRaw(name, room int) ([]byte, error) {
 	switch {
 	case x.typ != unix.SOCK_RAW:
-		return nil, unix.EOPNOTSUPP
+		return nil, x.unknownLevel()
 	case x.domain == unix.AF_INET6 && name == unix.IPV6_CHECKSUM:
 		return x.getChecksum()
 	case name != icmpFilterOption:

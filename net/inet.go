@@ -53,7 +53,7 @@ type inetSocket struct {
 	anyPort  atomic.Pointer[ports.Reservation] // see holdAny
 	accepted bool
 	from     tcpip.FullAddress // of one that was accepted
-	told     atomic.Bool       // SO_ERROR said why connect failed
+	told     atomic.Bool       // somebody has heard of the error that ended the connection, or of why there is none
 	backlog  atomic.Int32
 	// icmpFilter is ICMP_FILTER: a bit for each type that a raw socket does not want.
 	icmpFilter atomic.Uint32
@@ -206,11 +206,14 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	if x.isTCP() {
 		switch x.state() {
 		case tcp.StateInitial, tcp.StateBound:
-			r = waiter.EventHUp | waiter.WritableEvents
+			r = waiter.EventHUp | waiter.WritableEvents | x.shutEvents(0)
 		case tcp.StateTimeWait, tcp.StateClose:
 			r = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp
 		case tcp.StateError:
-			r = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp | waiter.EventErr
+			r = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp
+			if !x.told.Load() {
+				r |= waiter.EventErr
+			}
 		case tcp.StateEstablished:
 			if low := int(x.opt.rcvlowat.Load()); low > 1 && r&waiter.ReadableEvents != 0 {
 				if n, err := x.waiting(); err == nil && n < low {
@@ -299,17 +302,21 @@ func (x *inetSocket) Bind(c *Caller, b []byte) error {
 	if err != nil {
 		return err
 	}
-	if a.Port != 0 && a.Port < 1024 && x.typ != unix.SOCK_RAW && !c.capable(capNetBindService) {
-		return unix.EACCES
-	}
 	if err := x.loosen(); err != nil {
 		return err
 	}
-	if x.bound.Load() && x.typ != unix.SOCK_RAW {
-		if x.domain == unix.AF_INET && !a.Addr.Unspecified() && !x.s.local(a.Addr) {
-			return unix.EADDRNOTAVAIL // this is looked at first
+	if x.typ != unix.SOCK_RAW {
+		switch privileged := a.Port != 0 && a.Port < 1024 && !c.capable(capNetBindService); {
+		case !privileged && !x.bound.Load():
+		case x.domain == unix.AF_INET && x.elsewhere(a.Addr): // this is looked at first
+			return unix.EADDRNOTAVAIL
+		case x.domain == unix.AF_INET6 && x.isTCP() && header.IsV6MulticastAddress(a.Addr):
+			return unix.EINVAL
+		case privileged:
+			return unix.EACCES
+		default:
+			return unix.EINVAL
 		}
-		return unix.EINVAL
 	}
 	device := x.device()
 	if a.NIC == 0 && needsScope(a.Addr) {
@@ -334,7 +341,17 @@ func (x *inetSocket) Bind(c *Caller, b []byte) error {
 	x.bound.Store(true)
 	x.local.Store(&a)
 	x.holdAny(x.ep(), a)
+	if a.Addr.Len() == header.IPv6AddressSize && !a.Addr.Unspecified() && !header.IsV4MappedAddress(a.Addr) {
+		x.ep().SocketOptions().SetV6Only(true) // sk_ipv6only (__inet6_bind)
+	}
 	return nil
+}
+
+// elsewhere says that an IPv4 address is neither this machine's nor many hosts', and that the
+// socket may not have such (inet_addr_valid_or_nonlocal).
+func (x *inetSocket) elsewhere(a tcpip.Address) bool {
+	return !a.Unspecified() && !x.s.local(a) && !header.IsV4MulticastAddress(a) && a != header.IPv4Broadcast && !x.s.subnetBroadcast(a) &&
+		!x.opt.freebind.Load() && !x.opt.transparent.Load()
 }
 
 // mayBind is what Linux checks of an address before the port.
@@ -466,6 +483,28 @@ func (x *inetSocket) PeerName() ([]byte, error) {
 	return encodeAddr(int(x.domain), a), nil
 }
 
+// lastPeer is whom the socket is connected to or, of TCP, has tried to: no more than that is
+// forgotten when a connection ends (inet_dport, sk_dst_cache).
+func (x *inetSocket) lastPeer() (tcpip.FullAddress, bool) {
+	a, err := x.ep().GetRemoteAddress()
+	if err == nil {
+		return a, true
+	}
+	i, ok := x.ep().Info().(*stack.TransportEndpointInfo)
+	if !ok || !x.isTCP() || i.ID.RemotePort == 0 || x.state() == tcp.StateListen {
+		return a, false
+	}
+	return tcpip.FullAddress{Addr: i.ID.RemoteAddress, Port: i.ID.RemotePort}, true
+}
+
+// lastPeerName is lastPeer for SO_PEERNAME, which getpeername(2) does not tell: nil if there is none.
+func (x *inetSocket) lastPeerName() []byte {
+	if a, ok := x.lastPeer(); ok {
+		return encodeAddr(int(x.domain), a)
+	}
+	return nil
+}
+
 // AcceptedFrom is the peer's address for accept(2), also of a connection that was reset before
 // it was accepted (inet_getname).
 func (x *inetSocket) AcceptedFrom() []byte { return encodeAddr(int(x.domain), x.from) }
@@ -484,6 +523,7 @@ func (x *inetSocket) Release(*vfs.File) {
 		n.ep().Abort()
 		n.Release(nil)
 	}
+	m := x.s.meet(x.ep())
 	unread := x.isTCP() && x.s.fuses.leave(x)
 	x.push()
 	x.setFilter(nil)
@@ -513,5 +553,6 @@ func (x *inetSocket) Release(*vfs.File) {
 	x.s.cfg.Budget.Uncharge(x.cost)
 	if x.isTCP() {
 		x.s.gate.closed()
+		m.settle()
 	}
 }

@@ -14,29 +14,36 @@ import (
 
 // Linux's socket states (SS_*), for TCP: what connect(2) has been told.
 const (
-	ssUnconnected = iota
-	ssConnecting  // the result has not been told yet
-	ssConnected   // also after the end of the connection
+	ssUnconnected   = iota
+	ssConnecting    // the result has not been told yet
+	ssConnected     // also after the end of the connection
+	ssDisconnecting // shut down after the connection failed, before anybody heard of it
 )
 
 // Connect implements Socket. See inet_stream_connect, ip4_datagram_connect.
-func (x *inetSocket) Connect(_ *Caller, b []byte) error {
+func (x *inetSocket) Connect(_ *Caller, b []byte) (err error) {
 	if len(b) < 2 {
 		return unix.EINVAL
 	}
 	if familyOf(b) == unix.AF_UNSPEC {
 		return x.disconnect()
 	}
-	if x.isTCP() {
+	if !x.isTCP() {
+		defer func() {
+			if err != nil {
+				x.autobind()
+			}
+		}()
+	} else {
 		if done, err := x.connectAgain(); done {
 			return err
 		}
 	}
 	a, err := x.remote(b)
-	if err != nil {
-		return err
+	if err == nil {
+		err = x.mayReach(a.Addr)
 	}
-	if err := x.mayReach(a.Addr); err != nil {
+	if err != nil {
 		return err
 	}
 	device := x.device()
@@ -45,13 +52,16 @@ func (x *inetSocket) Connect(_ *Caller, b []byte) error {
 	} else if l, _ := x.ep().GetLocalAddress(); a.NIC == 0 && (l.NIC == 0 || !x.isTCP()) {
 		a.NIC = device // which netstack heeds in what comes, not in where this goes
 	}
-	x.s.fuses.client(x, a.Addr)
+	x.s.fuses.client(x, plainAddr(a.Addr))
 	connect := func() tcpip.Error { return x.ep().Connect(a) }
 	var terr tcpip.Error
 	if x.isTCP() {
 		terr = x.connectFrom(a, connect)
 	} else {
 		terr = x.asReserved(connect)
+		if _, no := terr.(*tcpip.ErrNetworkUnreachable); no && x.udp6() && isIPv4(a.Addr) {
+			terr = x.toIPv4(connect)
+		}
 	}
 	if _, started := terr.(*tcpip.ErrConnectStarted); terr != nil && !started {
 		x.setDevice(device)
@@ -68,6 +78,7 @@ func (x *inetSocket) Connect(_ *Caller, b []byte) error {
 		x.settled()
 		if x.toSelf.Load() {
 			x.s.fuses.meet(x)
+			x.settleConnect()
 		}
 		return unix.EINPROGRESS
 	case *tcpip.ErrBadLocalAddress:
@@ -80,34 +91,71 @@ func (x *inetSocket) Connect(_ *Caller, b []byte) error {
 	return errno(terr)
 }
 
+// toIPv4 connects a UDP socket to an IPv4 address that an IPv6 connection, which made it an IPv6
+// socket alone to netstack, has given its port.
+func (x *inetSocket) toIPv4(connect func() tcpip.Error) tcpip.Error {
+	l, err := x.ep().GetLocalAddress()
+	if err != nil || x.local.Load() != nil {
+		return &tcpip.ErrNetworkUnreachable{} // its address is the program's choice
+	}
+	if err := x.asReserved(x.ep().Disconnect); err != nil {
+		return err
+	}
+	if now, err := x.ep().GetLocalAddress(); err != nil || now.Port == 0 {
+		if err := x.ep().Bind(tcpip.FullAddress{Port: l.Port}); err != nil {
+			return err
+		}
+	}
+	return x.asReserved(connect)
+}
+
+// autobind gives a datagram socket a port, which a connect or a send leaves it with on Linux
+// though it fails otherwise (inet_autobind).
+func (x *inetSocket) autobind() {
+	if x.typ == unix.SOCK_DGRAM && !x.bound.Load() && x.ep().Bind(tcpip.FullAddress{}) == nil {
+		x.bound.Store(true)
+	}
+}
+
 // remote is the address that connect names; the any address is this host.
 func (x *inetSocket) remote(b []byte) (a tcpip.FullAddress, err error) {
 	if x.domain == unix.AF_INET6 && familyOf(b) == unix.AF_INET && !x.isTCP() {
-		if a, err = parseAddr(unix.AF_INET, b); err == nil && x.ep().SocketOptions().GetV6Only() {
-			err = unix.EAFNOSUPPORT
+		if x.ep().SocketOptions().GetV6Only() {
+			return a, unix.EAFNOSUPPORT
 		}
+		a, err = parseAddr(unix.AF_INET, b)
 	} else {
 		a, err = parseAddr(int(x.domain), b)
 	}
-	if err == nil && a.Addr.Unspecified() {
+	if err != nil {
+		return a, err
+	}
+	to, narrow := x.within(a.Addr)
+	if narrow == nil {
+		a.Addr = to
+	}
+	if a.Addr.Unspecified() {
 		if a.Addr.Len() == 4 {
 			a.Addr = tcpip.AddrFrom4([4]byte{127, 0, 0, 1})
 		} else {
 			a.Addr = header.IPv6Loopback
 		}
 	}
-	if err != nil || a.Addr.Len() != header.IPv6AddressSize {
-		return a, err
+	if a.Addr.Len() != header.IPv6AddressSize {
+		return a, nil
 	}
 	many := header.IsV6MulticastAddress(a.Addr)
 	if many && x.isTCP() {
 		return a, unix.ENETUNREACH
 	}
+	if a.NIC == 0 && x.device() == 0 && !x.isTCP() && !header.IsV4MappedAddress(a.Addr) {
+		a.NIC = x.stickyIf()
+	}
 	if !needsScope(a.Addr) {
-		if many && x.device() == 0 {
+		if many && a.NIC == 0 && x.device() == 0 {
 			a.NIC = x.many6()
 		}
-		return a, nil
+		return a, narrow
 	}
 	switch device := x.device(); {
 	case a.NIC == 0 && device == 0 && many:
@@ -120,7 +168,22 @@ func (x *inetSocket) remote(b []byte) (a tcpip.FullAddress, err error) {
 	if a.NIC == 0 {
 		return a, unix.EINVAL // which link?
 	}
-	return a, nil
+	return a, narrow
+}
+
+// within is where a reaches for a datagram socket of IPv6 that has an IPv4 address of its own:
+// EAFNOSUPPORT for an IPv6 address, but the any address is IPv4's then.
+func (x *inetSocket) within(a tcpip.Address) (tcpip.Address, error) {
+	if x.domain != unix.AF_INET6 || x.isTCP() || a.Len() != header.IPv6AddressSize || header.IsV4MappedAddress(a) {
+		return a, nil
+	}
+	if l, err := x.ep().GetLocalAddress(); err != nil || plainAddr(l.Addr).Len() != header.IPv4AddressSize {
+		return a, nil
+	}
+	if a.Unspecified() {
+		return header.IPv4Any, nil
+	}
+	return a, unix.EAFNOSUPPORT
 }
 
 // device is the interface that the socket is bound to: SO_BINDTODEVICE, or the scope of an
@@ -153,6 +216,12 @@ func (x *inetSocket) bindToIndex(n int32) error {
 // manyIf6 is IPV6_MULTICAST_IF.
 func (x *inetSocket) manyIf6() tcpip.NICID {
 	n, _ := x.opt.kept.load(unix.SOL_IPV6, unix.IPV6_MULTICAST_IF)
+	return tcpip.NICID(n)
+}
+
+// stickyIf is the interface that the option IPV6_PKTINFO names, 0 for none.
+func (x *inetSocket) stickyIf() tcpip.NICID {
+	n, _ := x.opt.kept.load(unix.SOL_IPV6, unix.IPV6_PKTINFO)
 	return tcpip.NICID(n)
 }
 
@@ -212,11 +281,13 @@ func (x *inetSocket) connectAgain() (bool, error) {
 	switch x.conn.Load() {
 	case ssConnected:
 		return true, unix.EISCONN
+	case ssDisconnecting:
+		return true, unix.EINVAL
 	case ssConnecting:
 		switch st {
 		case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
 			return true, unix.EALREADY
-		case tcp.StateError, tcp.StateInitial, tcp.StateBound:
+		case tcp.StateError, tcp.StateInitial, tcp.StateBound, tcp.StateClose, tcp.StateTimeWait:
 			return true, x.connectFailed()
 		}
 		x.connectDone()
@@ -231,6 +302,21 @@ func (x *inetSocket) connectAgain() (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// untold says that nobody has heard yet how the connection went.
+func (x *inetSocket) untold() bool {
+	st := x.conn.Load()
+	return st == ssConnecting || st == ssDisconnecting
+}
+
+// pendingConnect says that the connection is neither made nor has it failed.
+func (x *inetSocket) pendingConnect() bool {
+	switch x.state() {
+	case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+		return true
+	}
+	return false
 }
 
 // connectDone says to netstack that the program knows of its connection.
@@ -248,10 +334,7 @@ func (x *inetSocket) connectFailed() error {
 	if deferred := x.opt.takeError(); deferred != nil {
 		err = deferred
 	} else if terr := x.ep().LastError(); terr != nil && !x.told.Load() {
-		// A connection that timed out is ETIMEDOUT, a reset one ECONNREFUSED.
-		if err = errno(terr); err == unix.ECONNRESET {
-			err = unix.ECONNREFUSED
-		}
+		err = errno(terr)
 	}
 	x.conn.Store(ssUnconnected)
 	x.renew()
@@ -261,7 +344,7 @@ func (x *inetSocket) connectFailed() error {
 // loosen lets a socket whose connection has failed be bound, before anybody has heard of the
 // failure, which is kept: its port was connect's choice and went with the attempt.
 func (x *inetSocket) loosen() error {
-	if !x.isTCP() || x.conn.Load() != ssConnecting || x.local.Load() != nil {
+	if !x.isTCP() || !x.untold() || x.local.Load() != nil {
 		return nil
 	}
 	switch x.state() {
@@ -271,9 +354,7 @@ func (x *inetSocket) loosen() error {
 	}
 	err := error(nil)
 	if terr := x.ep().LastError(); terr != nil && !x.told.Load() {
-		if err = errno(terr); err == unix.ECONNRESET {
-			err = unix.ECONNREFUSED
-		}
+		err = errno(terr)
 	}
 	if failed := x.renew(); failed != nil {
 		return failed
@@ -281,6 +362,7 @@ func (x *inetSocket) loosen() error {
 	if err != nil {
 		x.Defer(err)
 	}
+	x.down.Store(3) // as tcp_done leaves it
 	return nil
 }
 
@@ -321,10 +403,12 @@ func (x *inetSocket) disconnect() error {
 	case tcp.StateEstablished, tcp.StateCloseWait, tcp.StateFinWait1, tcp.StateFinWait2, tcp.StateSynRecv, tcp.StateSynSent:
 		reset = true
 	}
+	m := x.s.meet(x.ep())
 	err := x.renew()
 	if err == nil && reset {
 		x.Defer(unix.ECONNRESET)
 	}
+	m.settle()
 	return err
 }
 
@@ -459,9 +543,17 @@ func (x *inetSocket) Shutdown(how int) error {
 	default:
 		return unix.EINVAL
 	}
+	m := x.s.meet(x.ep())
 	if x.isTCP() {
 		switch x.state() {
-		case tcp.StateInitial, tcp.StateBound, tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+		case tcp.StateInitial, tcp.StateBound:
+			x.down.Or(uint32(how) + 1) // and polling shows it
+			x.q.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.EventRdHUp)
+			return unix.ENOTCONN
+		case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+			if x.conn.Load() == ssConnecting {
+				x.conn.Store(ssDisconnecting)
+			}
 			return unix.ENOTCONN
 		case tcp.StateListen:
 			if f&tcpip.ShutdownRead == 0 {
@@ -470,8 +562,12 @@ func (x *inetSocket) Shutdown(how int) error {
 			// It listens no more, and those who wait in accept hear of it.
 			err := x.renew()
 			x.q.Notify(waiter.EventHUp | waiter.ReadableEvents)
+			m.settle()
 			return err
 		}
+	}
+	if x.isTCP() && x.conn.Load() == ssConnecting && !x.pendingConnect() {
+		x.connectDone() // that it was made need not be asked any more
 	}
 	x.shutdownFused(uint32(how) + 1)
 	if f&tcpip.ShutdownWrite != 0 {
@@ -480,6 +576,7 @@ func (x *inetSocket) Shutdown(how int) error {
 	err := x.ep().Shutdown(f)
 	x.down.Or(uint32(how) + 1)
 	x.q.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents | waiter.EventRdHUp)
+	m.settle()
 	return errno(err)
 }
 
@@ -491,9 +588,11 @@ func (x *inetSocket) push() {
 	}
 	o := x.ep().SocketOptions()
 	if o.GetDelayOption() {
+		x.opt.kept.store(unix.SOL_TCP, unix.TCP_NODELAY, 0) // as the program has it
 		o.SetDelayOption(false)
 	}
 	if o.GetCorkOption() {
+		x.opt.kept.store(unix.SOL_TCP, unix.TCP_CORK, 1)
 		o.SetCorkOption(false)
 	}
 }

@@ -6,10 +6,15 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
@@ -119,7 +124,7 @@ func (x *inetSocket) readStream(dst *mm.IOSeq) (int, error) {
 	}
 	first, ok, err := x.firstRead(dst, 0)
 	if ok {
-		return first, err
+		return first, x.instead(err)
 	}
 	defer x.leave()
 	w := writerPool.Get().(*seqWriter)
@@ -181,25 +186,75 @@ func (x *inetSocket) moderate(n int) {
 }
 
 func (x *inetSocket) readError(err tcpip.Error) error {
+	if x.isTCP() && !x.heardFIN() {
+		if told := x.opt.takeError(); told != nil {
+			return told
+		}
+	}
 	switch err.(type) {
 	case *tcpip.ErrClosedForReceive:
 		return nil
 	case *tcpip.ErrNotConnected:
-		if x.isTCP() && x.state() == tcp.StateTimeWait {
+		if x.isTCP() && (x.state() == tcp.StateTimeWait || x.down.Load()&1 != 0 && x.state() != tcp.StateListen) {
 			return nil
 		}
 	case *tcpip.ErrBadBuffer:
 		return nil // the sequence was full
 	}
+	if x.isTCP() && x.state() == tcp.StateError {
+		x.told.Store(true)
+	}
 	return errno(err)
+}
+
+// instead is the error that waits where a read would have to.
+func (x *inetSocket) instead(err error) error {
+	if err == unix.EAGAIN {
+		if told := x.opt.takeError(); told != nil {
+			return told
+		}
+	}
+	return err
+}
+
+// heardFIN says that the peer has sent its last: its end is read before any error (SOCK_DONE).
+func (x *inetSocket) heardFIN() bool {
+	switch x.state() {
+	case tcp.StateCloseWait, tcp.StateLastAck, tcp.StateClosing, tcp.StateTimeWait:
+		return true
+	}
+	return false
+}
+
+// unmade is the error of a write to a connection that could not be made, which connect has not
+// told yet: what went wrong, once, then EPIPE.
+func (x *inetSocket) unmade() error {
+	if err := x.opt.takeError(); err != nil {
+		return err
+	}
+	terr := x.ep().LastError()
+	if terr == nil || x.told.Swap(true) {
+		return unix.EPIPE
+	}
+	return errno(terr)
 }
 
 // writeStream queues what fits.
 func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
+	if x.untold() && x.state() == tcp.StateError {
+		return 0, x.unmade()
+	}
+	if err := x.opt.takeError(); err != nil {
+		return 0, err
+	}
 	if src.Len() == 0 {
 		switch x.state() {
 		case tcp.StateInitial, tcp.StateBound, tcp.StateListen:
 			return 0, unix.EPIPE
+		case tcp.StateClose, tcp.StateError:
+			return 0, x.sendClosed()
+		case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+			return 0, unix.EAGAIN
 		}
 		if x.down.Load()&2 != 0 {
 			return 0, unix.EPIPE
@@ -213,6 +268,10 @@ func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
 	if o, share := x.ep().SocketOptions(), x.s.tx.share(); o.GetSendBufferSize() > share {
 		o.SetSendBufferSize(share, true)
 	}
+	var m *meeting
+	if x.state() == tcp.StateCloseWait { // who has closed resets what comes then
+		m = x.s.meet(x.ep())
+	}
 	r := readerPool.Get().(*seqReader)
 	r.seq, r.err = src, nil
 	n, terr := x.ep().Write(r, tcpip.WriteOptions{More: flags&unix.MSG_MORE != 0, EndOfRecord: flags&unix.MSG_EOR != 0})
@@ -222,6 +281,7 @@ func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
 	if n > 0 {
 		x.s.tx.wrote(int(n))
 		x.sent.Add(uint64(n))
+		m.settle()
 		return int(n), nil
 	}
 	if fault != nil {
@@ -233,7 +293,18 @@ func (x *inetSocket) writeStream(src *mm.IOSeq, flags int) (int, error) {
 	if err := x.opt.takeError(); err != nil {
 		return 0, err
 	}
+	if _, closed := terr.(*tcpip.ErrClosedForSend); closed {
+		return 0, x.sendClosed()
+	}
 	return 0, errno(terr)
+}
+
+// sendClosed is what a write hears that no data may follow: why, once, then EPIPE (sk_stream_error).
+func (x *inetSocket) sendClosed() error {
+	if told := x.ep().LastError(); told != nil && !x.told.Swap(true) {
+		return errno(told)
+	}
+	return unix.EPIPE
 }
 
 // maxDatagram is the largest payload any datagram socket takes (IPv4's length field).
@@ -241,62 +312,52 @@ const maxDatagram = 65535
 
 func (x *inetSocket) writeDatagram(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	size := src.Len()
-	if size > maxDatagram {
+	if size > maxDatagram && !x.udp6() { // which looks at it later
 		return 0, unix.EMSGSIZE
 	}
-	if err := x.datagramError(); err != nil {
-		return 0, err
-	}
-	var opts tcpip.WriteOptions
 	var to tcpip.FullAddress
-	once := oneTime{tos: -1, tclass: -1, segment: int(x.opt.segment.Load())}
-	more := x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM && (x.opt.cork.Load() || m != nil && m.Flags&unix.MSG_MORE != 0)
-	if m != nil {
-		// udpv6_sendmsg takes an address of no family for none.
-		if m.Name != nil && !(x.pro == unix.IPPROTO_UDP && x.domain == unix.AF_INET6 && len(m.Name) >= 2 && familyOf(m.Name) == unix.AF_UNSPEC) {
-			a, err := x.destination(m.Name)
-			if err != nil {
-				return 0, err
-			}
-			to = a
-			opts.To = &to
-		}
+	opts, once, err := x.addressed(c, m, size, &to)
+	if err == nil {
+		err = x.datagramError()
 	}
-	// Before the control messages are looked at (udp_sendmsg), and by the first part.
-	if x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM && opts.To == nil && !x.hasCorked() &&
-		x.ep().State() != uint32(transport.DatagramEndpointStateConnected) {
-		return 0, unix.EDESTADDRREQ
-	}
-	if m != nil {
-		var err error
-		if once, err = x.sendControl(c, &m.Control, &opts.ControlMessages); err != nil {
-			return 0, err
-		}
-		named := opts.To != nil
-		if !named && once.oif != 0 {
-			to, _ = x.ep().GetRemoteAddress()
-		}
-		if to.Addr.BitLen() != 0 {
-			if nic := x.outgoing(to, named, &opts.ControlMessages, &once); nic != 0 {
-				to.NIC, opts.To = nic, &to
-			}
-		}
+	if err != nil {
+		return 0, err
 	}
 	buf, put := scratch(size)
 	defer put()
-	if n, err := src.CopyIn(buf); err != nil || n < size {
-		if err == nil {
+	shut := x.down.Load()&2 != 0 // perhaps before it was connected
+	if !shut {
+		n, fault := src.CopyIn(buf)
+		if err = fault; err == nil && n < size {
 			err = unix.EFAULT
+		}
+	}
+	switch {
+	case !shut && err == nil:
+	case opts.To != nil && x.s.noRoute(plainAddr(to.Addr)):
+		return 0, unix.ENETUNREACH
+	case shut:
+		return 0, unix.EPIPE
+	default:
+		if told := x.ep().LastError(); told != nil {
+			return 0, errno(told) // what waits comes before the message is looked at (sock_alloc_send_skb)
 		}
 		return 0, err
 	}
+	more := x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM && (x.opt.cork.Load() || m != nil && m.Flags&unix.MSG_MORE != 0)
 	if more || x.hasCorked() {
+		if told := x.ep().LastError(); told != nil {
+			return 0, errno(told)
+		}
 		if err := x.part(buf, opts, more); err != nil {
 			return 0, err
 		}
 		return size, nil
 	}
 	n, terr := x.writeOnce(buf, opts, once)
+	if _, no := terr.(*tcpip.ErrNetworkUnreachable); no && opts.To != nil && x.udp6() && isIPv4(to.Addr) {
+		n, terr = x.byIPv4(buf, to)
+	}
 	if terr != nil {
 		if _, unreachable := terr.(*tcpip.ErrHostUnreachable); unreachable && opts.To != nil && x.s.noRoute(to.Addr) {
 			return 0, unix.ENETUNREACH
@@ -308,6 +369,117 @@ func (x *inetSocket) writeDatagram(c *Caller, src *mm.IOSeq, m *SendMsg) (int, e
 	}
 	x.bound.Store(true)
 	return int(n), nil
+}
+
+// udp6 says that udpv6_sendmsg serves the socket.
+func (x *inetSocket) udp6() bool { return x.pro == unix.IPPROTO_UDP && x.domain == unix.AF_INET6 }
+
+// addressed is where a datagram of size bytes goes, to if the call names it, and what it asks
+// for besides, with the checks that come before its bytes are looked at.
+func (x *inetSocket) addressed(c *Caller, m *SendMsg, size int, to *tcpip.FullAddress) (opts tcpip.WriteOptions, once oneTime, err error) {
+	none := false
+	once = oneTime{tos: -1, tclass: -1, segment: int(x.opt.segment.Load())}
+	if m != nil && m.Name != nil {
+		// udpv6_sendmsg takes an address of no family for none.
+		if none = x.udp6() && len(m.Name) >= 2 && familyOf(m.Name) == unix.AF_UNSPEC; !none {
+			if *to, err = x.destination(m.Name); err != nil {
+				return opts, once, err
+			}
+			opts.To = to
+		}
+	}
+	// Before the control messages are looked at (udp_sendmsg), and by the first part.
+	if x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM && opts.To == nil && !x.hasCorked() &&
+		x.ep().State() != uint32(transport.DatagramEndpointStateConnected) {
+		return opts, once, unix.EDESTADDRREQ
+	}
+	if size > maxDatagram {
+		return opts, once, unix.EMSGSIZE
+	}
+	six := x.domain == unix.AF_INET6
+	if x.udp6() {
+		ra, off := *to, error(nil)
+		if opts.To == nil {
+			ra, off = x.remoteAddress()
+		}
+		six = off != nil || !isIPv4(ra.Addr)
+		switch {
+		case six: // by udpv6_sendmsg, else by udp_sendmsg
+		case none:
+			return opts, once, unix.ENETUNREACH // it goes by IPv6, which has no way to a mapped address
+		case m != nil && m.Flags&unix.MSG_OOB != 0:
+			return opts, once, unix.EOPNOTSUPP
+		case ra.Port == 0 && x.typ == unix.SOCK_DGRAM:
+			return opts, once, unix.EINVAL
+		}
+	}
+	if m == nil {
+		return opts, once, nil
+	}
+	if once, err = x.sendControl(c, &m.Control, six, &opts.ControlMessages); err != nil {
+		return opts, once, err
+	}
+	named := opts.To != nil
+	if !named && once.oif != 0 {
+		*to, _ = x.ep().GetRemoteAddress()
+	}
+	if to.Addr.BitLen() != 0 {
+		if nic := x.outgoing(*to, named, &opts.ControlMessages, &once); nic != 0 {
+			to.NIC, opts.To = nic, to
+		}
+	}
+	if named && header.IsV6MulticastAddress(to.Addr) {
+		if i := x.s.byIndex(to.NIC); i != nil && !x.s.hasMany6(i) {
+			return opts, once, unix.ENETUNREACH // the loopback has no ff00::/8
+		}
+	}
+	return opts, once, nil
+}
+
+// remoteAddress is whom the socket is connected to.
+func (x *inetSocket) remoteAddress() (tcpip.FullAddress, error) {
+	a, terr := x.ep().GetRemoteAddress()
+	if terr == nil {
+		return a, nil
+	}
+	// netstack says that a peer without a port is none.
+	if i, ok := x.ep().Info().(*stack.TransportEndpointInfo); ok && x.ep().State() == uint32(transport.DatagramEndpointStateConnected) {
+		return tcpip.FullAddress{Addr: i.ID.RemoteAddress, Port: i.ID.RemotePort}, nil
+	}
+	return a, errno(terr)
+}
+
+// isIPv4 says that an address is one of IPv4, or stands for one.
+func isIPv4(a tcpip.Address) bool {
+	return a.Len() == header.IPv4AddressSize || header.IsV4MappedAddress(a)
+}
+
+// byIPv4 sends a datagram to an IPv4 address for an IPv6 socket that has, by its connection, an
+// IPv6 address of its own: it goes out by the socket's port, as on Linux, and no answer comes in.
+func (x *inetSocket) byIPv4(b []byte, to tcpip.FullAddress) (int64, tcpip.Error) {
+	l, err := x.ep().GetLocalAddress()
+	if err != nil {
+		return 0, err
+	}
+	r, err := x.s.ns.FindRoute(to.NIC, tcpip.Address{}, plainAddr(to.Addr), ipv4.ProtocolNumber, false)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Release()
+	if r.IsOutboundBroadcast() && !x.ep().SocketOptions().GetBroadcast() {
+		return 0, &tcpip.ErrBroadcastDisabled{}
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		ReserveHeaderBytes: header.UDPMinimumSize + int(r.MaxHeaderLength()), Payload: buffer.MakeWithData(b)})
+	defer pkt.DecRef()
+	pkt.TransportProtocolNumber = udp.ProtocolNumber
+	size := header.UDPMinimumSize + len(b)
+	h := header.UDP(pkt.TransportHeader().Push(header.UDPMinimumSize))
+	h.Encode(&header.UDPFields{SrcPort: l.Port, DstPort: to.Port, Length: uint16(size)})
+	sum := checksum.Combine(r.PseudoHeaderChecksum(udp.ProtocolNumber, uint16(size)), checksum.Checksum(b, 0))
+	h.SetChecksum(^h.CalculateChecksum(sum))
+	err = r.WritePacket(stack.NetworkHeaderParams{Protocol: udp.ProtocolNumber, TTL: r.DefaultTTL()}, pkt)
+	return int64(len(b)), err
 }
 
 // writeOnce sends a datagram, or several by segments, with what is asked for it alone.
@@ -337,17 +509,29 @@ func (x *inetSocket) writeOnce(b []byte, opts tcpip.WriteOptions, once oneTime) 
 // destination is the address of a datagram: an IPv6 socket may name an IPv4 one.
 func (x *inetSocket) destination(b []byte) (tcpip.FullAddress, error) {
 	fam := int(x.domain)
-	if fam == unix.AF_INET6 && familyOf(b) == unix.AF_INET {
+	if fam == unix.AF_INET6 && len(b) >= 2 && familyOf(b) == unix.AF_INET {
+		if x.udp6() && x.ep().SocketOptions().GetV6Only() {
+			return tcpip.FullAddress{}, unix.ENETUNREACH // before its length is looked at
+		}
 		fam = unix.AF_INET
 	} else if familyOf(b) == unix.AF_UNSPEC && fam == unix.AF_INET && len(b) >= sizeIn {
 		b = append([]byte{unix.AF_INET, 0}, b[2:]...)
 	}
 	a, err := parseAddr(fam, b)
+	if err == nil && x.domain == unix.AF_INET6 && isIPv4(a.Addr) && x.ep().SocketOptions().GetV6Only() {
+		err = unix.ENETUNREACH
+	}
+	if err == unix.EAFNOSUPPORT && x.domain == unix.AF_INET6 && x.pro == unix.IPPROTO_UDP {
+		err = unix.EINVAL // udpv6_sendmsg
+	}
 	if err != nil {
 		return a, err
 	}
 	if a.Port == 0 && x.typ == unix.SOCK_DGRAM && (x.pro == unix.IPPROTO_UDP || x.pro == unix.IPPROTO_UDPLITE) {
 		return a, unix.EINVAL
+	}
+	if a.Addr, err = x.within(a.Addr); err != nil {
+		return a, err
 	}
 	if a.Addr.Unspecified() {
 		if a.Addr.Len() == 4 {
@@ -415,6 +599,9 @@ func (x *inetSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
 		return x.readDatagram(dst, m, m.Nonblock)
 	}
 	if m.Flags&unix.MSG_OOB != 0 {
+		if x.state() == tcp.StateListen {
+			return 0, unix.ENOTCONN
+		}
 		return 0, unix.EINVAL
 	}
 	switch {
@@ -502,38 +689,69 @@ func (x *inetSocket) discardStream(dst *mm.IOSeq) (int, error) {
 func (x *inetSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	m.Control.release() // SCM_RIGHTS means nothing here
 	if !x.isTCP() {
-		if m.Flags&unix.MSG_OOB != 0 {
-			return 0, unix.EOPNOTSUPP
+		n, err := 0, error(unix.EOPNOTSUPP)
+		if m.Flags&unix.MSG_OOB == 0 || x.pro == unix.IPPROTO_UDP && x.domain == unix.AF_INET6 {
+			n, err = x.writeDatagram(c, src, m)
 		}
-		n, err := x.writeDatagram(c, src, m)
+		if err != nil {
+			x.autobind()
+		}
 		if m.Flags&unix.MSG_ZEROCOPY != 0 {
 			x.zerocopied(n, m)
 		}
 		return n, err
 	}
-	if m.Flags&unix.MSG_OOB != 0 {
+	if st := x.state(); m.Flags&unix.MSG_OOB != 0 && (st == tcp.StateEstablished || st == tcp.StateCloseWait) && x.down.Load()&2 == 0 {
 		return 0, unix.EOPNOTSUPP
 	}
 	if m.Flags&unix.MSG_FASTOPEN != 0 {
-		// Without a cookie Linux makes an ordinary connection, then sends.
-		switch x.state() {
-		case tcp.StateInitial, tcp.StateBound:
-			if len(m.Name) == 0 {
-				return 0, unix.EINVAL
-			}
-			if err := x.Connect(c, m.Name); err != nil {
-				return 0, err
-			}
+		if err := x.fastOpen(c, m.Name); err != nil {
+			return 0, err
 		}
 	}
-	if st := x.state(); m.Control.Bad != nil && (st == tcp.StateEstablished || st == tcp.StateCloseWait) && x.down.Load()&2 == 0 {
-		return 0, m.Control.Bad
+	if st := x.state(); (m.Control.Bad != nil || len(m.Control.Msgs) > 0) && (st == tcp.StateEstablished || st == tcp.StateCloseWait) && x.down.Load()&2 == 0 {
+		if err := x.streamControl(c, &m.Control); err != nil {
+			return 0, err
+		}
 	}
 	n, err := x.writeStream(src, m.Flags)
 	if m.Flags&unix.MSG_ZEROCOPY != 0 {
 		x.zerocopied(n, m)
 	}
 	return n, err
+}
+
+// streamControl checks a stream's control messages, which mean nothing here: EINVAL for one of
+// SOL_SOCKET that is wrong (tcp_sendmsg_locked).
+func (x *inetSocket) streamControl(c *Caller, l *Control) error {
+	if l.Bad != nil {
+		return l.Bad
+	}
+	for _, m := range l.Msgs {
+		if m.Level != unix.SOL_SOCKET {
+			continue
+		}
+		var out tcpip.SendableControlMessages
+		if m.Type == unix.SO_MARK && !c.mayMark() || x.sendMessage(m, &out, new(oneTime)) != nil {
+			return unix.EINVAL
+		}
+	}
+	return nil
+}
+
+// fastOpen connects for MSG_FASTOPEN: without a cookie Linux makes an ordinary connection, then
+// sends (tcp_sendmsg_fastopen).
+func (x *inetSocket) fastOpen(c *Caller, name []byte) error {
+	switch {
+	case name == nil:
+		if again, err := x.connectAgain(); again {
+			return err
+		}
+		return unix.EINVAL
+	case len(name) >= 2 && familyOf(name) == unix.AF_UNSPEC:
+		return unix.EOPNOTSUPP
+	}
+	return x.Connect(c, name)
 }
 
 // recvError is MSG_ERRQUEUE: the next queued error with the datagram that made it.

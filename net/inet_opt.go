@@ -2,6 +2,7 @@ package net
 
 import (
 	"encoding/binary"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -120,6 +121,10 @@ func (x *inetSocket) setSocket(c *Caller, name int, v []byte) error {
 			x.setFilter(f)
 		}
 		return err
+	case unix.SO_PEEK_OFF:
+		if n, err := intArg(v); err == nil && n < 0 && x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM {
+			return nil
+		}
 	case unix.SO_DETACH_FILTER:
 		if x.filt.Load() != nil && !x.opt.filterLock.Load() {
 			x.setFilter(nil)
@@ -169,7 +174,10 @@ func (x *inetSocket) setSocket(c *Caller, name int, v []byte) error {
 			f.in.resized()
 		}
 	case unix.SO_BINDTOIFINDEX:
-		if n < 0 {
+		switch {
+		case o.GetBindToDevice() != 0 && !c.capable(capNetRaw):
+			return unix.EPERM
+		case n < 0:
 			return unix.EINVAL
 		}
 		return x.bindToIndex(n)
@@ -192,15 +200,33 @@ func clampBuf(n int32, lo, hi int64, force bool) int64 {
 }
 
 func (x *inetSocket) bindToDevice(name string) error {
+	nic, err := x.s.deviceNamed(name)
+	if err != nil {
+		return err
+	}
+	return x.bindToIndex(int32(nic))
+}
+
+// deviceNamed is the interface of a name, 0 for none: ENODEV.
+func (s *Stack) deviceNamed(name string) (tcpip.NICID, error) {
 	if name == "" {
-		return x.bindToIndex(0)
+		return 0, nil
 	}
-	for _, i := range x.s.interfaces() {
-		if i.name == name {
-			return x.bindToIndex(int32(i.id))
-		}
+	if i := s.byName(name); i != nil {
+		return i.id, nil
 	}
-	return unix.ENODEV
+	return 0, unix.ENODEV
+}
+
+// deviceName is the other way round, in room bytes: EINVAL.
+func (s *Stack) deviceName(nic tcpip.NICID, room int) ([]byte, error) {
+	if nic != 0 && room < unix.IFNAMSIZ {
+		return nil, unix.EINVAL
+	}
+	if i := s.byIndex(nic); nic != 0 && i != nil {
+		return append([]byte(i.name), 0), nil
+	}
+	return []byte{}, nil
 }
 
 func cstring(v []byte) string {
@@ -217,6 +243,9 @@ func (x *inetSocket) getSocket(name, room int) ([]byte, error) {
 	if b := x.getCommon(name); b != nil {
 		return b, nil
 	}
+	if b, err, ok := getAny(x, name, room); ok {
+		return b, err
+	}
 	switch name {
 	case unix.SO_ERROR:
 		if err, ok := x.datagramError().(unix.Errno); ok {
@@ -225,12 +254,15 @@ func (x *inetSocket) getSocket(name, room int) ([]byte, error) {
 		if err, ok := x.opt.takeError().(unix.Errno); ok {
 			return intVal(int(err)), nil
 		}
-		if x.isTCP() && x.conn.Load() == ssConnecting && x.state() == tcp.StateError && x.told.Swap(true) {
+		if x.isTCP() && x.untold() && x.state() == tcp.StateError && x.told.Swap(true) {
 			return intVal(0), nil
 		}
 		err := x.ep().LastError()
 		if err == nil {
 			return intVal(0), nil
+		}
+		if x.isTCP() && x.state() == tcp.StateError {
+			x.told.Store(true)
 		}
 		e, _ := errno(err).(unix.Errno)
 		return intVal(int(e)), nil
@@ -256,16 +288,7 @@ func (x *inetSocket) getSocket(name, room int) ([]byte, error) {
 	case unix.SO_ACCEPTCONN:
 		return boolVal(x.isTCP() && x.state() == tcp.StateListen), nil
 	case unix.SO_BINDTODEVICE:
-		id := o.GetBindToDevice()
-		if id != 0 && room < unix.IFNAMSIZ {
-			return nil, unix.EINVAL
-		}
-		for _, i := range x.s.interfaces() {
-			if id != 0 && int32(i.id) == id {
-				return append([]byte(i.name), 0), nil
-			}
-		}
-		return []byte{}, nil
+		return x.s.deviceName(x.device(), room)
 	case unix.SO_BINDTOIFINDEX:
 		return intVal(int(o.GetBindToDevice())), nil
 	case unix.SO_PEERCRED:
@@ -273,23 +296,15 @@ func (x *inetSocket) getSocket(name, room int) ([]byte, error) {
 		return append(append(le32(0), le32(^uint32(0))...), le32(^uint32(0))...), nil
 	case unix.SO_PEERGROUPS:
 		return nil, unix.ENODATA
-	case unix.SO_PEERNAME:
-		b, err := x.PeerName()
-		if err == nil && len(b) < room {
-			err = unix.EINVAL
-		}
-		return b, err
 	case unix.SO_PEEK_OFF:
+		if x.pro == unix.IPPROTO_UDP && x.typ == unix.SOCK_DGRAM {
+			return intVal(-1), nil // off, and stays so
+		}
 		return nil, unix.EOPNOTSUPP
 	case unix.SO_GET_FILTER:
 		return x.getFilter(room)
 	case unix.SO_MEMINFO:
 		return x.memInfo(), nil
-	case unix.SO_COOKIE:
-		if room < 8 {
-			return nil, unix.EINVAL
-		}
-		return binary.LittleEndian.AppendUint64(nil, x.ino), nil
 	}
 	return nil, unix.ENOPROTOOPT
 }
@@ -302,7 +317,7 @@ const (
 )
 
 func (x *inetSocket) setTCP(name int, v []byte) error {
-	if name == unix.TCP_ULP {
+	if name == unix.TCP_ULP && len(v) > 0 {
 		return unix.ENOENT // none is there
 	}
 	if name == unix.TCP_CONGESTION {
@@ -325,8 +340,10 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 	}
 	switch name {
 	case unix.TCP_NODELAY:
+		x.opt.kept.drop(unix.SOL_TCP, name)
 		o.SetDelayOption(n == 0)
 	case unix.TCP_CORK:
+		x.opt.kept.drop(unix.SOL_TCP, name)
 		if o.SetCorkOption(n != 0); n != 0 {
 			x.unfuse()
 		}
@@ -386,20 +403,30 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 		d := tcpip.TCPLingerTimeoutOption(time.Duration(n) * time.Second)
 		return errno(x.ep().SetSockOpt(&d))
 	case unix.TCP_WINDOW_CLAMP:
-		if n == 0 && x.state() != tcp.StateInitial && x.state() != tcp.StateClose {
+		if n == 0 && !x.isClosed() {
 			return unix.EINVAL
 		}
 		if n != 0 {
 			n = max(n, minRcvBuf/2)
 		}
-		x.opt.windowClamp.Store(n)
+		if x.opt.windowClamp.Store(n); n == 0 {
+			n = math.MaxInt32 // netstack takes none only before a socket has a port
+		}
 		return errno(x.ep().SetSockOptInt(tcpip.TCPWindowClampOption, int(n)))
 	case unix.TCP_FASTOPEN:
 		// Data in a SYN is not taken, as on a Linux whose peers have no cookie.
-		if n < 0 || x.state() != tcp.StateInitial && x.state() != tcp.StateBound && x.state() != tcp.StateListen {
+		if n < 0 || !x.isClosed() && x.state() != tcp.StateListen {
 			return unix.EINVAL
 		}
 		x.opt.fastopen.Store(n)
+	case unix.TCP_FASTOPEN_CONNECT, unix.TCP_FASTOPEN_NO_COOKIE:
+		if err := within(0, 1); err != nil {
+			return err
+		}
+		if !x.isClosed() && (name == unix.TCP_FASTOPEN_CONNECT || x.state() != tcp.StateListen) {
+			return unix.EINVAL
+		}
+		x.opt.kept.store(unix.SOL_TCP, name, n)
 	case unix.TCP_NOTSENT_LOWAT:
 		x.opt.notsentLowat.Store(n)
 	case unix.TCP_INQ:
@@ -411,7 +438,12 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 		return within(0, 1)
 	case unix.TCP_REPAIR, unix.TCP_REPAIR_WINDOW, unix.TCP_REPAIR_QUEUE:
 		return unix.EPERM // no socket is in repair
-	case unix.TCP_QUEUE_SEQ, unix.TCP_REPAIR_OPTIONS, unix.TCP_MD5SIG, unix.TCP_MD5SIG_EXT, unix.TCP_FASTOPEN_KEY:
+	case unix.TCP_QUEUE_SEQ:
+		if !x.isClosed() {
+			return unix.EPERM
+		}
+		return unix.EINVAL
+	case unix.TCP_REPAIR_OPTIONS, unix.TCP_MD5SIG, unix.TCP_MD5SIG_EXT, unix.TCP_FASTOPEN_KEY:
 		return unix.EINVAL // nor has it keys
 	case unix.TCP_TIMESTAMP:
 		return unix.EPERM
@@ -425,6 +457,10 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 	return nil
 }
 
+// isClosed says that Linux has a TCP socket in TCP_CLOSE: before it connects or listens, and
+// when a connection has failed.
+func (x *inetSocket) isClosed() bool { return linuxState(x.state()) == linuxClose }
+
 func (x *inetSocket) getInt(o tcpip.SockOptInt) ([]byte, error) {
 	n, err := x.ep().GetSockOptInt(o)
 	if err != nil {
@@ -436,21 +472,24 @@ func (x *inetSocket) getInt(o tcpip.SockOptInt) ([]byte, error) {
 func (x *inetSocket) getTCP(name int) ([]byte, error) {
 	o := x.ep().SocketOptions()
 	switch name {
-	case unix.TCP_NODELAY:
-		return boolVal(!o.GetDelayOption()), nil
-	case unix.TCP_CORK:
-		return boolVal(o.GetCorkOption()), nil
+	case unix.TCP_NODELAY, unix.TCP_CORK:
+		if v, pushed := x.opt.kept.load(unix.SOL_TCP, name); pushed {
+			return intVal(int(v)), nil
+		}
+		return boolVal(name == unix.TCP_NODELAY && !o.GetDelayOption() || name == unix.TCP_CORK && o.GetCorkOption()), nil
 	case unix.TCP_QUICKACK:
 		return boolVal(x.opt.quickack.Load() != 2), nil
 	case unix.TCP_MAXSEG:
-		b, err := x.getInt(tcpip.MaxSegOption)
-		if x.state() == tcp.StateInitial || x.state() == tcp.StateBound || x.state() == tcp.StateListen {
+		if x.isClosed() || x.state() == tcp.StateListen {
 			if n := x.opt.userMSS.Load(); n != 0 {
 				return intVal(int(n)), nil
 			}
-			return intVal(536), nil // TCP_MSS_DEFAULT, before there is a path
+			return intVal(tcpDefaultMSS), nil
 		}
-		return b, err
+		mss, _ := x.segmentSizes(x.pathMTU())
+		return intVal(mss), nil
+	case unix.TCP_TIMESTAMP:
+		return intVal(int(x.s.cfg.Machine.Nanotime() / int64(time.Millisecond))), nil
 	case unix.TCP_KEEPIDLE:
 		var d tcpip.KeepaliveIdleOption
 		err := x.ep().GetSockOpt(&d)
@@ -477,7 +516,7 @@ func (x *inetSocket) getTCP(name int) ([]byte, error) {
 		err := x.ep().GetSockOpt(&d)
 		return intVal(int(time.Duration(d) / time.Second)), errno(err)
 	case unix.TCP_WINDOW_CLAMP:
-		if n := x.opt.windowClamp.Load(); n != 0 || x.state() == tcp.StateInitial {
+		if n := x.opt.windowClamp.Load(); n != 0 || x.isClosed() {
 			return intVal(int(n)), nil
 		}
 		return x.getInt(tcpip.TCPWindowClampOption)

@@ -39,6 +39,9 @@ func (x *inetSocket) Ioctl(c wait.Context, f *vfs.File, sp *mm.Space, req uint32
 		}
 		return 0, putInt(c, sp, arg, n)
 	case unix.SIOCATMARK:
+		if !x.isTCP() {
+			return 0, unix.ENOTTY
+		}
 		return 0, putInt(c, sp, arg, 0)
 	case siocGStamp, siocGStampNS:
 		ns := x.opt.stamp.Load()
@@ -61,6 +64,7 @@ const (
 	siocGStampNS = 0x8907
 	fionread     = 0x541b // TIOCINQ, <asm/ioctls.h>
 	siocOutqNSD  = 0x894b // <linux/sockios.h>
+	siocUnixFile = 0x89e0 // SIOCUNIXFILE, <linux/un.h>: the file of a socket's name
 )
 
 // Ioctl implements vfs.FileOps.
@@ -88,15 +92,17 @@ func (x *unixSocket) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32
 		}
 		x.mu.Unlock()
 		return 0, putInt(c, sp, arg, n)
+	case siocUnixFile:
+		if !mayAdmin(c) {
+			return 0, unix.EPERM
+		}
+		return 0, unix.ENOTTY
 	}
 	return x.s.ioctl(c, sp, x.domain, req, arg)
 }
 
 // Ioctl implements vfs.FileOps.
 func (x *netlinkSocket) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32, arg uint64) (uintptr, error) {
-	if req == fionread {
-		return 0, unix.EOPNOTSUPP
-	}
 	return x.s.ioctl(c, sp, x.domain, req, arg)
 }
 
@@ -124,7 +130,7 @@ func (s *Stack) ioctl(c wait.Context, sp *mm.Space, family int32, req uint32, ar
 		}
 	}
 	if ofIPv4(req) && family != unix.AF_INET && family != unix.AF_PACKET {
-		return 0, unix.ENOTTY
+		return 0, s.refuse(c, sp, family, req, arg)
 	}
 	switch req {
 	case unix.SIOCGIFCONF:
@@ -142,7 +148,7 @@ func (s *Stack) ioctl(c wait.Context, sp *mm.Space, family int32, req uint32, ar
 	case unix.SIOCETHTOOL:
 		return 0, s.ethtool(c, sp, arg)
 	default:
-		return 0, unix.ENOTTY
+		return 0, s.refuse(c, sp, family, req, arg)
 	}
 	var b [ifreqSize]byte
 	if _, err := sp.CopyIn(c, b[:], hal.UserAddr(arg)); err != nil {

@@ -1,6 +1,7 @@
 package net
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
@@ -32,10 +33,7 @@ func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 	case mcastJoinGroup, mcastLeaveGroup:
 		return x.group(unix.AF_INET, name == mcastJoinGroup, v)
 	case unix.IP_OPTIONS:
-		if len(v) == 0 {
-			return nil
-		}
-		return unix.EINVAL
+		return x.setOptions(v)
 	}
 	n, err := byteOrInt(v)
 	if err != nil {
@@ -126,6 +124,28 @@ func (x *inetSocket) setIP(c *Caller, name int, v []byte) error {
 // tosPriority is the SO_PRIORITY that IP_TOS brings (rt_tos2priority of net/ipv4/route.c).
 var tosPriority = [16]byte{0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4}
 
+// setOptions is IP_OPTIONS, of which only what says nothing is had: no operations, and what
+// follows the end, which Linux clears. They are told, not sent.
+func (x *inetSocket) setOptions(v []byte) error {
+	const most = 40
+	nops := 0
+	for nops < len(v) && v[nops] == ipNop {
+		nops++
+	}
+	if len(v) > most || nops < len(v) && v[nops] != 0 {
+		return unix.EINVAL
+	}
+	x.opt.kept.store(unix.SOL_IP, unix.IP_OPTIONS, int32(len(v)+3)&^3)
+	x.opt.kept.store(unix.SOL_IP, ipNops, int32(nops))
+	return nil
+}
+
+// ipNop is IPOPT_NOP, ipNops where it is kept how many IP_OPTIONS has.
+const (
+	ipNop  = 1
+	ipNops = -unix.IP_OPTIONS
+)
+
 // unicastIf is IP_UNICAST_IF and IPV6_UNICAST_IF: an interface's index in network order.
 func (x *inetSocket) unicastIf(v []byte) error {
 	if len(v) != 4 {
@@ -201,6 +221,12 @@ func (x *inetSocket) membership(add bool, v []byte) error {
 	if len(v) >= 12 {
 		m.NIC = tcpip.NICID(binary.LittleEndian.Uint32(v[8:]))
 	}
+	if !add && !header.IsV4MulticastAddress(m.MulticastAddr) { // no such group is a member's
+		if m.NIC == 0 && m.InterfaceAddr.Unspecified() && !m.MulticastAddr.Unspecified() && x.s.noRoute(m.MulticastAddr) {
+			return unix.ENODEV
+		}
+		return unix.EADDRNOTAVAIL
+	}
 	return x.join(add, m)
 }
 
@@ -223,8 +249,8 @@ func (x *inetSocket) multicastIf(v []byte) error {
 	switch {
 	case o.InterfaceAddr.Unspecified():
 		o.InterfaceAddr = tcpip.Address{} // any interface, or the one that is named
-	case o.NIC == 0 && o.InterfaceAddr == header.IPv4Broadcast:
-		return unix.EADDRNOTAVAIL
+	case o.NIC == 0 && (o.InterfaceAddr == header.IPv4Broadcast || !x.s.local(o.InterfaceAddr)):
+		return unix.EADDRNOTAVAIL // whatever the socket is bound to
 	}
 	return errno(x.ep().SetSockOpt(&o))
 }
@@ -282,7 +308,9 @@ func (x *inetSocket) getIP(name int) ([]byte, error) {
 	case unix.IP_TRANSPARENT:
 		return boolVal(x.opt.transparent.Load()), nil
 	case unix.IP_OPTIONS:
-		return []byte{}, nil
+		n, _ := x.opt.kept.load(unix.SOL_IP, unix.IP_OPTIONS)
+		nops, _ := x.opt.kept.load(unix.SOL_IP, ipNops)
+		return append(bytes.Repeat([]byte{ipNop}, int(nops)), make([]byte, max(0, n-nops))...), nil
 	case unix.IP_PKTOPTIONS:
 		if !x.isTCP() {
 			return nil, unix.ENOPROTOOPT
@@ -301,7 +329,7 @@ func (x *inetSocket) getIP(name int) ([]byte, error) {
 		a, _ := x.ep().GetLocalAddress()
 		return intVal(int(a.Port)), nil
 	case unix.IP_MTU:
-		if _, err := x.ep().GetRemoteAddress(); err != nil {
+		if _, ok := x.lastPeer(); !ok {
 			return nil, unix.ENOTCONN
 		}
 		return intVal(x.pathMTU()), nil
@@ -332,6 +360,17 @@ func (x *inetSocket) setIPv6(c *Caller, name int, v []byte) error {
 		return x.group(unix.AF_INET6, name == mcastJoinGroup, v)
 	case ipv6UnicastIf:
 		return x.unicastIf(v)
+	case unix.IPV6_HOPOPTS, unix.IPV6_RTHDRDSTOPTS, unix.IPV6_RTHDR, unix.IPV6_DSTOPTS:
+		if len(v) == 0 {
+			return nil // takes away what is not there
+		}
+	case unix.IPV6_PKTINFO: // the address in it is for IPV6_2292PKTOPTIONS alone
+		nic := tcpip.NICID(binary.LittleEndian.Uint32(v[pktinfo6Size-4:]))
+		if d := x.device(); nic != 0 && d != 0 && d != nic {
+			return unix.EINVAL
+		}
+		x.opt.kept.store(unix.SOL_IPV6, name, int32(nic))
+		return nil
 	case unix.IPV6_ADD_MEMBERSHIP, unix.IPV6_DROP_MEMBERSHIP:
 		if len(v) < sizeMreq6 {
 			return unix.EINVAL
@@ -352,7 +391,8 @@ func (x *inetSocket) setIPv6(c *Caller, name int, v []byte) error {
 	n, on := int(n32), n32 != 0
 	switch name {
 	case unix.IPV6_V6ONLY:
-		if x.bound.Load() {
+		// The port of a connection that failed was connect's choice, and is free again.
+		if x.bound.Load() && !(x.isTCP() && x.isClosed() && x.local.Load() == nil) {
 			return unix.EINVAL
 		}
 		o.SetV6Only(on)
@@ -429,16 +469,7 @@ func (x *inetSocket) setIPv6(c *Caller, name int, v []byte) error {
 			return unix.EINVAL
 		}
 	case unix.IPV6_ADDR_PREFERENCES:
-		const public, temporary, usual, home = 2, 1, 0x100, 0x400 // IPV6_PREFER_SRC_*
-		switch n & (public | temporary | usual) {
-		case 0, public, temporary, usual:
-		default:
-			return unix.EINVAL
-		}
-		if n&(public|temporary) == 0 {
-			n |= usual
-		}
-		x.opt.kept.store(unix.SOL_IPV6, name, int32(n|home))
+		return x.preferAddrs(n32)
 	default:
 		known, err := x.opt.kept.set(unix.SOL_IPV6, name, n32)
 		if !known {
@@ -523,7 +554,7 @@ func (x *inetSocket) getIPv6(name, room int) ([]byte, error) {
 		if n, ok := x.opt.kept.load(unix.SOL_IPV6, name); ok {
 			return intVal(int(n)), nil
 		}
-		return intVal(0x500), nil // PUBTMP_DEFAULT, HOME
+		return intVal(preferUsual | preferHome), nil
 	case unix.IPV6_FREEBIND:
 		return boolVal(x.opt.freebind.Load()), nil
 	}
@@ -531,4 +562,34 @@ func (x *inetSocket) getIPv6(name, room int) ([]byte, error) {
 		return intVal(int(v)), nil
 	}
 	return nil, unix.ENOPROTOOPT
+}
+
+// Values of IPV6_ADDR_PREFERENCES (IPV6_PREFER_SRC_*, uapi/linux/in6.h).
+const (
+	preferTemporary = 1
+	preferPublic    = 2
+	preferCareOf    = 4
+	preferCGA       = 8
+	preferUsual     = 0x100 // PUBTMP_DEFAULT
+	preferHome      = 0x400
+	preferNonCGA    = 0x800
+)
+
+// preferAddrs is IPV6_ADDR_PREFERENCES: of each choice that v names, one (EINVAL). It is told,
+// and has no effect: no address here is temporary, or another's home.
+func (x *inetSocket) preferAddrs(v int32) error {
+	now, ok := x.opt.kept.load(unix.SOL_IPV6, unix.IPV6_ADDR_PREFERENCES)
+	if !ok {
+		now = preferUsual | preferHome
+	}
+	for _, choice := range []int32{preferTemporary | preferPublic | preferUsual, preferCareOf | preferHome, preferCGA | preferNonCGA} {
+		switch one := v & choice; {
+		case one&(one-1) != 0:
+			return unix.EINVAL
+		case one != 0 && choice&preferCGA == 0: // which is checked, and never told
+			now = now&^choice | one
+		}
+	}
+	x.opt.kept.store(unix.SOL_IPV6, unix.IPV6_ADDR_PREFERENCES, now)
+	return nil
 }

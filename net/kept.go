@@ -33,6 +33,7 @@ var (
 const (
 	soPreferBusyPoll = 69
 	soBusyPollBudget = 70
+	soNetnsCookie    = 71
 	soBufLock        = 72
 	soReserveMem     = 73
 	soTxrehash       = 74
@@ -90,6 +91,7 @@ var keptOptions = map[optionName]keptOption{
 	{unix.SOL_TCP, unix.TCP_FASTOPEN_NO_COOKIE}:   yesOrNo,
 	{unix.SOL_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS}: yesOrNo,
 	{unix.SOL_TCP, unix.TCP_SAVE_SYN}:             {0, 2, false, 0},
+	{unix.SOL_TCP, unix.TCP_TX_DELAY}:             {math.MinInt32, math.MaxInt32, false, 0}, // for a queue that keeps times
 }
 
 // kept are the values of one socket.
@@ -108,11 +110,16 @@ func (k *kept) set(level, name int, v int32) (bool, error) {
 	if v < o.lo || v > o.hi {
 		return true, unix.EINVAL
 	}
-	if o.truth && v != 0 {
-		v = 1
-	}
-	k.store(level, name, v)
+	k.store(level, name, o.of(v))
 	return true, nil
+}
+
+// of is what is kept of a value.
+func (o keptOption) of(v int32) int32 {
+	if o.truth && v != 0 {
+		return 1
+	}
+	return v
 }
 
 func (k *kept) store(level, name int, v int32) {
@@ -121,6 +128,13 @@ func (k *kept) store(level, name int, v int32) {
 		k.m = make(map[optionName]int32)
 	}
 	k.m[optionName{level, name}] = v
+	k.mu.Unlock()
+}
+
+// drop forgets what store kept.
+func (k *kept) drop(level, name int) {
+	k.mu.Lock()
+	delete(k.m, optionName{level, name})
 	k.mu.Unlock()
 }
 

@@ -41,6 +41,7 @@ type netlinkSocket struct {
 	dumping bool
 	rest    []nlMessage
 	capAck  bool // NETLINK_CAP_ACK
+	grouped bool // it has asked for groups, or to be without one
 	strict  bool // NETLINK_GET_STRICT_CHK
 	pktIn   bool // NETLINK_PKTINFO
 	quiet   bool // NETLINK_NO_ENOBUFS
@@ -102,6 +103,7 @@ func (x *netlinkSocket) Bind(c *Caller, b []byte) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.groups = x.groups&^0xffffffff | groups
+	x.grouped = x.grouped || groups != 0
 	return nil
 }
 
@@ -222,6 +224,9 @@ func groupMask(group int) uint32 {
 func (x *netlinkSocket) SetOption(c *Caller, level, name int, v []byte) error {
 	switch level {
 	case unix.SOL_SOCKET:
+		if name == unix.SO_BINDTODEVICE {
+			return x.bindToDevice(x.s, c, cstring(v))
+		}
 		if err := x.setPlain(c, name, v, x.sizes()); err != errNotHere {
 			return err
 		}
@@ -239,7 +244,7 @@ func (x *netlinkSocket) sizes() queueSizes {
 func (x *netlinkSocket) setNetlink(c *Caller, name int, v []byte) error {
 	n, err := intArg(v)
 	if err != nil {
-		return err
+		n = 0 // what is short is nothing
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -251,6 +256,7 @@ func (x *netlinkSocket) setNetlink(c *Caller, name int, v []byte) error {
 		if n < 1 || n > nlGroups {
 			return unix.EINVAL
 		}
+		x.grouped = true
 		if bit := uint64(1) << (n - 1); name == unix.NETLINK_ADD_MEMBERSHIP {
 			x.groups |= bit
 		} else {
@@ -268,14 +274,18 @@ func (x *netlinkSocket) setNetlink(c *Caller, name int, v []byte) error {
 		}
 	case unix.NETLINK_BROADCAST_ERROR, unix.NETLINK_EXT_ACK:
 		// Kept without effect: there is nothing more to say about an error.
-		x.opt.kept.store(unix.SOL_NETLINK, name, min(n, 1))
+		x.opt.kept.store(unix.SOL_NETLINK, name, truth.of(n))
+	case unix.NETLINK_LISTEN_ALL_NSID: // there is one network namespace
+		if !c.capable(capNetBroadcast) {
+			return unix.EPERM
+		}
 	default:
 		return unix.ENOPROTOOPT
 	}
 	return nil
 }
 
-func (x *netlinkSocket) getNetlink(name, room int) ([]byte, error) {
+func (x *netlinkSocket) getNetlink(name int) ([]byte, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch name {
@@ -291,6 +301,9 @@ func (x *netlinkSocket) getNetlink(name, room int) ([]byte, error) {
 		n, _ := x.opt.kept.load(unix.SOL_NETLINK, name)
 		return intVal(int(n)), nil
 	case unix.NETLINK_LIST_MEMBERSHIPS:
+		if !x.grouped {
+			return []byte{}, nil
+		}
 		return binary.LittleEndian.AppendUint64(nil, x.groups), nil
 	}
 	return nil, unix.ENOPROTOOPT
@@ -302,16 +315,23 @@ func (x *netlinkSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error)
 		if b := x.getPlain(name, x.sizes()); b != nil {
 			return b, nil
 		}
+		if b, err, ok := getAny(x, name, n); ok {
+			return b, err
+		}
 		switch name {
 		case unix.SO_ERROR, unix.SO_ACCEPTCONN:
 			return intVal(0), nil
 		case unix.SO_GET_FILTER:
 			return x.getFilter(n)
 		}
-		return nil, notPlain(name)
+		return x.getNobody(x.s, name, n, x.sizes())
 	}
 	if level == unix.SOL_NETLINK {
-		return x.getNetlink(name, n)
+		b, err := x.getNetlink(name)
+		if err == nil && n < len(b) && name != unix.NETLINK_LIST_MEMBERSHIPS {
+			return nil, unix.EINVAL
+		}
+		return b, err
 	}
 	return nil, unix.ENOPROTOOPT
 }
@@ -375,15 +395,12 @@ func (x *netlinkSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) 
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EOPNOTSUPP
 	}
-	if m.Control.Bad != nil {
-		return 0, m.Control.Bad
-	}
-	if len(m.Control.Files) > 0 {
-		return 0, unix.EINVAL // descriptors go by AF_UNIX alone (__scm_send)
-	}
 	size := src.Len()
 	if size == 0 {
 		return 0, unix.ENODATA
+	}
+	if m.Control.Bad != nil {
+		return 0, m.Control.Bad
 	}
 	x.mu.Lock()
 	group, room := x.peer, x.sndbuf-32

@@ -144,6 +144,9 @@ func (x *netlinkSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) 
 	if m.Flags&unix.MSG_OOB != 0 {
 		return 0, unix.EOPNOTSUPP
 	}
+	if err := x.TakeError(); err != nil {
+		return 0, err
+	}
 	x.mu.Lock()
 	if x.over {
 		x.over = false

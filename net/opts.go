@@ -150,6 +150,9 @@ const errNotHere = unix.Errno(0xfff)
 // setCommon serves the SOL_SOCKET options that need no endpoint.
 func (b *base) setCommon(c *Caller, name int, v []byte) error {
 	o := &b.opt
+	if name == unix.SO_TIMESTAMPING_NEW {
+		name = unix.SO_TIMESTAMPING // the sizes of their times are one
+	}
 	switch name {
 	case unix.SO_RCVTIMEO, unix.SO_SNDTIMEO, unix.SO_RCVTIMEO_NEW, unix.SO_SNDTIMEO_NEW:
 		ns, err := timeval(v)
@@ -216,7 +219,9 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 			n = math.MaxInt32
 		}
 		o.rcvlowat.Store(max(n, 1))
-	case name == unix.SO_BUSY_POLL && !c.capable(capNetAdmin) && n > 0:
+	case name == unix.SO_BUSY_POLL && o.pollsLess(uint32(n)) && !c.capable(capNetAdmin),
+		name == soBusyPollBudget && n > 0 && !c.capable(capNetAdmin),
+		name == soPreferBusyPoll && n != 0 && !c.capable(capNetAdmin):
 		return unix.EPERM
 	case name == soBusyPollBudget:
 		if n < 0 || n > math.MaxUint16 {
@@ -229,13 +234,32 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 		return unix.EOPNOTSUPP // without memory control groups
 	case name == unix.SO_DETACH_REUSEPORT_BPF, name == unix.SO_ATTACH_REUSEPORT_CBPF:
 		return unix.EINVAL
-	case name == soRcvmark && !c.mayMark():
-		return unix.EPERM
+	case name == soTxtime: // times of departure, of which no queue here knows
+		if len(v) != sockTxtimeSize {
+			return unix.EINVAL
+		}
+		flags := int32(binary.LittleEndian.Uint32(v[4:]))
+		switch {
+		case flags&^txtimeAll != 0:
+			return unix.EINVAL
+		case n != unix.CLOCK_MONOTONIC && !c.capable(capNetAdmin):
+			return unix.EPERM
+		}
+		o.kept.store(unix.SOL_SOCKET, name, n)
+		o.kept.store(unix.SOL_SOCKET, txtimeFlags, flags)
 	case name == soTxrehash && n == -1:
 		o.kept.store(unix.SOL_SOCKET, name, 1) // the system's choice
 	case name == soBSDCompat, name == unix.SO_CNX_ADVICE:
-	case name == unix.SO_MAX_PACING_RATE:
-		// A hint about timing: taken, without effect.
+	case name == unix.SO_MAX_PACING_RATE: // told, and a hint about timing without effect
+		high := int32(0)
+		if n == -1 {
+			high = -1
+		}
+		if len(v) >= 8 {
+			high = int32(binary.LittleEndian.Uint32(v[4:]))
+		}
+		o.kept.store(unix.SOL_SOCKET, name, n)
+		o.kept.store(unix.SOL_SOCKET, pacingHigh, high)
 	case name == unix.SO_TYPE, name == unix.SO_ERROR, name == unix.SO_PROTOCOL, name == unix.SO_DOMAIN,
 		name == unix.SO_ACCEPTCONN:
 		return unix.ENOPROTOOPT
@@ -256,9 +280,80 @@ func (b *base) setCommon(c *Caller, name int, v []byte) error {
 	return nil
 }
 
+// pollsLess says whether SO_BUSY_POLL is to become more than it is; it is compared unsigned.
+func (o *sockOpts) pollsLess(n uint32) bool {
+	now, _ := o.kept.load(unix.SOL_SOCKET, unix.SO_BUSY_POLL)
+	return n > uint32(now)
+}
+
+// txtimeFlags is where SO_TXTIME's flags are kept, sockTxtimeSize the size of struct sock_txtime.
+const (
+	txtimeFlags    = -soTxtime
+	txtimeAll      = 3 // SOF_TXTIME_DEADLINE_MODE, SOF_TXTIME_REPORT_ERRORS
+	sockTxtimeSize = 8
+)
+
+// netnsCookie is the number of the one network namespace, the first that Linux gives.
+const netnsCookie = 1
+
+// pacingHigh is where the upper half of SO_MAX_PACING_RATE is kept: few sockets have one.
+const pacingHigh = -unix.SO_MAX_PACING_RATE
+
+// getAny serves the options of SOL_SOCKET that are alike for all families but need more than a
+// name: EINVAL for a room that is too small or, for a peer's name, too large.
+func getAny(x interface {
+	PeerName() ([]byte, error)
+	number() uint64
+	options() *sockOpts
+}, name, room int) (b []byte, err error, known bool) {
+	switch name {
+	case unix.SO_COOKIE:
+		if room < 8 {
+			return nil, unix.EINVAL, true
+		}
+		return binary.LittleEndian.AppendUint64(nil, x.number()), nil, true
+	case soNetnsCookie:
+		if room != 8 {
+			return nil, unix.EINVAL, true
+		}
+		return binary.LittleEndian.AppendUint64(nil, netnsCookie), nil, true
+	case unix.SO_MAX_PACING_RATE:
+		rate := uint64(math.MaxUint64)
+		if low, ok := x.options().kept.load(unix.SOL_SOCKET, name); ok {
+			high, _ := x.options().kept.load(unix.SOL_SOCKET, pacingHigh)
+			rate = uint64(uint32(high))<<32 | uint64(uint32(low))
+		}
+		if room < 8 {
+			return le32(uint32(min(rate, math.MaxUint32))), nil, true
+		}
+		return binary.LittleEndian.AppendUint64(nil, rate), nil, true
+	case unix.SO_PEERNAME:
+		b, err = x.PeerName()
+		if w, ok := x.(interface{ lastPeerName() []byte }); ok && err != nil {
+			if b = w.lastPeerName(); b != nil {
+				err = nil
+			}
+		}
+		if err != nil {
+			return nil, unix.ENOTCONN, true
+		}
+		if len(b) < room {
+			err = unix.EINVAL
+		}
+		return b, err, true
+	}
+	return nil, nil, false
+}
+
+func (b *base) number() uint64     { return b.ino }
+func (b *base) options() *sockOpts { return &b.opt }
+
 // getCommon is setCommon's other direction; nil for an option it does not know.
 func (b *base) getCommon(name int) []byte {
 	o := &b.opt
+	if name == unix.SO_TIMESTAMPING_NEW {
+		name = unix.SO_TIMESTAMPING
+	}
 	switch name {
 	case unix.SO_TYPE:
 		return intVal(int(b.typ))
@@ -303,10 +398,16 @@ func (b *base) getCommon(name int) []byte {
 	case unix.SO_LOCK_FILTER:
 		return boolVal(o.filterLock.Load())
 	case soTxtime:
-		return make([]byte, 8) // struct sock_txtime
+		clock, _ := o.kept.load(unix.SOL_SOCKET, soTxtime)
+		flags, _ := o.kept.load(unix.SOL_SOCKET, txtimeFlags)
+		return append(le32(uint32(clock)), le32(uint32(flags))...)
 	}
 	if v, ok := o.kept.get(unix.SOL_SOCKET, name); ok {
-		return intVal(int(v))
+		b := intVal(int(v))
+		if name == unix.SO_TIMESTAMPING {
+			b = append(b, 0, 0, 0, 0) // struct so_timestamping's clock
+		}
+		return b
 	}
 	return nil
 }

@@ -27,6 +27,9 @@ func (x *packetSocket) SetOption(c *Caller, level, name int, v []byte) error {
 }
 
 func (x *packetSocket) setSocket(c *Caller, name int, v []byte) error {
+	if name == unix.SO_BINDTODEVICE {
+		return x.bindToDevice(x.s, c, cstring(v))
+	}
 	if err := x.setPlain(c, name, v, x.sizes()); err != errNotHere {
 		return err
 	}
@@ -230,6 +233,9 @@ func (x *packetSocket) GetOption(c *Caller, level, name, n int) ([]byte, error) 
 		if b := x.getPlain(name, x.sizes()); b != nil {
 			return b, nil
 		}
+		if b, err, ok := getAny(x, name, n); ok {
+			return b, err
+		}
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		switch name {
@@ -237,10 +243,8 @@ func (x *packetSocket) GetOption(c *Caller, level, name, n int) ([]byte, error) 
 			return soError(&x.err), nil
 		case unix.SO_ACCEPTCONN:
 			return intVal(0), nil
-		case unix.SO_COOKIE:
-			return binary.LittleEndian.AppendUint64(nil, x.ino), nil
 		}
-		return nil, notPlain(name)
+		return x.getNobody(x.s, name, n, x.sizes().held())
 	case unix.SOL_PACKET:
 		return x.getPacket(c, name, n)
 	}

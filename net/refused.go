@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // Options that Linux knows and that this stack has not: what Linux says of arguments that
@@ -18,6 +19,7 @@ const (
 	ipv6FlowlabelMgr = 32
 	ipv6FlowinfoSend = 33
 
+	mreqSize           = 8       // struct ip_mreq
 	sourceReqSize      = 12      // struct ip_mreq_source
 	groupSourceReqSize = 264     // struct group_source_req
 	msfilterSize       = 16      // struct ip_msfilter without sources
@@ -52,6 +54,29 @@ func refusedIP(c *Caller, name int, v []byte) error {
 	return nil
 }
 
+// Unread is the error of an option about groups of SOL_IP whose value cannot be read: Linux looks
+// at the length first. nil: at nothing that speaks against it.
+func (x *inetSocket) Unread(_, name, size int) error {
+	wrong := false
+	switch name {
+	case unix.IP_ADD_MEMBERSHIP, unix.IP_DROP_MEMBERSHIP:
+		if x.isTCP() {
+			return unix.EPROTO
+		}
+		wrong = size < mreqSize
+	case mcastJoinGroup, mcastLeaveGroup:
+		wrong = size < groupReqSize
+	case unix.IP_MSFILTER:
+		wrong = size < msfilterSize
+	default:
+		return refusedIP(nil, name, make([]byte, size))
+	}
+	if wrong {
+		return unix.EINVAL
+	}
+	return nil
+}
+
 // refusedIPv6 is refusedIP for SOL_IPV6.
 func refusedIPv6(c *Caller, name int, v []byte) error {
 	n, wrong := len(v), false
@@ -76,12 +101,13 @@ func refusedIPv6(c *Caller, name int, v []byte) error {
 	case unix.MCAST_BLOCK_SOURCE, unix.MCAST_UNBLOCK_SOURCE, unix.MCAST_JOIN_SOURCE_GROUP, unix.MCAST_LEAVE_SOURCE_GROUP, mcastMsfilter:
 		return refusedIP(c, name, v)
 	case unix.IPV6_PKTINFO:
-		wrong = n != 0 && n < pktinfo6Size
+		wrong = n < pktinfo6Size
 	case unix.IPV6_HOPOPTS, unix.IPV6_RTHDRDSTOPTS, unix.IPV6_RTHDR, unix.IPV6_DSTOPTS:
 		if name != unix.IPV6_RTHDR && !c.capable(capNetRaw) {
 			return unix.EPERM
 		}
-		wrong = n != 0 && (n < 2 || n&7 != 0 || n > mostExtension)
+		wrong = n != 0 && (n < 2 || n&7 != 0 || n > mostExtension) ||
+			name == unix.IPV6_RTHDR && n != 0 && v[2] != rthdrMIP6 && v[2] != rthdrSegments
 	}
 	if wrong {
 		return unix.EINVAL
@@ -92,12 +118,19 @@ func refusedIPv6(c *Caller, name int, v []byte) error {
 // sizeMreq6 is the size of struct ipv6_mreq.
 const sizeMreq6 = 20
 
+// Types of routing header that Linux sends (rfc6275, rfc8754).
+const (
+	rthdrMIP6     = 2
+	rthdrSegments = 4
+)
+
 // refusedGet6 answers getsockopt of SOL_IPV6 for what is never set; room is the caller's.
 func (x *inetSocket) refusedGet6(name, room int) (b []byte, err error, known bool) {
 	_, off := x.ep().GetRemoteAddress()
+	_, had := x.lastPeer()
 	switch name {
 	case unix.IPV6_ADDRFORM:
-		if off != nil {
+		if off != nil || x.isTCP() && x.state() != tcp.StateEstablished {
 			return nil, unix.ENOTCONN, true
 		}
 		return intVal(unix.AF_INET6), nil, true
@@ -119,7 +152,7 @@ func (x *inetSocket) refusedGet6(name, room int) (b []byte, err error, known boo
 		switch {
 		case room < mtuInfoSize:
 			return nil, unix.EINVAL, true
-		case off != nil:
+		case !had:
 			return nil, unix.ENOTCONN, true
 		}
 		b = make([]byte, mtuInfoSize)

@@ -208,3 +208,35 @@ func bytes6(t *testing.T, a string) []byte {
 	b := addr6(t, a).As16()
 	return b[:]
 }
+
+// A UDP socket that is connected by IPv6 sends to an IPv4 address from its port.
+func TestConnectedByIPv6SendsByIPv4(t *testing.T) {
+	s := newStack(t, testRAM)
+	six, four, x := sock(t, s, unix.AF_INET6, unix.SOCK_DGRAM, 0), sock(t, s, unix.AF_INET, unix.SOCK_DGRAM, 0), sock(t, s, unix.AF_INET6, unix.SOCK_DGRAM, 0)
+	for _, err := range []error{six.Bind(me, in6(t, "::1", 0, 0)), four.Bind(me, in4(127, 0, 0, 1, 0)), x.Connect(me, in6(t, "::1", portOf(t, six), 0))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range [][]byte{in4(127, 0, 0, 1, portOf(t, four)), in6(t, "::ffff:127.0.0.1", portOf(t, four), 0)} {
+		q := mm.KernelIO([]byte("datagram"))
+		if n, err := x.Send(me, &q, &SendMsg{Name: name}); n != 8 || err != nil {
+			t.Fatalf("sendto %v: %d, %v", name, n, err)
+		}
+		buf, m := make([]byte, 100), RecvMsg{}
+		if err := await(t, four, func() error {
+			d := mm.KernelIO(buf)
+			_, err := four.Recv(me, &d, &m)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if want := in4(127, 0, 0, 1, portOf(t, x)); m.Full != 8 || string(buf[:8]) != "datagram" || !bytes.Equal(m.Name[:8], want[:8]) {
+			t.Errorf("%d bytes, %q from %v, not %v", m.Full, buf[:8], m.Name[:8], want[:8])
+		}
+	}
+	q := mm.KernelIO([]byte("x"))
+	if _, err := x.Send(me, &q, &SendMsg{Name: in4(127, 255, 255, 255, 9)}); err != unix.EACCES {
+		t.Errorf("to all without SO_BROADCAST: %v", err)
+	}
+}

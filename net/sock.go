@@ -67,6 +67,8 @@ type Caller struct {
 	Lookup vfs.Lookup
 	// OptVal is where getsockopt's value goes, which PACKET_HDRLEN reads, too.
 	OptVal hal.UserAddr
+	// Nonblock says that accept's descriptor does not wait.
+	Nonblock bool
 	// opener is who made the netlink socket of a request, nil elsewhere.
 	opener *vfs.Creds
 }
@@ -74,6 +76,7 @@ type Caller struct {
 // Capabilities that sockets ask for (capabilities(7)).
 const (
 	capNetBindService = 10
+	capNetBroadcast   = 11
 	capNetAdmin       = 12
 	capNetRaw         = 13
 	capSysAdmin       = 21
@@ -333,4 +336,37 @@ func utoa(n uint64) string {
 // ready is the part of mask that a socket in state r reports.
 func ready(mask, r waiter.EventMask) waiter.EventMask {
 	return r & (mask | waiter.EventErr | waiter.EventHUp)
+}
+
+// ProtocolName is what Linux calls a socket's protocol (struct proto), as in /proc/net/protocols.
+func ProtocolName(s Socket) string {
+	six := ""
+	switch s.Domain() {
+	case unix.AF_UNIX:
+		if s.Type() == unix.SOCK_STREAM {
+			return "UNIX-STREAM"
+		}
+		return "UNIX"
+	case unix.AF_NETLINK:
+		return "NETLINK"
+	case unix.AF_PACKET:
+		return "PACKET"
+	case unix.AF_VSOCK:
+		return "AF_VSOCK"
+	case unix.AF_INET6:
+		six = "v6"
+	}
+	switch {
+	case s.Type() == unix.SOCK_STREAM:
+		return "TCP" + six
+	case s.Type() == unix.SOCK_RAW:
+		return "RAW" + six
+	case s.Protocol() == unix.IPPROTO_UDP:
+		return "UDP" + six
+	case s.Protocol() == unix.IPPROTO_UDPLITE && six != "":
+		return "UDPLITEv6"
+	case s.Protocol() == unix.IPPROTO_UDPLITE:
+		return "UDP-Lite"
+	}
+	return "PING" + six
 }

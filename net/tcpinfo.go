@@ -35,8 +35,11 @@ func linuxState(s tcp.EndpointState) byte {
 	case tcp.StateClosing:
 		return 11
 	}
-	return 7 // TCP_CLOSE
+	return linuxClose
 }
+
+// linuxClose is TCP_CLOSE.
+const linuxClose = 7
 
 // tcpInfo is struct tcp_info as of Linux 6.1 (232 bytes). What netstack does not count is
 // zero: tcpi_retrans, lost, sacked, reordering, busy times, tcpi_last_*.
@@ -45,13 +48,13 @@ func (x *inetSocket) tcpInfo() []byte {
 	le := binary.LittleEndian
 	st := x.state()
 	if b[0] = linuxState(st); st == tcp.StateTimeWait {
-		b[0] = 7 // on Linux a small socket of its own is in TIME_WAIT
+		b[0] = linuxClose // on Linux a small socket of its own is in TIME_WAIT
 	}
 	le.PutUint32(b[88:], 3) // reordering
 	switch st {
 	case tcp.StateInitial, tcp.StateBound, tcp.StateListen, tcp.StateError, tcp.StateClose:
 		le.PutUint32(b[8:], uint32(time.Second/time.Microsecond))
-		le.PutUint32(b[16:], 536) // TCP_MSS_DEFAULT
+		le.PutUint32(b[16:], tcpDefaultMSS)
 		le.PutUint32(b[72:], 250000)
 		le.PutUint32(b[76:], math.MaxInt32)
 		le.PutUint32(b[80:], 10) // TCP_INIT_CWND
@@ -62,15 +65,8 @@ func (x *inetSocket) tcpInfo() []byte {
 	b[1] = byte(i.CcState)
 	const timestamps, sack, wscale = 1, 2, 4
 	b[5] = timestamps | sack | wscale // what netstack offers, and every peer of today takes
-	mss, _ := x.ep().GetSockOptInt(tcpip.MaxSegOption)
 	mtu := x.pathMTU()
-	adv := mtu - header.IPv4MinimumSize - header.TCPMinimumSize
-	if x.domain == unix.AF_INET6 {
-		adv = mtu - header.IPv6MinimumSize - header.TCPMinimumSize
-	}
-	if mss <= 536 && adv > 536 {
-		mss = adv // netstack answers the program's own limit
-	}
+	mss, adv := x.segmentSizes(mtu)
 	le.PutUint32(b[8:], uint32(i.RTO/time.Microsecond))
 	le.PutUint32(b[12:], 40000) // ato
 	le.PutUint32(b[16:], uint32(mss))
@@ -114,12 +110,29 @@ func (x *inetSocket) tcpInfo() []byte {
 	return b
 }
 
+// segmentSizes are the largest segments of a connection over a path, and what it tells its peer
+// that it takes.
+func (x *inetSocket) segmentSizes(mtu int) (mss, adv int) {
+	mss, _ = x.ep().GetSockOptInt(tcpip.MaxSegOption)
+	adv = mtu - header.IPv4MinimumSize - header.TCPMinimumSize
+	if x.domain == unix.AF_INET6 {
+		adv = mtu - header.IPv6MinimumSize - header.TCPMinimumSize
+	}
+	if mss <= tcpDefaultMSS && adv > tcpDefaultMSS {
+		mss = adv // netstack answers the program's own limit
+	}
+	return mss, adv
+}
+
+// tcpDefaultMSS is TCP_MSS_DEFAULT: that of no path.
+const tcpDefaultMSS = 536
+
 func fills(n, mss uint64) uint64 { return (n + mss - 1) / max(mss, 1) }
 
 // pathMTU is the MTU of the interface towards the peer, as Linux gives it.
 func (x *inetSocket) pathMTU() int {
-	ra, err := x.ep().GetRemoteAddress()
-	if err != nil {
+	ra, ok := x.lastPeer()
+	if !ok {
 		return int(x.s.mtu())
 	}
 	if ra.NIC == 0 {
@@ -165,10 +178,13 @@ func synackTime(sec int32) int32 {
 	return period
 }
 
-// memInfo is SO_MEMINFO: struct of SK_MEMINFO_VARS words.
+// memInfoSize is the size of SO_MEMINFO's SK_MEMINFO_VARS words.
+const memInfoSize = 36
+
+// memInfo is SO_MEMINFO.
 func (x *inetSocket) memInfo() []byte {
 	o := x.ep().SocketOptions()
-	b := make([]byte, 36)
+	b := make([]byte, memInfoSize)
 	le := binary.LittleEndian
 	le.PutUint32(b[0:], uint32(x.queued()))
 	le.PutUint32(b[4:], uint32(o.GetReceiveBufferSize()))

@@ -186,13 +186,13 @@ func (x *unixSocket) Bind(c *Caller, b []byte) error {
 	if n == "" {
 		return x.autobind()
 	}
-	if x.named() {
+	switch {
+	case n[0] != 0:
+		return x.bindPath(c, n)
+	case x.named():
 		return unix.EINVAL
 	}
-	if n[0] == 0 {
-		return x.bindAbstract(n)
-	}
-	return x.bindPath(c, n)
+	return x.bindAbstract(n)
 }
 
 func (x *unixSocket) bindPath(c *Caller, path string) error {
@@ -213,11 +213,14 @@ func (x *unixSocket) bindPath(c *Caller, path string) error {
 		return err
 	}
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.name != nil {
+	if x.name != nil { // noticed last, as on Linux, and what has been made goes again
+		x.mu.Unlock()
+		_ = c.NS.Unlink(c.Lookup, path, false)
 		return unix.EINVAL
 	}
-	x.name, x.path, x.node = unixName(path), p, inode{a.Dev, a.Ino}
+	defer x.mu.Unlock()
+	x.path, x.node = p, inode{a.Dev, a.Ino}
+	x.setName(unixName(path))
 	ns := &x.s.unix
 	ns.mu.Lock()
 	ns.paths[x.node] = x
@@ -238,8 +241,17 @@ func (x *unixSocket) bindAbstract(n string) error {
 		return unix.EADDRINUSE
 	}
 	ns.abstract[abstractName{x.typ, n}] = x
-	x.abstract, x.name = n, unixName(n)
+	x.abstract = n
+	x.setName(unixName(n))
 	return nil
+}
+
+// setName gives the socket the name that its peers see from now on, of what it has sent, too. mu is
+// held, or nobody else has the socket.
+func (x *unixSocket) setName(n []byte) {
+	if x.name = n; n != nil {
+		x.sent.name.Store(&n)
+	}
 }
 
 func (x *unixSocket) named() bool {
@@ -408,7 +420,7 @@ func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {
 	}
 	srv.embryo = true
 	srv.connected, srv.peer, srv.peerName, srv.peerCreds, srv.peerGroups = true, x, name, c.ucred(), c.groups()
-	srv.name = l.name
+	srv.setName(l.name)
 	srv.opt.passcred.Store(l.opt.passcred.Load())
 	lname, lcreds, lgroups := l.name, l.creds, l.groups
 	l.mu.Unlock()
@@ -439,7 +451,7 @@ func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {
 }
 
 // Accept implements Socket.
-func (x *unixSocket) Accept(*Caller) (Socket, error) {
+func (x *unixSocket) Accept(c *Caller) (Socket, error) {
 	if x.dgram() {
 		return nil, unix.EOPNOTSUPP
 	}
@@ -450,7 +462,7 @@ func (x *unixSocket) Accept(*Caller) (Socket, error) {
 	}
 	if len(x.pending) == 0 {
 		err := error(unix.EAGAIN)
-		if x.rcvShut {
+		if x.rcvShut && !c.Nonblock { // only who would wait hears of it
 			err = unix.EINVAL
 		}
 		x.mu.Unlock()
@@ -501,7 +513,7 @@ func (x *unixSocket) PeerName() ([]byte, error) {
 	x.mu.Lock()
 	peer, name, connected := x.peer, x.peerName, x.connected
 	x.mu.Unlock()
-	if peer == nil && !connected {
+	if peer == nil && (!connected || x.dgram()) { // a datagram socket forgets a peer that has gone
 		return nil, unix.ENOTCONN
 	}
 	if peer != nil {

@@ -1,6 +1,8 @@
 package net
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -83,6 +85,14 @@ func (x *unixSocket) Send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 }
 
 func (x *unixSocket) send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
+	if x.typ == unix.SOCK_SEQPACKET {
+		if err := x.TakeError(); err != nil {
+			return 0, err
+		}
+		if !x.isConnected() {
+			return 0, unix.ENOTCONN
+		}
+	}
 	if m.Control.Bad != nil {
 		return 0, m.Control.Bad
 	}
@@ -96,6 +106,10 @@ func (x *unixSocket) send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	}
 	peer, err := x.target(c, m)
 	if err != nil {
+		looked := err != unix.EINVAL && err != unix.EPIPE && err != unix.ECONNRESET
+		if x.dgram() && len(m.Name) > 0 && looked && unreadable(src) {
+			err = unix.EFAULT // the message is read before its receiver is looked for
+		}
 		return 0, err
 	}
 	if len(m.Control.Files) > 0 {
@@ -112,10 +126,41 @@ func (x *unixSocket) send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	return x.sendMessage(c, peer, src, m)
 }
 
+// Defer implements Socket: the error is one of those that wait.
+func (x *unixSocket) Defer(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.err = err
+}
+
+// TakeError implements Socket: the error that waits (sock_error).
+func (x *unixSocket) TakeError() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	err := x.err
+	x.err = nil
+	return err
+}
+
+func (x *unixSocket) isConnected() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.connected
+}
+
+// unreadable says that a message cannot be read.
+func unreadable(src *mm.IOSeq) bool {
+	again, n := *src, src.Len()
+	buf, put := scratch(n)
+	defer put()
+	k, err := again.CopyIn(buf)
+	return err != nil || k < min(n, len(buf))
+}
+
 // target is who gets a message.
 func (x *unixSocket) target(c *Caller, m *SendMsg) (*unixSocket, error) {
 	x.mu.Lock()
-	peer, connected, shut, gone, err := x.peer, x.connected, x.sndShut, x.peerGone, x.err
+	peer, connected, shut, gone, waits := x.peer, x.connected, x.sndShut, x.peerGone, x.err != nil
 	x.mu.Unlock()
 	if !x.dgram() {
 		if len(m.Name) > 0 && x.stream() {
@@ -135,21 +180,18 @@ func (x *unixSocket) target(c *Caller, m *SendMsg) (*unixSocket, error) {
 		if shut || gone || peer == nil {
 			return nil, unix.EPIPE
 		}
+		if waits {
+			if err := x.TakeError(); err != nil {
+				return nil, err
+			}
+		}
 		return peer, nil
-	}
-	if err != nil {
-		x.mu.Lock()
-		x.err = nil
-		x.mu.Unlock()
-		return nil, err
-	}
-	if shut {
-		return nil, unix.EPIPE
 	}
 	var to string
 	if len(m.Name) > 0 {
-		if to, err = unixAddr(m.Name); err != nil {
-			return nil, err
+		var bad error
+		if to, bad = unixAddr(m.Name); bad != nil {
+			return nil, bad
 		}
 	} else if peer == nil {
 		return nil, unix.ENOTCONN
@@ -159,7 +201,14 @@ func (x *unixSocket) target(c *Caller, m *SendMsg) (*unixSocket, error) {
 			return nil, err
 		}
 	}
+	if err := x.TakeError(); err != nil {
+		return nil, err
+	}
+	if shut {
+		return nil, unix.EPIPE
+	}
 	if len(m.Name) > 0 {
+		var err error
 		if peer, err = x.find(c, to); err != nil {
 			return nil, err
 		}
@@ -416,7 +465,7 @@ func (x *unixSocket) Read(c wait.Context, f *vfs.File, dst *mm.IOSeq, _ int64) (
 
 // Recv implements Socket.
 func (x *unixSocket) Recv(_ *Caller, dst *mm.IOSeq, m *RecvMsg) (int, error) {
-	if m.Flags&unix.MSG_OOB != 0 {
+	if m.Flags&unix.MSG_OOB != 0 && (x.typ != unix.SOCK_SEQPACKET || x.isConnected()) {
 		return x.recvOOB(dst, m)
 	}
 	return x.recv(dst, m) // MSG_ERRQUEUE means nothing here
@@ -476,13 +525,16 @@ func (x *unixSocket) empty() error {
 // joined where they are asked for, nor anything with what follows a descriptor.
 func (x *unixSocket) recvStream(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	if dst.Len() == 0 {
-		// recv of nothing waits for something, and leaves it.
+		// recv of nothing waits for something, and leaves it; a peek goes on up to an urgent byte,
+		// and waits there.
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if len(x.rx) > 0 {
-			return 0, nil
+		urgent := func(m unixMsg) bool { return m.oob && !x.opt.oobinline.Load() }
+		peek := m.Flags&unix.MSG_PEEK != 0
+		if n := len(x.rx); n == 0 || urgent(x.rx[0]) && n == 1 || peek && slices.ContainsFunc(x.rx, urgent) {
+			return 0, x.empty()
 		}
-		return 0, x.empty()
+		return 0, nil
 	}
 	// A receive that goes on joins no other sender's bytes to those that it has.
 	t := taking{peek: m.Flags&unix.MSG_PEEK != 0, signed: m.Control.HasCreds, from: m.Control.Creds}
@@ -606,6 +658,9 @@ func (x *unixSocket) take(dst *mm.IOSeq, m *RecvMsg, t *taking, done int) (n int
 			m.Control.Creds, m.Control.HasCreds = msg.creds, true
 		}
 		k, err := dst.CopyOutNoFault(msg.bytes()[skip:])
+		if name := msg.sent.name.Load(); name != nil && n+done == 0 && k > 0 {
+			m.setName(*name)
+		}
 		n += k
 		skip = 0
 		if k > 0 && len(msg.files) > 0 {
@@ -663,6 +718,11 @@ func (x *unixSocket) files(msg *unixMsg, m *RecvMsg, peek bool) (unread []*vfs.F
 func (x *unixSocket) recvMessage(dst *mm.IOSeq, m *RecvMsg) (int, error) {
 	peek := m.Flags&unix.MSG_PEEK != 0
 	fly := x.lockRx()
+	if err := x.err; err != nil { // also before a message
+		x.err = nil
+		x.unlockRx(fly)
+		return 0, err
+	}
 	i, skip := x.peekAt(peek)
 	if i >= len(x.rx) {
 		err := x.empty()

@@ -1,7 +1,10 @@
 package net
 
 import (
+	"encoding/binary"
+
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -9,6 +12,9 @@ import (
 func (x *unixSocket) SetOption(c *Caller, level, name int, v []byte) error {
 	if level != unix.SOL_SOCKET {
 		return unix.EOPNOTSUPP
+	}
+	if name == unix.SO_BINDTODEVICE {
+		return x.bindToDevice(x.s, c, cstring(v))
 	}
 	err := x.setPlain(c, name, v, x.sizes())
 	if err == nil && (name == unix.SO_SNDBUF || name == unix.SO_SNDBUFFORCE) {
@@ -42,6 +48,9 @@ func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	if b := x.getPlain(name, x.sizes()); b != nil {
 		return b, nil
 	}
+	if b, err, ok := getAny(x, name, n); ok {
+		return b, err
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch name {
@@ -51,7 +60,10 @@ func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 		return boolVal(x.listening), nil
 	case unix.SO_PEERCRED:
 		u := x.peerCreds
-		if !x.connected {
+		switch {
+		case x.listening:
+			u = x.creds // its own
+		case !x.connected:
 			u = Ucred{UID: ^uint32(0), GID: ^uint32(0)}
 		}
 		return append(append(le32(uint32(u.PID)), le32(u.UID)...), le32(u.GID)...), nil
@@ -60,7 +72,7 @@ func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	case unix.SO_PASSSEC:
 		return boolVal(x.passSec.Load()), nil
 	case unix.SO_BINDTODEVICE:
-		return nil, nil
+		return x.s.deviceName(tcpip.NICID(x.keptDevice()), n)
 	case unix.SO_PEERGROUPS:
 		if !x.connected && !x.listening {
 			return nil, unix.ENODATA
@@ -72,6 +84,12 @@ func (x *unixSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 		if n < len(b) {
 			return b, unix.ERANGE
 		}
+		return b, nil
+	case unix.SO_MEMINFO:
+		b := make([]byte, memInfoSize) // what waits counts as the sender's
+		binary.LittleEndian.PutUint32(b[4:], uint32(x.rcvbuf))
+		binary.LittleEndian.PutUint32(b[8:], uint32(x.sent.size.Load()))
+		binary.LittleEndian.PutUint32(b[12:], uint32(x.sndbuf))
 		return b, nil
 	case unix.SO_GET_FILTER:
 		return x.getFilter(n)

@@ -18,6 +18,7 @@ type unixSent struct {
 	most    atomic.Int64               // sndbuf
 	starved atomic.Bool                // the budget refused a message while there were others
 	sock    atomic.Pointer[unixSocket] // nil: closed
+	name    atomic.Pointer[[]byte]     // the socket's, nil: it has none
 }
 
 // charge charges the budget for a message: EAGAIN where it refuses, but somebody will read

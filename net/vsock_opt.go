@@ -114,7 +114,7 @@ func (x *vsockSocket) setBuffer(name int, n uint64) {
 func (x *vsockSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	switch level {
 	case unix.SOL_SOCKET:
-		return x.getGeneric(name)
+		return x.getGeneric(name, n)
 	case unix.AF_VSOCK:
 	default:
 		return nil, unix.ENOPROTOOPT
@@ -142,9 +142,12 @@ func (x *vsockSocket) GetOption(_ *Caller, level, name, n int) ([]byte, error) {
 	return v, nil
 }
 
-func (x *vsockSocket) getGeneric(name int) ([]byte, error) {
+func (x *vsockSocket) getGeneric(name, room int) ([]byte, error) {
 	if b := x.getPlain(name, x.sizes()); b != nil {
 		return b, nil
+	}
+	if b, err, ok := getAny(x, name, room); ok {
+		return b, err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -153,14 +156,8 @@ func (x *vsockSocket) getGeneric(name int) ([]byte, error) {
 		return soError(&x.err), nil
 	case unix.SO_ACCEPTCONN:
 		return boolVal(x.state == vmListen), nil
-	case unix.SO_PEERCRED:
-		return append(append(le32(0), le32(^uint32(0))...), le32(^uint32(0))...), nil
-	case unix.SO_BINDTODEVICE:
-		return nil, nil
-	case unix.SO_PEERGROUPS:
-		return nil, unix.ENODATA
 	}
-	return nil, notPlain(name)
+	return x.getNobody(x.s, name, room, x.sizes().held())
 }
 
 // TakeError implements Socket.

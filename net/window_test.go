@@ -29,6 +29,7 @@ func TestAWindowThatOpensAsTheBufferGrowsIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.ns.Close)
+	grown := 0
 	for range 20 {
 		a, b, l := connected(t, s, s, lo4())
 		set(t, b, unix.SOL_TCP, unix.TCP_USER_TIMEOUT, 10000) // in segments, please
@@ -60,11 +61,18 @@ func TestAWindowThatOpensAsTheBufferGrowsIsTold(t *testing.T) {
 			}
 			got += n
 		}
-		if srv.fused.Load() != nil || srv.ep().SocketOptions().GetReceiveBufferSize() == before {
-			t.Fatal("nothing was tried")
+		if srv.fused.Load() != nil {
+			t.Fatal("fused")
+		}
+		if srv.ep().SocketOptions().GetReceiveBufferSize() != before {
+			grown++
 		}
 		for _, x := range []Socket{a, b, l} {
 			x.Release(nil)
 		}
+	}
+	// It grows with the time that bytes take, which is up to the host.
+	if grown < 10 {
+		t.Errorf("%d of 20 buffers grew", grown)
 	}
 }

@@ -361,14 +361,14 @@ func sysCapget(t *task.Thread, a *Args) (uintptr, error) {
 	if err == unix.EINVAL && a[1] == 0 {
 		return 0, nil
 	}
-	if err != nil {
+	if err != nil || a[1] == 0 {
 		return 0, err
 	}
 	if pid < 0 {
 		return 0, unix.EINVAL
 	}
 	o, err := findThread(t, pid)
-	if err != nil || a[1] == 0 {
+	if err != nil {
 		return 0, err
 	}
 	c := o.Creds()

@@ -14,6 +14,9 @@ func getACL(t *task.Thread, i vfs.Inode, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, ok := i.(attributed); ok {
+		return nil, unix.ENODATA // a memfd's file system has them
+	}
 	if _, ok := i.(vfs.ACLHolder); !ok || a.Mode&unix.S_IFMT == unix.S_IFLNK {
 		return nil, unix.EOPNOTSUPP
 	}

@@ -58,17 +58,8 @@ func sendIO(k *task.Kernel, o *vfs.Owner, sig, fd, code int32) {
 
 // setOwner is F_SETOWN and its kin: ESRCH for whom there is not, unless it is nobody.
 func setOwner(t *task.Thread, f *vfs.File, kind, id int32) error {
-	k, found := t.Kernel(), id == 0
-	switch kind {
-	case ownerThread:
-		found = found || k.Thread(id) != nil
-	case ownerProcess:
-		// A number of any kind does, as find_vpid's.
-		found = found || k.Process(id) != nil || k.Thread(id) != nil || len(k.Group(id)) > 0
-	case ownerGroup:
-		found = found || len(k.Group(id)) > 0 || k.Process(id) != nil
-	}
-	if !found {
+	// A number of any kind does, as find_vpid's.
+	if k := t.Kernel(); id != 0 && k.Process(id) == nil && k.Thread(id) == nil && len(k.Group(id)) == 0 {
 		return unix.ESRCH
 	}
 	f.SetOwner(newOwner(t, kind, id))
@@ -129,9 +120,7 @@ func ownerEx(t *task.Thread, f *vfs.File, cmd int, arg uint64) (uintptr, error) 
 // CAP_LEASE, EINVAL for what is not a regular file.
 func setLease(t *task.Thread, f *vfs.File, fd, kind int32) error {
 	switch kind {
-	case unix.F_RDLCK, unix.F_WRLCK:
-	case unix.F_UNLCK:
-		return f.SetLease(fd, kind, nil)
+	case unix.F_RDLCK, unix.F_WRLCK, unix.F_UNLCK:
 	default:
 		return unix.EINVAL
 	}
@@ -141,6 +130,9 @@ func setLease(t *task.Thread, f *vfs.File, fd, kind int32) error {
 	}
 	if at.UID != t.Creds().FSUID && !t.Creds().Can(vfs.CapLease) {
 		return unix.EACCES
+	}
+	if f.Inode() == nil && at.Mode&unix.S_IFMT == unix.S_IFREG && kind != unix.F_RDLCK {
+		return unix.EAGAIN // of a memfd: there is none to give up, and it counts as open for writing
 	}
 	return f.SetLease(fd, kind, newOwner(t, ownerProcess, t.Process().PID()))
 }

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/mqueue"
 	"kiln/fs/pipe"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
@@ -275,11 +276,20 @@ func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
 	if !in.Seekable() {
 		return sendStream(t, in, out, a[3], toPipe)
 	}
-	if !givesBytes(in) || !takesBytes(out) {
-		return 0, unix.EINVAL
-	}
 	if pos < 0 {
 		pos = in.Pos(t)
+	}
+	if !toPipe && a[3] == 0 {
+		return 0, nil
+	}
+	if !givesBytes(in) {
+		return 0, unix.EINVAL
+	}
+	if !takesBytes(out) { // who is only asked when there is something
+		if at, err := in.Ops.Attr(t); err == nil && at.Mode&unix.S_IFMT == unix.S_IFREG && pos >= at.Size {
+			return 0, putOffset(t, in, a[2], pos)
+		}
+		return 0, unix.EINVAL
 	}
 	x := copier{t: t, in: in, out: out, inPos: pos, outPos: -1}
 	n, err := x.run(a[3])
@@ -340,7 +350,7 @@ func sysCopyFileRange(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.EINVAL
 	case !in.Readable(), !out.Writable(), out.Flags()&unix.O_APPEND != 0:
 		return 0, unix.EBADF
-	case in.Path.Mount != nil && out.Path.Mount != nil && in.Path.Mount.Super != out.Path.Mount.Super:
+	case superOf(in) != superOf(out):
 		return 0, unix.EXDEV
 	}
 	for _, pos := range [2]int64{x.inPos, x.outPos} {
@@ -369,6 +379,14 @@ func sysCopyFileRange(t *task.Thread, a *Args) (uintptr, error) {
 	return uintptr(moved), putOffset(t, out, a[3], x.outPos)
 }
 
+// superOf is the file system of a regular file, nil for memfds', which have one of their own.
+func superOf(f *vfs.File) *vfs.Super {
+	if f.Path.Mount == nil {
+		return nil
+	}
+	return f.Path.Mount.Super
+}
+
 // copyOffset is where a side of copy_file_range starts: through a pointer, or the file's
 // position.
 func copyOffset(t *task.Thread, f *vfs.File, addr uint64) (int64, error) {
@@ -394,25 +412,31 @@ func sysSplice(t *task.Thread, a *Args) (uintptr, error) {
 	if a[5]&^spliceFlags != 0 {
 		return 0, unix.EINVAL
 	}
-	in, err := openFor(t, a[0], readOp)
+	in, err := fileOf(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer in.DecRef()
-	out, err := openFor(t, a[2], writeOp)
+	out, err := fileOf(t, a[2])
 	if err != nil {
 		return 0, err
 	}
 	defer out.DecRef()
-	if err := mayBeSpliced(in, out, a[1] != 0, a[3] != 0); err != nil {
-		return 0, err
+	if offPipe(in, a[1] != 0) || offPipe(out, a[3] != 0) {
+		return 0, unix.ESPIPE
 	}
 	nonblock := a[5]&spliceNonblock != 0
 	x := copier{t: t, in: in, out: out, inPos: -1, outPos: -1, wait: !nonblock && !in.Nonblocking()}
-	if x.inPos, err = offsetArg(t, a[1]); err != nil {
+	if x.inPos, err = offsetArg(t, a[1]); err == nil {
+		x.outPos, err = offsetArg(t, a[3])
+	}
+	if err != unix.EFAULT && (!in.Readable() || !out.Writable()) {
+		err = unix.EBADF
+	}
+	if err != nil {
 		return 0, err
 	}
-	if x.outPos, err = offsetArg(t, a[3]); err != nil {
+	if err := mayBeSpliced(in, out, a[1] != 0, a[3] != 0); err != nil {
 		return 0, err
 	}
 	n, err := x.splice(a[4])
@@ -434,7 +458,7 @@ func givesBytes(f *vfs.File) bool {
 	if _, ok := f.Ops.(vfs.Nowait); ok {
 		return false
 	}
-	return takesBytes(f)
+	return takesBytes(f) && mqueue.Of(f) == nil
 }
 
 // takesBytes is givesBytes for the other side.
@@ -445,12 +469,18 @@ func takesBytes(f *vfs.File) bool {
 	return f.Inode() == nil || !f.Path.IsDir()
 }
 
+// offPipe says that an offset is given for a pipe.
+func offPipe(f *vfs.File, off bool) bool {
+	_, is := pipe.Of(f)
+	return is && off
+}
+
 // mayBeSpliced are splice's checks of its two sides and of whether they have offsets.
 func mayBeSpliced(in, out *vfs.File, inOff, outOff bool) error {
 	p, fromPipe := pipe.Of(in)
 	q, toPipe := pipe.Of(out)
 	switch {
-	case fromPipe && inOff, toPipe && outOff:
+	case offPipe(in, inOff), offPipe(out, outOff):
 		return unix.ESPIPE
 	case !fromPipe && !toPipe, p != nil && p == q:
 		return unix.EINVAL

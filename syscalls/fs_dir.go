@@ -168,6 +168,9 @@ func sysLinkat(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 func link(t *task.Thread, fd1, p1, fd2, p2 uint64, flags int) (uintptr, error) {
+	if flags&unix.AT_EMPTY_PATH != 0 && !t.Creds().Can(unix.CAP_DAC_READ_SEARCH) {
+		return 0, unix.ENOENT // whatever the path
+	}
 	return two(t, fd1, p1, fd2, p2, flags&unix.AT_EMPTY_PATH != 0, func(l1 vfs.Lookup, s1 string, l2 vfs.Lookup, s2 string) error {
 		return t.Kernel().NS.Link(l1, s1, l2, s2, flags)
 	})

@@ -23,20 +23,6 @@ const (
 	fSetRWHint    = 1036
 	settable      = unix.O_APPEND | unix.O_NONBLOCK | unix.O_DIRECT | unix.O_NOATIME
 	flockSize     = 32
-	fioSetOwn     = 0x8901
-	fioGetOwn     = 0x8903
-	siocSetPgrp   = 0x8902
-	siocGetPgrp   = 0x8904
-
-	// include/uapi/asm-generic/ioctls.h and fs.h.
-	fionread = 0x541b
-	fionbio  = 0x5421
-	fionclex = 0x5450
-	fioclex  = 0x5451
-	fioasync = 0x5452
-	figetbsz = 2
-	fifreeze = 0xc0045877
-	fithaw   = 0xc0045878
 )
 
 // sysFcntl: EBADF; EINVAL for an unknown command; O_PATH descriptors know only the
@@ -293,73 +279,8 @@ func sysFlock(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	defer f.DecRef()
+	if how != unix.LOCK_UN && !f.Readable() && !f.Writable() {
+		return 0, unix.EBADF
+	}
 	return 0, f.Flock(t, t.Process().PID(), how, a[1]&unix.LOCK_NB == 0)
-}
-
-// sysIoctl: EBADF, ENOTTY, EFAULT. Requests about the descriptor are served here, the rest
-// by the object. See ioctl(2).
-func sysIoctl(t *task.Thread, a *Args) (uintptr, error) {
-	f, err := fileOf(t, a[0])
-	if err != nil {
-		return 0, err
-	}
-	defer f.DecRef()
-	req, arg := uint32(a[1]), a[2]
-	switch req {
-	case fioclex, fionclex:
-		t.FDs().SetCloseOnExec(int32(a[0]), req == fioclex)
-		return 0, nil
-	case fionbio, fioasync:
-		v, err := getU32(t, hal.UserAddr(arg))
-		if err != nil {
-			return 0, err
-		}
-		if req == fionbio {
-			bit := uint32(0)
-			if v != 0 {
-				bit = unix.O_NONBLOCK
-			}
-			f.SetFlags(unix.O_NONBLOCK, bit)
-			return 0, nil
-		}
-		if on := v != 0; on != (f.Flags()&unix.O_ASYNC != 0) {
-			if !f.CanAsync() {
-				return 0, unix.ENOTTY
-			}
-			f.SetAsync(int32(a[0]), on)
-		}
-		return 0, nil
-	case fioSetOwn, siocSetPgrp, fioGetOwn, siocGetPgrp:
-		if at, err := f.Ops.Attr(t); err == nil && at.Mode&unix.S_IFMT == unix.S_IFSOCK {
-			return socketOwner(t, f, req, arg)
-		}
-	case fifreeze, fithaw: // no file system here can be frozen
-		if !t.Creds().Can(unix.CAP_SYS_ADMIN) {
-			return 0, unix.EPERM
-		}
-		return 0, unix.EOPNOTSUPP
-	case fionread, figetbsz:
-		if at, err := f.Ops.Attr(t); err == nil && at.Mode&unix.S_IFMT == unix.S_IFREG {
-			n := at.Size - f.Pos(t)
-			if req == figetbsz {
-				n = at.BlockSize
-			}
-			var b [4]byte
-			le.PutUint32(b[:], uint32(n))
-			return 0, t.CopyOut(hal.UserAddr(arg), b[:])
-		}
-	}
-	return f.Ops.Ioctl(t, f, t.Space(), req, arg)
-}
-
-// socketOwner is FIOSETOWN, SIOCSPGRP and what reads it back.
-func socketOwner(t *task.Thread, f *vfs.File, req uint32, arg uint64) (uintptr, error) {
-	if req == fioGetOwn || req == siocGetPgrp {
-		return 0, putU32(t, hal.UserAddr(arg), uint32(getOwn(f)))
-	}
-	id, err := getU32(t, hal.UserAddr(arg))
-	if err != nil {
-		return 0, err
-	}
-	return 0, setOwn(t, f, int32(id))
 }

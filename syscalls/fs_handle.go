@@ -36,6 +36,9 @@ func sysNameToHandleAt(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.EINVAL
 	}
 	p, err := placeAt(t, a[0], a[1], a[4]&unix.AT_SYMLINK_FOLLOW != 0, a[4]&unix.AT_EMPTY_PATH != 0)
+	if err == unix.ENXIO {
+		err = unix.EOPNOTSUPP // it has no place, and its file system no handles
+	}
 	if err != nil {
 		return 0, err
 	}

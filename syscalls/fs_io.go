@@ -1,12 +1,16 @@
 package syscalls
 
 import (
+	"math"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/anon"
 	"kiln/fs/epoll"
+	"kiln/fs/mqueue"
 	"kiln/fs/vfs"
+	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/task"
 	"kiln/kernel/wait"
@@ -131,6 +135,9 @@ func fileSizeLimit(t *task.Thread, f *vfs.File, q *mm.IOSeq, off int64) error {
 	if limit >= 1<<63-1 || q.Len() == 0 || !f.Seekable() {
 		return nil
 	}
+	if _, ok := f.Ops.(vfs.Unwritable); ok {
+		return nil // the write's own error comes first
+	}
 	a, err := f.Ops.Attr(t)
 	if err != nil || a.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil
@@ -217,7 +224,7 @@ func transfers(f *vfs.File, op ioOp) bool {
 	case *anon.SignalFD, *anon.TimerFD, *anon.Inotify, *anon.FSContext:
 		return op == readOp
 	}
-	return true
+	return op == readOp || mqueue.Of(f) == nil
 }
 
 func isSocket(f *vfs.File) bool {
@@ -241,13 +248,17 @@ func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr
 		err = x.ranges(t, f, a, vec, op)
 	}
 	if err == nil && flags != 0 {
-		err = rwFlags(f, x, flags)
+		err = rwFlags(f, x, op, flags)
 	}
 	n := 0
 	switch {
 	case err != nil, x.seq.Len() == 0 && (vec || op == readOp && isSocket(f)): // does not come to the file
 	case flags&rwfAppend != 0 && op == writeOp && f.Seekable():
 		n, err = appendFile(t, f, x, true)
+	case vec && (op == writeOp && isEvent(f) || op == readOp && oneByOne(f) && !f.Path.Valid()):
+		n, err = each(t, f, a, op)
+	case op == readOp && flags&rwfNowait != 0:
+		n, err = f.Read(t, &x.seq)
 	case op == readOp:
 		n, err = readFile(t, f, x)
 	default:
@@ -260,6 +271,34 @@ func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr
 		return uintptr(n), nil
 	}
 	return 0, err
+}
+
+func isEvent(f *vfs.File) bool {
+	_, ok := f.Ops.(*anon.EventFD)
+	return ok
+}
+
+// each is readv or writev of what Linux 6.1 reads or writes range by range, until one is short
+// (do_loop_readv_writev).
+func each(t *task.Thread, f *vfs.File, a *Args, op ioOp) (n int, err error) {
+	for i := range a[2] {
+		var v [16]byte
+		if err = t.CopyIn(v[:], hal.UserAddr(a[1]+16*i)); err != nil {
+			break
+		}
+		size, m := le.Uint64(v[8:]), 0
+		x := newCall(t)
+		if err = x.one(t, le.Uint64(v[:]), size); err == nil && op == readOp {
+			m, err = readFile(t, f, x)
+		} else if err == nil {
+			m, err = writeFile(t, f, x)
+		}
+		x.free()
+		if n += m; err != nil || uint64(m) != size {
+			break
+		}
+	}
+	return n, err
 }
 
 // countIO is /proc/PID/io's add_rchar and its kin.
@@ -307,18 +346,21 @@ func sysPwritev2(t *task.Thread, a *Args) (uintptr, error) {
 }
 
 // rwFlags checks the RWF_* flags of a transfer (kiocb_set_rw_flags).
-func rwFlags(f *vfs.File, x *fsCall, flags uint64) error {
-	if x.seq.Len() == 0 {
+func rwFlags(f *vfs.File, x *fsCall, op ioOp, flags uint64) error {
+	switch {
+	case x.seq.Len() == 0:
 		return nil
+	case !transfers(f, op):
+		return unix.EINVAL
 	}
 	if flags&^(rwfHipri|rwfDsync|rwfSync|rwfNowait|rwfAppend) != 0 {
 		return unix.EOPNOTSUPP
 	}
-	if flags&^rwfHipri != 0 && oneByOne(f) {
+	if flags&^rwfHipri != 0 && (oneByOne(f) || isEvent(f) && op == writeOp) {
 		return unix.EOPNOTSUPP
 	}
 	if flags&rwfNowait != 0 {
-		if _, ok := f.Ops.(vfs.Nowait); !ok {
+		if _, ok := f.Ops.(vfs.Nowait); !ok && !(isEvent(f) && op == readOp) {
 			return unix.EOPNOTSUPP
 		}
 	}
@@ -330,6 +372,9 @@ func rwFlags(f *vfs.File, x *fsCall, flags uint64) error {
 func oneByOne(f *vfs.File) bool {
 	switch f.Ops.(type) {
 	case *anon.SignalFD, *anon.TimerFD, *anon.Inotify, *anon.FSContext:
+		return true
+	}
+	if mqueue.Of(f) != nil {
 		return true
 	}
 	return f.Path.Valid() && f.Path.IsDir()
@@ -379,7 +424,7 @@ func (x *fsCall) transferAt(t *task.Thread, f *vfs.File, a *Args, vec bool, op i
 		err = x.ranges(t, f, a, vec, op)
 	}
 	if err == nil && flags != 0 {
-		err = rwFlags(f, x, flags)
+		err = rwFlags(f, x, op, flags)
 	}
 	if err != nil || vec && x.seq.Len() == 0 {
 		return 0, err
@@ -493,43 +538,50 @@ func allocateMode(mode uint32) error {
 // sysFallocate: EBADF, EINVAL, EFBIG, ENODEV, ESPIPE, EOPNOTSUPP, ENOSPC. See
 // fallocate(2).
 func sysFallocate(t *task.Thread, a *Args) (uintptr, error) {
-	off, n := int64(a[2]), int64(a[3])
-	f, err := rawFile(t, a[0])
+	f, err := fileOf(t, a[0])
 	if err != nil {
 		return 0, err
 	}
 	defer f.DecRef()
+	return 0, allocate(t, f, uint32(a[1]), int64(a[2]), int64(a[3]))
+}
+
+// allocate is fallocate of an open file.
+func allocate(t *task.Thread, f *vfs.File, mode uint32, off, n int64) error {
 	if off < 0 || n <= 0 {
-		return 0, unix.EINVAL
+		return unix.EINVAL
 	}
-	if err := allocateMode(uint32(a[1])); err != nil {
-		return 0, err
+	if err := allocateMode(mode); err != nil {
+		return err
 	}
 	if !f.Writable() {
-		return 0, unix.EBADF
+		return unix.EBADF
 	}
 	at, err := f.Ops.Attr(t)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	switch at.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 	case unix.S_IFIFO:
-		return 0, unix.ESPIPE
+		return unix.ESPIPE
 	case unix.S_IFDIR:
-		return 0, unix.EISDIR
+		return unix.EISDIR
 	default:
-		return 0, unix.ENODEV
+		return unix.ENODEV
 	}
 	if off+n < 0 {
-		return 0, unix.EFBIG
+		return unix.EFBIG
+	}
+	if _, no := f.Ops.(vfs.Unallocatable); no {
+		return unix.EOPNOTSUPP
 	}
 	// The file system knows these modes, and looks at the limit where the file would grow.
-	if a[1]&^unix.FALLOC_FL_KEEP_SIZE == 0 && off+n > at.Size && uint64(off+n) > t.Process().Limit(unix.RLIMIT_FSIZE) {
+	if mode&^unix.FALLOC_FL_KEEP_SIZE == 0 && off+n > at.Size && uint64(off+n) > t.Process().Limit(unix.RLIMIT_FSIZE) {
 		signalSelf(t, unix.SIGXFSZ)
-		return 0, unix.EFBIG
+		return unix.EFBIG
 	}
-	return 0, f.Allocate(t, uint32(a[1]), off, n)
+	return f.Allocate(t, mode, off, n)
 }
 
 // sysFadvise64: EBADF, ESPIPE for pipes, EINVAL for a length or advice. The cache decides
@@ -596,7 +648,8 @@ func sysFtruncate(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	defer f.DecRef()
 	at, err := f.Ops.Attr(t)
-	if err != nil || at.Mode&unix.S_IFMT != unix.S_IFREG || !f.Writable() {
+	if err != nil || at.Mode&unix.S_IFMT != unix.S_IFREG || !f.Writable() ||
+		size > math.MaxInt32 && mqueue.Of(f) != nil { // opened without O_LARGEFILE
 		return 0, unix.EINVAL
 	}
 	if err := truncateLimit(t, size); err != nil {

@@ -305,15 +305,24 @@ func sysOpenTree(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, unix.EINVAL
 	case clone && mayMount(t) != nil:
 		return 0, unix.EPERM
+	case full(t):
+		return 0, unix.EMFILE
+	}
+	ns := t.Kernel().NS
+	if !clone {
+		var f *vfs.File
+		if _, err := withPath(t, a[0], a[1], flags&unix.AT_EMPTY_PATH != 0, func(l vfs.Lookup, path string) (err error) {
+			f, err = ns.OpenPathOf(l, path, walkFlags(uint64(flags)))
+			return err
+		}); err != nil {
+			return 0, err
+		}
+		return installFile(t, f, flags&unix.OPEN_TREE_CLOEXEC != 0)
 	}
 	p, err := placeAt(t, a[0], a[1], flags&unix.AT_SYMLINK_NOFOLLOW == 0, flags&unix.AT_EMPTY_PATH != 0)
 	if err != nil {
 		return 0, err
 	}
-	if !clone {
-		return installFile(t, vfs.OpenPath(p), flags&unix.OPEN_TREE_CLOEXEC != 0)
-	}
-	ns := t.Kernel().NS
 	if p, err = ns.CloneTree(p, flags&unix.AT_RECURSIVE != 0); err != nil {
 		return 0, err
 	}

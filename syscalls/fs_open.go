@@ -41,7 +41,11 @@ func open(t *task.Thread, dirfd, addr uint64, flags, mode uint32, resolve uint64
 	if full(t) {
 		return 0, unix.EMFILE
 	}
-	l, dir, err := where(t, dirfd, path)
+	from := path
+	if resolve&unix.RESOLVE_IN_ROOT != 0 {
+		from = strings.TrimLeft(path, "/") // the root is the descriptor
+	}
+	l, dir, err := where(t, dirfd, from)
 	if err != nil {
 		return 0, err
 	}
@@ -109,11 +113,27 @@ func sysOpenat2(t *task.Thread, a *Args) (uintptr, error) {
 		// That there is no such name is cached by no file system in memory. A last part that
 		// is no directory is there.
 		p, bad := pathArg(t, a[1], false)
+		if bad == nil && err == unix.ENOTDIR && notBelow(t, a[0], p) {
+			return 0, err
+		}
 		if last := flags&unix.O_DIRECTORY != 0 || strings.HasSuffix(p, "/"); bad == nil && (err != unix.ENOTDIR || !last) {
 			err = unix.EAGAIN
 		}
 	}
 	return fd, err
+}
+
+// notBelow says that the path begins at a descriptor that is no directory's.
+func notBelow(t *task.Thread, fd uint64, path string) bool {
+	if strings.HasPrefix(path, "/") || int32(fd) == unix.AT_FDCWD {
+		return false
+	}
+	f, err := fileOf(t, fd)
+	if err != nil {
+		return false
+	}
+	defer f.DecRef()
+	return !f.Path.Valid() || !f.Path.IsDir()
 }
 
 // copyStruct is copy_struct_from_user: bytes beyond what is known must be zero (E2BIG).

@@ -87,7 +87,7 @@ func attrsOf(t *task.Thread, f *vfs.File) (vfs.Attr, error) {
 }
 
 // lookAt is the attributes that fstatat and statx answer with, and what statx says of the
-// place: its mount, 0 for none, and whether it is the mount's root.
+// place: its mount, and whether it is the mount's root.
 func lookAt(t *task.Thread, dirfd, addr, flags uint64) (at vfs.Attr, mnt int, root bool, err error) {
 	path, err := pathArg(t, addr, flags&unix.AT_EMPTY_PATH != 0)
 	if err != nil {
@@ -115,10 +115,7 @@ func lookAt(t *task.Thread, dirfd, addr, flags uint64) (at vfs.Attr, mnt int, ro
 			return at, 0, false, err
 		}
 	}
-	if p.Valid() {
-		mnt, root = p.Mount.ID, p.Entry == p.Mount.Root
-	}
-	return at, mnt, root, nil
+	return at, p.MountID(), p.Valid() && p.Entry == p.Mount.Root, nil
 }
 
 func statAt(t *task.Thread, dirfd, addr, buf, flags uint64) (uintptr, error) {
@@ -145,12 +142,9 @@ func sysStatx(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	b := scratch(t, 256)
-	got := uint32(unix.STATX_BASIC_STATS)
-	if at.Btime != 0 {
+	got := uint32(unix.STATX_BASIC_STATS) | unix.STATX_MNT_ID
+	if at.Btime != 0 && a[3]&unix.STATX_BTIME != 0 { // which file systems tell whom it interests
 		got |= unix.STATX_BTIME
-	}
-	if mnt != 0 {
-		got |= unix.STATX_MNT_ID
 	}
 	le.PutUint32(b[0:], got)
 	le.PutUint32(b[4:], uint32(at.BlockSize))
@@ -227,7 +221,10 @@ func sysFstatfs(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	var b [120]byte
 	magic := uint64(unix.ANON_INODE_FS_MAGIC)
+	own, ok := f.Ops.(interface{ Magic() uint64 })
 	switch {
+	case ok:
+		magic = own.Magic()
 	case strings.HasPrefix(f.Name, "pipe:"):
 		magic = unix.PIPEFS_MAGIC
 	case strings.HasPrefix(f.Name, "socket:"):
@@ -290,6 +287,19 @@ func readlink(t *task.Thread, dirfd, addr, buf, size uint64) (uintptr, error) {
 		return 0, unix.EINVAL
 	}
 	var target string
+	if int32(dirfd) != unix.AT_FDCWD {
+		if p, err := pathArg(t, addr, true); err == nil && p == "" {
+			f, err := rawFile(t, dirfd)
+			if err != nil {
+				return 0, err
+			}
+			named := f.Path.Valid()
+			f.DecRef()
+			if !named {
+				return 0, unix.ENOENT // what it is does not matter
+			}
+		}
+	}
 	if _, err := withPath(t, dirfd, addr, true, func(l vfs.Lookup, path string) (err error) {
 		if path == "" && !l.At.Valid() {
 			return unix.ENOENT
@@ -378,40 +388,48 @@ func setTimes(t *task.Thread, dirfd, addr, flags uint64, tm *[2]int64, wrong boo
 			a.Mtime = tm[1]
 		}
 	}
-	apply := func(l vfs.Lookup, p vfs.Path) error {
-		if wrong {
+	may := func(at vfs.Attr, err error) error {
+		c := t.Creds()
+		switch {
+		case wrong:
 			return unix.EINVAL
-		}
-		at, err := p.Inode().Attr(t)
-		if err != nil {
+		case err != nil || c.FSUID == at.UID || c.Can(vfs.CapFowner):
 			return err
+		case !touch:
+			return unix.EPERM
 		}
-		c := l.Creds
-		if c.FSUID != at.UID && !c.Can(vfs.CapFowner) {
-			if !touch {
-				return unix.EPERM
-			}
-			if err := c.Permission(&at, vfs.MayWrite); err != nil {
-				return err
-			}
+		return c.Permission(&at, vfs.MayWrite)
+	}
+	apply := func(l vfs.Lookup, p vfs.Path) error {
+		if err := may(p.Inode().Attr(t)); err != nil {
+			return err
 		}
 		return t.Kernel().NS.SetAttrAt(l, p, a)
 	}
-	if addr == 0 && int32(dirfd) != unix.AT_FDCWD || flags&unix.AT_EMPTY_PATH != 0 && addr == 0 {
+	bare := func(f *vfs.File) error {
+		if err := may(f.Ops.Attr(t)); err != nil {
+			return err
+		}
+		return f.Ops.SetAttr(t, a)
+	}
+	if addr == 0 && int32(dirfd) != unix.AT_FDCWD {
+		if flags != 0 {
+			return 0, unix.EINVAL // do_utimes_fd
+		}
 		f, err := fileOf(t, dirfd)
 		if err != nil {
 			return 0, err
 		}
 		defer f.DecRef()
-		if wrong {
-			return 0, unix.EINVAL
-		}
 		if !f.Path.Valid() {
-			return 0, f.Ops.SetAttr(t, a)
+			return 0, bare(f)
 		}
 		return 0, apply(t.Lookup(vfs.Path{}), f.Path)
 	}
 	return withPath(t, dirfd, addr, flags&unix.AT_EMPTY_PATH != 0, func(l vfs.Lookup, path string) error {
+		if l.AtFile != nil {
+			return bare(l.AtFile)
+		}
 		p, err := t.Kernel().NS.Walk(l, path, walkFlags(flags))
 		if err != nil {
 			return err

@@ -186,11 +186,15 @@ func where(t *task.Thread, dirfd uint64, path string) (vfs.Lookup, *vfs.File, er
 	if err != nil {
 		return vfs.Lookup{}, nil, err
 	}
+	l := t.Lookup(f.Path)
 	if !f.Path.Valid() {
-		f.DecRef()
-		return vfs.Lookup{}, nil, unix.ENOTDIR
+		if path != "" {
+			f.DecRef()
+			return vfs.Lookup{}, nil, unix.ENOTDIR
+		}
+		l.AtFile = f
 	}
-	return t.Lookup(f.Path), f, nil
+	return l, f, nil
 }
 
 func done(f *vfs.File) {

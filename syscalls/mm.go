@@ -3,6 +3,7 @@ package syscalls
 import (
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/mqueue"
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
@@ -70,7 +71,7 @@ func mmapFile(t *task.Thread, f *vfs.File, m *mm.MapArgs) (uintptr, error) {
 	if shared && !f.Writable() {
 		m.MaxProt &^= hal.ProtWrite
 	}
-	noexec := f.Path.Valid() && f.Path.Mount.Flags()&unix.MS_NOEXEC != 0
+	noexec := f.Path.Valid() && f.Path.Mount.Flags()&unix.MS_NOEXEC != 0 || mqueue.Of(f) != nil // SB_I_NOEXEC
 	if noexec {
 		m.MaxProt &^= hal.ProtExec
 	}

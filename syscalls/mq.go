@@ -44,6 +44,9 @@ func sysMqOpen(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
+	if full(t) {
+		return 0, unix.EMFILE
+	}
 	f, err := mqOf(t).OpenQueue(t, name, uint32(a[1]), uint32(a[2]), attr)
 	if err != nil {
 		return 0, err

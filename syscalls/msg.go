@@ -52,6 +52,11 @@ func sysMsgrcv(t *task.Thread, a *Args) (uintptr, error) {
 		flags&ipc.MsgCopy != 0 && (flags&ipc.MsgExcept != 0 || flags&ipc.Nowait == 0) {
 		return 0, unix.EINVAL
 	}
+	if flags&ipc.MsgCopy != 0 { // whose copy Linux makes of what is in the buffer
+		if _, err := t.Space().CopyIn(t, make([]byte, min(size, uint64(n.Limits.MsgMax.Load()))), hal.UserAddr(a[1])); err != nil {
+			return 0, unix.EFAULT
+		}
+	}
 	m, err := n.Msgrcv(t, id, size, int64(a[3]), flags)
 	if err != nil {
 		return 0, err

@@ -2,6 +2,7 @@ package syscalls
 
 import (
 	"encoding/binary"
+	"math"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -253,6 +254,7 @@ func accept(t *task.Thread, a *Args, flags uint32) (uintptr, error) {
 		return 0, unix.EMFILE
 	}
 	s := n.sock
+	n.caller.Nonblock = n.file.Nonblocking()
 	c, err := s.Accept(&n.caller)
 	if err == unix.EAGAIN && !n.file.Nonblocking() {
 		rcv, _ := s.Timeouts()
@@ -405,7 +407,9 @@ func sysSetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 		v = make([]byte, min(size, maxOptLen))
 	}
 	v = v[:min(size, len(v))]
-	if err := t.CopyIn(v, hal.UserAddr(a[3])); err != nil {
+	if a[3] == 0 && size >= 4 && int32(a[1]) == unix.SOL_IPV6 && n.sock.Domain() == unix.AF_INET6 && !structure6(int(int32(a[2]))) {
+		clear(v) // do_ipv6_setsockopt takes no value for 0
+	} else if err := t.CopyIn(v, hal.UserAddr(a[3])); err != nil {
 		return 0, unread(n, int(int32(a[1])), int(int32(a[2])), size, err)
 	}
 	return 0, n.sock.SetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), v)
@@ -414,10 +418,18 @@ func sysSetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 // unread is the error of an option whose value cannot be read: where the protocol does not
 // know the level, or IP the option, it does not look at the value.
 func unread(n *netCall, level, name, size int, err error) error {
-	inet := n.sock.Domain() == unix.AF_INET || n.sock.Domain() == unix.AF_INET6
+	inet := isInet(n.sock)
 	switch {
 	case level == unix.SOL_SOCKET:
-	case n.sock.Domain() == unix.AF_PACKET:
+	case inet && size < 4 && ownLevel(n.sock, level) && (level == unix.SOL_UDP || level == unix.SOL_TCP && !ofText(name)):
+		return unix.EINVAL // no int: it is not looked at
+	case level == unix.SOL_IPV6 && n.sock.Domain() == unix.AF_INET6 && size < 4 && !header6(name):
+		return n.sock.SetOption(&n.caller, level, name, make([]byte, size)) // too short to be looked at
+	case inet && ownLevel(n.sock, level) && level == unix.SOL_IP && (name == unix.IP_IPSEC_POLICY || name == unix.IP_XFRM_POLICY):
+		if !n.caller.Creds.Can(unix.CAP_NET_ADMIN) {
+			return unix.EPERM
+		}
+	case n.sock.Domain() == unix.AF_PACKET, inet && ownLevel(n.sock, level) && aboutGroups(level, name):
 		if p, ok := n.sock.(interface {
 			Unread(level, name, size int) error
 		}); ok {
@@ -429,12 +441,40 @@ func unread(n *netCall, level, name, size int, err error) error {
 		return unix.EOPNOTSUPP
 	case n.sock.Domain() == unix.AF_VSOCK && level != unix.AF_VSOCK:
 		return unix.ENOPROTOOPT
-	case inet && (level == unix.SOL_IP || level != unix.SOL_IPV6 && level != n.sock.Protocol() && level != unix.SOL_TCP):
+	case inet && (level == unix.SOL_IP || !ownLevel(n.sock, level)):
 		if _, e := n.sock.GetOption(&n.caller, level, name, 4); e == unix.ENOPROTOOPT || e == unix.EOPNOTSUPP {
 			return unix.ENOPROTOOPT
 		}
 	}
 	return err
+}
+
+// ofText says that an option of TCP is no int.
+func ofText(name int) bool {
+	return name == unix.TCP_CONGESTION || name == unix.TCP_ULP || name == unix.TCP_FASTOPEN_KEY
+}
+
+// structure6 says that an option of IPv6 is no int.
+func structure6(name int) bool {
+	switch name {
+	case unix.IPV6_ADD_MEMBERSHIP, unix.IPV6_DROP_MEMBERSHIP, unix.IPV6_JOIN_ANYCAST, unix.IPV6_LEAVE_ANYCAST, flowlabelMgr,
+		unix.IPV6_2292PKTOPTIONS, unix.IPV6_PKTINFO, unix.IPV6_IPSEC_POLICY, unix.IPV6_XFRM_POLICY:
+		return true
+	}
+	return header6(name) || name >= unix.MCAST_JOIN_GROUP && name <= mcastMsfilter
+}
+
+// flowlabelMgr is IPV6_FLOWLABEL_MGR.
+const flowlabelMgr = 32
+
+// aboutGroups says that an option of IPv4 is about groups: what is only set.
+func aboutGroups(level, name int) bool {
+	return level == unix.SOL_IP && name >= unix.IP_ADD_MEMBERSHIP && name <= mcastMsfilter
+}
+
+// header6 says that an option is a header that goes with packets, of any length.
+func header6(name int) bool {
+	return name == unix.IPV6_HOPOPTS || name == unix.IPV6_RTHDRDSTOPTS || name == unix.IPV6_RTHDR || name == unix.IPV6_DSTOPTS
 }
 
 // sysGetsockopt: EFAULT, EINVAL, ENOPROTOOPT. See getsockopt(2).
@@ -445,18 +485,19 @@ func sysGetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 	}
 	defer n.free()
 	l := n.hdr[:4]
+	level, name := int(int32(a[1])), int(int32(a[2]))
 	if err := t.CopyIn(l, hal.UserAddr(a[4])); err != nil {
-		return 0, err
+		return 0, unsized(n, level, name, err)
 	}
-	room := int32(binary.LittleEndian.Uint32(l))
+	room := int(int32(binary.LittleEndian.Uint32(l)))
 	n.caller.OptVal = hal.UserAddr(a[3])
-	v, err := n.sock.GetOption(&n.caller, int(int32(a[1])), int(int32(a[2])), max(int(room), 0))
-	// IPv6 looks at the length last.
-	late := int32(a[1]) == unix.SOL_IPV6 && (err == unix.ENOTCONN || err == unix.ENOENT) ||
-		n.sock.Domain() == unix.AF_PACKET && int32(a[1]) != unix.SOL_SOCKET && int32(a[1]) != unix.SOL_PACKET
-	if room < 0 && err != unix.EOPNOTSUPP && !late {
-		return 0, unix.EINVAL
+	if room < 0 {
+		if err := negative(n, level, name); err != nil {
+			return 0, err
+		}
+		room = math.MaxInt32
 	}
+	v, err := n.sock.GetOption(&n.caller, level, name, room)
 	if k, ok := err.(net.Instructions); ok {
 		return 0, instructionsOut(t, a, v, k)
 	}
@@ -469,12 +510,64 @@ func sysGetsockopt(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	v = v[:min(len(v), int(room))]
+	v = v[:min(len(v), room)]
 	if err := t.CopyOut(hal.UserAddr(a[3]), v); err != nil {
 		return 0, err
 	}
 	binary.LittleEndian.PutUint32(l, uint32(len(v)))
 	return 0, t.CopyOut(hal.UserAddr(a[4]), l)
+}
+
+// unsized is the error of a getsockopt whose length cannot be read: a level that the protocol
+// does not know is refused first.
+func unsized(n *netCall, level, name int, err error) error {
+	if level == unix.SOL_SOCKET {
+		return err
+	}
+	_, e := n.sock.GetOption(&n.caller, level, name, 4)
+	if e == unix.EOPNOTSUPP || e == unix.ENOPROTOOPT && !ownLevel(n.sock, level) {
+		return e
+	}
+	return err
+}
+
+// negative is the error of a getsockopt with a negative length; nil: it is a large one, as IPv6
+// has it, which compares it without its sign.
+func negative(n *netCall, level, name int) error {
+	if level == unix.SOL_SOCKET {
+		return unix.EINVAL
+	}
+	_, e := n.sock.GetOption(&n.caller, level, name, 4)
+	switch {
+	case e == unix.EOPNOTSUPP, e == unix.ENOPROTOOPT && !ownLevel(n.sock, level):
+		return e
+	case isInet(n.sock) && level == unix.SOL_IPV6 && name != mcastMsfilter:
+		return nil
+	}
+	return unix.EINVAL
+}
+
+// mcastMsfilter is MCAST_MSFILTER, which compares the length with its sign.
+const mcastMsfilter = 48
+
+func isInet(s net.Socket) bool { return s.Domain() == unix.AF_INET || s.Domain() == unix.AF_INET6 }
+
+// ownLevel says that a socket has options of this level, other than SOL_SOCKET.
+func ownLevel(s net.Socket, level int) bool {
+	six := s.Domain() == unix.AF_INET6
+	switch {
+	case !isInet(s):
+		return level == map[int]int{unix.AF_NETLINK: unix.SOL_NETLINK, unix.AF_PACKET: unix.SOL_PACKET, unix.AF_VSOCK: unix.AF_VSOCK}[s.Domain()]
+	case level == unix.SOL_IP:
+		return !six || s.Type() != unix.SOCK_RAW
+	case level == unix.SOL_IPV6:
+		return six
+	case level == unix.SOL_TCP:
+		return s.Type() == unix.SOCK_STREAM
+	case level == unix.SOL_UDP:
+		return s.Type() == unix.SOCK_DGRAM && s.Protocol() == unix.IPPROTO_UDP
+	}
+	return s.Type() == unix.SOCK_RAW && level == unix.SOL_RAW
 }
 
 // instructionsOut answers SO_GET_FILTER, whose length is of instructions.

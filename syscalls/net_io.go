@@ -43,6 +43,8 @@ func transmitMore(t *task.Thread, n *netCall, done int) (int, error) {
 	s := n.sock
 	_, snd := s.Timeouts()
 	deadline := timeout(t, snd)
+	fast := n.send.Flags&unix.MSG_FASTOPEN != 0
+	n.send.Flags &^= unix.MSG_FASTOPEN // the connection has begun
 	for {
 		m, err := t.BlockOn(s, waiter.WritableEvents|waiter.EventErr|waiter.EventHUp, false, deadline, unix.EAGAIN,
 			func() (int, error) {
@@ -53,6 +55,9 @@ func transmitMore(t *task.Thread, n *netCall, done int) (int, error) {
 				return n, err
 			})
 		done += m
+		if fast && m > 0 {
+			_ = s.ConnectResult() // who waited for it knows of it
+		}
 		switch {
 		case err != nil && done > 0:
 			return done, nil
@@ -330,8 +335,16 @@ func sysRecvmmsg(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, err
 	}
 	defer n.free()
-	if err := n.sock.TakeError(); err != nil {
-		return 0, err
+	if int(a[3])&unix.MSG_ERRQUEUE == 0 {
+		b, err := n.sock.GetOption(&n.caller, unix.SOL_SOCKET, unix.SO_ERROR, 4)
+		if err == nil && len(b) == 4 && binary.LittleEndian.Uint32(b) != 0 {
+			err = unix.Errno(binary.LittleEndian.Uint32(b))
+		}
+		if err != nil {
+			return 0, err
+		}
+	} else if uint32(a[2]) == 0 {
+		return 0, unix.EBADF // do_recvmmsg has not set its error yet
 	}
 	done, err := receiveMany(t, n, a, deadline)
 	if done == 0 && err != nil {

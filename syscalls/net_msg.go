@@ -100,6 +100,15 @@ func controlIn(t *task.Thread, nc *netCall, h *msghdr) (err error) {
 	if domain == unix.AF_VSOCK {
 		return nil // which looks at none
 	}
+	if domain == unix.AF_UNIX && nc.sock.Type() == unix.SOCK_SEQPACKET {
+		err := nc.sock.TakeError()
+		if err == nil {
+			_, err = nc.sock.PeerName()
+		}
+		if err != nil {
+			return err // before the messages are looked at (unix_seqpacket_sendmsg)
+		}
+	}
 	scm := domain == unix.AF_UNIX || domain == unix.AF_NETLINK // elsewhere they mean nothing (__sock_cmsg_send)
 	c := &nc.send.Control
 	defer func() {
@@ -120,6 +129,9 @@ func controlIn(t *task.Thread, nc *netCall, h *msghdr) (err error) {
 		level, typ, data := int32(le.Uint32(b[8:])), int32(le.Uint32(b[12:])), b[cmsghdrSize:n]
 		switch {
 		case level == unix.SOL_SOCKET && (typ == unix.SCM_RIGHTS || typ == unix.SCM_CREDENTIALS) && !scm:
+		case level == unix.SOL_SOCKET && typ == unix.SCM_RIGHTS && domain == unix.AF_NETLINK:
+			c.Bad = unix.EINVAL // descriptors go by AF_UNIX alone (__scm_send)
+			return nil
 		case level == unix.SOL_SOCKET && typ == unix.SCM_RIGHTS:
 			if c.Files, err = rightsIn(t, data, c.Files); err != nil {
 				return err
@@ -130,6 +142,9 @@ func controlIn(t *task.Thread, nc *netCall, h *msghdr) (err error) {
 				return unix.EINVAL
 			}
 			u := net.Ucred{PID: int32(le.Uint32(data)), UID: le.Uint32(data[4:]), GID: le.Uint32(data[8:])}
+			if u.UID == ^uint32(0) || u.GID == ^uint32(0) {
+				return unix.EINVAL // nobody's
+			}
 			if !mayClaim(t, u) {
 				return unix.EPERM
 			}

@@ -117,6 +117,8 @@ func sysPidfdSendSignal(t *task.Thread, a *Args) (uintptr, error) {
 		}
 		info = task.ParseSignalInfo(b[:])
 		switch {
+		case !wholeInfo(&b, info.Signo, info.Code):
+			return 0, unix.E2BIG
 		case info.Signo != sig:
 			return 0, unix.EINVAL
 		case (info.Code >= 0 || info.Code == task.SITkill) && t.TID() != p.PID():
@@ -258,6 +260,8 @@ func sysSetns(t *task.Thread, a *Args) (uintptr, error) {
 	p, err := pidfdOf(f)
 	kinds := uint32(a[1])
 	switch {
+	case f.Flags()&unix.O_PATH != 0:
+		return 0, unix.EBADF
 	case err != nil, kinds == 0, kinds&^namespaces != 0:
 		return 0, unix.EINVAL
 	case p.Reaped() || p.Ended():

@@ -221,6 +221,8 @@ func doPoll(t *task.Thread, fds uint64, n uint32, deadline int64) (uintptr, erro
 		if cerr := t.CopyOut(hal.UserAddr(fds), p.raw); cerr != nil {
 			return 0, cerr
 		}
+	} else if hal.UserAddr(fds) > hal.UserTop {
+		return 0, unix.EFAULT // also for none
 	}
 	return uintptr(ready), err
 }
@@ -426,10 +428,16 @@ func (p *pollCall) watchSets(n, size int) error {
 				return err
 			}
 		}
-		if !p.add(int32(fd), events) {
-			return unix.EBADF
-		}
+		open := p.add(int32(fd), events)
 		it := &p.items[len(p.items)-1]
+		if !open {
+			if f := p.t.FDs().Get(int32(fd)); f == nil {
+				return unix.EBADF
+			} else { // O_PATH: EPOLLNVAL, which is of each set
+				f.DecRef()
+				it.got = events
+			}
+		}
 		// Only what the sets ask for counts.
 		it.events, it.fd, it.sets = events, int32(fd), sets
 	}

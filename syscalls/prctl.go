@@ -144,16 +144,31 @@ func prctlFlusher(t *task.Thread, a *Args, rest bool) (uintptr, error) {
 }
 
 // prctlSpeculation answers as a processor without controls does: PR_SPEC_NOT_AFFECTED is 0,
-// and nothing can be set (ENXIO); ENODEV: an unknown control.
+// and nothing can be set (ENXIO); indirect branches are speculated on; the L1D is not flushed, and cannot be (EPERM); ENODEV: an
+// unknown control.
 func prctlSpeculation(a *Args) (uintptr, error) {
 	set := int32(a[0]) == unix.PR_SET_SPECULATION_CTRL
 	switch {
-	case a[4] != 0, !set && a[2]|a[3] != 0, set && a[3]&^0xff != 0 && a[4] != 0:
+	case a[3]|a[4] != 0, !set && a[2] != 0:
 		return 0, unix.EINVAL
 	case a[1] > unix.PR_SPEC_L1D_FLUSH:
 		return 0, unix.ENODEV
+	case set && a[1] == unix.PR_SPEC_L1D_FLUSH:
+		return 0, unix.EPERM
+	case set && a[1] == unix.PR_SPEC_INDIRECT_BRANCH:
+		switch a[2] {
+		case unix.PR_SPEC_ENABLE:
+			return 0, nil
+		case unix.PR_SPEC_DISABLE, unix.PR_SPEC_FORCE_DISABLE:
+			return 0, unix.EPERM
+		}
+		return 0, unix.ERANGE
 	case set:
 		return 0, unix.ENXIO
+	case a[1] == unix.PR_SPEC_L1D_FLUSH:
+		return unix.PR_SPEC_FORCE_DISABLE, nil
+	case a[1] == unix.PR_SPEC_INDIRECT_BRANCH:
+		return unix.PR_SPEC_ENABLE, nil
 	}
 	return unix.PR_SPEC_NOT_AFFECTED, nil
 }

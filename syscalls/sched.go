@@ -317,6 +317,23 @@ func everyWho(t *task.Thread, which, who int32, f func(o *task.Thread) error) er
 	return err
 }
 
+// everyRoot is everyWho for user 0 by number, which ioprio_set does not take for the caller's
+// own, as all others do.
+func everyRoot(t *task.Thread, _, _ int32, f func(o *task.Thread) error) error {
+	err := error(unix.ESRCH)
+	for _, p := range t.Kernel().Processes() {
+		for _, o := range p.Threads() {
+			if o.Creds().UID != 0 {
+				continue
+			}
+			if err = f(o); err != nil {
+				return err
+			}
+		}
+	}
+	return err
+}
+
 // sysGetpriority returns 20 minus the lowest nice value: EINVAL, ESRCH. See
 // getpriority(2).
 func sysGetpriority(t *task.Thread, a *Args) (uintptr, error) {
@@ -389,7 +406,12 @@ func sysIoprioSet(t *task.Thread, a *Args) (uintptr, error) {
 	default:
 		return 0, unix.EINVAL
 	}
-	return 0, everyWho(t, int32(a[0])-1, int32(a[1]), func(o *task.Thread) error {
+	which, who := int32(a[0])-1, int32(a[1])
+	all := everyWho
+	if which == whoUser && who == 0 {
+		all = everyRoot
+	}
+	return 0, all(t, which, who, func(o *task.Thread) error {
 		if c, x := t.Creds(), o.Creds(); x.UID != c.EUID && x.UID != c.UID && !c.Can(unix.CAP_SYS_NICE) {
 			return unix.EPERM
 		}

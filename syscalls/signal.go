@@ -1,6 +1,8 @@
 package syscalls
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/hal"
@@ -330,12 +332,8 @@ func getSigInfo(t *task.Thread, at uint64, sig, to int32) (task.SignalInfo, erro
 	}
 	le.PutUint32(b[:], uint32(sig))
 	i := task.ParseSignalInfo(b[:])
-	if !knownInfo(sig, i.Code) {
-		for _, c := range b[siginfoKernel:] {
-			if c != 0 {
-				return i, unix.E2BIG
-			}
-		}
+	if !wholeInfo(&b, sig, i.Code) {
+		return i, unix.E2BIG
 	}
 	if (i.Code >= 0 || i.Code == task.SITkill) && to != t.TID() {
 		return i, unix.EPERM
@@ -346,6 +344,11 @@ func getSigInfo(t *task.Thread, at uint64, sig, to int32) (task.SignalInfo, erro
 // siginfoKernel is the part of a siginfo_t that the kernel knows; the rest is for layouts to
 // come (SI_EXPANSION_SIZE).
 const siginfoKernel = 48
+
+// wholeInfo says that the kernel knows all that b says (post_copy_siginfo_from_user).
+func wholeInfo(b *[128]byte, sig, code int32) bool {
+	return knownInfo(sig, code) || !slices.ContainsFunc(b[siginfoKernel:], func(c byte) bool { return c != 0 })
+}
 
 // knownInfo says whether the kernel knows what a siginfo_t of this signal and code holds
 // (known_siginfo_layout).

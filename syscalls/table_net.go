@@ -15,7 +15,7 @@ var netEntries = []Entry{
 	{Nr: unix.SYS_GETSOCKNAME, Name: "getsockname", Func: sysGetsockname, Support: Full},
 	{Nr: unix.SYS_GETPEERNAME, Name: "getpeername", Func: sysGetpeername, Support: Full},
 	{Nr: unix.SYS_SETSOCKOPT, Name: "setsockopt", Func: sysSetsockopt, Support: Partial,
-		Note: "no extended BPF (EBADF), no filters of SO_REUSEPORT (EINVAL), no SO_PEEK_OFF of UDP (ENOPROTOOPT), IP_OPTIONS (EINVAL) and TCP_TX_DELAY; IP_FREEBIND, IP_MINTTL, IP_MULTICAST_ALL and hints about timing are kept without effect; TCP_FASTOPEN is accepted but no data travels in a SYN"},
+		Note: "no extended BPF (EBADF), no filters of SO_REUSEPORT (EINVAL), no SO_PEEK_OFF of UDP (ENOPROTOOPT) and IP_OPTIONS that say something (EINVAL); IP_FREEBIND, IP_MINTTL, IP_MULTICAST_ALL and hints about timing are kept without effect; TCP_FASTOPEN is accepted but no data travels in a SYN"},
 	{Nr: unix.SYS_GETSOCKOPT, Name: "getsockopt", Func: sysGetsockopt, Support: Partial,
 		Note: "TCP_INFO has the fields that netstack counts"},
 	{Nr: unix.SYS_SENDTO, Name: "sendto", Func: sysSendto, Support: Partial, Note: "no MSG_OOB of TCP (EOPNOTSUPP), MSG_ZEROCOPY copies, IP_PKTINFO chooses no source among several addresses"},

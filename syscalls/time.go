@@ -343,6 +343,9 @@ func sysSettimeofday(t *task.Thread, a *Args) (uintptr, error) {
 		}
 	}
 	if a[0] == 0 {
+		if !t.Creds().Can(unix.CAP_SYS_TIME) {
+			return 0, unix.EPERM
+		}
 		return 0, nil
 	}
 	sec, usec := int64(binary.LittleEndian.Uint64(tv[:])), int64(binary.LittleEndian.Uint64(tv[8:]))
@@ -402,6 +405,10 @@ func sysAdjtimex(t *task.Thread, a *Args) (uintptr, error) {
 
 func sysClockAdjtime(t *task.Thread, a *Args) (uintptr, error) {
 	if id := int32(a[0]); id != unix.CLOCK_REALTIME {
+		var b [timexSize]byte
+		if err := t.CopyIn(b[:], hal.UserAddr(a[1])); err != nil {
+			return 0, err // before the clock is looked at
+		}
 		if _, err := clock(t, id); err != nil && !isCPUClock(id) {
 			return 0, err
 		}

@@ -39,6 +39,9 @@ func sysTimerCreate(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		if late { // these clocks are asked when the number has been told
 			t.Process().SkipTimer()
+			if _, good := t.SigEvent(&c); !good {
+				return 0, unix.EINVAL
+			}
 			if bad := putU32(t, hal.UserAddr(a[2]), 0); bad != nil {
 				err = bad
 			}

@@ -67,6 +67,7 @@ type uringState struct {
 	drained  []*ureq                   // wait for all before them
 	timeouts []*ureq                   // that count completions
 	posted   uint32
+	posting  atomic.Int32 // who hold the ring, to add a completion
 	lastNr   uint64
 	gone     bool
 	files    []*vfs.File
@@ -233,7 +234,7 @@ func (u *uringState) close() {
 // settle frees the rings once nobody can post any more.
 func (u *uringState) settle() {
 	u.mu.Lock()
-	last := u.gone && len(u.inflight) == 0 && u.ring != nil
+	last := u.gone && len(u.inflight) == 0 && u.posting.Load() == 0 && u.ring != nil
 	r, threads := u.ring, u.threads
 	if last {
 		u.ring, u.threads = nil, nil

@@ -525,6 +525,7 @@ func (u *uringState) post(user uint64, res int32, cflags uint32) {
 	u.mu.Lock()
 	ring := u.ring
 	u.posted++
+	u.posting.Add(1)
 	var due []*ureq
 	for _, r := range u.timeouts {
 		if r.counted && int32(u.posted-r.target) >= 0 && !r.done {
@@ -535,6 +536,7 @@ func (u *uringState) post(user uint64, res int32, cflags uint32) {
 	if ring != nil {
 		ring.Post(uring.CQE{UserData: user, Res: res, Flags: cflags})
 	}
+	u.posting.Add(-1) // whoever posts settles later, in ended
 	for _, r := range due {
 		r.end(0)
 	}

@@ -143,6 +143,34 @@ func TestRingGivesBackWhatItCharged(t *testing.T) {
 	})
 }
 
+// A ring that is closed while a completion is added lives until it has been.
+func TestRingOutlivesWhoeverPosts(t *testing.T) {
+	r := newRig(t)
+	r.run(vfs.RootCreds(), func(p *prog) {
+		p.ring(4).close() // page tables that stay
+		used, free := r.mem.Budget().Used(), r.mem.M.MemStats().FreePages
+		q := p.ring(4)
+		u, _ := q.state()
+		u.ring.SetEventFD(func() {
+			q.close()
+			if u.settle(); u.ring == nil {
+				t.Error("the ring was freed under whoever posts")
+			}
+		})
+		u.post(1, 0, 0)
+		u.ended()
+		if u.ring != nil {
+			t.Error("the ring is still there")
+		}
+		if now := r.mem.Budget().Used(); now != used {
+			t.Errorf("%d bytes are charged, %d before", now, used)
+		}
+		if now := r.mem.M.MemStats().FreePages; now != free {
+			t.Errorf("%d pages are free, %d before", now, free)
+		}
+	})
+}
+
 // A ring that is polled by itself goes when its thread does.
 func TestRingThatPollsItself(t *testing.T) {
 	r := newRig(t)

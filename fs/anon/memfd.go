@@ -1,6 +1,7 @@
 package anon
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -21,6 +22,7 @@ type MemFD struct {
 	ino  uint64
 	refs atomic.Int64
 	time [3]atomic.Int64 // atime, mtime, ctime
+	made int64           // when
 
 	// change is held, as Linux's inode lock is, by who changes the content or the size, from
 	// his look at the seals on, and by who adds seals: behind F_ADD_SEALS nobody is under way
@@ -32,6 +34,8 @@ type MemFD struct {
 	mapping  int    // shared mappings that are being made
 	mode     uint32
 	uid, gid uint32
+	xattrs   vfs.XattrStore
+	flags    vfs.FlagStore
 }
 
 // memOps is vfs.RegularOps with the seals in front.
@@ -53,6 +57,7 @@ func NewMemFD(mem *mm.Memory, creds *vfs.Creds, name string, sealable bool) (*vf
 		m.seals = unix.F_SEAL_SEAL
 	}
 	now := mem.M.Walltime()
+	m.made = now
 	for i := range m.time {
 		m.time[i].Store(now)
 	}
@@ -89,9 +94,24 @@ func (m *MemFD) IncRef() { m.refs.Add(1) }
 func (m *MemFD) DecRef() {
 	if m.refs.Add(-1) == 0 {
 		m.obj.DecRef()
-		m.mem.Budget().Uncharge(memfdCost)
+		m.mem.Budget().Uncharge(memfdCost + m.xattrs.Size())
 	}
 }
+
+// FileFlags implements vfs.FlagsInode.
+func (o *memOps) FileFlags() (uint32, bool) { return o.m.flags.Get(), true }
+
+// SetFileFlags implements vfs.FlagsInode.
+func (o *memOps) SetFileFlags(flags uint32) error {
+	err := o.m.flags.Set(flags)
+	if err == nil {
+		o.m.time[2].Store(o.m.mem.M.Walltime())
+	}
+	return err
+}
+
+// Magic is that of the tmpfs that it would be in.
+func (*memOps) Magic() uint64 { return unix.TMPFS_MAGIC }
 
 // Attr implements vfs.Inode.
 func (m *MemFD) Attr(wait.Context) (vfs.Attr, error) {
@@ -99,7 +119,7 @@ func (m *MemFD) Attr(wait.Context) (vfs.Attr, error) {
 	defer m.mu.Unlock()
 	return vfs.Attr{Dev: dev(), Ino: m.ino, Mode: unix.S_IFREG | m.mode, UID: m.uid, GID: m.gid,
 		Size: m.obj.Size(), Blocks: m.obj.Pages() * 8, BlockSize: hal.PageSize,
-		Atime: m.time[0].Load(), Mtime: m.time[1].Load(), Ctime: m.time[2].Load()}, nil
+		Atime: m.time[0].Load(), Mtime: m.time[1].Load(), Ctime: m.time[2].Load(), Btime: m.made}, nil
 }
 
 // SetAttr implements vfs.Inode: F_SEAL_SHRINK and F_SEAL_GROW are EPERM.
@@ -174,6 +194,9 @@ func (o *memOps) Write(c wait.Context, f *vfs.File, src *mm.IOSeq, off int64) (i
 	o.m.change.Lock(c)
 	defer o.m.change.Unlock()
 	if err := o.m.mayWrite(src, off); err != nil {
+		if fault := src.FaultIn(false); fault != nil {
+			err = fault // noticed first
+		}
 		return 0, err
 	}
 	return o.RegularOps.Write(c, f, src, off)
@@ -265,4 +288,54 @@ func (o *memOps) Reopen(vfs.Lookup, uint32) (vfs.FileOps, error) {
 type Sealer interface {
 	Seals() uint32
 	AddSeals(c wait.Context, s uint32) error
+}
+
+// xattrOK is what the attributes of a tmpfs are on Linux 6.1; and privileges are not kept, since
+// nothing would heed them.
+func xattrOK(name string) bool { return !strings.HasPrefix(name, "user.") && name != vfs.CapsXattr }
+
+// GetXattr implements vfs.Xattrs.
+func (o *memOps) GetXattr(_ wait.Context, name string) ([]byte, error) {
+	if strings.HasPrefix(name, "user.") {
+		return nil, unix.EOPNOTSUPP
+	}
+	o.m.mu.Lock()
+	defer o.m.mu.Unlock()
+	return o.m.xattrs.Get(name)
+}
+
+// SetXattr implements vfs.Xattrs.
+func (o *memOps) SetXattr(_ wait.Context, name string, value []byte, flags int) error {
+	if !xattrOK(name) {
+		return unix.EOPNOTSUPP
+	}
+	o.m.mu.Lock()
+	defer o.m.mu.Unlock()
+	b := o.m.mem.Budget()
+	err := o.m.xattrs.Set(name, value, flags, b.Charge, b.Uncharge)
+	if err == nil {
+		o.m.time[2].Store(o.m.mem.M.Walltime())
+	}
+	return err
+}
+
+// RemoveXattr implements vfs.Xattrs.
+func (o *memOps) RemoveXattr(_ wait.Context, name string) error {
+	if !xattrOK(name) {
+		return unix.EOPNOTSUPP
+	}
+	o.m.mu.Lock()
+	defer o.m.mu.Unlock()
+	err := o.m.xattrs.Remove(name, o.m.mem.Budget().Uncharge)
+	if err == nil {
+		o.m.time[2].Store(o.m.mem.M.Walltime())
+	}
+	return err
+}
+
+// ListXattr implements vfs.Xattrs.
+func (o *memOps) ListXattr(wait.Context) ([]string, error) {
+	o.m.mu.Lock()
+	defer o.m.mu.Unlock()
+	return o.m.xattrs.Names(), nil
 }

@@ -2,6 +2,7 @@ package anon
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"sync"
 
@@ -9,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
+	"kiln/kernel/hal"
 	"kiln/kernel/mm"
 	"kiln/kernel/timer"
 	"kiln/kernel/wait"
@@ -225,7 +227,31 @@ func (t *TimerFD) Release(*vfs.File) {
 	t.list(false)
 }
 
-// Write is refused: EINVAL. Ioctl: TFD_IOC_SET_TICKS is for checkpointing only.
-func (t *TimerFD) Ioctl(wait.Context, *vfs.File, *mm.Space, uint32, uint64) (uintptr, error) {
-	return 0, unix.ENOTTY
+// setTicks is TFD_IOC_SET_TICKS.
+const setTicks = 0x40085400
+
+// Ioctl implements vfs.FileOps. TFD_IOC_SET_TICKS: EFAULT, EINVAL for none, ECANCELED.
+func (t *TimerFD) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32, arg uint64) (uintptr, error) {
+	if req != setTicks {
+		return 0, unix.ENOTTY
+	}
+	var b [8]byte
+	if _, err := sp.CopyIn(c, b[:], hal.UserAddr(arg)); err != nil {
+		return 0, err
+	}
+	n := binary.LittleEndian.Uint64(b[:])
+	if n == 0 {
+		return 0, unix.EINVAL
+	}
+	t.mu.Lock()
+	canceled := t.canceled
+	if t.canceled = false; !canceled {
+		t.ticks = n
+	}
+	t.mu.Unlock()
+	if canceled {
+		return 0, unix.ECANCELED
+	}
+	t.Q.Notify(waiter.EventIn)
+	return 0, nil
 }

@@ -141,7 +141,7 @@ func (fs *FS) OpenQueue(t *task.Thread, name string, flags, mode uint32, attr *A
 		}
 	}
 	q.refs++
-	f := vfs.NewFile(&handle{q: q}, flags&(unix.O_ACCMODE|unix.O_NONBLOCK)|0x8000 /* O_LARGEFILE */)
+	f := vfs.NewFile(&handle{q: q}, flags&(unix.O_ACCMODE|unix.O_NONBLOCK))
 	f.Name = "/" + name
 	return f, nil
 }
@@ -292,6 +292,9 @@ func setAttr(cur *vfs.Attr, a vfs.SetAttr, now int64) error {
 	}
 	if a.SetMtime {
 		cur.Mtime = a.Mtime
+	}
+	if a.SetSize {
+		cur.Size = a.Size // shown, and nothing else (simple_setattr)
 	}
 	cur.Ctime = now
 	return nil

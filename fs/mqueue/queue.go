@@ -108,6 +108,46 @@ func (h *handle) Attr(c wait.Context) (vfs.Attr, error)       { return h.q.Attr(
 func (h *handle) SetAttr(c wait.Context, a vfs.SetAttr) error { return h.q.SetAttr(c, a) }
 func (h *handle) Seekable() bool                              { return true }
 
+// Unallocatable implements vfs.Unallocatable.
+func (h *handle) Unallocatable() {}
+
+// Allocate implements vfs.FileOps: a regular file without such an operation.
+func (h *handle) Allocate(wait.Context, uint32, int64, int64) error { return unix.EOPNOTSUPP }
+
+// mqueueMagic is MQUEUE_MAGIC (include/uapi/linux/magic.h).
+const mqueueMagic = 0x19800202
+
+// Seek implements vfs.Seeker (default_llseek).
+func (h *handle) Seek(_ wait.Context, _ *vfs.File, cur, off int64, whence int) (int64, error) {
+	switch whence {
+	case unix.SEEK_SET:
+	case unix.SEEK_CUR:
+		off += cur
+	case unix.SEEK_END:
+		off += h.q.attrs().Size
+	case unix.SEEK_DATA, unix.SEEK_HOLE:
+		size := h.q.attrs().Size
+		if off >= size {
+			return 0, unix.ENXIO
+		}
+		if whence == unix.SEEK_HOLE {
+			off = size
+		}
+	default:
+		return 0, unix.EINVAL
+	}
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	return off, nil
+}
+
+// Unwritable implements vfs.Unwritable.
+func (h *handle) Unwritable() {}
+
+// Magic is the file system's.
+func (h *handle) Magic() uint64 { return mqueueMagic }
+
 // Read implements vfs.FileOps: a line about the queue (mqueue_read_file).
 func (h *handle) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, off int64) (int, error) {
 	q := h.q

@@ -453,7 +453,7 @@ func (e *end) Attr(c wait.Context) (vfs.Attr, error) {
 	}
 	p := e.p
 	a := vfs.Attr{Dev: dev(), Ino: p.ino, Mode: unix.S_IFIFO, Nlink: 1, BlockSize: pageSize,
-		Atime: p.time, Mtime: p.time, Ctime: p.time, Btime: p.time}
+		Atime: p.time, Mtime: p.time, Ctime: p.time}
 	p.owned.Fill(&a)
 	return a, nil
 }

@@ -545,9 +545,8 @@ func (d fdDir) fdinfo(c wait.Context, fd int32, b *bytes.Buffer) error {
 	if on, _ := tab.CloseOnExec(fd); on {
 		flags |= unix.O_CLOEXEC
 	}
-	mnt, pos, ino := 0, int64(0), uint64(0)
+	pos, ino := int64(0), uint64(0)
 	if file.Path.Valid() {
-		mnt = file.Path.Mount.ID
 		flags |= largeFile
 	}
 	if file.Ops.Seekable() {
@@ -556,7 +555,7 @@ func (d fdDir) fdinfo(c wait.Context, fd int32, b *bytes.Buffer) error {
 	if a, err := file.Ops.Attr(c); err == nil {
 		ino = a.Ino
 	}
-	fmt.Fprintf(b, "pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n", pos, flags, mnt, ino)
+	fmt.Fprintf(b, "pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n", pos, flags, file.Path.MountID(), ino)
 	n := 0
 	file.Locks(func(flock bool, r vfs.RecordLock) {
 		n++

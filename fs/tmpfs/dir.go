@@ -1,6 +1,7 @@
 package tmpfs
 
 import (
+	"slices"
 	"sort"
 	"strings"
 
@@ -92,7 +93,7 @@ func (i *Inode) Create(_ wait.Context, name string, n vfs.NewNode) (vfs.Inode, e
 
 // CreateWith is Create that calls before with the node while nobody can find it yet.
 func (i *Inode) CreateWith(name string, n vfs.NewNode, before func(k *Inode)) (*Inode, error) {
-	k, err := i.fs.newInode(n)
+	k, err := i.fs.newInode(n, i)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (i *Inode) CreateWith(name string, n vfs.NewNode, before func(k *Inode)) (*
 
 // Tmpfile implements vfs.TmpfileCreator: a node without a name, open once.
 func (i *Inode) Tmpfile(_ wait.Context, n vfs.NewNode) (vfs.Inode, error) {
-	k, err := i.fs.newInode(n)
+	k, err := i.fs.newInode(n, i)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +184,7 @@ func (i *Inode) Rename(_ wait.Context, oldName string, src vfs.Inode, newDir vfs
 
 // RenameWhiteout implements vfs.WhiteoutRenamer.
 func (i *Inode) RenameWhiteout(_ wait.Context, oldName string, src vfs.Inode, newDir vfs.Inode, newName string, dst vfs.Inode, n vfs.NewNode) (vfs.Inode, error) {
-	w, err := i.fs.newInode(n)
+	w, err := i.fs.newInode(n, i)
 	if err != nil {
 		return nil, err
 	}
@@ -319,11 +320,8 @@ func (i *Inode) list(_ wait.Context, pos *int64, emit func(e vfs.Dirent) bool) e
 		*pos++
 	}
 	for {
-		most := newest
-		if *pos > 2 {
-			most = newest - *pos // below zero behind the last one
-		}
 		i.mu.Lock()
+		most := i.upTo(*pos)
 		n := sort.Search(len(i.order), func(k int) bool { return i.order[k].seq > most }) - 1
 		for n >= 0 && i.order[n].i == nil {
 			n--
@@ -342,10 +340,29 @@ func (i *Inode) list(_ wait.Context, pos *int64, emit func(e vfs.Dirent) bool) e
 	}
 }
 
-// Extended attributes: user.*, trusted.* and security.* in memory, at most this much a
-// node.
-const maxXattr = 65536
+// upTo is the highest seq that is listed from a cookie on, below zero behind the last one. A
+// number that no cookie is counts entries, as Linux's do. Called with mu held.
+func (i *Inode) upTo(cookie int64) int64 {
+	switch {
+	case cookie == 2:
+		return newest
+	case cookie > newest/2:
+		return newest - cookie
+	}
+	skip := cookie - 2
+	for _, e := range slices.Backward(i.order) {
+		if e.i == nil {
+			continue
+		}
+		if skip == 0 {
+			return e.seq
+		}
+		skip--
+	}
+	return -1
+}
 
+// xattrOK: trusted.* and security.* are kept in memory, user.* where the file system is to.
 func (i *Inode) xattrOK(name string) bool {
 	return i.fs.UserXattrs || !strings.HasPrefix(name, "user.")
 }
@@ -357,10 +374,7 @@ func (i *Inode) GetXattr(_ wait.Context, name string) ([]byte, error) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if v, ok := i.xattr[name]; ok {
-		return v, nil
-	}
-	return nil, unix.ENODATA
+	return i.xattrs.Get(name)
 }
 
 // SetXattr implements vfs.Xattrs.
@@ -373,30 +387,9 @@ func (i *Inode) SetXattr(_ wait.Context, name string, value []byte, flags int) e
 	if i.dead { // a working directory that was removed: what it holds has been given back
 		return unix.ENOENT
 	}
-	old, have := i.xattr[name]
-	switch {
-	case have && flags&unix.XATTR_CREATE != 0:
-		return unix.EEXIST
-	case !have && flags&unix.XATTR_REPLACE != 0:
-		return unix.ENODATA
+	if err := i.xattrs.Set(name, value, flags, i.fs.held.charge, i.fs.held.uncharge); err != nil {
+		return err
 	}
-	more := len(value) - len(old)
-	if !have {
-		more += len(name) + 64
-	}
-	if i.xattrLen+more > maxXattr {
-		return unix.ENOSPC
-	}
-	if more > 0 && !i.fs.held.charge(int64(more)) {
-		return unix.ENOSPC
-	} else if more < 0 {
-		i.fs.held.uncharge(int64(-more))
-	}
-	i.xattrLen += more
-	if i.xattr == nil {
-		i.xattr = map[string][]byte{}
-	}
-	i.xattr[strings.Clone(name)] = append([]byte(nil), value...)
 	if name == vfs.CapsXattr {
 		i.caps.Store(true)
 	}
@@ -414,14 +407,9 @@ func (i *Inode) RemoveXattr(_ wait.Context, name string) error {
 	if i.dead {
 		return unix.ENOENT
 	}
-	v, ok := i.xattr[name]
-	if !ok {
-		return unix.ENODATA
+	if err := i.xattrs.Remove(name, i.fs.held.uncharge); err != nil {
+		return err
 	}
-	n := len(v) + len(name) + 64
-	i.xattrLen -= n
-	i.fs.held.uncharge(int64(n))
-	delete(i.xattr, name)
 	if name == vfs.CapsXattr {
 		i.caps.Store(false)
 	}
@@ -433,12 +421,7 @@ func (i *Inode) RemoveXattr(_ wait.Context, name string) error {
 func (i *Inode) ListXattr(wait.Context) ([]string, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	out := make([]string, 0, len(i.xattr))
-	for n := range i.xattr {
-		out = append(out, n)
-	}
-	sort.Strings(out)
-	return append(i.acls.Xattrs(), out...), nil
+	return append(i.acls.Xattrs(), i.xattrs.Names()...), nil
 }
 
 // SetACL implements vfs.ACLHolder.

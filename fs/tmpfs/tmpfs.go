@@ -70,7 +70,7 @@ func NewNamed(mem *mm.Memory, name, options string) (*FS, error) {
 	}
 	fs.opts.mode, fs.opts.uid, fs.opts.gid = n.Mode&0o7777, n.UID, n.GID
 	fs.limit(most)
-	root, err := fs.newInode(n)
+	root, err := fs.newInode(n, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -281,12 +281,12 @@ type Inode struct {
 	opens    int
 	dead     bool // nlink and opens have both been 0: its pages are gone
 	linkable bool // made by O_TMPFILE: may get its first name
+	flags    vfs.FlagStore
 	obj      *mm.Object
 	target   string
-	xattr    map[string][]byte
-	xattrLen int
+	xattrs   vfs.XattrStore
 	acls     *vfs.ACLs   // nil: none
-	caps     atomic.Bool // xattr has vfs.CapsXattr
+	caps     atomic.Bool // xattrs has vfs.CapsXattr
 
 	dir   map[string]*entry
 	order []*entry // by seq; removed ones have no inode until compacted
@@ -301,7 +301,8 @@ type entry struct {
 	i    *Inode
 }
 
-func (fs *FS) newInode(n vfs.NewNode) (*Inode, error) {
+// newInode makes a node of directory dir, whose flags it has, or the root for nil.
+func (fs *FS) newInode(n vfs.NewNode, dir *Inode) (*Inode, error) {
 	if beyond(fs.inodes.Add(1), fs.maxInodes.Load()) || !fs.held.charge(inodeCost+int64(len(n.Target))+n.ACLs.Size()) {
 		fs.inodes.Add(-1)
 		return nil, unix.ENOSPC
@@ -309,6 +310,9 @@ func (fs *FS) newInode(n vfs.NewNode) (*Inode, error) {
 	i := &Inode{fs: fs, ino: fs.lastIno.Add(1), kind: n.Mode & unix.S_IFMT, rdev: n.Rdev,
 		uid: n.UID, gid: n.GID, nlink: 1, target: n.Target, acls: n.ACLs, btime: fs.now()}
 	i.mode.Store(n.Mode & 0o7777)
+	if dir != nil {
+		_ = i.flags.Set(dir.flags.Get())
+	}
 	i.atime.Store(i.btime)
 	i.mtime.Store(i.btime)
 	i.ctime.Store(i.btime)
@@ -335,7 +339,7 @@ func (i *Inode) settle() func() {
 			i.fs.held.drop(i.obj)
 		}
 		i.fs.inodes.Add(-1)
-		i.fs.held.uncharge(inodeCost + int64(len(i.target)) + int64(i.xattrLen) + i.acls.Size())
+		i.fs.held.uncharge(inodeCost + int64(len(i.target)) + i.xattrs.Size() + i.acls.Size())
 	}
 }
 
@@ -372,6 +376,9 @@ func (i *Inode) Touched(write bool) {
 		t := i.fs.now()
 		i.mtime.Store(t)
 		i.ctime.Store(t)
+		return
+	}
+	if i.flags.Get()&vfs.FlagNoatime != 0 {
 		return
 	}
 	if a := i.atime.Load(); a <= i.mtime.Load() || a <= i.ctime.Load() {
@@ -504,6 +511,20 @@ func (i *Inode) Open(c wait.Context, flags uint32) (vfs.FileOps, error) {
 		return vfs.OpenDevice(vfs.Lookup{C: c}, i, i.kind, i.rdev, flags)
 	}
 	return nil, unix.ENXIO
+}
+
+// FileFlags implements vfs.FlagsInode.
+func (i *Inode) FileFlags() (uint32, bool) {
+	return i.flags.Get(), i.kind == unix.S_IFREG || i.kind == unix.S_IFDIR
+}
+
+// SetFileFlags implements vfs.FlagsInode.
+func (i *Inode) SetFileFlags(flags uint32) error {
+	err := i.flags.Set(flags)
+	if err == nil {
+		i.ctime.Store(i.fs.now())
+	}
+	return err
 }
 
 // Readlink implements vfs.Inode.

@@ -302,14 +302,14 @@ func (r *Ring) Release(*vfs.File) {
 	if r.Gone != nil {
 		r.Gone()
 	}
-	r.mu.Lock()
-	r.budget.Uncharge(int64(len(r.overflow)) * overflowCost)
-	r.overflow = nil
-	r.mu.Unlock()
 }
 
-// Free gives the pages back; nothing may be posted afterwards.
-func (r *Ring) Free(mem *mm.Memory) { r.drop(mem) }
+// Free gives the pages back, and what did not fit in them; nothing may be posted afterwards.
+func (r *Ring) Free(mem *mm.Memory) {
+	r.budget.Uncharge(int64(len(r.overflow)) * overflowCost)
+	r.overflow = nil
+	r.drop(mem)
+}
 
 // Sleep says to the program that whoever polls the submissions is asleep, as it always is
 // here: they are taken when the program wakes it.

@@ -42,6 +42,10 @@ func (f *File) Notify(fd int32, events uint32, owner *Owner) error {
 	if DirNotifyEnable.Load() == 0 {
 		return unix.EINVAL
 	}
+	if events&^dnMultishot == 0 {
+		f.dropNotify()
+		return nil
+	}
 	if f.inode == nil || !f.Path.Entry.isDir() {
 		return unix.ENOTDIR
 	}
@@ -50,10 +54,6 @@ func (f *File) Notify(fd int32, events uint32, owner *Owner) error {
 		if events&e.dn != 0 {
 			mask |= e.in
 		}
-	}
-	if events&^dnMultishot == 0 {
-		f.dropNotify()
-		return nil
 	}
 	f.DefaultOwner(owner)
 	f.watchMu.Lock()

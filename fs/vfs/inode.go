@@ -88,6 +88,37 @@ type Xattrs interface {
 	ListXattr(c wait.Context) ([]string, error)
 }
 
+// FlagsInode is implemented by inodes, and by descriptions without one, that have flags of
+// chattr(1): FS_NODUMP_FL and the others of uapi/linux/fs.h.
+type FlagsInode interface {
+	// FileFlags is what is set; false for a kind of file that has none.
+	FileFlags() (uint32, bool)
+	// SetFileFlags sets exactly these: EOPNOTSUPP for one that is not kept.
+	SetFileFlags(flags uint32) error
+}
+
+// Flags that a FlagStore keeps: nodump means nothing here, noatime that reading leaves no
+// trace. Append-only and immutable files are not there.
+const (
+	FlagNodump  = 0x40
+	FlagNoatime = 0x80
+)
+
+// FlagStore keeps them in memory. The zero value has none.
+type FlagStore struct{ v atomic.Uint32 }
+
+// Get is what is set.
+func (s *FlagStore) Get() uint32 { return s.v.Load() }
+
+// Set implements FlagsInode's SetFileFlags.
+func (s *FlagStore) Set(flags uint32) error {
+	if flags&^(FlagNodump|FlagNoatime) != 0 {
+		return unix.EOPNOTSUPP
+	}
+	s.v.Store(flags)
+	return nil
+}
+
 // FileSystem is one mountable tree.
 type FileSystem interface {
 	Root() Inode

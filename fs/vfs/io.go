@@ -24,6 +24,9 @@ type Seeker interface {
 	Seek(c wait.Context, f *File, cur, off int64, whence int) (int64, error)
 }
 
+// Unallocatable marks what fallocate is refused for before a limit is looked at.
+type Unallocatable interface{ Unallocatable() }
+
 // NoSeek marks streams whose lseek succeeds and does nothing, as that of eventfds and epoll
 // sets does (noop_llseek).
 type NoSeek interface{ NoSeek() }
@@ -31,6 +34,10 @@ type NoSeek interface{ NoSeek() }
 // Still marks devices that reads and writes do not move in, though they have a position
 // (/dev/zero).
 type Still interface{ Still() }
+
+// Unwritable marks FileOps without a write, whose error comes before those of sizes
+// (FMODE_CAN_WRITE).
+type Unwritable interface{ Unwritable() }
 
 // Nowait marks FileOps for which RWF_NOWAIT is no error (FMODE_NOWAIT).
 type Nowait interface{ Nowait() }
@@ -217,7 +224,7 @@ func (f *File) Iterate(c wait.Context, emit func(e Dirent) bool) error {
 	}
 	f.pos.Lock(c)
 	defer f.pos.Unlock()
-	if f.Path.Valid() && f.Path.Entry.loc.Load().gone {
+	if f.Path.Valid() && f.Path.IsDir() && f.Path.Entry.loc.Load().gone {
 		return unix.ENOENT
 	}
 	err := f.Ops.Iterate(c, &f.pos.off, emit)
@@ -403,10 +410,8 @@ func (r *RegularOps) Allocate(c wait.Context, mode uint32, off, length int64) er
 		return unix.EOPNOTSUPP
 	}
 	if mode&punch != 0 {
-		if off < o.Size() {
-			if err := o.PunchHoleCtx(c, off, length); err != nil {
-				return err
-			}
+		if err := o.PunchHoleCtx(c, off, length); err != nil {
+			return err
 		}
 		r.I.Touched(true)
 		return nil

@@ -64,9 +64,6 @@ func (f *File) Lease() int32 {
 // to give up.
 func (f *File) SetLease(fd, kind int32, owner *Owner) error {
 	if f.inode == nil || f.Path.Entry.kind != unix.S_IFREG {
-		if kind == unix.F_UNLCK {
-			return unix.EAGAIN
-		}
 		return unix.EINVAL
 	}
 	leases.mu.Lock()

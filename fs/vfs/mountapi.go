@@ -68,6 +68,19 @@ func (t treeOps) Release(*File) {
 // OpenPath makes an O_PATH description of p.
 func OpenPath(p Path) *File { return newAt(pathOps{i: p.Entry.inode}, unix.O_PATH, p) }
 
+// OpenPathOf is OpenPath for what a path leads to, also where that has no place; walk is WalkFollow
+// and WalkEmpty.
+func (ns *Namespace) OpenPathOf(l Lookup, path string, walk int) (*File, error) {
+	r, err := ns.walk(&l, path, walk)
+	if err != nil {
+		return nil, err
+	}
+	if r.file != nil {
+		return ns.reopen(l, r.file, unix.O_PATH)
+	}
+	return OpenPath(r.path), nil
+}
+
 // OpenTree is OpenPath for what CloneTree or Detached has made, which goes with the
 // description unless it is attached before.
 func (ns *Namespace) OpenTree(p Path) *File {

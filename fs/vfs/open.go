@@ -118,13 +118,14 @@ func (ns *Namespace) openAt(l *Lookup, p Path, flags uint32) (*File, error) {
 func (ns *Namespace) openHeld(l *Lookup, p Path, flags uint32) (*File, error) {
 	i := p.Entry.inode
 	access := uint8(holdsNothing)
-	if p.Entry.kind == unix.S_IFREG && (flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0) {
+	mode := flags & unix.O_ACCMODE // 3 reads and writes nothing
+	if p.Entry.kind == unix.S_IFREG && (mode == unix.O_WRONLY || mode == unix.O_RDWR || flags&unix.O_TRUNC != 0) {
 		if err := ns.startWriting(p.Mount, i); err != nil {
 			p.drop(l.C)
 			return nil, err
 		}
 		access = holdsWrite
-	} else if p.Entry.kind == unix.S_IFREG {
+	} else if p.Entry.kind == unix.S_IFREG && mode == unix.O_RDONLY {
 		if w, ok := i.(Writable); ok {
 			w.Writes().readers.Add(1)
 			access = holdsRead

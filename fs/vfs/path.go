@@ -137,6 +137,8 @@ type Lookup struct {
 	FS    *FSContext
 	Creds *Creds
 	At    Path
+	// AtFile is what an empty path is where no At is: a description without a place.
+	AtFile *File
 	// Resolve is openat2's RESOLVE_*.
 	Resolve uint64
 	silent  bool // OpenSilently
@@ -198,7 +200,7 @@ type found struct {
 	file   *File  // a magic link to something without a place; a reference is held
 }
 
-// Walk finds a place. The errors are those of path_resolution(7).
+// Walk finds a place. The errors are those of path_resolution(7), and ENXIO for what has none.
 func (ns *Namespace) Walk(l Lookup, path string, flags int) (Path, error) {
 	r, err := ns.walk(&l, path, flags)
 	if err != nil {
@@ -241,6 +243,10 @@ func (ns *Namespace) walk(l *Lookup, path string, flags int) (r found, err error
 	if path == "" {
 		if flags&WalkEmpty == 0 {
 			return r, unix.ENOENT
+		}
+		if r.file = l.AtFile; r.file != nil {
+			r.file.IncRef()
+			return r, nil
 		}
 		r.path = l.start(ns)
 		return r, nil

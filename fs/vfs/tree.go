@@ -178,6 +178,9 @@ func (ns *Namespace) Link(from Lookup, old string, to Lookup, new string, flags 
 		}
 	}
 	p, err := ns.Walk(from, old, w)
+	if err == unix.ENXIO {
+		err = unix.EXDEV // it is in a file system of its own
+	}
 	if err != nil {
 		return err
 	}
@@ -625,11 +628,19 @@ func TruncateFile(l Lookup, f *File, size int64) error {
 
 // Access is faccessat: the answer for creds in l (the caller puts the real ids there).
 func (ns *Namespace) Access(l Lookup, path string, walk int, mask uint32) error {
-	p, err := ns.Walk(l, path, walk)
+	r, err := ns.walk(&l, path, walk)
 	if err != nil {
 		return err
 	}
-	return ns.AccessAt(l, p, mask)
+	if r.file != nil {
+		defer r.file.DecRef()
+		a, err := r.file.Ops.Attr(l.C)
+		if err != nil {
+			return err
+		}
+		return l.Creds.Permission(&a, mask)
+	}
+	return ns.AccessAt(l, r.path, mask)
 }
 
 // AccessAt is Access for a place already found.
@@ -702,6 +713,17 @@ func (ns *Namespace) Chroot(l Lookup, path string) error {
 	}
 	l.FS.SetRoot(p)
 	return nil
+}
+
+// internalMount is the mount that what has no place is on: one that no list shows.
+const internalMount = 15
+
+// MountID is the number of p's mount.
+func (p Path) MountID() int {
+	if p.Mount == nil {
+		return internalMount
+	}
+	return p.Mount.ID
 }
 
 // ReadOnly says whether nothing can be changed at p.

@@ -117,6 +117,16 @@ func adviceFlags(v *vma, advice int) (set, clear vmFlags, err error) {
 			err = unix.EINVAL
 		}
 		clear = vmDontDump
+	case unix.MADV_MERGEABLE:
+		if !v.shared() && v.flags&vmSpecial == 0 {
+			set = vmMergeable
+		}
+	case unix.MADV_UNMERGEABLE:
+		clear = vmMergeable
+	case unix.MADV_HUGEPAGE:
+		set, clear = vmHuge, vmNoHuge
+	case unix.MADV_NOHUGEPAGE:
+		set, clear = vmNoHuge, vmHuge
 	case unix.MADV_COLLAPSE:
 		err = unix.EINVAL // nothing can be made huge
 	case unix.MADV_FREE:
@@ -164,9 +174,23 @@ func (s *Space) advisePopulate(c wait.Context, a, end uint64, write bool) error 
 	if write {
 		access = hal.ProtWrite
 	}
+	legible := uint64(0) // up to where it may be read
 	for start := a; a < end; a += hal.PageSize {
 		if s.dies(c, a-start) {
 			return unix.EINTR
+		}
+		if !write && a >= legible {
+			// A mapping to be written is not refused a read by the CPU, but by check_vma_flags.
+			s.mu.RLock()
+			v := s.vmas.at(a)
+			bad := v != nil && v.prot&hal.ProtRead == 0
+			if v != nil {
+				legible = v.end
+			}
+			s.mu.RUnlock()
+			if bad {
+				return unix.EINVAL
+			}
 		}
 		err := s.HandleFault(c, hal.UserAddr(a), access)
 		f, bad := err.(*FaultError)

@@ -70,12 +70,15 @@ func pageUp(n uint64) uint64 { return (n + hal.PageMask) &^ hal.PageMask }
 // descriptor, EBADF and ENODEV are the caller's.
 func (s *Space) Mmap(c wait.Context, a MapArgs) (hal.UserAddr, error) {
 	if a.Flags&unix.MAP_HUGETLB != 0 && a.Object == nil {
-		switch a.Flags >> mapHugeShift & mapHugeMask {
-		case 0, 21, 30: // the sizes that x86 has, log 2
+		size := a.Flags >> mapHugeShift & mapHugeMask
+		switch size { // the sizes that x86 has, log 2
+		case 0:
+			size = 21
+		case 21, 30:
 		default:
 			return 0, unix.EINVAL
 		}
-		if a.Len == 0 {
+		if mask := uint64(1)<<size - 1; (a.Len+mask)&^mask == 0 { // none, or more than there are
 			return 0, unix.EINVAL
 		}
 		return 0, unix.ENOMEM
@@ -261,7 +264,8 @@ func accountable(p hal.Prot, f vmFlags) bool {
 // granted are the checks of a mapping whose place is free: ENOMEM (overcommit), and what the
 // file says.
 func (s *Space) granted(v *vma, a *MapArgs) error {
-	if v.flags&vmAccount != 0 && !s.mem.enough(v.pages()) {
+	ofFile := a.Refused != nil && a.Flags&unix.MAP_TYPE != unix.MAP_PRIVATE // shared: nobody's memory
+	if v.flags&vmAccount != 0 && !ofFile && !s.mem.enough(v.pages()) {
 		return unix.ENOMEM
 	}
 	return a.Refused

@@ -315,7 +315,17 @@ func (o *Object) PunchHoleCtx(c wait.Context, off, length int64) error {
 	}
 	o.writers.Lock(c)
 	defer o.writers.Unlock()
-	end := min(off+length, (pagesFor(o.size.Load()))<<hal.PageShift)
+	// Behind the file's end there may be whole pages that Allocate has made.
+	size, end := pagesFor(o.size.Load())<<hal.PageShift, off+length
+	switch {
+	case end <= size:
+	case o.src != nil:
+		end = size
+	default:
+		if end = max(size, end&^hal.PageMask); off > size {
+			off = (off + hal.PageMask) &^ hal.PageMask
+		}
+	}
 	for off < end {
 		if off&hal.PageMask == 0 && end-off >= hal.PageSize && o.src == nil {
 			first, n := off>>hal.PageShift, (end-off)>>hal.PageShift

@@ -21,6 +21,9 @@ const (
 	vmAccount // its pages are counted in Memory.committed
 	vmRandRead
 	vmSeqRead
+	vmMergeable // MADV_MERGEABLE and its kin keep mappings apart, and nothing else
+	vmHuge
+	vmNoHuge
 	vmSpecial // vvar, vdso: mremap and madvise leave it alone
 )
 

@@ -377,9 +377,12 @@ func (s *System) reboot(cmd uint32) {
 	select {}
 }
 
-// Shutdown tells the host how the program ended and turns the machine off, or resets or
-// halts it if it was told to.
+// Shutdown lets what the program has sent leave, tells the host how the program ended and turns
+// the machine off, or resets or halts it if it was told to.
 func (s *System) Shutdown(status uint32) {
+	if !s.net.Leave(func() { time.Sleep(time.Millisecond) }) {
+		s.log.log("warn", "net: the machine ends with bytes on their way that their receiver does not take")
+	}
 	s.say(statusLine(status))
 	s.off()
 }

@@ -51,9 +51,9 @@ func (t *Thread) trapped(kind hal.ExitKind) {
 const sampleEvery = 32
 
 func (t *Thread) sampledCall() {
-	before := t.CPUTime()
+	before := t.ownTime()
 	t.k.Syscalls.Dispatch(t)
-	t.sysTime.Add((t.CPUTime() - before) * sampleEvery)
+	t.sysTime.Add((t.ownTime() - before) * sampleEvery)
 	t.sysRand = t.sysRand*1664525 + 1013904223
 	t.sysLeft = 1 + t.sysRand>>16%(2*sampleEvery-1)
 }

@@ -365,10 +365,14 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 	if id == 0 {
 		return unix.EAGAIN
 	}
-	n.tid.Store(id)
 	p := n.process
 	if p == own {
 		p.mu.Lock()
+		if p.exitFlag || p.execing != nil { // meanwhile: who ends its threads would not find it
+			p.mu.Unlock()
+			return wait.ErrRestartNoInt
+		}
+		n.tid.Store(id)
 		k.threads[id] = n
 		n.sibling = p.threads
 		p.threads = n
@@ -383,6 +387,7 @@ func (k *Kernel) attach(t, n *Thread, a *CloneArgs) error {
 		a.event = t.traceChild(n, a)
 		return nil
 	}
+	n.tid.Store(id)
 	p.pid = id
 	p.pgid, p.sid, p.tty = own.pgid, own.sid, own.tty
 	p.parent, p.forker, p.bornOf = own, t, program

@@ -343,6 +343,9 @@ func (t *Thread) futexOp(addr hal.UserAddr, op uint32) (uint32, error) {
 	if op>>28&8 != 0 { // FUTEX_OP_ARG_SHIFT
 		arg = 1 << (uint32(arg) & 31)
 	}
+	if op>>28&7 > 4 {
+		return 0, unix.ENOSYS // before the word is looked at
+	}
 	for {
 		old, err := t.space.Load32(t, addr)
 		if err != nil {
@@ -360,8 +363,6 @@ func (t *Thread) futexOp(addr hal.UserAddr, op uint32) (uint32, error) {
 			v &^= uint32(arg)
 		case 4:
 			v ^= uint32(arg)
-		default:
-			return 0, unix.ENOSYS
 		}
 		prev, err := t.space.CAS32(t, addr, old, v)
 		if err != nil {

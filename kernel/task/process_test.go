@@ -3,10 +3,13 @@ package task
 import (
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/vfs"
 	"kiln/kernel/hal"
+	"kiln/kernel/hal/fake"
 )
 
 const execNr = 1200
@@ -65,6 +68,60 @@ func TestExecEndsSiblingsAndTakesTheLeadersNumber(t *testing.T) {
 	}
 	if handler.Load() != sigDefault<<1|sigIgnore || flags.Load() != SSDisable {
 		t.Errorf("dispositions %#x, alternate stack %d", handler.Load(), flags.Load())
+	}
+	r.eventually("all memory is back", func() bool { return r.mem.Count(1) == 0 && r.mem.Budget().Used() == 0 })
+}
+
+// A thread that is made while another one begins to end all the others ends, too: nobody waits
+// for it for ever. RLIMIT_NPROC, and many processes to look at, make the making take a while.
+func TestExecEndsAThreadThatIsBeingMade(t *testing.T) {
+	const many = 500_000
+	user := func(uid uint32) *vfs.Creds { return &vfs.Creds{UID: uid, EUID: uid, FSUID: uid} }
+	m := fake.New(4096)
+	m.NumCPU = 2
+	r := newRigOn(t, m)
+	r.on(pauseNr, func(th *Thread) (uintptr, error) { return 0, th.Sleep(hal.NoDeadline).Err() })
+	r.onClone(cloneNr, CloneArgs{Flags: threadFlags}, 0x3000)
+	r.on(cloneNr+1, func(th *Thread) (uintptr, error) {
+		th.process.SetRlimit(RlimitNproc, Rlimit{Cur: 2, Max: 2})
+		th.SetCreds(user(1000))
+		th.k.tree.Lock()
+		for i, other := 0, new(Process); i < many; i++ {
+			th.k.procs[-1-int32(i)] = other
+		}
+		th.k.tree.Unlock()
+		return r.call[cloneNr](th)
+	})
+	r.on(execNr, func(th *Thread) (uintptr, error) {
+		th.SetCreds(user(2000))
+		for n := 0; n < many; time.Sleep(time.Millisecond) { // until the other thread is about to begin
+			th.k.tree.RLock()
+			n = len(th.k.procs)
+			th.k.tree.RUnlock()
+		}
+		for th.k.tree.TryRLock() { // until it does
+			th.k.tree.RUnlock()
+		}
+		for begun := time.Now(); time.Since(begun) < 200*time.Microsecond; {
+		}
+		if err := th.KillSiblings(); err != nil {
+			return 0, err
+		}
+		th.k.tree.Lock()
+		for i := range many {
+			delete(th.k.procs, -1-int32(i))
+		}
+		th.k.tree.Unlock()
+		return 0, nil
+	})
+	r.sysAt(0x1000, cloneNr)
+	r.sysAt(0x1002, cloneNr+1)
+	r.sysAt(0x1004, pauseNr)
+	r.sysAt(0x3000, execNr)
+	r.sysAt(0x3002, unix.SYS_EXIT_GROUP, 4)
+	r.start(0x1000)
+	if s := r.wait(); s != 4<<8 {
+		t.Fatalf("status %#x", s)
 	}
 	r.eventually("all memory is back", func() bool { return r.mem.Count(1) == 0 && r.mem.Budget().Used() == 0 })
 }

@@ -167,7 +167,7 @@ func (s *Sched) run(t *Thread, now int64) {
 	if t.e.mask != s.all {
 		t.flags.Or(fPlace)
 	}
-	t.since.Store(now)
+	t.base.Store(t.cpuTime.Load() - now)
 	t.state.Store(stateRunning)
 }
 
@@ -259,9 +259,22 @@ func (s *Sched) switchTo(c *cpu, now int64) bool {
 func (s *Sched) charge(q *runQueue, now int64) {
 	t := q.curr.t
 	if d := s.rq.charge(q, now); d > 0 {
-		t.since.Store(now)
 		t.cpuTime.Add(d)
 		t.process.cpuTime.Add(d)
+	}
+}
+
+// settle charges p's threads for what they have run up to now, so that CPU times are whole and
+// never run back: what is charged and what is not cannot be read at once without mu.
+func (s *Sched) settle(p *Process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.m.Nanotime()
+	for i := range s.cpus {
+		q := s.cpus[i].q
+		if e := q.curr; e != nil && e.t.process == p && e.t.state.Load() == stateRunning {
+			s.charge(q, now)
+		}
 	}
 }
 

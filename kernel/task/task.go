@@ -252,7 +252,7 @@ type Thread struct {
 	paths     pathNames
 
 	// Accounting.
-	since                  atomic.Int64 // when it got its token
+	base                   atomic.Int64 // cpuTime less the time when it got its token
 	cpuTime, sysTime       atomic.Int64
 	voluntary, involuntary atomic.Uint64
 	minFlt, majFlt         atomic.Uint64

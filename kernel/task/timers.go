@@ -157,6 +157,7 @@ type posixTimer struct {
 	signo    int32
 	value    uint64
 	to       *Thread // SIGEV_THREAD_ID
+	of       *Thread // whose CPU time it counts, if a thread's
 	timer    timer.Timer
 	due      int64 // Nanotime, or CPU time
 	wall     bool  // due is a time of the wall clock, reckoned when that had been set by ref
@@ -206,6 +207,23 @@ func (p *Process) SkipTimer() {
 	p.mu.Unlock()
 }
 
+// SigEvent says whether a timer can tell of its expiry in the way that is asked for, and to which
+// thread, if to one (good_sigevent).
+func (t *Thread) SigEvent(a *TimerArgs) (to *Thread, good bool) {
+	switch a.Notify {
+	case sigevNone:
+		return nil, true
+	case sigevThreadID:
+		if to = t.k.Thread(a.TID); to == nil || to.process != t.process {
+			return nil, false
+		}
+	case sigevSignal, 2: // SIGEV_THREAD is glibc's business: a signal all the same
+	default:
+		return nil, false
+	}
+	return to, a.Signo > 0 && a.Signo <= NumSignals
+}
+
 // CreateTimer is timer_create. EINVAL: clock, notification, signal or thread; EAGAIN:
 // too many.
 func (t *Thread) CreateTimer(a TimerArgs) (int32, error) {
@@ -218,19 +236,11 @@ func (t *Thread) CreateTimer(a TimerArgs) (int32, error) {
 		return 0, unix.EINVAL
 	}
 	pt := &posixTimer{p: p, clock: a.Clock, notify: a.Notify, signo: a.Signo, value: a.Value}
-	good := true
-	switch a.Notify {
-	case sigevNone:
-	case sigevThreadID:
-		pt.to = t.k.Thread(a.TID)
-		good = pt.to != nil && pt.to.process == p
-		fallthrough
-	case sigevSignal, 2: // SIGEV_THREAD is glibc's business: a signal all the same
-		good = good && a.Signo > 0 && a.Signo <= NumSignals
-	default:
-		good = false
+	if a.Clock == clockThreadCPU {
+		pt.of = t
 	}
-	if !good {
+	var good bool
+	if pt.to, good = t.SigEvent(&a); !good {
 		p.SkipTimer()
 		return 0, unix.EINVAL
 	}
@@ -274,8 +284,11 @@ func (p *Process) posixTimer(id int32) (*posixTimer, error) {
 // the monotonic clock.
 // Called with Process.mu held.
 func (pt *posixTimer) now() int64 {
-	if pt.onCPUTime() {
-		return pt.p.cpuTimeLocked()
+	switch pt.clock {
+	case clockProcessCPU:
+		return pt.p.CPUTime()
+	case clockThreadCPU:
+		return pt.of.CPUTime()
 	}
 	return pt.p.k.Timers.Now()
 }
@@ -289,6 +302,9 @@ func (pt *posixTimer) arm(now int64) {
 		return
 	}
 	at := pt.due
+	if pt.clock == clockThreadCPU && pt.of.state.Load() == stateDead {
+		return // it uses no more
+	}
 	if pt.onCPUTime() {
 		at = pt.p.k.cpuTimeCheck(now, pt.due, time.Millisecond)
 	}
@@ -322,7 +338,11 @@ func (p *Process) SetTimer(id int32, absolute bool, value, interval int64) (left
 	}
 	pt.overrun, pt.last = -1, 0
 	pt.waits = false // a queued signal of the old setting is delivered all the same
-	if value != 0 {
+	switch {
+	case value == 0:
+	case pt.notify != sigevNone && now >= value:
+		pt.expire(now) // before the call returns, as on Linux
+	default:
 		pt.arm(now)
 	}
 	return left, old, nil
@@ -435,11 +455,16 @@ func (pt *posixTimer) fired() {
 	if pt.due == 0 || pt.waits {
 		return
 	}
-	now := pt.now()
-	if now < pt.due {
+	if now := pt.now(); now < pt.due {
 		pt.arm(now)
-		return
+	} else {
+		pt.expire(now)
 	}
+}
+
+// expire tells of a timer that is due. Called with Process.mu held.
+func (pt *posixTimer) expire(now int64) {
+	p := pt.p
 	pt.waits = true
 	switch {
 	case pt.queued:

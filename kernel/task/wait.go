@@ -285,16 +285,14 @@ func (p *Process) Usage() Usage {
 	u := Usage{MinFlt: p.deadMinFlt.Load(), MajFlt: p.deadMajFlt.Load(), Voluntary: p.deadVol.Load(), Involuntary: p.deadInvol.Load(),
 		MaxRSS: p.maxRSS.Load()}
 	sys := p.deadSys.Load()
-	total := p.cpuTime.Load()
 	for _, t := range p.Threads() {
 		sys += t.sysTime.Load()
 		u.MinFlt += t.minFlt.Load()
 		u.MajFlt += t.majFlt.Load()
 		u.Voluntary += t.voluntary.Load()
 		u.Involuntary += t.involuntary.Load()
-		total += t.runningFor()
 	}
-	u.User, u.System = cpuSplit(total, sys)
+	u.User, u.System = cpuSplit(p.CPUTime(), sys)
 	if s := p.Space(); s != nil {
 		u.MaxRSS = max(u.MaxRSS, s.Peak())
 	}
@@ -347,31 +345,20 @@ func (p *Process) addChildUsage(u *Usage) {
 	}
 }
 
-// runningFor is the CPU time not yet charged: only known for the thread itself while
-// it runs, so others see it at the next switch.
-func (t *Thread) runningFor() int64 {
-	if t.state.Load() != stateRunning {
-		return 0
-	}
-	return max(0, t.k.M.Nanotime()-t.since.Load())
-}
+// ownTime is the CPU time of the calling thread t. To charge it moves cpuTime on but leaves
+// base: no lock is needed.
+func (t *Thread) ownTime() int64 { return t.base.Load() + t.k.M.Nanotime() }
 
 // CPUTime is the thread's, in nanoseconds.
-func (t *Thread) CPUTime() int64 { return t.cpuTime.Load() + t.runningFor() }
+func (t *Thread) CPUTime() int64 {
+	t.k.Sched.settle(t.process)
+	return t.cpuTime.Load()
+}
 
 // CPUTime is the whole process's, in nanoseconds.
 func (p *Process) CPUTime() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.cpuTimeLocked()
-}
-
-func (p *Process) cpuTimeLocked() int64 {
-	n := p.cpuTime.Load()
-	for t := p.threads; t != nil; t = t.sibling {
-		n += t.runningFor()
-	}
-	return n
+	p.k.Sched.settle(p)
+	return p.cpuTime.Load()
 }
 
 // StartTime is when it began, in Nanotime.

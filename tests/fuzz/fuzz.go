@@ -115,6 +115,13 @@ func (g *gen) call(family int) {
 		list = g.families[family]
 	}
 	c := list[g.IntN(len(list))]
+	if at := g.put(c); c.makes != "" {
+		g.made[c.makes] = append(g.made[c.makes], at)
+	}
+}
+
+// put adds a call and gives its line.
+func (g *gen) put(c spec) int {
 	args := make([]string, 6)
 	for i := range args {
 		args[i] = "i0"
@@ -132,9 +139,7 @@ func (g *gen) call(family int) {
 		}
 	}
 	g.lines = append(g.lines, line)
-	if c.makes != "" {
-		g.made[c.makes] = append(g.made[c.makes], len(g.lines)-1)
-	}
+	return len(g.lines) - 1
 }
 
 // data puts bytes into the arena and gives the argument that points to them.
@@ -187,7 +192,7 @@ func Native(executor string, ps []Program) (string, error) {
 	}
 	for _, err := range []error{
 		os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "tmp"), 0o777),
-		os.WriteFile(filepath.Join(dir, "exec"), b, 0o755), os.WriteFile(filepath.Join(dir, "batch"), Batch(ps), 0o644),
+		writeProgram(filepath.Join(dir, "exec"), b), os.WriteFile(filepath.Join(dir, "batch"), Batch(ps), 0o644),
 	} {
 		if err != nil {
 			return "", err
@@ -204,6 +209,14 @@ func Native(executor string, ps []Program) (string, error) {
 	cmd.Dir = "/"
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// writeProgram writes a file that can be executed at once: no child that is forked meanwhile
+// has it open for writing (ETXTBSY).
+func writeProgram(name string, b []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(name, b, 0o755)
 }
 
 // Oracle runs a batch on Debian's Linux 6.1 in QEMU, which is what Kiln is like where this
@@ -430,7 +443,7 @@ func late(f *Finding, host string) bool {
 }
 
 // excused says whether a difference is one between Linux 6.1, which Kiln is like, and
-// later versions, which this host may have.
+// later versions, which this host may have, or is known.
 func excused(linux, kiln string) bool {
 	_, linux, _ = strings.Cut(linux, " ")
 	_, kiln, _ = strings.Cut(kiln, " ")
@@ -439,13 +452,75 @@ func excused(linux, kiln string) bool {
 		{"93 = -1 errno 95\n", "93 = 0\n"},           // fchown of one
 		{"16 = -1 errno 22\n", "16 = -1 errno 25\n"}, // ioctl of an epoll set (6.9)
 		{"1 = -1 errno 22\n", "1 = 8\n"},             // more than a word written to an eventfd (6.6)
+		// Known differences (docs/caveats.md).
+		{"303 = 0\n", "303 = -1 errno 95\n"},           // a handle of the root, whose file system is another
+		{"303 = -1 errno 75\n", "303 = -1 errno 95\n"}, // the same, in too little room
+		{"303 = -1 errno 22\n", "303 = -1 errno 95\n"}, // the same, in too much
+		{"303 = -1 errno 14\n", "303 = -1 errno 95\n"}, // the same, and nowhere to tell its mount
+		{"35 = -1 errno 4\n", "35 = ok\n"},             // PR_SET_TIMERSLACK of centuries, which Linux makes use of
+		{"325 = -1 errno 12\n", "325 = 0\n"},           // memory to be run alone, which Linux protects by a key
+		{"230 = -1 errno 4\n", "230 = ok\n"},           // a clock of CPU time had gone on more
+		{"72 = 0\n", "72 = -1 errno 22\n"},             // a lease on a memfd
+		{"72 = -1 errno 11\n", "72 = -1 errno 22\n"},   // a lease on a message queue
+		{"72 = 0\n", "72 = -1 errno 11\n"},             // the same
+		{"72 = 0\n", "72 = -1 errno 3\n"},              // F_SETOWN_EX of 2, which on Linux is a kernel thread
+		{"44 = -1 errno 101\n", "44 = -1 errno 111\n"}, // no way to where it is to go, and an error that waits
+		{"46 = -1 errno 101\n", "46 = -1 errno 111\n"}, // the same
+		{"40 = -1 errno 11\n", "40 = -1 errno 22\n"},   // sendfile of a full FIFO to itself
 	} {
 		if linux == e[0] && kiln == e[1] {
 			return true
 		}
 	}
+	if linux == "25 = -1 errno 14\n" && strings.HasPrefix(kiln, "25 = page ") {
+		return true // mremap over a moved mapping and its neighbour, which are one here
+	}
+	if at, ok := strings.CutPrefix(linux, "died of 11 at "); ok && kiln == "died of 7 at "+at {
+		return true // a write to what may be read only, beyond its file's end: hosted is not told which it is
+	}
+	l, k := reQueue.FindStringSubmatch(linux), reQueue.FindStringSubmatch(kiln)
+	return l != nil && k != nil && l[1] == k[1]
+}
+
+// absent are calls with what Kiln does not have (docs/caveats.md), and how it refuses them.
+var absent = []struct {
+	call    *regexp.Regexp
+	refused string
+}{
+	{regexp.MustCompile(`^c 54 v \S+ i1 i42 `), " 54 = -1 errno 92\n"},              // SO_PEEK_OFF of UDP
+	{regexp.MustCompile(`^c 44 v \S+ \S+ \S+ i\d*[13579] `), " 44 = -1 errno 95\n"}, // MSG_OOB of TCP
+}
+
+// isAbsent says whether a difference is that Kiln refuses one of those.
+func isAbsent(p Program, linux, kiln string) bool {
+	m := reCall.FindStringSubmatch(linux)
+	if m == nil {
+		return false
+	}
+	lines := strings.Split(p.Text, "\n")
+	i, err := strconv.Atoi(m[1])
+	if err != nil || i >= len(lines) {
+		return false
+	}
+	for _, a := range absent {
+		if strings.HasSuffix(kiln, a.refused) && a.call.MatchString(lines[i]) {
+			return true
+		}
+	}
 	return false
 }
+
+// reList is how long a list of directory entries is, which is another for the root, whose
+// directories are others.
+var reList = regexp.MustCompile(`^217 = \d+\n$`)
+
+func listed(said string) bool {
+	_, said, _ = strings.Cut(said, " ")
+	return reList.MatchString(said)
+}
+
+// reQueue is what semctl, shmctl and msgctl tell of the system: what programs before have left.
+var reQueue = regexp.MustCompile(`^(31|66|71) = \d+\n$`)
 
 func compareOne(p Program, linux, kiln string) *Finding {
 	if strings.Contains(linux, "HANG") || strings.Contains(linux, "ends 6200") {
@@ -466,7 +541,7 @@ func compareOne(p Program, linux, kiln string) *Finding {
 		if i < len(g) {
 			b = g[i]
 		}
-		if excused(a, b) {
+		if excused(a, b) || a != b && isAbsent(p, a, b) || a != b && strings.Contains(p.Text, " 2f00\n") && listed(a) && listed(b) {
 			return nil // what follows may differ for it
 		}
 		if a != b {

@@ -84,6 +84,7 @@ var all = []Program{
 	{"leaks", "programs/c/leaks.c", Static, nil},
 	{"soak", "programs/c/soak.c", Static, nil},
 	{"streams", "programs/c/streams.c", Static, nil},
+	{"lastwords", "programs/c/lastwords.c", Static, nil},
 	{"pty-musl", "conformance/c/pty.c", Musl, nil},
 }
 

@@ -588,6 +588,14 @@ func (d *Device) Kick() {
 	d.txMu.Unlock()
 }
 
+// Sent says that the device has taken all that it was given, or takes nothing any more.
+func (d *Device) Sent() bool {
+	d.txMu.Lock()
+	defer d.txMu.Unlock()
+	d.reap()
+	return d.tx.InFlight() == 0 || d.dev.Err() != nil
+}
+
 // reap takes transmitted packets' buffers back. Called with txMu held.
 func (d *Device) reap() {
 	for {

@@ -236,6 +236,17 @@ func (d *Device) Send(p *Packet) bool {
 	return true
 }
 
+// Sent says that the device has taken all that it was given, or takes nothing any more.
+func (d *Device) Sent() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.started || d.ended || d.dev.Err() != nil {
+		return true
+	}
+	d.reap()
+	return len(d.pending) == 0 && d.tx.InFlight() == 0
+}
+
 // put gives the device a packet; false if there is no room now. mu is held.
 func (d *Device) put(p *Packet) bool {
 	if len(d.free) == 0 {

@@ -284,4 +284,67 @@ CASE(badmemory, readv, recvfrom)
 	R(recv(p[1], buf, 9, MSG_DONTWAIT));
 }
 
+/* now is what poll and epoll say of s this moment. */
+static void now(const char *what, int s)
+{
+	struct epoll_event e = { EPOLLIN | EPOLLOUT | EPOLLRDHUP }, got = { 0 };
+	int ep = epoll_create1(0);
+	epoll_ctl(ep, EPOLL_CTL_ADD, s, &e);
+	int n = epoll_wait(ep, &got, 1, 0);
+	say("%s: poll %x, epoll %x", what, revents(s), n == 1 ? got.events : 0);
+	close(ep);
+}
+
+/* What is sent within the machine is taken when the call returns: nobody waits here. */
+CASE(atonce, connect, accept4, shutdown, close)
+{
+	for (int family = AF_INET;; family = AF_INET6)
+		for (int i = 0;; i++) {
+			struct sockaddr_storage a, m, r;
+			socklen_t n, k = sizeof m;
+			int l = bound(family, SOCK_STREAM, &a, &n), c[3], s[2];
+			MUST(listen(l, 8));
+			for (int j = 0; j < 3; j++) {
+				MUST(c[j] = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0));
+				R(connect(c[j], (void *)&a, n));
+				now("connected", c[j]);
+			}
+			now("to accept", l);
+			for (int j = 0; j < 2; j++) {
+				R((s[j] = accept4(l, (void *)&r, &k, SOCK_NONBLOCK)) < 0);
+				getsockname(c[j], (void *)&m, &n);
+				say("%s", memcmp(&m, &r, n) ? "another" : "in order");
+			}
+			now("one more", l);
+			if (i == 0) {
+				R(shutdown(c[0], SHUT_WR));
+			} else if (i == 1) {
+				R(close(c[0]));
+			} else {
+				struct linger g = { 1, 0 };
+				setsockopt(c[0], SOL_SOCKET, SO_LINGER, &g, sizeof g);
+				R(close(c[0]));
+			}
+			now("its other end", s[0]);
+			R(recv(s[0], buf, 9, 0));
+			R(close(l));
+			now("not accepted", c[2]);
+			R(recv(c[2], buf, 9, 0));
+			R(close(s[1]));
+			now("closed there", c[1]);
+			R(recv(c[1], buf, 9, 0));
+			int d = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+			R(connect(d, (void *)&a, n));
+			now("refused", d);
+			R(connect(d, (void *)&a, n));
+			close(d), close(c[1]), close(c[2]), close(s[0]);
+			if (i == 0)
+				close(c[0]);
+			if (i == 2 && family == AF_INET6)
+				return;
+			if (i == 2)
+				break;
+		}
+}
+
 CASES

@@ -91,9 +91,12 @@ func main() {
 	for _, t := range []func(){syscalls, exceptions, badAddresses, flags, segments, compat, vectors, owners, loops, collector, copies, spaces, deadlines, mapping, sparse, lateSignal, napper} {
 		t()
 	}
-	runtime.GC()
-	after := m.MemStats()
-	lost := int64(before.FreePages) - int64(after.FreePages) - (int64(after.KernelPages) - int64(before.KernelPages))
+	lost := int64(1)
+	for i := 0; i < 100 && lost != 0; i++ { // on another CPU the runtime may take a page between the two counts
+		runtime.GC()
+		after := m.MemStats()
+		lost = int64(before.FreePages) - int64(after.FreePages) - (int64(after.KernelPages) - int64(before.KernelPages))
+	}
 	check("no-frame-lost", lost == 0, lost)
 	getpid()
 	mapCost()

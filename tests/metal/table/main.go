@@ -500,11 +500,14 @@ func polling() {
 	get()
 	put()
 	wait("edge: after a read", 0)
+	written := make(chan struct{})
 	go func() {
 		time.Sleep(time.Millisecond)
 		put()
+		close(written)
 	}()
 	wait("edge: woken", -1)
+	<-written // a write(2) under way would keep the closed file open below
 	row("epoll_ctl del", sysEpollCtl, ep, 2, fd, 0)
 	put()
 	wait("deleted", 0)
