@@ -43,6 +43,7 @@ func (t *tracee) exit(ctx *hal.Ctx, as *AddressSpace, sig unix.Signal, gen uint6
 		return false // sent by a process of the host, not by the program's doing
 	case sig == unix.SIGSEGV && si.Code == siKernel:
 		x.Vector = hal.VectorGP
+		x.Error = as.gateError(t.getRegs().RIP)
 	case sig == unix.SIGSEGV:
 		r := t.getRegs()
 		code, ok := as.pageFault(hal.UserAddr(si.Addr), hal.UserAddr(r.RIP), gen)
@@ -86,8 +87,18 @@ func (t *tracee) exit(ctx *hal.Ctx, as *AddressSpace, sig unix.Signal, gen uint6
 	return true
 }
 
-// syscallExit stores a system call. INT 0x80 stops a tracee as SYSCALL does; the
-// machine has no gate for it: a general protection fault at the instruction.
+// gateError is the error code of a general protection fault by the instruction at rip: that of
+// an INT n without a gate, else 0. The host does not tell it: IDT vector, IDT bit (SDM 3A 6.13).
+func (as *AddressSpace) gateError(rip uint64) uint64 {
+	var op [2]byte
+	if as.fetch(op[:], hal.UserAddr(rip)); op[0] == 0xcd {
+		return uint64(op[1])<<3 | 2
+	}
+	return 0
+}
+
+// syscallExit stores a system call. INT 0x80 stops a tracee as SYSCALL does, where the host has
+// a gate for it; the machine has none: a general protection fault at the instruction.
 func (t *tracee) syscallExit(ctx *hal.Ctx, as *AddressSpace) {
 	keep := ctx.OrigRAX
 	t.store(ctx)
@@ -97,8 +108,7 @@ func (t *tracee) syscallExit(ctx *hal.Ctx, as *AddressSpace) {
 	var op [2]byte
 	if as.fetch(op[:], hal.UserAddr(r.RIP-2)); op == [2]byte{0xcd, 0x80} {
 		ctx.RIP -= 2
-		// IDT vector 0x80, IDT bit (SDM 3A 6.13).
-		ctx.Exit = hal.Exit{Kind: hal.ExitException, Vector: hal.VectorGP, Error: 0x80<<3 | 2}
+		ctx.Exit = hal.Exit{Kind: hal.ExitException, Vector: hal.VectorGP, Error: as.gateError(ctx.RIP)}
 		return
 	}
 	ctx.Exit = hal.Exit{Kind: hal.ExitSyscall}

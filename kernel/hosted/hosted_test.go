@@ -157,6 +157,7 @@ func TestExceptionsHaveTheirVectors(t *testing.T) {
 		{"hlt", []byte{0xf4}, hal.Exit{Vector: hal.VectorGP}, 0},
 		{"cli", []byte{0xfa}, hal.Exit{Vector: hal.VectorGP}, 0},
 		{"int80", []byte{0xb8, 1, 0, 0, 0, 0xcd, 0x80}, hal.Exit{Vector: hal.VectorGP, Error: 0x402}, 5},
+		{"int33", []byte{0xcd, 0x21}, hal.Exit{Vector: hal.VectorGP, Error: 0x10a}, 0},
 		{"noncanonical", []byte{0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x8a, 0x00}, hal.Exit{Vector: hal.VectorGP}, 10},
 		{"kernel half", []byte{0x31, 0xc0, 0x48, 0xff, 0xc8, 0x8a, 0x00}, hal.Exit{Vector: hal.VectorPF, Error: 5, Addr: math.MaxUint64}, 5},
 		{"stack", []byte{0x48, 0xbc, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x50}, hal.Exit{Vector: hal.VectorSS}, 10},
