@@ -115,7 +115,8 @@ func TestEveryVCPUDoesItsShareOfASum(t *testing.T) {
 	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-O2", "-o", plugin, filepath.Join(root, "tests", "bench", "vcpucount.c")).CombinedOutput(); err != nil {
 		t.Fatalf("gcc: %v\n%s", err, out)
 	}
-	// A host that has other work to do gives the two vCPUs unequal time: it gets three tries.
+	// A host that has other work to do gives the two vCPUs unequal time: one ends its half first, and may
+	// then take over the rest of the other's when that one is interrupted. It gets ten tries.
 	for try := 1; ; try++ {
 		total, each := shares(t, plugin, log)
 		t.Logf("%s of %.0f instructions", fmt.Sprint(each), total)
@@ -126,7 +127,7 @@ func TestEveryVCPUDoesItsShareOfASum(t *testing.T) {
 		if least >= 0.4 {
 			return
 		}
-		if try == 3 {
+		if try == 10 {
 			t.Fatalf("one vCPU executed %.0f %% of the program", 100*least)
 		}
 	}
