@@ -40,3 +40,32 @@ func TestCPUTimeDoesNotRunBack(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// A long call among the samples makes for more system time than there was; what was told of
+// user time stays told.
+func TestUserTimeDoesNotRunBackAfterALongCall(t *testing.T) {
+	solo(t, func(r *rig, th *Thread) {
+		r.m.UseHostClock()
+		for what, usage := range map[string]func() Usage{"the process": th.process.Usage, "the thread": th.Usage} {
+			before := th.sysTime.Load()
+			u := usage()
+			for u.User == 0 {
+				u = usage()
+			}
+			for _, add := range []int64{1 << 50, -1 << 50, 1 << 50} {
+				th.sysTime.Add(add)
+				for range 100 {
+					v := usage()
+					if v.User < u.User || v.System < u.System {
+						t.Fatalf("%s: user %d, system %d after %d and %d", what, v.User, v.System, u.User, u.System)
+					}
+					u = v
+				}
+			}
+			if u.System == 0 {
+				t.Errorf("%s: no system time at all", what)
+			}
+			th.sysTime.Store(before)
+		}
+	})
+}

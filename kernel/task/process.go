@@ -99,6 +99,7 @@ type Process struct {
 	startTime                         int64 // Nanotime
 	cpuTime                           atomic.Int64
 	deadSys                           atomic.Int64 // system time of ended threads
+	split                             cpuSplit
 	deadMinFlt, deadMajFlt            atomic.Uint64
 	deadVol, deadInvol                atomic.Uint64
 	childUser, childSys               atomic.Int64 // of children waited for

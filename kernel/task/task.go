@@ -254,6 +254,7 @@ type Thread struct {
 	// Accounting.
 	base                   atomic.Int64 // cpuTime less the time when it got its token
 	cpuTime, sysTime       atomic.Int64
+	split                  cpuSplit
 	voluntary, involuntary atomic.Uint64
 	minFlt, majFlt         atomic.Uint64
 	startTime              int64

@@ -1,6 +1,8 @@
 package task
 
 import (
+	"sync"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -273,11 +275,24 @@ type Usage struct {
 	childVol, childInvol, rss uint64
 }
 
-// cpuSplit divides precise CPU time into user and system by the system time that was
-// measured, as Linux' cputime_adjust does with ticks.
-func cpuSplit(total, system int64) (user, sys int64) {
-	sys = min(system, total)
-	return total - sys, sys
+// cpuSplit is what has been told of a thread's, or a process's, user and system time, in
+// nanoseconds: neither runs back. mu is taken last.
+type cpuSplit struct {
+	mu        sync.Mutex
+	user, sys int64
+}
+
+// of divides precise CPU time by the system time that was measured, as Linux' cputime_adjust
+// does with ticks. That is reckoned from samples: a long call among them makes it too large, all
+// of the total perhaps, until others have made up for it.
+func (c *cpuSplit) of(total, sys int64) (int64, int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if total > c.user+c.sys {
+		sys = min(max(sys, c.sys), total-c.user)
+		c.user, c.sys = total-sys, sys
+	}
+	return c.user, c.sys
 }
 
 // Usage of the whole process so far.
@@ -292,7 +307,7 @@ func (p *Process) Usage() Usage {
 		u.Voluntary += t.voluntary.Load()
 		u.Involuntary += t.involuntary.Load()
 	}
-	u.User, u.System = cpuSplit(p.CPUTime(), sys)
+	u.User, u.System = p.split.of(p.CPUTime(), sys)
 	if s := p.Space(); s != nil {
 		u.MaxRSS = max(u.MaxRSS, s.Peak())
 	}
@@ -326,7 +341,7 @@ func (u *Usage) Both() *Usage {
 func (t *Thread) Usage() Usage {
 	u := Usage{MinFlt: t.minFlt.Load(), MajFlt: t.majFlt.Load(), Voluntary: t.voluntary.Load(), Involuntary: t.involuntary.Load(),
 		MaxRSS: max(t.process.maxRSS.Load(), t.space.Peak())}
-	u.User, u.System = cpuSplit(t.CPUTime(), t.sysTime.Load())
+	u.User, u.System = t.split.of(t.CPUTime(), t.sysTime.Load())
 	return u
 }
 
