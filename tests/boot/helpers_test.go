@@ -204,8 +204,8 @@ func needRoot(t testing.TB) {
 	}
 }
 
-// tapMachine boots an image on a TAP device in a network namespace of its own.
-func tapMachine(t testing.TB, img string, flags ...string) (*vmtest.Machine, *tapnet.Net) {
+// tapNet is a network namespace with a TAP device, until the test ends.
+func tapNet(t testing.TB) *tapnet.Net {
 	t.Helper()
 	needRoot(t)
 	n, err := tapnet.New()
@@ -213,6 +213,13 @@ func tapMachine(t testing.TB, img string, flags ...string) (*vmtest.Machine, *ta
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Close)
+	return n
+}
+
+// tapMachine boots an image on a TAP device in a network namespace of its own.
+func tapMachine(t testing.TB, img string, flags ...string) (*vmtest.Machine, *tapnet.Net) {
+	t.Helper()
+	n := tapNet(t)
 	m := bootIn(t, n, append([]string{"--net", "tap:" + n.Tap, "--append", tapnet.IPArg, "--accel", "tcg", img}, flags...)...)
 	tailIfFailed(t, m.Console)
 	t.Cleanup(func() { checkAlive(t, m.Console()) })

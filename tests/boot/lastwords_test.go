@@ -20,13 +20,9 @@ type lastwords struct {
 
 func newLastwords(t *testing.T) *lastwords {
 	t.Helper()
-	needRoot(t)
-	n, err := tapnet.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.Close)
+	n := tapNet(t)
 	h := &lastwords{n: n}
+	var err error
 	done := make(chan struct{})
 	newDialer(t, n, 1).work <- func() {
 		defer close(done)
