@@ -39,12 +39,13 @@ func main() {
 	n.command("gofmt", "sh", "-c", `f=$(gofmt -l $(git ls-files '*.go')); echo "$f"; test -z "$f"`)
 	n.command("go vet", "go", "vet", "./...")
 	// One QEMU at a time: packages run one after another where boots are involved.
-	n.goTest("unit", nil, append([]string{"-timeout", "15m", "-p", "2"}, nonBoot()...)...)
-	n.goTest("race", []string{"CGO_ENABLED=1"}, append([]string{"-timeout", "15m", "-race"}, racePackages()...)...)
 	turn, _ := rotation.Turn()
+	turns := []string{fmt.Sprintf("%s=%d", rotation.Env, turn)}
+	n.goTest("unit", turns, append([]string{"-timeout", "15m", "-p", "2"}, nonBoot()...)...)
+	n.goTest("race", []string{"CGO_ENABLED=1"}, append([]string{"-timeout", "15m", "-race"}, racePackages()...)...)
 	fmt.Println(rotation.Say(catalogue.New(apps.FS).Names()))
 	fuzzed := fuzz(turn)
-	n.goTest("boots", []string{fmt.Sprintf("%s=%d", rotation.Env, turn)}, "-timeout", "40m", "-p", "1", "./tests/boot/...")
+	n.goTest("boots", turns, "-timeout", "40m", "-p", "1", "./tests/boot/...")
 	n.goTest("boots with 2 CPUs", []string{"KILN_CPUS=2"}, "-timeout", "20m", "-run", onTwo, "./tests/boot")
 	n.fuzzed(fuzzed())
 	fmt.Printf("took %s\n", time.Since(start).Round(time.Second))
