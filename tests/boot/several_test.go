@@ -93,7 +93,7 @@ func TestAnUnhealthyServerIsRestartedAndOneThatFailsForGoodEndsTheMachine(t *tes
 	program: /bin/unit
 	args: [serve, "8080", /tmp/sick]
 	restart: on-failure
-	health: {http: {port: 8080}, interval: 100ms, retries: 2, grace: 300ms}
+	health: {http: {port: 8080}, interval: 100ms, retries: 2, grace: 1500ms}
 - {name: port, program: /bin/unit, args: [serve, "8081"], health: {tcp: 8081}}
 - {name: sick, program: /bin/unit, args: [touch, /tmp/sick, "0", "1500"], after: {web: healthy, port: healthy}}
 - {name: main, program: /bin/unit, args: [linger, main, "5"], essential: true, after: {sick: started}}
