@@ -65,8 +65,9 @@ type uringState struct {
 	inflight map[*ureq]struct{}
 	threads  map[*task.Thread]struct{} // that have submitted, and tell when they end
 	drained  []*ureq                   // wait for all before them
-	timeouts []*ureq                   // that count completions
-	posted   uint32
+	timeouts []*ureq                   // that count completions, by target
+	posted   uint64                    // that count, see expire
+	expiring bool
 	posting  atomic.Int32 // who hold the ring, to add a completion
 	lastNr   uint64
 	gone     bool

@@ -1,6 +1,9 @@
 package syscalls
 
 import (
+	"cmp"
+	"slices"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -401,10 +404,10 @@ func uringTimeout(r *ureq) (uintptr, error) {
 	}
 	u := r.u
 	u.mu.Lock()
-	if r.off != 0 {
-		r.counted, r.target = true, u.posted+uint32(r.off)
+	if n := uint32(r.off); n != 0 {
+		r.counted, r.target = true, u.posted+uint64(n)
+		u.timeouts = slices.Insert(u.timeouts, u.placeOf(r.target+1), r)
 	}
-	u.timeouts = append(u.timeouts, r)
 	r.timed = true
 	r.timer.Init(func() { r.end(-int32(unix.ETIME)) })
 	u.mu.Unlock()
@@ -419,14 +422,28 @@ func (r *ureq) pendingTimer() bool {
 	return r.timed
 }
 
-// dropTimeout forgets a timeout. Called with mu held.
+// placeOf is where the timeouts begin that wait for target completions or more. Called with mu
+// held.
+func (u *uringState) placeOf(target uint64) int {
+	i, _ := slices.BinarySearchFunc(u.timeouts, target, func(r *ureq, n uint64) int { return cmp.Compare(r.target, n) })
+	return i
+}
+
+// dropTimeout forgets a timeout that counts. Called with mu held.
 func (u *uringState) dropTimeout(r *ureq) {
-	for i, x := range u.timeouts {
-		if x == r {
-			u.timeouts = append(u.timeouts[:i:i], u.timeouts[i+1:]...)
-			return
-		}
+	if !r.counted {
+		return
 	}
+	i := u.placeOf(r.target)
+	for u.timeouts[i] != r {
+		i++
+	}
+	if r.counted = false; i == 0 { // as most are
+		u.timeouts[0] = nil
+		u.timeouts = u.timeouts[1:]
+		return
+	}
+	u.timeouts = slices.Delete(u.timeouts, i, i+1)
 }
 
 func prepTimeoutRemove(r *ureq) (err error) {

@@ -74,7 +74,7 @@ type ureq struct {
 	notified atomic.Bool
 	timer    timer.Timer
 	fired    atomic.Bool // of a limit: the time is over
-	target   uint32      // completions that end a timeout
+	target   uint64      // completions that end a timeout
 	counted  bool
 	short    bool // it moved less than it was asked to: links behind it fail
 
@@ -444,6 +444,8 @@ func (r *ureq) finish(res int32, cflags uint32) *ureq {
 	r.done = true
 	u.dropTimeout(r)
 	timed, worker := r.timed, r.inWorker
+	// A timeout that ends by itself does not bring others nearer their ends (cq_timeouts in Linux).
+	counts := !timed || r.op.linkTimeout || r.ended != nil
 	u.mu.Unlock()
 	if res < 0 && r.io.moved > 0 { // cancelled in the middle
 		res, r.short = int32(r.io.moved), true
@@ -463,7 +465,7 @@ func (r *ureq) finish(res int32, cflags uint32) *ureq {
 		u.post(r.user, res, cflags|cqeMore)
 		u.post(r.user, 0, cqeNotif)
 	} else if r.flags&sqeSkipSuccess == 0 || res < 0 {
-		u.post(r.user, res, cflags)
+		u.add(r.user, res, cflags, counts)
 	}
 	if r.limit != nil {
 		r.limit.endLimit(worker)
@@ -521,25 +523,42 @@ func (r *ureq) cancel(err error) error {
 }
 
 // post adds a completion and ends timeouts that count them.
-func (u *uringState) post(user uint64, res int32, cflags uint32) {
+func (u *uringState) post(user uint64, res int32, cflags uint32) { u.add(user, res, cflags, true) }
+
+// add is post; counts says whether timeouts count it.
+func (u *uringState) add(user uint64, res int32, cflags uint32, counts bool) {
 	u.mu.Lock()
 	ring := u.ring
-	u.posted++
-	u.posting.Add(1)
-	var due []*ureq
-	for _, r := range u.timeouts {
-		if r.counted && int32(u.posted-r.target) >= 0 && !r.done {
-			due = append(due, r)
-		}
+	if counts {
+		u.posted++
 	}
+	u.posting.Add(1)
 	u.mu.Unlock()
 	if ring != nil {
 		ring.Post(uring.CQE{UserData: user, Res: res, Flags: cflags})
 	}
 	u.posting.Add(-1) // whoever posts settles later, in ended
-	for _, r := range due {
-		r.end(0)
+	if counts {
+		u.expire()
 	}
+}
+
+// expire ends the timeouts that have seen their completions. What one of them ends posts
+// completions in turn: those are seen to here, and not deeper on the stack.
+func (u *uringState) expire() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.expiring {
+		return
+	}
+	u.expiring = true
+	for len(u.timeouts) > 0 && u.timeouts[0].target <= u.posted {
+		r := u.timeouts[0]
+		u.mu.Unlock()
+		r.end(0)
+		u.mu.Lock()
+	}
+	u.expiring = false
 }
 
 // ended sees to what waited for all before it, once nothing is in flight.

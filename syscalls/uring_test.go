@@ -2,6 +2,7 @@ package syscalls
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"testing"
 
@@ -219,6 +220,69 @@ func TestRegisteringFilesTwice(t *testing.T) {
 		}
 		if now := r.mem.Budget().Used(); now != used {
 			t.Errorf("%d bytes are charged, %d before", now, used)
+		}
+	})
+}
+
+// completions are the user data of those that the program has not seen, which it sees now.
+func (r *testRing) completions() (users []uint64) {
+	head, tail := r.p.get32(ringAt+128), r.p.get32(ringAt+192)
+	for ; head != tail; head++ {
+		users = append(users, r.p.get64(ringAt+320+16*(uint64(head)&(2*r.n-1))))
+	}
+	var b [4]byte
+	le.PutUint32(b[:], tail)
+	r.p.put(ringAt+128, b[:])
+	return users
+}
+
+// A timeout counts completions, but not those of timeouts that end by themselves: each would
+// bring the next one to its end.
+func TestTimeoutsDoNotCountEachOther(t *testing.T) {
+	r := newRig(t)
+	r.run(vfs.RootCreds(), func(p *prog) {
+		const timeout, remove, many = 11, 12, 5000
+		p.put64(dataAt+4096, 1000, 0)
+		q := p.ring(64)
+		arm := func(count, user uint64) {
+			q.add(timeout, 0, -1, count, dataAt+4096, 1, user)
+			if got := q.enter(1); got != 1 {
+				t.Errorf("submitted %d", got)
+			}
+		}
+		check := func(what string, want ...uint64) {
+			t.Helper()
+			if got := q.completions(); !slices.Equal(got, want) {
+				t.Errorf("%s: %d, want %d", what, got, want)
+			}
+		}
+		nop := func() { q.add(0, 0, -1, 0, 0, 0, 100); q.enter(1) }
+		arm(3, 3)
+		arm(1, 1)
+		arm(2, 2)
+		arm(1<<32, 4) // no count at all
+		arm(9, 5)
+		nop()
+		check("one", 100, 1)
+		nop()
+		check("two", 100, 2)
+		q.add(remove, 0, -1, 0, 5, 0, 6) // and one that is cancelled counts
+		q.enter(1)
+		check("cancelled", 5, 3, 6)
+		q.add(remove, 0, -1, 0, 4, 0, 7)
+		q.enter(1)
+		check("without a count", 4, 7)
+		for i := range uint64(many) {
+			arm(many-i, i)
+		}
+		for range many {
+			if nop(); len(q.completions()) != 2 {
+				t.Error("not one at a time")
+				break
+			}
+		}
+		if u, _ := q.state(); len(u.timeouts) != 0 {
+			t.Errorf("%d are left", len(u.timeouts))
 		}
 	})
 }

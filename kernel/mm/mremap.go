@@ -236,8 +236,12 @@ func (r *remap) move(v *vma, to uint64) error {
 	return nil
 }
 
-// moveBatch is how many pages move in one go.
-const moveBatch = 256
+// moveBatch is how many bytes move in one go, moveStride how many are looked through for pages
+// at a time: a mapping may be half of what a program has, with a page here and there.
+const (
+	moveBatch  = 256 << hal.PageShift
+	moveStride = 1 << 30
+)
 
 // movePages takes the pages of the first n bytes of v to the same place in w. If page
 // tables cannot be had, it brings back what it moved: ENOMEM.
@@ -246,16 +250,34 @@ func (s *Space) movePages(v, w *vma, n uint64) error {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 	}
-	for at := uint64(0); at < n; at += moveBatch << hal.PageShift {
-		step := min(moveBatch<<hal.PageShift, n-at)
-		if !s.shift(v, v.start+at, w.start+at, step) {
-			for back := uint64(0); back <= at; back += moveBatch << hal.PageShift {
-				s.shift(w, w.start+back, v.start+back, min(moveBatch<<hal.PageShift, n-back))
+	if s.eachRun(v.start, n, func(at, k uint64) bool { return s.shift(v, at, at-v.start+w.start, k) }) {
+		return nil
+	}
+	s.eachRun(w.start, n, func(at, k uint64) bool {
+		s.shift(w, at, at-w.start+v.start, k)
+		return true
+	})
+	return unix.ENOMEM
+}
+
+// eachRun calls f with pieces of [start, start+n) that hold all its pages, in order, until f
+// says false.
+func (s *Space) eachRun(start, n uint64, f func(at, n uint64) bool) bool {
+	for at, end := start, start+n; at < end; at += moveStride {
+		lo, hi := uint64(0), uint64(0)
+		s.HW.Walk(hal.UserAddr(at), min(moveStride, end-at), false, func(a hal.UserAddr, _ hal.PTE) {
+			if hi == 0 {
+				lo = uint64(a)
 			}
-			return unix.ENOMEM
+			hi = uint64(a) + hal.PageSize
+		})
+		for ; lo < hi; lo += moveBatch {
+			if !f(lo, min(moveBatch, hi-lo)) {
+				return false
+			}
 		}
 	}
-	return nil
+	return true
 }
 
 // shift moves the pages of [from, from+n) to to. If that fails some may be at either

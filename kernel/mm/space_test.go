@@ -467,3 +467,31 @@ func TestLockedStackGrowsForWhoMayLock(t *testing.T) {
 	s.DecUsers()
 	r.close()
 }
+
+// A mapping of half of what a program has moves as fast as its few pages do.
+func TestVastMappingsMove(t *testing.T) {
+	const vast, to = 32 << 40, 0x40_0000_0000
+	r := newRig(t, 64)
+	s := r.space()
+	a := r.mmap(s, MapArgs{Len: vast, Prot: rw, Flags: anon | unix.MAP_NORESERVE})
+	places := []hal.UserAddr{0, 5 * pg, 1<<30 - pg, 1 << 30, 7<<40 + 3*pg, vast - pg}
+	for i, p := range places {
+		r.put(s, a+p, byte(i+1))
+	}
+	start := time.Now()
+	b, err := s.Mremap(nil, a, vast, vast, mremapMayMove|mremapFixed, to)
+	if err != nil || b != to {
+		t.Fatalf("%#x, %v", b, err)
+	}
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("it took %v", d)
+	}
+	for i, p := range places {
+		r.want(s, b+p, byte(i+1))
+	}
+	if n := s.Resident(); n != int64(len(places)) {
+		t.Errorf("%d pages", n)
+	}
+	s.DecUsers()
+	r.close()
+}
