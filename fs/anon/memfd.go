@@ -16,6 +16,7 @@ import (
 // MemFD is a file in memory with seals. See memfd_create(2).
 type MemFD struct {
 	vfs.BaseInode
+	vfs.WriteAccess
 	ops  memOps
 	mem  *mm.Memory
 	obj  *mm.Object
@@ -289,6 +290,9 @@ func (o *memOps) AddSeals(c wait.Context, s uint32) error {
 	o.m.seals |= s
 	return nil
 }
+
+// Writes implements vfs.Writable.
+func (o *memOps) Writes() *vfs.WriteAccess { return o.m.Writes() }
 
 // Reopen implements vfs.Reopener.
 func (o *memOps) Reopen(vfs.Lookup, uint32) (vfs.FileOps, error) {

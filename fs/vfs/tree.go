@@ -609,7 +609,7 @@ func (ns *Namespace) Truncate(l Lookup, path string, size int64, allowed func() 
 		return err
 	}
 	defer putWrite(i)
-	if err := breakLeases(l.C, i, true, false); err != nil {
+	if err := breakLeases(l.C, writesOf(i), true, false); err != nil {
 		return err
 	}
 	if err := allowed(); err != nil {
