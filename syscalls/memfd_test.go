@@ -1,10 +1,12 @@
 package syscalls
 
 import (
+	"fmt"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"kiln/fs/procfs"
 	"kiln/fs/vfs"
 	"kiln/loader"
 )
@@ -44,5 +46,30 @@ func TestPrivilegesOfMemFDs(t *testing.T) {
 		if c := run.Creds; c.EUID != 1 || c.Permitted != 0 || run.Secure || run.Gained {
 			t.Errorf("who executes it becomes %+v", c)
 		}
+	})
+}
+
+// truncate(2) reaches what has no place by its link in /proc.
+func TestTruncateByALinkOfProc(t *testing.T) {
+	r := newRig(t)
+	if err := r.ns.Mkdir(vfs.Lookup{}, "/proc", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ns.MountFS(procfs.New(procfs.Config{Kernel: r.k}), "proc", "/proc", 0); err != nil {
+		t.Fatal(err)
+	}
+	r.run(vfs.RootCreds(), func(p *prog) {
+		m := uint64(p.sys(unix.SYS_MEMFD_CREATE, p.path(pathAt, "x"), unix.MFD_ALLOW_SEALING))
+		link := func(fd uint64) uint64 { return p.path(pathAt, fmt.Sprint("/proc/self/fd/", fd)) }
+		p.want(0, unix.SYS_TRUNCATE, link(m), 77)
+		p.want(0, unix.SYS_FSTAT, m, bufAt)
+		if size := p.get64(bufAt + 48); size != 77 {
+			t.Errorf("it has %d bytes", size)
+		}
+		p.want(0, unix.SYS_FCNTL, m, unix.F_ADD_SEALS, unix.F_SEAL_SHRINK)
+		p.fail(unix.EPERM, unix.SYS_TRUNCATE, link(m), 7)
+		p.want(0, unix.SYS_PIPE2, iovAt, 0)
+		p.fail(unix.EINVAL, unix.SYS_TRUNCATE, link(uint64(p.get32(iovAt))), 7)
+		p.fail(unix.EINVAL, unix.SYS_TRUNCATE, link(uint64(p.sys(unix.SYS_EVENTFD2, 0, 0))), 7)
 	})
 }
