@@ -66,7 +66,7 @@ type aioContext struct {
 	maps   atomic.Int64
 
 	q      waiter.Queue
-	mu     sync.Mutex
+	mu     sync.Mutex // below aioContexts.mu; key is under it until the context is published
 	events []ioEvent
 	polls  map[*aioPoll]struct{}
 	active int // submitted and not reaped
@@ -128,19 +128,30 @@ func sysIoSetup(t *task.Thread, a *Args) (uintptr, error) {
 		c.destroy()
 		return 0, err
 	}
-	c.key = aioKey{t.Space(), uint64(at)}
-	x := &aioContexts
-	x.mu.Lock()
-	if x.m == nil {
-		x.m = map[aioKey]*aioContext{}
-	}
-	x.m[c.key] = c
-	x.mu.Unlock()
+	c.publish(aioKey{t.Space(), uint64(at)})
 	if err := putU64(t, hal.UserAddr(a[1]), uint64(at)); err != nil {
 		_ = t.Space().Munmap(at, hal.PageSize)
 		return 0, err
 	}
 	return 0, nil
+}
+
+// publish makes c what key leads to, unless somebody has unmapped its ring already: nothing would
+// ever take it out again.
+func (c *aioContext) publish(key aioKey) {
+	x := &aioContexts
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead {
+		return
+	}
+	if x.m == nil {
+		x.m = map[aioKey]*aioContext{}
+	}
+	c.key = key
+	x.m[key] = c
 }
 
 // IncRef and DecRef implement mm.Counted: the context ends with the last mapping of its ring.
@@ -151,29 +162,31 @@ func (c *aioContext) DecRef() {
 	}
 }
 
-// destroy ends the context: what is under way is cancelled, what was not reaped is gone.
-func (c *aioContext) destroy() {
+// destroy ends the context: what is under way is cancelled, what was not reaped is gone. False:
+// somebody else has.
+func (c *aioContext) destroy() bool {
 	c.mu.Lock()
 	dead := c.dead
 	c.dead = true
-	polls := c.polls
+	key, polls := c.key, c.polls
 	c.polls, c.events = nil, nil
 	c.mu.Unlock()
 	if dead {
-		return
+		return false
 	}
 	for p := range polls {
 		p.drop()
 	}
 	x := &aioContexts
 	x.mu.Lock()
-	if x.m[c.key] == c {
-		delete(x.m, c.key)
+	if x.m[key] == c {
+		delete(x.m, key)
 	}
 	x.mu.Unlock()
 	c.budget.Uncharge(c.nr * aioEventCost)
 	anon.AIOUsed.Add(-c.nr)
 	c.q.Notify(waiter.EventIn)
+	return true
 }
 
 // aioOf is a program's context: EINVAL.
@@ -193,7 +206,9 @@ func sysIoDestroy(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	c.destroy()
+	if !c.destroy() {
+		return 0, unix.EINVAL // whoever was faster unmaps the ring; what is there now may be another's
+	}
 	return 0, t.Space().Munmap(hal.UserAddr(a[0]), hal.PageSize)
 }
 

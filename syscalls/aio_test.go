@@ -97,3 +97,22 @@ func TestPollsOfAIOEndWithTheirContext(t *testing.T) {
 	}
 	f.DecRef()
 }
+
+// A context whose ring somebody unmapped before its maker could name it is found by nobody, and
+// not kept; of two that end one only the first does.
+func TestAContextOfAIOThatHasEndedIsNotNamed(t *testing.T) {
+	b := mm.NewMemory(fake.New(1024)).Budget()
+	c := &aioContext{budget: b, nr: 1, polls: map[*aioPoll]struct{}{}}
+	b.Charge(aioEventCost)
+	anon.AIOUsed.Add(1)
+	c.IncRef()
+	c.DecRef() // munmap
+	key := aioKey{nil, 0x1000}
+	c.publish(key)
+	if aioContexts.m[key] != nil {
+		t.Error("it is kept for ever")
+	}
+	if c.destroy() {
+		t.Error("it ended twice")
+	}
+}

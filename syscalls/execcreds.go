@@ -32,7 +32,8 @@ func (p *Program) settle(r *loader.Request, file loader.File) error {
 	old := p.Lookup.Creds
 	p.NoDump = old.Permission(&at, vfs.MayRead) != nil
 	x := execCreds{old: old, uid: old.EUID, gid: old.EGID, watched: p.Watched}
-	if !f.Path.Valid() || f.Path.Mount.Flags()&unix.MS_NOSUID == 0 {
+	// What has no place is on a mount of the kernel's own, where nobody gains anything (mnt_may_suid).
+	if f.Path.Valid() && f.Path.Mount.Flags()&unix.MS_NOSUID == 0 {
 		x.setIDs(&at)
 		if x.file, err = fileCaps(p, f); err != nil {
 			return err

@@ -131,9 +131,6 @@ func setLease(t *task.Thread, f *vfs.File, fd, kind int32) error {
 	if at.UID != t.Creds().FSUID && !t.Creds().Can(vfs.CapLease) {
 		return unix.EACCES
 	}
-	if f.Inode() == nil && at.Mode&unix.S_IFMT == unix.S_IFREG && kind != unix.F_RDLCK {
-		return unix.EAGAIN // of a memfd: there is none to give up, and it counts as open for writing
-	}
 	return f.SetLease(fd, kind, newOwner(t, ownerProcess, t.Process().PID()))
 }
 

@@ -283,7 +283,7 @@ func sysSendfile(t *task.Thread, a *Args) (uintptr, error) {
 		return 0, nil
 	}
 	if !givesBytes(in) {
-		return 0, unix.EINVAL
+		return 0, givesNothing(t, out)
 	}
 	if !takesBytes(out) { // who is only asked when there is something
 		if at, err := in.Ops.Attr(t); err == nil && at.Mode&unix.S_IFMT == unix.S_IFREG && pos >= at.Size {
@@ -306,11 +306,26 @@ func sendStream(t *task.Thread, in, out *vfs.File, n uint64, toPipe bool) (uintp
 		return 0, nil
 	}
 	if !toPipe || !isSocket(in) {
-		return 0, unix.EINVAL
+		return 0, givesNothing(t, out)
 	}
 	x := copier{t: t, in: in, out: out, inPos: -1, outPos: -1, wait: !in.Nonblocking() && !out.Nonblocking()}
 	done, err := x.splice(n)
 	return uintptr(done), err
+}
+
+// givesNothing is sendfile from what has no bytes to give: EINVAL. It is asked once a pipe has
+// room (splice_file_to_pipe): EPIPE, EAGAIN, EINTR come first.
+func givesNothing(t *task.Thread, out *vfs.File) error {
+	if q, ok := pipe.Of(out); ok {
+		_, err := t.BlockOn(out, writeEvents, out.Nonblocking(), hal.NoDeadline, unix.EAGAIN, q.Room)
+		if err == unix.EPIPE {
+			signalSelf(t, unix.SIGPIPE)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return unix.EINVAL
 }
 
 // sysCopyFileRange, in Linux' order: EBADF, EFAULT, EINVAL (flags), EISDIR, EINVAL for what

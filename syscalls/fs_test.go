@@ -338,3 +338,22 @@ func TestEveryFileCallWithBadPointersIsAnErrno(t *testing.T) {
 		}
 	})
 }
+
+// sendfile to a pipe asks whether there is room before it asks where bytes are to come from
+// (splice_file_to_pipe).
+func TestSendfileToAFullPipe(t *testing.T) {
+	r := newRig(t)
+	r.run(vfs.RootCreds(), func(p *prog) {
+		p.want(0, unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, putMask(p, unix.SIGPIPE), 0, 8)
+		p.want(0, unix.SYS_PIPE2, iovAt, unix.O_NONBLOCK)
+		rd, wr := uint64(p.get32(iovAt)), uint64(p.get32(iovAt+4))
+		p.fail(unix.EINVAL, unix.SYS_SENDFILE, wr, rd, 0, 10)
+		p.want(65536, unix.SYS_WRITE, wr, bufAt, 65536)
+		p.fail(unix.EAGAIN, unix.SYS_SENDFILE, wr, rd, 0, 10)
+		p.fail(unix.EAGAIN, unix.SYS_SENDFILE, wr, p.open("/", unix.O_RDONLY, 0), 0, 10)
+		p.want(0, unix.SYS_PIPE2, iovAt, 0)
+		alone := uint64(p.get32(iovAt + 4))
+		p.want(0, unix.SYS_CLOSE, uint64(p.get32(iovAt)))
+		p.fail(unix.EPIPE, unix.SYS_SENDFILE, alone, rd, 0, 10)
+	})
+}

@@ -338,7 +338,7 @@ func (b *builder) libraries(programs []manifest.Executable, more []string) error
 			}
 		}
 		for i := 0; err == nil && i < len(more); i++ {
-			err = b.closure.AddLibrary(more[i], elfs[0])
+			err = b.closure.AddLibrary(more[i], elfs...)
 		}
 		if again, err := b.missing(err); err != nil {
 			return err

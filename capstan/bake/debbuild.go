@@ -15,6 +15,7 @@ import (
 
 	"kiln/capstan/deb"
 	"kiln/capstan/manifest"
+	"kiln/capstan/scratch"
 	"kiln/capstan/tree"
 )
 
@@ -57,11 +58,11 @@ func buildDebian(ctx context.Context, o *Options, m *manifest.Manifest) (tree.So
 	if err := os.MkdirAll(filepath.Dir(kept), 0o755); err != nil {
 		return nil, fmt.Errorf("the cache of builds cannot be made: %w", err)
 	}
-	root, err := os.MkdirTemp(filepath.Dir(kept), ".root-")
+	root, removeRoot, err := scratch.Make(filepath.Dir(kept), ".root-")
 	if err != nil {
 		return nil, fmt.Errorf("the cache of builds cannot be written: %w", err)
 	}
-	defer removeRoot(root)
+	defer removeRoot()
 	o.log("unpacking %d packages to build %s", len(debs), m.Name)
 	if err := buildRoot(ctx, root, debs); err != nil {
 		return nil, err
@@ -138,21 +139,6 @@ for d; do dpkg-deb --fsys-tarfile "$d" | tar -xp -C "$root" --keep-directory-sym
 		return fmt.Errorf("the packages for a build cannot be unpacked: %s (%w)", words(out), err)
 	}
 	return nil
-}
-
-// removeRoot removes a build's root, in which packages and script may have left folders that
-// not even their owner may write to.
-func removeRoot(root string) {
-	if os.RemoveAll(root) == nil {
-		return
-	}
-	filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			os.Chmod(name, 0o700)
-		}
-		return nil
-	})
-	os.RemoveAll(root)
 }
 
 // runBuild runs the commands, as root of a user namespace where pack is not root.

@@ -20,8 +20,12 @@ func FindKernel(given string) (string, error) {
 		given = os.Getenv(KernelEnv)
 	}
 	if given != "" {
-		if _, err := os.Stat(given); err != nil {
+		fi, err := os.Stat(given)
+		if err != nil {
 			return "", fmt.Errorf("the kernel %s cannot be read: %w", given, cause(err))
+		}
+		if !fi.Mode().IsRegular() { // to open it may be to wait, to read it to find no end
+			return "", fmt.Errorf("the kernel %s is no regular file: name the one that `make kernel` has made", given)
 		}
 		return given, nil
 	}

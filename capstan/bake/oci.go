@@ -101,6 +101,8 @@ func openOCI(ctx context.Context, ref string, o *Options) (v1.Image, error) {
 	switch {
 	case err == nil && fi.IsDir():
 		return layoutImage(ref)
+	case err == nil && !fi.Mode().IsRegular(): // to open it may be to wait
+		return nil, fmt.Errorf("%s is neither a folder nor a regular file: give an OCI layout, or a file that `docker save` makes", ref)
 	case err == nil:
 		img, err := tarball.ImageFromPath(ref, nil)
 		if err != nil {

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"kiln/capstan/bake/baketest"
 	"kiln/capstan/elfinfo/elftest"
 	"kiln/capstan/vmm"
@@ -80,6 +82,9 @@ func TestBadInputGetsOneSentenceAndStatus(t *testing.T) {
 	write(t, "script", []byte("#!/usr/bin/python3\n"))
 	write(t, "badyaml/manifest.yaml", []byte("name: x\nprogram: /x\nprots: [80]\n"))
 	os.MkdirAll("rootdir/bin", 0o755)
+	if err := unix.Mkfifo("fifo", 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args   string
 		status int
@@ -136,6 +141,9 @@ func TestBadInputGetsOneSentenceAndStatus(t *testing.T) {
 		{"build deb:No/Such", 1, []string{"name of a Debian package"}},
 		{"--kernel ./text ./good", 1, []string{"not a kernel", "make kernel"}},
 		{"--kernel ./nosuchfile ./good", 1, []string{"./nosuchfile", "cannot be read"}},
+		{"--kernel ./fifo ./good", 1, []string{"./fifo is no regular file", "make kernel"}},
+		{"--kernel ./rootdir ./good", 1, []string{"./rootdir is no regular file"}},
+		{"build oci:./fifo", 1, []string{"./fifo is neither a folder nor a regular file", "docker save"}},
 	} {
 		vmmtest.Install(t, "exit 0")
 		status, out, errs := pack(t, strings.Fields(c.args)...)

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"kiln/capstan/scratch"
 )
 
 // Closure is the files of packages and of everything that they depend on, as apt would
@@ -101,11 +103,11 @@ func (f *Fetcher) resolve(ctx context.Context, names []string) ([]string, error)
 	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("the package cache cannot be made: %w", err)
 	}
-	dir, err := os.MkdirTemp(f.Dir, ".fetch-")
+	dir, done, err := scratch.Make(f.Dir, ".fetch-")
 	if err != nil {
 		return nil, fmt.Errorf("the package cache cannot be written: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer done()
 	ask := append(slices.Clone(emptyMachine), "-o", "Dir::Cache::archives="+dir, "install", "--print-uris", "--no-install-recommends", "-y")
 	out, err := f.apt(ctx, downloadTimeout, dir, append(ask, names...)...) // it reads all package lists
 	if err != nil {

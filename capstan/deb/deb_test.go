@@ -236,7 +236,15 @@ func TestAClosureIsWhatAptWouldInstall(t *testing.T) {
 			}
 		}
 	}
+	killed := filepath.Join(f.Dir, ".fetch-1") // that of a pack which has no time to remove it
+	long := time.Now().Add(-time.Hour)
+	if err := errors.Join(os.Mkdir(killed, 0o700), os.Chtimes(killed, long, long)); err != nil {
+		t.Fatal(err)
+	}
 	ask(f)
+	if _, err := os.Stat(killed); err == nil {
+		t.Errorf("%s is still there", killed)
+	}
 	log := calls()
 	if n := strings.Count(log, " download "); n != 1 || !strings.Contains(log, "Dir::State::status=/dev/null") {
 		t.Errorf("%d downloads:\n%s", n, log)

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"kiln/capstan/elfinfo"
+	"kiln/capstan/scratch"
 	"kiln/capstan/tree"
 )
 
@@ -234,11 +235,11 @@ func (f *Fetcher) candidate(ctx context.Context, name string) (string, error) {
 		f.candidates = map[string]string{}
 	}
 	// In an empty folder: apt-get says nothing of a file that is already there.
-	dir, err := os.MkdirTemp("", "kiln-apt-")
+	dir, done, err := scratch.Make("", "kiln-apt-")
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
+	defer done()
 	ask := []string{"download", "--print-uris", name}
 	out, err := f.apt(ctx, aptTimeout, dir, ask...)
 	var none *noPackageError
@@ -262,11 +263,11 @@ func (f *Fetcher) download(ctx context.Context, name, base string) (string, erro
 	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
 		return "", fmt.Errorf("the package cache cannot be made: %w", err)
 	}
-	tmp, err := os.MkdirTemp(f.Dir, ".fetch-")
+	tmp, done, err := scratch.Make(f.Dir, ".fetch-")
 	if err != nil {
 		return "", fmt.Errorf("the package cache cannot be written: %w", err)
 	}
-	defer os.RemoveAll(tmp)
+	defer done()
 	if f.Log != nil {
 		f.Log("fetching the package %s", name)
 	}

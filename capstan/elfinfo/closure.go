@@ -180,12 +180,31 @@ func (c *Closure) follow(top *loaded, env []string, memory map[string]bool, pres
 	return nil
 }
 
-// AddLibrary takes in a library by soname or path, as dlopen(3) would find it for
-// the program.
-func (c *Closure) AddLibrary(name, program string) error {
+// AddLibrary takes in a library by soname or path, as dlopen(3) would find it for the
+// programs, of which each has its own loader and its own places: one of them is to find it.
+func (c *Closure) AddLibrary(name string, programs ...string) error {
 	if strings.Contains(name, "/") {
 		return c.AddPlugin(name, nil)
 	}
+	var first error
+	found := false
+	for _, p := range programs {
+		err := c.addLibrary(name, p)
+		var missing *MissingError
+		if err != nil && !(errors.As(err, &missing) && missing.Name == name) {
+			return err
+		}
+		if found = found || err == nil; first == nil {
+			first = err
+		}
+	}
+	if found {
+		return nil
+	}
+	return first
+}
+
+func (c *Closure) addLibrary(name, program string) error {
 	info, real, err := c.parse(program)
 	if err != nil {
 		return err

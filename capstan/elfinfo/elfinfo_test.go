@@ -228,6 +228,41 @@ func TestNoProgramGetsAnothersLibraries(t *testing.T) {
 	}
 }
 
+// What a program opens itself is found where its own loader looks: that of the second, if it is
+// not for the first.
+func TestANamedLibraryIsLookedForForEachProgram(t *testing.T) {
+	const ldso, musl = "/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1"
+	tr := tree.New()
+	put(t, tr, map[string]elftest.Spec{
+		ldso: {}, musl: {}, "/bin/a": {Interp: ldso}, "/bin/b": {Interp: musl}, "/opt/c": {Interp: ldso, RunPath: "$ORIGIN/lib"},
+		"/usr/lib/x86_64-linux-gnu/libg.so": {}, "/usr/lib/x86_64-linux-musl/libm.so": {}, "/opt/lib/libc3.so": {},
+		"/lib/x86_64-linux-gnu/libboth.so": {}, "/opt/lib/libboth.so": {},
+	})
+	programs := []string{"/bin/a", "/bin/b", "/opt/c"}
+	cl := NewClosure(tr)
+	for _, p := range programs {
+		if err := cl.Add(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have := len(cl.Libraries())
+	for _, l := range []string{"libg.so", "libm.so", "libc3.so", "libboth.so"} {
+		if err := cl.AddLibrary(l, programs...); err != nil {
+			t.Error(err)
+		}
+	}
+	var got []string
+	for _, l := range cl.Libraries()[have:] {
+		got = append(got, l.Path)
+	}
+	if want := "/usr/lib/x86_64-linux-gnu/libg.so /usr/lib/x86_64-linux-musl/libm.so /opt/lib/libc3.so /lib/x86_64-linux-gnu/libboth.so /opt/lib/libboth.so"; strings.Join(got, " ") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, " "), want)
+	}
+	if err := cl.AddLibrary("libnone.so", programs...); err == nil || !strings.Contains(err.Error(), "/bin/a needs the library libnone.so") {
+		t.Error(err)
+	}
+}
+
 func TestMissingFilesAreNamedWithWhoNeedsThem(t *testing.T) {
 	tr := tree.New()
 	put(t, tr, map[string]elftest.Spec{

@@ -3,6 +3,7 @@
 package scratch
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +33,22 @@ func Make(dir, prefix string) (folder string, done func(), err error) {
 	}
 	// A file system without locks gives none to who sweeps either.
 	unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	return folder, func() { os.RemoveAll(folder); f.Close() }, nil
+	return folder, func() { remove(folder); f.Close() }, nil
+}
+
+// remove removes a folder, in which a build may have left some that not even their owner may
+// write to.
+func remove(folder string) {
+	if os.RemoveAll(folder) == nil {
+		return
+	}
+	filepath.WalkDir(folder, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			os.Chmod(name, 0o700)
+		}
+		return nil
+	})
+	os.RemoveAll(folder)
 }
 
 // sweep removes this user's folders of such names that no process has locked. Others keep what
@@ -57,7 +73,7 @@ func sweep(dir, prefix string) {
 			continue
 		}
 		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			os.RemoveAll(name)
+			remove(name)
 		}
 		f.Close()
 	}

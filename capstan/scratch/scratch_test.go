@@ -1,10 +1,15 @@
 package scratch
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestWhatKilledRunsLeaveGoesAndWhatOthersUseStays(t *testing.T) {
@@ -60,5 +65,25 @@ func TestWhatKilledRunsLeaveGoesAndWhatOthersUseStays(t *testing.T) {
 			t.Errorf("%s is still there", mine)
 		}
 		done()
+	}
+}
+
+func TestAFolderThatMayNotBeWrittenIsRemoved(t *testing.T) {
+	root := filepath.Join(t.TempDir(), ".root-1")
+	if err := errors.Join(os.Chmod(filepath.Dir(root), 0o777), os.Chmod(filepath.Dir(filepath.Dir(root)), 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread() // as a plain user, who is stopped by permissions
+	defer runtime.UnlockOSThread()
+	defer unix.Setfsuid(os.Getuid())
+	unix.Setfsuid(65534)
+	deep := filepath.Join(root, "dest", "deep")
+	if err := errors.Join(os.MkdirAll(deep, 0o755), os.WriteFile(filepath.Join(deep, "file"), nil, 0o644), os.Symlink("/etc", filepath.Join(deep, "link")),
+		os.Chmod(deep, 0o555), os.Chmod(filepath.Dir(deep), 0)); err != nil {
+		t.Fatal(err)
+	}
+	remove(root)
+	if _, err := os.Lstat(root); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 // MemFD is a file in memory with seals. See memfd_create(2).
 type MemFD struct {
 	vfs.BaseInode
+	vfs.WriteAccess
 	ops  memOps
 	mem  *mm.Memory
 	obj  *mm.Object
@@ -30,17 +31,19 @@ type MemFD struct {
 	change mm.SleepLock
 
 	mu       sync.Mutex
-	seals    uint32 // changed under change too
-	mapping  int    // shared mappings that are being made
-	mode     uint32
+	seals    uint32        // changed under change too
+	mapping  int           // shared mappings that are being made
+	mode     atomic.Uint32 // changed under mu
 	uid, gid uint32
 	xattrs   vfs.XattrStore
+	caps     atomic.Bool // xattrs has vfs.CapsXattr
 	flags    vfs.FlagStore
 }
 
 // memOps is vfs.RegularOps with the seals in front.
 type memOps struct {
 	vfs.RegularOps
+	vfs.Xattrs
 	m *MemFD
 }
 
@@ -51,8 +54,9 @@ func NewMemFD(mem *mm.Memory, creds *vfs.Creds, name string, sealable bool) (*vf
 	if !mem.Budget().Charge(memfdCost) {
 		return nil, unix.ENOMEM
 	}
-	m := &MemFD{mem: mem, obj: mm.NewObject(mem, nil, 0), ino: lastIno.Add(1) + 1, mode: 0o777, uid: creds.FSUID, gid: creds.FSGID}
-	m.ops = memOps{vfs.RegularOps{I: m}, m}
+	m := &MemFD{mem: mem, obj: mm.NewObject(mem, nil, 0), ino: lastIno.Add(1) + 1, uid: creds.FSUID, gid: creds.FSGID}
+	m.mode.Store(0o777)
+	m.ops = memOps{vfs.RegularOps{I: m}, m, m}
 	if !sealable {
 		m.seals = unix.F_SEAL_SEAL
 	}
@@ -77,6 +81,11 @@ func (m *MemFD) Touched(write bool) {
 		m.time[1].Store(now)
 		m.time[2].Store(now)
 	}
+}
+
+// Privileged implements vfs.RegularInode.
+func (m *MemFD) Privileged() bool {
+	return m.mode.Load()&(unix.S_ISUID|unix.S_ISGID) != 0 || m.caps.Load()
 }
 
 // AllocatePages implements vfs.Allocator.
@@ -117,7 +126,7 @@ func (*memOps) Magic() uint64 { return unix.TMPFS_MAGIC }
 func (m *MemFD) Attr(wait.Context) (vfs.Attr, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return vfs.Attr{Dev: dev(), Ino: m.ino, Mode: unix.S_IFREG | m.mode, UID: m.uid, GID: m.gid,
+	return vfs.Attr{Dev: dev(), Ino: m.ino, Mode: unix.S_IFREG | m.mode.Load(), UID: m.uid, GID: m.gid,
 		Size: m.obj.Size(), Blocks: m.obj.Pages() * 8, BlockSize: hal.PageSize,
 		Atime: m.time[0].Load(), Mtime: m.time[1].Load(), Ctime: m.time[2].Load(), Btime: m.made}, nil
 }
@@ -128,15 +137,19 @@ func (m *MemFD) SetAttr(c wait.Context, a vfs.SetAttr) error {
 		if err := m.resize(c, a.Size); err != nil {
 			return err
 		}
+		m.ops.DropPrivileges(c)
 	}
 	cur, _ := m.Attr(c)
 	if err := vfs.CheckSetAttr(&cur, &a); err != nil {
 		return err
 	}
+	if a.KillPriv && m.caps.Load() {
+		_ = m.RemoveXattr(c, vfs.CapsXattr) // a new owner's program has none
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if a.SetMode {
-		m.mode = a.Mode & 0o7777
+		m.mode.Store(a.Mode & 0o7777)
 	}
 	if a.SetUID {
 		m.uid = a.UID
@@ -278,6 +291,9 @@ func (o *memOps) AddSeals(c wait.Context, s uint32) error {
 	return nil
 }
 
+// Writes implements vfs.Writable.
+func (o *memOps) Writes() *vfs.WriteAccess { return o.m.Writes() }
+
 // Reopen implements vfs.Reopener.
 func (o *memOps) Reopen(vfs.Lookup, uint32) (vfs.FileOps, error) {
 	o.m.IncRef()
@@ -290,52 +306,57 @@ type Sealer interface {
 	AddSeals(c wait.Context, s uint32) error
 }
 
-// xattrOK is what the attributes of a tmpfs are on Linux 6.1; and privileges are not kept, since
-// nothing would heed them.
-func xattrOK(name string) bool { return !strings.HasPrefix(name, "user.") && name != vfs.CapsXattr }
+// xattrOK is what the attributes of a tmpfs are on Linux 6.1.
+func xattrOK(name string) bool { return !strings.HasPrefix(name, "user.") }
 
 // GetXattr implements vfs.Xattrs.
-func (o *memOps) GetXattr(_ wait.Context, name string) ([]byte, error) {
-	if strings.HasPrefix(name, "user.") {
+func (m *MemFD) GetXattr(_ wait.Context, name string) ([]byte, error) {
+	if !xattrOK(name) {
 		return nil, unix.EOPNOTSUPP
 	}
-	o.m.mu.Lock()
-	defer o.m.mu.Unlock()
-	return o.m.xattrs.Get(name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.xattrs.Get(name)
 }
 
 // SetXattr implements vfs.Xattrs.
-func (o *memOps) SetXattr(_ wait.Context, name string, value []byte, flags int) error {
+func (m *MemFD) SetXattr(_ wait.Context, name string, value []byte, flags int) error {
 	if !xattrOK(name) {
 		return unix.EOPNOTSUPP
 	}
-	o.m.mu.Lock()
-	defer o.m.mu.Unlock()
-	b := o.m.mem.Budget()
-	err := o.m.xattrs.Set(name, value, flags, b.Charge, b.Uncharge)
-	if err == nil {
-		o.m.time[2].Store(o.m.mem.M.Walltime())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.mem.Budget()
+	if err := m.xattrs.Set(name, value, flags, b.Charge, b.Uncharge); err != nil {
+		return err
 	}
-	return err
+	if name == vfs.CapsXattr {
+		m.caps.Store(true)
+	}
+	m.time[2].Store(m.mem.M.Walltime())
+	return nil
 }
 
 // RemoveXattr implements vfs.Xattrs.
-func (o *memOps) RemoveXattr(_ wait.Context, name string) error {
+func (m *MemFD) RemoveXattr(_ wait.Context, name string) error {
 	if !xattrOK(name) {
 		return unix.EOPNOTSUPP
 	}
-	o.m.mu.Lock()
-	defer o.m.mu.Unlock()
-	err := o.m.xattrs.Remove(name, o.m.mem.Budget().Uncharge)
-	if err == nil {
-		o.m.time[2].Store(o.m.mem.M.Walltime())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.xattrs.Remove(name, m.mem.Budget().Uncharge); err != nil {
+		return err
 	}
-	return err
+	if name == vfs.CapsXattr {
+		m.caps.Store(false)
+	}
+	m.time[2].Store(m.mem.M.Walltime())
+	return nil
 }
 
 // ListXattr implements vfs.Xattrs.
-func (o *memOps) ListXattr(wait.Context) ([]string, error) {
-	o.m.mu.Lock()
-	defer o.m.mu.Unlock()
-	return o.m.xattrs.Names(), nil
+func (m *MemFD) ListXattr(wait.Context) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.xattrs.Names(), nil
 }

@@ -105,8 +105,21 @@ func checkName(name string) error {
 }
 
 // OpenQueue is mq_open: EACCES, ENAMETOOLONG, ENOENT, EEXIST, EINVAL, and what making one
-// can fail with. attr nil: the defaults.
+// can fail with; EAGAIN and EINTR where a lease is in the way. attr nil: the defaults.
 func (fs *FS) OpenQueue(t *task.Thread, name string, flags, mode uint32, attr *Attr) (*vfs.File, error) {
+	f, err := fs.open(t, name, flags, mode, attr)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.CountAccess(t); err != nil {
+		f.DecRef()
+		return nil, err
+	}
+	return f, nil
+}
+
+// open is OpenQueue before the lease.
+func (fs *FS) open(t *task.Thread, name string, flags, mode uint32, attr *Attr) (*vfs.File, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ func (m *message) cost() int64 { return msgCost + int64(len(m.data)) }
 // counts are FS.mu's, the rest is mu's.
 type queue struct {
 	vfs.BaseInode
+	vfs.WriteAccess
 	fs              *FS
 	maxMsg, msgSize int64
 	refs            int // its name and its files
@@ -107,6 +108,9 @@ func (h *handle) Release(*vfs.File) {
 func (h *handle) Attr(c wait.Context) (vfs.Attr, error)       { return h.q.Attr(c) }
 func (h *handle) SetAttr(c wait.Context, a vfs.SetAttr) error { return h.q.SetAttr(c, a) }
 func (h *handle) Seekable() bool                              { return true }
+
+// Writes implements vfs.Writable.
+func (h *handle) Writes() *vfs.WriteAccess { return h.q.Writes() }
 
 // Unallocatable implements vfs.Unallocatable.
 func (h *handle) Unallocatable() {}

@@ -258,9 +258,13 @@ func (t *TTY) Open(i vfs.Inode, console bool) vfs.FileOps {
 	f := &file{base: base{i: i}, t: t, console: console}
 	t.mu.Lock()
 	t.opens++
-	t.files[f] = struct{}{}
-	if t.pair != nil {
-		t.pair.slaveClosed = false
+	if t.pair != nil && t.pair.gone.Load() {
+		f.hung.Store(true) // the master has closed since MayOpen, and hung up on those that it found
+	} else {
+		t.files[f] = struct{}{}
+		if t.pair != nil {
+			t.pair.slaveClosed = false
+		}
 	}
 	t.unlock()
 	return f

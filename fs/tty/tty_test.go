@@ -147,6 +147,36 @@ func TestNoInputIsKeptBeyondItsBounds(t *testing.T) {
 	}
 }
 
+// A slave whose master closes between the look whether it may be opened and the opening is hung
+// up on like those that were open.
+func TestASlaveThatOpensTooLateIsDead(t *testing.T) {
+	p, err := (&Host{Now: now}).NewPair(unix.Mkdev(136, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	freed := 0
+	m := p.Master(nil, nil, func() {}, func() { freed++ })
+	p.lockedOpen = false
+	if err := p.MayOpen(); err != nil {
+		t.Fatal(err)
+	}
+	m.Release(nil)
+	f := p.slave.Open(nil, false)
+	q := mm.KernelIO(make([]byte, 10))
+	if n, err := f.Read(newCtx(), nil, &q, 0); n != 0 || err != nil {
+		t.Errorf("it reads %d, %v", n, err)
+	}
+	if n, err := f.Write(newCtx(), nil, &q, 0); err != unix.EIO {
+		t.Errorf("it writes %d, %v", n, err)
+	}
+	if f.Readiness(waiter.EventHUp) == 0 {
+		t.Error("it does not say so")
+	}
+	if f.Release(nil); freed != 1 {
+		t.Errorf("the pair was given back %d times", freed)
+	}
+}
+
 // Keys that TCXONC and TIOCSTI put in wait like what the master writes, within its bound.
 func TestAFullPairTakesNoMoreKeys(t *testing.T) {
 	p, err := (&Host{Now: now}).NewPair(unix.Mkdev(136, 0))

@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/kernel/wait"
 )
 
 // WriteAccess keeps writers away from the text of running programs and programs away
@@ -34,6 +36,46 @@ func (w *WriteAccess) add(d int32) bool {
 			return true
 		}
 	}
+}
+
+// writesOf is the count of a node, or of the object of a description; nil where there is none.
+func writesOf(node any) *WriteAccess {
+	if w, ok := node.(Writable); ok {
+		return w.Writes()
+	}
+	return nil
+}
+
+// writes is the count of the regular file that f is of: that of its inode, or of its object
+// where it has no place (memfds, queues of mq_open).
+func (f *File) writes() *WriteAccess {
+	switch {
+	case f.inode == nil:
+		return writesOf(f.Ops)
+	case f.Path.Entry.kind != unix.S_IFREG:
+		return nil
+	}
+	return writesOf(f.inode)
+}
+
+// CountAccess does for a description without a place what opening a file with one does: it
+// counts among who has the object open, if that is Writable, and breaks leases in its way.
+// EAGAIN, EINTR: the caller drops f.
+func (f *File) CountAccess(c wait.Context) error {
+	w := writesOf(f.Ops)
+	switch {
+	case w == nil:
+		return nil
+	case f.Writable():
+		w.n.Add(1)
+		f.access = holdsWrite
+	case f.Readable():
+		w.readers.Add(1)
+		f.access = holdsRead
+	default:
+		return nil
+	}
+	return breakLeases(c, w, f.access == holdsWrite, f.Nonblocking())
 }
 
 // getWrite makes the caller a writer of i: ETXTBSY while it is a running program's text.
@@ -99,11 +141,15 @@ const (
 func (f *File) dropAccess() {
 	switch f.access {
 	case holdsWrite:
+		if f.inode == nil {
+			f.writes().n.Add(-1)
+			break
+		}
 		putWrite(f.inode)
 		f.Path.Mount.writers.Add(-1)
 	case holdsText:
 		allowWrite(f.inode)
 	case holdsRead:
-		f.inode.(Writable).Writes().readers.Add(-1)
+		f.writes().readers.Add(-1)
 	}
 }

@@ -324,8 +324,8 @@ func (r *RegularOps) Lend(c wait.Context, f *File, off int64, n int) (mm.Lent, b
 
 // Write implements FileOps.
 func (r *RegularOps) Write(c wait.Context, _ *File, src *mm.IOSeq, off int64) (int, error) {
-	if r.I.Privileged() && src.Len() > 0 {
-		r.dropPrivileges(c)
+	if src.Len() > 0 {
+		r.DropPrivileges(c)
 	}
 	n, err := r.I.Data().WriteAt(c, src, off)
 	if n > 0 {
@@ -347,8 +347,14 @@ func dropCaps(c wait.Context, i Inode) {
 	}
 }
 
-// dropPrivileges takes them away before a write, as Linux' file_remove_privs does: the bits
+// DropPrivileges takes them away before a write, as Linux' file_remove_privs does: the bits
 // unless the writer has CAP_FSETID, the capabilities always.
+func (r *RegularOps) DropPrivileges(c wait.Context) {
+	if r.I.Privileged() {
+		r.dropPrivileges(c)
+	}
+}
+
 func (r *RegularOps) dropPrivileges(c wait.Context) {
 	dropCaps(c, r.I)
 	who, ok := c.(interface{ Creds() *Creds })
@@ -366,9 +372,7 @@ func (r *RegularOps) dropPrivileges(c wait.Context) {
 
 // Append implements Appender.
 func (r *RegularOps) Append(c wait.Context, _ *File, src *mm.IOSeq) (int64, int, error) {
-	if r.I.Privileged() {
-		r.dropPrivileges(c)
-	}
+	r.DropPrivileges(c)
 	off, n, err := r.I.Data().Append(c, src)
 	if n > 0 {
 		r.I.Touched(true)

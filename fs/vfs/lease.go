@@ -32,12 +32,12 @@ var leases struct {
 	// n counts them, so that open can skip the rest.
 	n  atomic.Int64
 	mu sync.Mutex
-	m  map[Inode][]*lease
+	m  map[*WriteAccess][]*lease
 	q  waiter.Queue // notified when one changes
 }
 
 func leaseOf(f *File) *lease {
-	for _, l := range leases.m[f.inode] {
+	for _, l := range leases.m[f.writes()] {
 		if l.f == f {
 			return l
 		}
@@ -63,7 +63,7 @@ func (f *File) Lease() int32 {
 // EAGAIN while others have the file open in a way that conflicts, or if there is nothing
 // to give up.
 func (f *File) SetLease(fd, kind int32, owner *Owner) error {
-	if f.inode == nil || f.Path.Entry.kind != unix.S_IFREG {
+	if f.writes() == nil {
 		return unix.EINVAL
 	}
 	leases.mu.Lock()
@@ -89,21 +89,17 @@ func (f *File) SetLease(fd, kind int32, owner *Owner) error {
 
 // takeLease makes or changes f's lease, l or nil. Called with leases.mu held.
 func (f *File) takeLease(l *lease, fd, kind int32) error {
-	w, ok := f.inode.(Writable)
-	if !ok {
-		return unix.EINVAL
-	}
+	w := f.writes()
 	mine, reading := int32(0), int32(0)
-	if f.access == holdsWrite {
+	if f.Writable() { // whether it counts or not: a memfd as it was made does not
 		mine = 1
-	} else if f.access == holdsRead {
+	} else if f.Readable() {
 		reading = 1
 	}
-	if kind == unix.F_RDLCK && w.Writes().n.Load() > 0 ||
-		kind == unix.F_WRLCK && (w.Writes().n.Load() != mine || w.Writes().readers.Load() != reading) {
+	if kind == unix.F_RDLCK && w.n.Load() > 0 || kind == unix.F_WRLCK && (w.n.Load() != mine || w.readers.Load() != reading) {
 		return unix.EAGAIN
 	}
-	for _, o := range leases.m[f.inode] {
+	for _, o := range leases.m[w] {
 		if o.f != f && (kind == unix.F_WRLCK || o.target == unix.F_UNLCK) {
 			return unix.EAGAIN
 		}
@@ -113,22 +109,23 @@ func (f *File) takeLease(l *lease, fd, kind int32) error {
 		return nil
 	}
 	if leases.m == nil {
-		leases.m = map[Inode][]*lease{}
+		leases.m = map[*WriteAccess][]*lease{}
 	}
-	leases.m[f.inode] = append(leases.m[f.inode], &lease{f: f, fd: fd, kind: kind, target: kind})
+	leases.m[w] = append(leases.m[w], &lease{f: f, fd: fd, kind: kind, target: kind})
 	leases.n.Add(1)
 	return nil
 }
 
 // dropLease ends a lease. Called with leases.mu held.
 func dropLease(l *lease) {
-	list := leases.m[l.f.inode]
+	w := l.f.writes()
+	list := leases.m[w]
 	for i, o := range list {
 		if o == l {
 			if list = append(list[:i:i], list[i+1:]...); len(list) == 0 {
-				delete(leases.m, l.f.inode)
+				delete(leases.m, w)
 			} else {
-				leases.m[l.f.inode] = list
+				leases.m[w] = list
 			}
 			leases.n.Add(-1)
 			return
@@ -138,7 +135,7 @@ func dropLease(l *lease) {
 
 // dropLeases ends what a description holds, at its end.
 func (f *File) dropLeases() {
-	if leases.n.Load() == 0 || f.inode == nil {
+	if leases.n.Load() == 0 {
 		return
 	}
 	leases.mu.Lock()
@@ -152,11 +149,11 @@ func (f *File) dropLeases() {
 	}
 }
 
-// breakLeases is what opening i does, for writing or not: holders of leases in the way are
+// breakLeases is what opening the file that w counts (nil: none) does, for writing or not: holders of leases in the way are
 // told and waited for, until fs.lease-break-time is over. EAGAIN for whoever does not
 // wait, EINTR.
-func breakLeases(c wait.Context, i Inode, write, nonblock bool) error {
-	if leases.n.Load() == 0 {
+func breakLeases(c wait.Context, w *WriteAccess, write, nonblock bool) error {
+	if leases.n.Load() == 0 || w == nil {
 		return nil
 	}
 	var e waiter.Entry
@@ -164,7 +161,7 @@ func breakLeases(c wait.Context, i Inode, write, nonblock bool) error {
 	leases.q.EventRegister(&e)
 	defer leases.q.EventUnregister(&e)
 	for {
-		until, tell := startBreak(i, write)
+		until, tell := startBreak(w, write)
 		for _, l := range tell {
 			l.f.TellOwner(l.fd, PollMsg)
 		}
@@ -182,14 +179,14 @@ func breakLeases(c wait.Context, i Inode, write, nonblock bool) error {
 
 // startBreak finds the leases in the way: until when they may stand, 0 for none, and whom
 // to tell. What is overdue is taken away.
-func startBreak(i Inode, write bool) (until int64, tell []*lease) {
+func startBreak(w *WriteAccess, write bool) (until int64, tell []*lease) {
 	leases.mu.Lock()
 	defer leases.mu.Unlock()
 	now := int64(0)
 	if m := clock.Load(); m != nil {
 		now = m.M.Nanotime()
 	}
-	for _, l := range append([]*lease(nil), leases.m[i]...) {
+	for _, l := range append([]*lease(nil), leases.m[w]...) {
 		if !write && l.kind != unix.F_WRLCK {
 			continue
 		}

@@ -126,10 +126,7 @@ func (ns *Namespace) openHeld(l *Lookup, p Path, flags uint32) (*File, error) {
 		}
 		access = holdsWrite
 	} else if p.Entry.kind == unix.S_IFREG && mode == unix.O_RDONLY {
-		if w, ok := i.(Writable); ok {
-			w.Writes().readers.Add(1)
-			access = holdsRead
-		}
+		access = startReading(i)
 	}
 	ops, err := openInode(l, p.Entry, flags)
 	if err != nil {
@@ -154,6 +151,16 @@ func (ns *Namespace) openHeld(l *Lookup, p Path, flags uint32) (*File, error) {
 	return f, nil
 }
 
+// startReading counts who has i open for reading only, where somebody counts.
+func startReading(i Inode) (access uint8) {
+	w := writesOf(i)
+	if w == nil {
+		return holdsNothing
+	}
+	w.readers.Add(1)
+	return holdsRead
+}
+
 // opened is what stands between a description and its use: landlock, permission, leases,
 // O_TRUNC.
 func (ns *Namespace) opened(f *File, l *Lookup, flags uint32) error {
@@ -171,7 +178,7 @@ func (ns *Namespace) opened(f *File, l *Lookup, flags uint32) error {
 		return unix.EINVAL
 	}
 	if access != holdsNothing {
-		if err := breakLeases(l.C, i, access == holdsWrite, flags&unix.O_NONBLOCK != 0); err != nil {
+		if err := breakLeases(l.C, writesOf(i), access == holdsWrite, flags&unix.O_NONBLOCK != 0); err != nil {
 			return err
 		}
 	}
@@ -184,7 +191,7 @@ func (ns *Namespace) opened(f *File, l *Lookup, flags uint32) error {
 	tellDentry(l.C, p.Entry, unix.IN_MODIFY)
 	if flags&unix.O_ACCMODE == unix.O_RDONLY {
 		f.dropAccess() // it was opened for writing only to be cut
-		f.access = holdsNothing
+		f.access = startReading(i)
 	}
 	return nil
 }
@@ -321,7 +328,7 @@ func (ns *Namespace) reopen(l Lookup, old *File, flags uint32) (*File, error) {
 	f.Name = old.Name
 	if flags&unix.O_DIRECT != 0 && f.Undirect() {
 		err = unix.EINVAL
-	} else if flags&unix.O_TRUNC != 0 && a.Mode&unix.S_IFMT == unix.S_IFREG {
+	} else if err = f.CountAccess(l.C); err == nil && flags&unix.O_TRUNC != 0 && a.Mode&unix.S_IFMT == unix.S_IFREG {
 		err = TruncateFile(l, f, 0)
 	}
 	if err != nil {

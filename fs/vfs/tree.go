@@ -587,6 +587,9 @@ func (ns *Namespace) SetAttrAt(l Lookup, p Path, a SetAttr) error {
 // Truncate is truncate(2): EISDIR, EINVAL for what is not a regular file, ETXTBSY.
 func (ns *Namespace) Truncate(l Lookup, path string, size int64, allowed func() error) error {
 	p, done, err := ns.Held(l, path, WalkFollow)
+	if err == unix.ENXIO {
+		return ns.truncateFile(l, path, size, allowed)
+	}
 	if err != nil {
 		return err
 	}
@@ -609,13 +612,42 @@ func (ns *Namespace) Truncate(l Lookup, path string, size int64, allowed func() 
 		return err
 	}
 	defer putWrite(i)
-	if err := breakLeases(l.C, i, true, false); err != nil {
+	if err := breakLeases(l.C, writesOf(i), true, false); err != nil {
 		return err
 	}
 	if err := allowed(); err != nil {
 		return err
 	}
 	return p.Entry.setAttr(l.C, truncateTo(i, &l, size))
+}
+
+// truncateFile is Truncate for a path to what has no place (/proc/self/fd/N of a memfd).
+func (ns *Namespace) truncateFile(l Lookup, path string, size int64, allowed func() error) error {
+	r, err := ns.walk(&l, path, WalkFollow)
+	if err != nil {
+		return err
+	}
+	if r.file == nil {
+		return unix.ENOENT // it led elsewhere a moment ago
+	}
+	defer r.file.DecRef()
+	a, err := r.file.Ops.Attr(l.C)
+	switch {
+	case err != nil:
+		return err
+	case a.Mode&unix.S_IFMT != unix.S_IFREG:
+		return unix.EINVAL
+	}
+	if err := l.permitted(r.file.Ops, &a, MayWrite); err != nil {
+		return err
+	}
+	if err := breakLeases(l.C, r.file.writes(), true, false); err != nil {
+		return err
+	}
+	if err := allowed(); err != nil {
+		return err
+	}
+	return TruncateFile(l, r.file, size)
 }
 
 // TruncateFile is ftruncate after the checks of the descriptor.
