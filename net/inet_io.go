@@ -194,6 +194,10 @@ func (x *inetSocket) readError(err tcpip.Error) error {
 	switch err.(type) {
 	case *tcpip.ErrClosedForReceive:
 		return nil
+	case *tcpip.ErrWouldBlock:
+		if x.isTCP() && x.down.Load()&1 != 0 {
+			return nil // nothing more is waited for
+		}
 	case *tcpip.ErrNotConnected:
 		if x.isTCP() && (x.state() == tcp.StateTimeWait || x.down.Load()&1 != 0 && x.state() != tcp.StateListen) {
 			return nil

@@ -99,3 +99,43 @@ func TestAStreamShutBothWaysIsHungUpBeforeThePeerAnswers(t *testing.T) {
 		}
 	}
 }
+
+// What was written reaches a peer whose last bytes nobody has read when both directions are shut,
+// in one step or two, and those bytes can still be read: Linux sends a FIN, not a reset.
+func TestShuttingBothWaysKeepsWhatWasWritten(t *testing.T) {
+	for name, hows := range map[string][]int{
+		"at once": {unix.SHUT_RDWR}, "reading first": {unix.SHUT_RD, unix.SHUT_WR}, "writing first": {unix.SHUT_WR, unix.SHUT_RD},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x, y, _, _ := twoStacks(t, testRAM, false)
+			srv, cli, _ := connected(t, x, y, in4(10, 0, 0, 1, 0))
+			if err := write(t, cli, []byte("unread")); err != nil {
+				t.Fatal(err)
+			}
+			for srv.Readiness(waiter.ReadableEvents) == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			want := pattern(100 << 10)
+			if err := write(t, srv, want); err != nil {
+				t.Fatal(err)
+			}
+			for _, how := range hows {
+				if err := srv.Shutdown(how); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := readFull(t, cli, len(want)); string(got) != string(want) {
+				t.Error("the peer read something else")
+			}
+			if b, err := read(t, cli, 1); len(b) != 0 || err != nil {
+				t.Errorf("behind it the peer read %q, %v", b, err)
+			}
+			if b := readFull(t, srv, 6); string(b) != "unread" {
+				t.Errorf("%q was unread", b)
+			}
+			if b, err := read(t, srv, 1); len(b) != 0 || err != nil {
+				t.Errorf("behind it %q, %v", b, err)
+			}
+		})
+	}
+}
