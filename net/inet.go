@@ -244,7 +244,7 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 
 // withErrors is what of r is reported to mask.
 func (x *inetSocket) withErrors(mask, r waiter.EventMask) waiter.EventMask {
-	if mask&(waiter.ReadableEvents|waiter.EventErr) != 0 && x.hasQueuedError() {
+	if mask&(waiter.ReadableEvents|waiter.EventErr) != 0 && x.hasQueuedError() || x.opt.pending.Load() != 0 {
 		r |= waiter.EventErr
 	}
 	return ready(mask, r)
