@@ -139,3 +139,35 @@ func TestShuttingBothWaysKeepsWhatWasWritten(t *testing.T) {
 		})
 	}
 }
+
+// A connection whose peer has closed it and then refuses what is written is in error (EPIPE) until
+// somebody is told.
+func TestARefusedWriteToAClosedPeerIsAnError(t *testing.T) {
+	for name, tell := range map[string]func(Socket){
+		"SO_ERROR": func(x Socket) {
+			if b, err := x.GetOption(me, unix.SOL_SOCKET, unix.SO_ERROR, 4); err != nil || binary.LittleEndian.Uint32(b) != uint32(unix.EPIPE) {
+				t.Errorf("SO_ERROR is %v, %v", b, err)
+			}
+		},
+		"write": func(x Socket) {
+			if err := write(t, x, []byte("x")); err != unix.EPIPE {
+				t.Errorf("a write says %v", err)
+			}
+		},
+	} {
+		s := newStack(t, testRAM)
+		srv, cli, _ := connected(t, s, s, in4(127, 0, 0, 1, 0))
+		cli.Release(nil)
+		if err := write(t, srv, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		const all = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp
+		if r := srv.Readiness(waiter.AllEvents); r&(all|waiter.EventErr) != all|waiter.EventErr {
+			t.Errorf("ready for %#x", r)
+		}
+		tell(srv)
+		if r := srv.Readiness(waiter.AllEvents); r&waiter.EventErr != 0 {
+			t.Errorf("ready for %#x when %s has told", r, name)
+		}
+	}
+}
