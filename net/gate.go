@@ -445,6 +445,19 @@ func (p *udpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 	}
 }
 
+// Parse implements stack.TransportProtocol. What an IP packet has behind a datagram is none of it
+// (udp_rcv trims it off): netstack would hand it to the program, or find the checksum wrong.
+func (p *udpProtocol) Parse(pkt *stack.PacketBuffer) bool {
+	if !p.TransportProtocol.Parse(pkt) {
+		return false
+	}
+	n := int(header.UDP(pkt.TransportHeader().Slice()).Length()) - header.UDPMinimumSize
+	if n >= 0 && n < pkt.Data().Size() {
+		pkt.Data().CapLength(n)
+	}
+	return true
+}
+
 // sockList knows the live sockets, for /proc/net.
 type sockList struct {
 	mu sync.Mutex
