@@ -385,7 +385,13 @@ func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 	if t, ok := ep.(*tcp.Endpoint); ok {
 		switch tcp.EndpointState(t.State()) {
 		case tcp.StateListen:
-			if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) == header.TCPFlagSyn && !p.s.gate.admitSYN() {
+			if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) != header.TCPFlagSyn {
+				break
+			}
+			if h.Flags()&header.TCPFlagFin != 0 { // a scan, which Linux does not answer either
+				return
+			}
+			if !p.s.gate.admitSYN() {
 				p.s.gate.shut.Add(1)
 				return
 			}

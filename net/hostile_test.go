@@ -327,3 +327,16 @@ func TestADatagramEndsWhereItSaysThatItDoes(t *testing.T) {
 		t.Errorf("got %q, %v", b, err)
 	}
 }
+
+// A SYN with a FIN begins no connection.
+func TestASYNWithAFINIsNotAnswered(t *testing.T) {
+	s, _, dx, dy := twoStacks(t, testRAM, false)
+	listen(t, s, in4(0, 0, 0, 0, 80), 4)
+	out := watch(dx)
+	before := len(s.ns.RegisteredEndpoints())
+	dy.peer.recv(&vnet.Packet{Slices: [][]byte{frame(dy.peer.mac, 1, 80, header.TCPFlagSyn|header.TCPFlagFin, nil)}, CsumValid: true})
+	out.settle()
+	if n := len(s.ns.RegisteredEndpoints()); n != before {
+		t.Errorf("%d endpoints, before %d", n, before)
+	}
+}
