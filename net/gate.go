@@ -385,7 +385,13 @@ func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 	if t, ok := ep.(*tcp.Endpoint); ok {
 		switch tcp.EndpointState(t.State()) {
 		case tcp.StateListen:
-			if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) == header.TCPFlagSyn && !p.s.gate.admitSYN() {
+			if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) != header.TCPFlagSyn {
+				break
+			}
+			if h.Flags()&header.TCPFlagFin != 0 { // a scan, which Linux does not answer either
+				return
+			}
+			if !p.s.gate.admitSYN() {
 				p.s.gate.shut.Add(1)
 				return
 			}
@@ -443,6 +449,19 @@ func (p *udpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 	if shorter {
 		pkt.DecRef()
 	}
+}
+
+// Parse implements stack.TransportProtocol. What an IP packet has behind a datagram is none of it
+// (udp_rcv trims it off): netstack would hand it to the program, or find the checksum wrong.
+func (p *udpProtocol) Parse(pkt *stack.PacketBuffer) bool {
+	if !p.TransportProtocol.Parse(pkt) {
+		return false
+	}
+	n := int(header.UDP(pkt.TransportHeader().Slice()).Length()) - header.UDPMinimumSize
+	if n >= 0 && n < pkt.Data().Size() {
+		pkt.Data().CapLength(n)
+	}
+	return true
 }
 
 // sockList knows the live sockets, for /proc/net.

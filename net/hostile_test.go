@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
@@ -300,4 +301,42 @@ func TestSendQueueIsCounted(t *testing.T) {
 	eventually("the peer reads nothing", func(q int64) bool { return q > 0 && q < int64(n) })
 	readFull(t, cli, n)
 	eventually("all is read", func(q int64) bool { return q == 0 })
+}
+
+// What is behind a datagram in its IP packet is not the program's, and does not count in its sum.
+func TestADatagramEndsWhereItSaysThatItDoes(t *testing.T) {
+	s, _, _, dy := twoStacks(t, testRAM, false)
+	u := sock(t, s, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err := u.Bind(me, in4(0, 0, 0, 0, 53)); err != nil {
+		t.Fatal(err)
+	}
+	data := []byte("datagram")
+	f := frame(dy.peer.mac, 0, 0, 0, make([]byte, 40))
+	ip := header.IPv4(f[ethLen:])
+	ip[9] = unix.IPPROTO_UDP
+	ip.SetChecksum(0)
+	ip.SetChecksum(^ip.CalculateChecksum())
+	h := header.UDP(f[ethLen+20:])
+	size := uint16(header.UDPMinimumSize + len(data))
+	h.Encode(&header.UDPFields{SrcPort: 7, DstPort: 53, Length: size})
+	copy(h[header.UDPMinimumSize:], append(data, "and something else"...))
+	sum := checksum.Checksum(data, header.PseudoHeaderChecksum(header.UDPProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), size))
+	h.SetChecksum(^h.CalculateChecksum(sum))
+	dy.peer.recv(&vnet.Packet{Slices: [][]byte{f}})
+	if b, err := read(t, u, 100); string(b) != string(data) || err != nil {
+		t.Errorf("got %q, %v", b, err)
+	}
+}
+
+// A SYN with a FIN begins no connection.
+func TestASYNWithAFINIsNotAnswered(t *testing.T) {
+	s, _, dx, dy := twoStacks(t, testRAM, false)
+	listen(t, s, in4(0, 0, 0, 0, 80), 4)
+	out := watch(dx)
+	before := len(s.ns.RegisteredEndpoints())
+	dy.peer.recv(&vnet.Packet{Slices: [][]byte{frame(dy.peer.mac, 1, 80, header.TCPFlagSyn|header.TCPFlagFin, nil)}, CsumValid: true})
+	out.settle()
+	if n := len(s.ns.RegisteredEndpoints()); n != before {
+		t.Errorf("%d endpoints, before %d", n, before)
+	}
 }

@@ -207,11 +207,11 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 		switch x.state() {
 		case tcp.StateInitial, tcp.StateBound:
 			r = waiter.EventHUp | waiter.WritableEvents | x.shutEvents(0)
-		case tcp.StateTimeWait, tcp.StateClose:
+		case tcp.StateTimeWait:
 			r = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp
-		case tcp.StateError:
+		case tcp.StateClose, tcp.StateError:
 			r = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp
-			if !x.told.Load() {
+			if x.broken() && !x.told.Load() {
 				r |= waiter.EventErr
 			}
 		case tcp.StateEstablished:
@@ -242,9 +242,16 @@ func (x *inetSocket) Readiness(mask waiter.EventMask) waiter.EventMask {
 	return x.withErrors(mask, r)
 }
 
+// broken says that an error has ended the connection. One that the peer had finished before netstack
+// ends without (StateClose), but only a reset does that before this side has finished, too: EPIPE.
+func (x *inetSocket) broken() bool {
+	st := x.state()
+	return st == tcp.StateError || st == tcp.StateClose && x.down.Load()&2 == 0
+}
+
 // withErrors is what of r is reported to mask.
 func (x *inetSocket) withErrors(mask, r waiter.EventMask) waiter.EventMask {
-	if mask&(waiter.ReadableEvents|waiter.EventErr) != 0 && x.hasQueuedError() {
+	if mask&(waiter.ReadableEvents|waiter.EventErr) != 0 && x.hasQueuedError() || x.opt.pending.Load() != 0 {
 		r |= waiter.EventErr
 	}
 	return ready(mask, r)

@@ -573,11 +573,25 @@ func (x *inetSocket) Shutdown(how int) error {
 	if f&tcpip.ShutdownWrite != 0 {
 		x.push()
 	}
+	if x.isTCP() && !x.pendingConnect() {
+		f = x.shutNow(f, uint32(how)+1)
+	}
 	err := x.ep().Shutdown(f)
 	x.down.Or(uint32(how) + 1)
 	x.q.Notify(waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents | waiter.EventRdHUp)
 	m.settle()
 	return errno(err)
+}
+
+// shutNow is what netstack is told of f, a connection's directions that are shut. One that is shut
+// both ways with bytes unread it would reset, and what was written would be lost; on Linux those
+// are read all the same, and a reader finds the end behind them (readError).
+func (x *inetSocket) shutNow(f tcpip.ShutdownFlags, how uint32) tcpip.ShutdownFlags {
+	f &^= tcpip.ShutdownRead
+	if x.down.Load()|how == 3 && !x.holds() {
+		f |= tcpip.ShutdownRead // what still comes is answered with a reset
+	}
+	return f
 }
 
 // push sends what TCP_CORK or Nagle's algorithm holds back: no more data follows, so

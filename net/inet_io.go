@@ -158,6 +158,7 @@ func (x *inetSocket) readStream(dst *mm.IOSeq) (int, error) {
 		}
 	}
 	if done += first; done > 0 {
+		x.Untold(err)
 		return done, nil
 	}
 	return 0, err
@@ -194,6 +195,10 @@ func (x *inetSocket) readError(err tcpip.Error) error {
 	switch err.(type) {
 	case *tcpip.ErrClosedForReceive:
 		return nil
+	case *tcpip.ErrWouldBlock:
+		if x.isTCP() && x.down.Load()&1 != 0 {
+			return nil // nothing more is waited for
+		}
 	case *tcpip.ErrNotConnected:
 		if x.isTCP() && (x.state() == tcp.StateTimeWait || x.down.Load()&1 != 0 && x.state() != tcp.StateListen) {
 			return nil
@@ -205,6 +210,18 @@ func (x *inetSocket) readError(err tcpip.Error) error {
 		x.told.Store(true)
 	}
 	return errno(err)
+}
+
+// Untold is told of the error of a call that has bytes to tell of instead. That of a connection
+// waits for the next call, and shows in poll (tcp_recvmsg_locked, tcp_sendmsg_locked): a stream
+// that was reset shall not look like one that has come to its end.
+func (x *inetSocket) Untold(err error) {
+	switch err {
+	case unix.ECONNRESET, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.ENETUNREACH:
+		if x.isTCP() {
+			x.Defer(err)
+		}
+	}
 }
 
 // instead is the error that waits where a read would have to.

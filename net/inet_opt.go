@@ -261,7 +261,7 @@ func (x *inetSocket) getSocket(name, room int) ([]byte, error) {
 		if err == nil {
 			return intVal(0), nil
 		}
-		if x.isTCP() && x.state() == tcp.StateError {
+		if x.isTCP() && x.broken() {
 			x.told.Store(true)
 		}
 		e, _ := errno(err).(unix.Errno)

@@ -145,20 +145,34 @@ func (e *ethernet) shortcut(p *vnet.Packet, frame []byte) bool {
 		e.rxDropped.Add(1)
 		return true
 	}
+	pkt := segmentOf(frame[:n], slot)
+	if pkt == nil {
+		e.rxDropped.Add(1)
+		return true
+	}
 	e.rxPackets.Add(1)
 	e.rxBytes.Add(uint64(len(frame)))
 	e.s.ipStats.PacketsReceived.Increment()
 	e.s.ipStats.ValidPacketsReceived.Increment()
 	e.s.ipStats.PacketsDelivered.Increment()
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
-		Payload:   buffer.MakeWithView(buffer.NewViewWithData(frame[ethLen:n])),
-		OnRelease: slot.release,
-	})
 	pkt.NICID, pkt.PktType, pkt.RXChecksumValidated = e.id, tcpip.PacketHost, p.CsumValid
-	pkt.NetworkHeader().Consume(header.IPv4MinimumSize)
-	pkt.TransportHeader().Consume(int(frame[tcpAt+12]>>4) * 4)
-	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = header.IPv4ProtocolNumber, header.TCPProtocolNumber
 	e.s.tcp.segment(f.ep, f.id, pkt)
 	pkt.DecRef()
 	return true
+}
+
+// segmentOf copies a plain segment; nil if it is none any more. A frame lies in memory that its
+// device can still write, so what was checked there is not what is copied: netstack takes a TCP
+// header's length for granted.
+func segmentOf(frame []byte, slot *rxSlot) *stack.PacketBuffer {
+	v := buffer.NewViewWithData(frame[ethLen:])
+	hdr := int(v.AsSlice()[tcpAt-ethLen+12]>>4) * 4
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v), OnRelease: slot.release})
+	pkt.NetworkHeader().Consume(header.IPv4MinimumSize)
+	if _, ok := pkt.TransportHeader().Consume(hdr); !ok || hdr < header.TCPMinimumSize {
+		pkt.DecRef()
+		return nil
+	}
+	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = header.IPv4ProtocolNumber, header.TCPProtocolNumber
+	return pkt
 }

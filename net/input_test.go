@@ -161,3 +161,26 @@ func TestTheShortWayIsOneCardsOwn(t *testing.T) {
 		t.Error("a frame to another station was taken")
 	}
 }
+
+// A card that changes a frame after it was looked at gets nothing but that frame dropped.
+func TestASegmentThatItsCardChangesIsLookedAtAgain(t *testing.T) {
+	s := newStack(t, testRAM)
+	f := frame([6]byte{}, 1, 2, header.TCPFlagAck, []byte("data"))
+	n := plainSegment(f, true)
+	if n != len(f) {
+		t.Fatalf("a plain segment of %d bytes has %d", len(f), n)
+	}
+	for offset, good := range map[byte]bool{0: false, 4: false, 5: true, 6: true, 7: false, 15: false} {
+		f[tcpAt+12] = offset << 4
+		pkt := segmentOf(f[:n], s.rx.admit(n))
+		if (pkt != nil) != good {
+			t.Errorf("with a header of %d words it is %v", offset, pkt)
+		}
+		if pkt != nil {
+			pkt.DecRef()
+		}
+	}
+	if held := s.rx.held.Load(); held != 0 {
+		t.Errorf("%d bytes are held", held)
+	}
+}

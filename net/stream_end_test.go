@@ -99,3 +99,75 @@ func TestAStreamShutBothWaysIsHungUpBeforeThePeerAnswers(t *testing.T) {
 		}
 	}
 }
+
+// What was written reaches a peer whose last bytes nobody has read when both directions are shut,
+// in one step or two, and those bytes can still be read: Linux sends a FIN, not a reset.
+func TestShuttingBothWaysKeepsWhatWasWritten(t *testing.T) {
+	for name, hows := range map[string][]int{
+		"at once": {unix.SHUT_RDWR}, "reading first": {unix.SHUT_RD, unix.SHUT_WR}, "writing first": {unix.SHUT_WR, unix.SHUT_RD},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x, y, _, _ := twoStacks(t, testRAM, false)
+			srv, cli, _ := connected(t, x, y, in4(10, 0, 0, 1, 0))
+			if err := write(t, cli, []byte("unread")); err != nil {
+				t.Fatal(err)
+			}
+			for srv.Readiness(waiter.ReadableEvents) == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			want := pattern(100 << 10)
+			if err := write(t, srv, want); err != nil {
+				t.Fatal(err)
+			}
+			for _, how := range hows {
+				if err := srv.Shutdown(how); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := readFull(t, cli, len(want)); string(got) != string(want) {
+				t.Error("the peer read something else")
+			}
+			if b, err := read(t, cli, 1); len(b) != 0 || err != nil {
+				t.Errorf("behind it the peer read %q, %v", b, err)
+			}
+			if b := readFull(t, srv, 6); string(b) != "unread" {
+				t.Errorf("%q was unread", b)
+			}
+			if b, err := read(t, srv, 1); len(b) != 0 || err != nil {
+				t.Errorf("behind it %q, %v", b, err)
+			}
+		})
+	}
+}
+
+// A connection whose peer has closed it and then refuses what is written is in error (EPIPE) until
+// somebody is told.
+func TestARefusedWriteToAClosedPeerIsAnError(t *testing.T) {
+	for name, tell := range map[string]func(Socket){
+		"SO_ERROR": func(x Socket) {
+			if b, err := x.GetOption(me, unix.SOL_SOCKET, unix.SO_ERROR, 4); err != nil || binary.LittleEndian.Uint32(b) != uint32(unix.EPIPE) {
+				t.Errorf("SO_ERROR is %v, %v", b, err)
+			}
+		},
+		"write": func(x Socket) {
+			if err := write(t, x, []byte("x")); err != unix.EPIPE {
+				t.Errorf("a write says %v", err)
+			}
+		},
+	} {
+		s := newStack(t, testRAM)
+		srv, cli, _ := connected(t, s, s, in4(127, 0, 0, 1, 0))
+		cli.Release(nil)
+		if err := write(t, srv, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		const all = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventRdHUp
+		if r := srv.Readiness(waiter.AllEvents); r&(all|waiter.EventErr) != all|waiter.EventErr {
+			t.Errorf("ready for %#x", r)
+		}
+		tell(srv)
+		if r := srv.Readiness(waiter.AllEvents); r&waiter.EventErr != 0 {
+			t.Errorf("ready for %#x when %s has told", r, name)
+		}
+	}
+}

@@ -72,10 +72,11 @@ func readWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 	for {
 		k, err := t.BlockOn(on, readEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
 		if n += k; err != nil || k == 0 || x.seq.Len() == 0 || n >= target(t, f, n+x.seq.Len()) {
-			f.DecRef()
 			if n > 0 {
-				return n, nil
+				untold(f.Ops, err)
+				err = nil
 			}
+			f.DecRef()
 			return n, interrupted(ns, err)
 		}
 	}
@@ -121,6 +122,7 @@ func writeWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 			if err == unix.EPIPE && !x.quiet {
 				brokenPipe(t, f)
 			}
+			untold(f.Ops, err)
 			return n, nil
 		case err != nil, x.seq.Len() == 0, m == 0, t.Attempting():
 			return n, interrupted(ns, err)

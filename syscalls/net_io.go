@@ -60,6 +60,7 @@ func transmitMore(t *task.Thread, n *netCall, done int) (int, error) {
 		}
 		switch {
 		case err != nil && done > 0:
+			untold(s, err)
 			return done, nil
 		case err != nil, n.seq.Len() == 0, m == 0, t.Attempting():
 			return done, interrupted(snd, err)
@@ -102,6 +103,7 @@ func receive(t *task.Thread, n *netCall) (int, error) {
 		done += k
 		switch {
 		case err != nil && done > 0:
+			untold(s, err)
 			return done, nil
 		case err == wait.ErrRestart && n.seq.Len() == 0 && s.Type() == unix.SOCK_STREAM && s.Domain() != unix.AF_UNIX:
 			return 0, nil // to receive nothing, TCP waits once for whatever comes
@@ -124,9 +126,18 @@ func peekMore(t *task.Thread, n *netCall, all mm.IOSeq, done, target int, deadli
 		return k, err
 	})
 	if err != nil && done > 0 {
+		untold(n.sock, err)
 		return done, nil
 	}
 	return k, err
+}
+
+// untold leaves the error that ended a call to the next one on a socket that keeps it: this one
+// tells how much it has done.
+func untold(s any, err error) {
+	if x, ok := s.(interface{ Untold(error) }); ok {
+		x.Untold(err)
+	}
 }
 
 // sysSendto: EFAULT, EBADF, ENOTSOCK, EINVAL, EMSGSIZE, EPIPE, … See sendto(2).

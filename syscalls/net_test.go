@@ -164,7 +164,51 @@ func (s *sockets) run() {
 	for _, fd := range []uint64{l, c, a} {
 		s.sys(unix.SYS_CLOSE, fd)
 	}
+	s.resets()
 	s.unix()
+}
+
+// resets receives from and sends to connections that are reset while a call has done something:
+// it tells of that, and the next one of the reset.
+func (s *sockets) resets() {
+	l := s.fd("socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
+	s.addr(0)
+	s.do("bind", unix.SYS_BIND, l, s.at(netAddr), 16)
+	s.do("listen", unix.SYS_LISTEN, l, 5)
+	s.put32(netLen, 16)
+	s.do("getsockname", unix.SYS_GETSOCKNAME, l, s.at(netAddr), s.at(netLen))
+	for _, call := range []struct {
+		what string
+		do   func(fd uint64) int64
+	}{
+		{"recv of all", func(fd uint64) int64 { return s.sys(unix.SYS_RECVFROM, fd, s.at(netBuf), 9, unix.MSG_WAITALL, 0, 0) }},
+		{"peek of all", func(fd uint64) int64 {
+			return s.sys(unix.SYS_RECVFROM, fd, s.at(netBuf), 9, unix.MSG_WAITALL|unix.MSG_PEEK, 0, 0)
+		}},
+		{"recv of enough", func(fd uint64) int64 { return s.sys(unix.SYS_RECVFROM, fd, s.at(netBuf), 9, 0, 0, 0) }},
+		{"read of enough", func(fd uint64) int64 { return s.sys(unix.SYS_READ, fd, s.at(netBuf), 9) }},
+	} {
+		c := s.fd(call.what, unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, 0)
+		s.do("connect", unix.SYS_CONNECT, c, s.at(netAddr), 16)
+		a := s.fd("accept", unix.SYS_ACCEPT, l, 0, 0)
+		s.put32(netLen, 9)
+		s.do("low water", unix.SYS_SETSOCKOPT, a, unix.SOL_SOCKET, unix.SO_RCVLOWAT, s.at(netLen), 4)
+		s.do("send", unix.SYS_SENDTO, c, s.at(netBuf), 3, 0, 0, 0)
+		s.put(s.at(netHdr), le.AppendUint64(nil, 1)) // struct linger: on, no seconds
+		s.do("linger", unix.SYS_SETSOCKOPT, c, unix.SOL_SOCKET, unix.SO_LINGER, s.at(netHdr), 8)
+		s.sys(unix.SYS_CLOSE, c)
+		s.log = append(s.log, fmt.Sprintf("%s: %d", call.what, call.do(a)))
+		if call.what == "peek of all" {
+			s.do("what was seen", unix.SYS_RECVFROM, a, s.at(netBuf), 3, 0, 0, 0)
+		}
+		s.put(s.at(netHdr), le.AppendUint64(nil, a))
+		s.do("poll", unix.SYS_POLL, s.at(netHdr), 1, 0)
+		s.note("events", s.get(s.at(netHdr)+6, 2))
+		s.do("recv", unix.SYS_RECVFROM, a, s.at(netBuf), 9, 0, 0, 0)
+		s.do("the end", unix.SYS_RECVFROM, a, s.at(netBuf), 9, 0, 0, 0)
+		s.sys(unix.SYS_CLOSE, a)
+	}
+	s.sys(unix.SYS_CLOSE, l)
 }
 
 func (s *sockets) unix() {
