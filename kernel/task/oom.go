@@ -82,6 +82,15 @@ func (p *Process) heldAtExit() bool {
 	return false
 }
 
+// endDump has p write no more of a core file.
+func (p *Process) endDump() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dumper != nil {
+		p.dumper.notify(fKill)
+	}
+}
+
 // oomKill ends the process that Linux would choose, with a line that names it, and those
 // who share its memory. Process 1 is chosen when there is nobody else. While one is dying
 // already it does nothing, unless a tracer holds it: that one's memory is about to come
@@ -106,6 +115,7 @@ func (k *Kernel) oomKill(*mm.Space) {
 				continue
 			}
 			k.tree.RUnlock()
+			p.endDump()
 			return
 		}
 		n, ok := k.badness(p)
