@@ -113,18 +113,46 @@ func (s *Space) tryForce(a uint64, write bool, use func(b []byte)) (verdict, *Ob
 	return served, nil, 0
 }
 
-// Dumped says whether a page has bytes that a core file must hold: one that is absent from
-// private memory without a file is zero.
-func (s *Space) Dumped(addr hal.UserAddr) bool {
+// NextDumped is the first page of [addr, end) that a core file must hold the bytes of, end if
+// there is none: what is absent from private memory without a file, or from shared memory, is zero,
+// and behind a file's end there is nothing. It may stop short of that page, behind addr.
+func (s *Space) NextDumped(addr, end hal.UserAddr) hal.UserAddr {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	v := s.find(uint64(addr))
 	if v == nil {
-		return false
+		return end
 	}
+	end = min(end, hal.UserAddr(v.end))
 	if v.obj != nil {
-		return true
+		return v.nextInObject(addr, end)
 	}
-	pte, ok := s.HW.Query(addr &^ hal.PageMask)
-	return ok && pte.Frame != s.mem.zero
+	for n := hal.UserAddr(hal.PageSize); addr < end; n = min(2*n, moveStride) {
+		n = min(n, end-addr)
+		found := end
+		s.HW.Walk(addr, uint64(n), false, func(a hal.UserAddr, p hal.PTE) {
+			if found == end && p.Frame != s.mem.zero {
+				found = a
+			}
+		})
+		if found != end {
+			return found
+		}
+		addr += n
+	}
+	return end
+}
+
+func (v *vma) nextInObject(addr, end hal.UserAddr) hal.UserAddr {
+	o, idx := v.obj, v.index(uint64(addr))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	next := idx
+	if v.shared() && o.src == nil {
+		next = o.pages.next(idx)
+	}
+	if next < 0 || next >= pagesFor(o.size.Load()) {
+		return end
+	}
+	return min(addr+hal.UserAddr(next-idx)<<hal.PageShift, end)
 }

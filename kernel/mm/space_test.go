@@ -495,3 +495,37 @@ func TestVastMappingsMove(t *testing.T) {
 	s.DecUsers()
 	r.close()
 }
+
+// A core file holds what memory has, and what it has not is passed over.
+func TestNextDumped(t *testing.T) {
+	const vast = 8 << 40
+	r := newRig(t, 64)
+	s := r.space()
+	a := r.mmap(s, MapArgs{Addr: 0x10_0000_0000, Len: vast, Prot: rw, Flags: anon | unix.MAP_NORESERVE})
+	shared := r.mmap(s, MapArgs{Addr: a + vast, Len: vast, Prot: rw, Flags: unix.MAP_SHARED | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE})
+	o := NewObject(r.mem, nil, 3*pg)
+	file := r.mmap(s, MapArgs{Addr: shared + vast, Len: vast, Prot: hal.ProtRead, Flags: priv, Object: o})
+	for _, at := range []hal.UserAddr{a, shared} {
+		r.put(s, at+2*pg, 1)
+		r.put(s, at+5<<40, 1)
+	}
+	r.get(s, a+3*pg) // the page of zeros
+	start := time.Now()
+	for _, c := range []struct{ at, end, want hal.UserAddr }{
+		{a, shared, a + 2*pg}, {a + 2*pg, shared, a + 2*pg}, {a + 3*pg, shared, a + 5<<40}, {a + 5<<40 + pg, shared, shared},
+		{a + 3*pg, a + 9*pg, a + 9*pg},
+		{shared, file, shared + 2*pg}, {shared + 3*pg, file, shared + 5<<40}, {shared + 5<<40 + pg, file, file}, {shared, shared + pg, shared + pg},
+		{file, file + vast, file}, {file + 2*pg, file + vast, file + 2*pg}, {file + 3*pg, file + vast, file + vast},
+		{file + vast, file + vast + pg, file + vast + pg},
+	} {
+		if got := s.NextDumped(c.at, c.end); got != c.want {
+			t.Errorf("from %#x: %#x, want %#x", c.at, got, c.want)
+		}
+	}
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("it took %v", d)
+	}
+	s.DecUsers()
+	o.DecRef()
+	r.close()
+}

@@ -11,6 +11,7 @@ import (
 	"kiln/fs/vfs"
 	"kiln/kernel/hal"
 	"kiln/kernel/mm"
+	"kiln/kernel/wait"
 )
 
 // CoreNames is /proc/sys/kernel/core_pattern and core_uses_pid.
@@ -184,6 +185,7 @@ type coreFile struct {
 	f     *vfs.File
 	off   int64
 	limit uint64 // bytes that may still be written
+	steps int
 	buf   [16 * hal.PageSize]byte
 }
 
@@ -246,29 +248,49 @@ func (c *coreFile) put(b []byte) bool {
 	return true
 }
 
-// memory writes pages; those that are zero or cannot be had become holes.
+// memory writes pages; those that are zero or cannot be had become holes. False: put's, or
+// SIGKILL has come.
 func (c *coreFile) memory(at, n uint64) bool {
 	s := c.t.space
 	for n > 0 {
+		start := hal.UserAddr(at)
+		skip := uint64(s.NextDumped(start, start+hal.UserAddr(n)) - start)
 		have := 0
-		for have < len(c.buf) && uint64(have) < n && s.Dumped(hal.UserAddr(at)+hal.UserAddr(have)) {
-			page := c.buf[have : have+hal.PageSize]
-			if m, _ := s.Peek(c.t, page, hal.UserAddr(at)+hal.UserAddr(have)); m < len(page) {
+		for skip == 0 && have < len(c.buf) && uint64(have) < n {
+			page := start + hal.UserAddr(have)
+			if s.NextDumped(page, page+hal.PageSize) != page {
+				break
+			}
+			b := c.buf[have : have+hal.PageSize]
+			if m, _ := s.Peek(c.t, b, page); m < len(b) {
 				break
 			}
 			have += hal.PageSize
 		}
-		if have == 0 {
-			c.off += hal.PageSize
-			at, n = at+hal.PageSize, n-hal.PageSize
-			continue
+		switch {
+		case have > 0:
+			if !c.put(c.buf[:have]) {
+				return false
+			}
+			skip = uint64(have)
+		default:
+			skip = max(skip, hal.PageSize)
+			c.off += int64(skip)
 		}
-		if !c.put(c.buf[:have]) {
+		at, n = at+skip, n-skip
+		if c.steps++; c.steps%corePause == 0 && c.pause() {
 			return false
 		}
-		at, n = at+uint64(have), n-uint64(have)
 	}
 	return true
+}
+
+// corePause is after how many steps of writing memory others are let run.
+const corePause = 256
+
+// pause lets them, and says whether SIGKILL has ended the writing.
+func (c *coreFile) pause() bool {
+	return c.t.Block(c.t.Deadline(20_000), wait.Killable) == wait.Kill
 }
 
 // segments are the mappings with what coredump_filter says of them (vma_dump_size).
@@ -283,7 +305,7 @@ func (t *Thread) segments() []segment {
 		case v.Name == "[vdso]":
 			s.size = whole
 		case v.DontDump, v.Name == "[vvar]", v.Prot == 0 && !v.Object && v.Resident == 0:
-		case v.Shared && v.Ino == 0:
+		case v.Shared && strings.HasSuffix(t.nameOf(&v), " (deleted)"): // nothing else names it
 			s.size = whole * uint64(filter/dumpAnonShared&1)
 		case v.Shared:
 			s.size = whole * uint64(filter/dumpMappedShared&1)

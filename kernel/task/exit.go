@@ -10,7 +10,7 @@ import (
 
 // Exit ends the calling thread at its boundary with the status of exit(2).
 func (t *Thread) Exit(code uint32) {
-	t.exitCode = code & 0xff << 8
+	t.exitCode, t.quits = code&0xff<<8, true
 	t.flags.Or(fKill)
 }
 

@@ -48,18 +48,31 @@ func (p *Process) OOMScore() int64 {
 	return max(0, (1000+n*1000/int64(p.k.Mem.TotalPages()))*2/3)
 }
 
-// Dying implements mm.Starving.
-func (t *Thread) Dying() bool { return t.flags.Load()&fKill != 0 }
+// Dying implements mm.Starving. Who ends by itself has words to write yet, on which others wait
+// (releaseFutexes), and memory for them as anybody else.
+func (t *Thread) Dying() bool {
+	if t.flags.Load()&fKill == 0 {
+		return false
+	}
+	p := t.process
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !t.quits || p.exitFlag || p.execing != nil
+}
 
 // OutOfMemory implements mm.Starving.
 func (t *Thread) OutOfMemory() bool {
 	if t.Dying() {
 		return false
 	}
+	kind := wait.Killable
+	if t.quits {
+		kind = wait.Uninterruptible
+	}
 	// The more there are, the less often each looks again, or they do nothing else.
 	n := t.k.starving.Add(1)
 	defer t.k.starving.Add(-1)
-	return t.Block(t.Deadline(oomPause*int64(n/2+1)), wait.Killable) != wait.Kill
+	return t.Block(t.Deadline(oomPause*int64(n/2+1)), kind) != wait.Kill
 }
 
 // oomPause is how long a thread that found no memory waits for the victim, in nanoseconds.
@@ -80,6 +93,15 @@ func (p *Process) heldAtExit() bool {
 		}
 	}
 	return false
+}
+
+// endDump has p write no more of a core file.
+func (p *Process) endDump() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dumper != nil {
+		p.dumper.notify(fKill)
+	}
 }
 
 // oomKill ends the process that Linux would choose, with a line that names it, and those
@@ -106,6 +128,7 @@ func (k *Kernel) oomKill(*mm.Space) {
 				continue
 			}
 			k.tree.RUnlock()
+			p.endDump()
 			return
 		}
 		n, ok := k.badness(p)

@@ -413,6 +413,9 @@ func (p *Process) prepare(sig int32) {
 	case sig == int32(unix.SIGKILL):
 		p.resume(false)
 		p.killStopped()
+		if p.dumper != nil {
+			p.dumper.notify(fKill) // it writes no more
+		}
 	}
 }
 
