@@ -312,7 +312,9 @@ func (e *entry) exe() (vfs.Path, *vfs.File, error) {
 	if img.Exe.Path.Valid() {
 		return img.Exe.Path, nil, nil
 	}
-	img.Exe.IncRef()
+	if !img.Exe.TryIncRef() { // the process has just ended, or executes another program
+		return vfs.Path{}, nil, unix.ENOENT
+	}
 	return vfs.Path{}, img.Exe, nil
 }
 

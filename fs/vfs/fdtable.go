@@ -181,7 +181,7 @@ func (t *FDTable) Get(fd int32) *File {
 		}
 		// It was open when the slot was read, or when s was replaced, and no File is used
 		// again for another: it is the right one even if the slot has changed since.
-		if f.tryIncRef() {
+		if f.TryIncRef() {
 			return f
 		}
 		// It is being closed: the slot has changed.

@@ -246,8 +246,9 @@ func (f *File) IncRef() { f.refs.Add(1) }
 // Refs is the count, for the collector of AF_UNIX.
 func (f *File) Refs() int64 { return f.refs.Load() }
 
-// tryIncRef is IncRef unless the file is dying.
-func (f *File) tryIncRef() bool {
+// TryIncRef is IncRef unless the file is dying: for who has found it where its owner may have
+// let go of it meanwhile.
+func (f *File) TryIncRef() bool {
 	for {
 		n := f.refs.Load()
 		if n <= 0 {

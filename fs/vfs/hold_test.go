@@ -221,3 +221,30 @@ func TestALookUpOfADeadNodeEnds(t *testing.T) {
 		t.Errorf("stat: %v", err)
 	}
 }
+
+// Who finds a description that its owner may have let go of does not bring it back to life.
+func TestADeadDescriptionStaysDead(t *testing.T) {
+	released := 0
+	f := vfs.NewFile(&countedOps{n: &released}, unix.O_RDONLY)
+	if !f.TryIncRef() {
+		t.Error("it lives")
+	}
+	f.DecRef()
+	f.DecRef()
+	if f.TryIncRef() {
+		t.Error("it is dead")
+		f.DecRef()
+	}
+	if released != 1 {
+		t.Errorf("released %d times", released)
+	}
+}
+
+// countedOps counts its ends.
+type countedOps struct {
+	vfs.BaseOps
+	n *int
+}
+
+func (o *countedOps) Attr(wait.Context) (vfs.Attr, error) { return vfs.Attr{}, nil }
+func (o *countedOps) Release(*vfs.File)                   { *o.n++ }
