@@ -522,6 +522,7 @@ func (x *inetSocket) Release(*vfs.File) {
 		return
 	}
 	x.s.list.remove(x.ino)
+	x.unlimited()
 	x.mu.Lock()
 	returned := x.returned
 	x.returned = nil

@@ -2,6 +2,7 @@ package net
 
 import (
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -76,6 +77,7 @@ func (x *inetSocket) Connect(_ *Caller, b []byte) (err error) {
 		x.flow.Store(x.s.acks.follow(x.ep()))
 		x.bound.Store(true)
 		x.settled()
+		x.limitConnect()
 		if x.toSelf.Load() {
 			x.s.fuses.meet(x)
 			x.settleConnect()
@@ -319,8 +321,65 @@ func (x *inetSocket) pendingConnect() bool {
 	return false
 }
 
+// limitConnect ends an attempt to connect when TCP_SYNCNT or TCP_USER_TIMEOUT has it end: netstack
+// sends as many SYNs as it pleases (two minutes).
+func (x *inetSocket) limitConnect() {
+	var patience tcpip.TCPUserTimeoutOption
+	ep := x.ep()
+	if err := ep.GetSockOpt(&patience); err != nil {
+		return
+	}
+	repeats, _ := x.opt.kept.load(unix.SOL_TCP, unix.TCP_SYNCNT)
+	d := connectLimit(int(repeats), time.Duration(patience))
+	if d == 0 {
+		return
+	}
+	t := x.s.clock.AfterFunc(d, func() {
+		if x.ep() == ep && x.pendingConnect() {
+			x.Defer(unix.ETIMEDOUT)
+			x.told.Store(true) // netstack's own error
+			ep.Abort()
+			x.q.Notify(waiter.EventErr | waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents)
+		}
+	})
+	x.s.limits.Store(x, t)
+	if x.opt.limited.Store(true); x.closed.Load() {
+		x.unlimited()
+	}
+}
+
+// connectLimit is how long an attempt lasts in which a SYN is repeated as often (0: as netstack
+// does), the first time after a second and then after twice as long each time, or until the
+// patience (0: any) is over, but for the first second (tcp_write_timeout). 0: for ever.
+func connectLimit(repeats int, patience time.Duration) (d time.Duration) {
+	const first, most = time.Second, 2 * time.Minute
+	if repeats > 0 {
+		for wait := first; repeats >= 0; repeats-- {
+			d += wait
+			wait = min(2*wait, most)
+		}
+	}
+	if patience > 0 {
+		if patience = max(patience, first); d == 0 || patience < d {
+			d = patience
+		}
+	}
+	return d
+}
+
+// unlimited is called when an attempt has ended.
+func (x *inetSocket) unlimited() {
+	if !x.opt.limited.CompareAndSwap(true, false) {
+		return
+	}
+	if t, ok := x.s.limits.LoadAndDelete(x); ok {
+		t.(tcpip.Timer).Stop()
+	}
+}
+
 // connectDone says to netstack that the program knows of its connection.
 func (x *inetSocket) connectDone() {
+	x.unlimited()
 	if ra, err := x.ep().GetRemoteAddress(); err == nil {
 		x.ep().Connect(ra)
 	}
@@ -433,6 +492,7 @@ func (x *inetSocket) renew() error {
 	if terr != nil {
 		return errno(terr)
 	}
+	x.unlimited()
 	x.s.fuses.leave(x)
 	x.fused.Store(nil)
 	x.mu.Lock()
