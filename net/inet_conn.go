@@ -463,9 +463,12 @@ func (x *inetSocket) disconnect() error {
 		reset = true
 	}
 	m := x.s.meet(x.ep())
+	if reset {
+		x.Defer(unix.ECONNRESET) // before who polls is told to look
+	}
 	err := x.renew()
-	if err == nil && reset {
-		x.Defer(unix.ECONNRESET)
+	if err != nil {
+		x.opt.takeError()
 	}
 	m.settle()
 	return err
