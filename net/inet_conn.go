@@ -683,9 +683,32 @@ func (x *inetSocket) inherit(l *inetSocket) {
 	l.clone(l.ep(), x.ep())
 }
 
-// overlaps says whether two bound addresses take the same packets.
-func overlaps(a, b tcpip.FullAddress) bool {
-	return a.Port == b.Port && (a.Addr.BitLen() == 0 || b.Addr.BitLen() == 0 || a.Addr.Unspecified() || b.Addr.Unspecified() || a.Addr == b.Addr)
+// takes is what a bound address takes in: packets of IPv4, of IPv6, or both; any, to whatever
+// address.
+func (x *inetSocket) takes(a tcpip.FullAddress) (four, six, any bool) {
+	plain := plainAddr(a.Addr)
+	any = plain.BitLen() == 0 || plain.Unspecified()
+	switch {
+	case x.domain == unix.AF_INET || header.IsV4MappedAddress(a.Addr) || plain.Len() == header.IPv4AddressSize:
+		return true, false, any
+	case any:
+		return !x.ep().SocketOptions().GetV6Only(), true, true
+	}
+	return false, true, false
+}
+
+// overlaps says whether x at a and o at b, bound addresses, take the same packets
+// (inet_rcv_saddr_equal).
+func (x *inetSocket) overlaps(a tcpip.FullAddress, o *inetSocket, b tcpip.FullAddress) bool {
+	if a.Port != b.Port {
+		return false
+	}
+	if d, e := x.device(), o.device(); d != 0 && e != 0 && d != e {
+		return false
+	}
+	four, six, any := x.takes(a)
+	four2, six2, any2 := o.takes(b)
+	return (four && four2 || six && six2) && (any || any2 || plainAddr(a.Addr) == plainAddr(b.Addr))
 }
 
 // mayShare refuses a bind beside a socket of the same protocol for which f says no.
@@ -695,10 +718,10 @@ func (x *inetSocket) mayShare(a tcpip.FullAddress, f func(o *inetSocket) bool) e
 	}
 	for _, s := range x.s.list.all() {
 		o, ok := s.(*inetSocket)
-		if !ok || o == x || o.pro != x.pro || o.typ != x.typ || o.domain != x.domain || !o.bound.Load() {
+		if !ok || o == x || o.pro != x.pro || o.typ != x.typ || !o.bound.Load() {
 			continue
 		}
-		if la, err := o.ep().GetLocalAddress(); err == nil && overlaps(a, la) && !f(o) {
+		if la, err := o.ep().GetLocalAddress(); err == nil && x.overlaps(a, o, la) && !f(o) {
 			return unix.EADDRINUSE
 		}
 	}
