@@ -101,8 +101,8 @@ func (x *inetSocket) sendSegments(b []byte, seg int, opts tcpip.WriteOptions) tc
 		}
 		b = b[n:]
 	}
-	if l, ok := x.ep().(interface{ UpdateLastError(tcpip.Error) }); ok && late != nil {
-		l.UpdateLastError(late)
+	if late != nil {
+		x.putBack(late)
 	}
 	return nil
 }

@@ -12,12 +12,10 @@ func errno(err tcpip.Error) error {
 		return nil
 	case *tcpip.ErrWouldBlock:
 		return unix.EAGAIN
-	case *tcpip.ErrConnectionReset:
+	case *tcpip.ErrConnectionReset, *tcpip.ErrConnectionAborted: // by a reset that came, or was sent
 		return unix.ECONNRESET
 	case *tcpip.ErrAborted: // a reset when the peer had sent its last (tcp_reset)
 		return unix.EPIPE
-	case *tcpip.ErrConnectionAborted:
-		return unix.ECONNABORTED
 	case *tcpip.ErrConnectionRefused:
 		return unix.ECONNREFUSED
 	case *tcpip.ErrConnectStarted:

@@ -10,8 +10,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/waiter"
 
 	vnet "kiln/drivers/virtio/net"
+	"kiln/kernel/mm"
 )
 
 // icmpFrame is an ICMP error from 10.0.0.9 to 10.0.0.1, about a UDP datagram of that one's port.
@@ -84,6 +86,33 @@ func TestFloodOfICMPErrorsIsBounded(t *testing.T) {
 	for end := time.Now().Add(10 * time.Second); s.cfg.Budget.Used() > used; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d bytes are charged behind the socket's end", s.cfg.Budget.Used()-used)
+		}
+	}
+}
+
+// That there is no way to an address comes before an error that waits, which is told later.
+func TestNoRouteIsToldBeforeAnErrorThatWaits(t *testing.T) {
+	for _, recverr := range []uint32{0, 1} {
+		s := newStack(t, testRAM)
+		u := sock(t, s, unix.AF_INET, unix.SOCK_DGRAM, 0)
+		set(t, u, unix.SOL_IP, unix.IP_RECVERR, recverr)
+		if err := u.Connect(me, in4(127, 0, 0, 1, 9)); err != nil {
+			t.Fatal(err)
+		}
+		if err := write(t, u, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(10 * time.Second); u.Readiness(waiter.EventErr)&waiter.EventErr == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("it is not refused")
+			}
+		}
+		q := mm.KernelIO([]byte("x"))
+		if _, err := u.Send(me, &q, &SendMsg{Name: in4(203, 0, 113, 1, 9)}); err != unix.ENETUNREACH {
+			t.Errorf("recverr %d: a send without a way says %v", recverr, err)
+		}
+		if b, err := u.GetOption(me, unix.SOL_SOCKET, unix.SO_ERROR, 4); err != nil || b[0] != byte(unix.ECONNREFUSED) {
+			t.Errorf("recverr %d: then SO_ERROR is %v, %v", recverr, b, err)
 		}
 	}
 }

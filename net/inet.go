@@ -380,10 +380,21 @@ func (x *inetSocket) mayBind(a tcpip.FullAddress) error {
 	} else if x.isTCP() && header.IsV4MulticastAddress(a.Addr) {
 		return unix.EADDRNOTAVAIL
 	}
+	if x.isTCP() && x.ep().SocketOptions().GetReuseAddress() {
+		// Where somebody listens SO_REUSEADDR means nothing (inet_csk_bind_conflict).
+		if err := x.mayShare(a, func(o *inetSocket) bool { return o.state() != tcp.StateListen || x.uid == o.uid && x.reusesPort(o) }); err != nil {
+			return err
+		}
+	}
 	if !x.ep().SocketOptions().GetReusePort() {
 		return nil
 	}
 	return x.mayShare(a, func(o *inetSocket) bool { return o.uid == x.uid || !o.ep().SocketOptions().GetReusePort() })
+}
+
+// reusesPort says that both want to share a port (SO_REUSEPORT).
+func (x *inetSocket) reusesPort(o *inetSocket) bool {
+	return x.ep().SocketOptions().GetReusePort() && o.ep().SocketOptions().GetReusePort()
 }
 
 // Listen implements Socket.
@@ -403,10 +414,7 @@ func (x *inetSocket) Listen(_ *Caller, backlog int) error {
 	}
 	if la, err := x.ep().GetLocalAddress(); err == nil && x.state() == tcp.StateBound && x.ep().SocketOptions().GetReuseAddress() {
 		// SO_REUSEADDR lets two sockets have the address, but one listen there.
-		reuse := x.ep().SocketOptions().GetReusePort()
-		if err := x.mayShare(la, func(o *inetSocket) bool {
-			return o.state() != tcp.StateListen || reuse && o.ep().SocketOptions().GetReusePort()
-		}); err != nil {
+		if err := x.mayShare(la, func(o *inetSocket) bool { return o.state() != tcp.StateListen || x.reusesPort(o) }); err != nil {
 			return err
 		}
 	}
@@ -522,6 +530,7 @@ func (x *inetSocket) Release(*vfs.File) {
 		return
 	}
 	x.s.list.remove(x.ino)
+	x.unlimited()
 	x.mu.Lock()
 	returned := x.returned
 	x.returned = nil

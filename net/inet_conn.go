@@ -2,6 +2,7 @@ package net
 
 import (
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -76,6 +77,7 @@ func (x *inetSocket) Connect(_ *Caller, b []byte) (err error) {
 		x.flow.Store(x.s.acks.follow(x.ep()))
 		x.bound.Store(true)
 		x.settled()
+		x.limitConnect()
 		if x.toSelf.Load() {
 			x.s.fuses.meet(x)
 			x.settleConnect()
@@ -319,8 +321,65 @@ func (x *inetSocket) pendingConnect() bool {
 	return false
 }
 
+// limitConnect ends an attempt to connect when TCP_SYNCNT or TCP_USER_TIMEOUT has it end: netstack
+// sends as many SYNs as it pleases (two minutes).
+func (x *inetSocket) limitConnect() {
+	var patience tcpip.TCPUserTimeoutOption
+	ep := x.ep()
+	if err := ep.GetSockOpt(&patience); err != nil {
+		return
+	}
+	repeats, _ := x.opt.kept.load(unix.SOL_TCP, unix.TCP_SYNCNT)
+	d := connectLimit(int(repeats), time.Duration(patience))
+	if d == 0 {
+		return
+	}
+	t := x.s.clock.AfterFunc(d, func() {
+		if x.ep() == ep && x.pendingConnect() {
+			x.Defer(unix.ETIMEDOUT)
+			x.told.Store(true) // netstack's own error
+			ep.Abort()
+			x.q.Notify(waiter.EventErr | waiter.EventHUp | waiter.ReadableEvents | waiter.WritableEvents)
+		}
+	})
+	x.s.limits.Store(x, t)
+	if x.opt.limited.Store(true); x.closed.Load() {
+		x.unlimited()
+	}
+}
+
+// connectLimit is how long an attempt lasts in which a SYN is repeated as often (0: as netstack
+// does), the first time after a second and then after twice as long each time, or until the
+// patience (0: any) is over, but for the first second (tcp_write_timeout). 0: for ever.
+func connectLimit(repeats int, patience time.Duration) (d time.Duration) {
+	const first, most = time.Second, 2 * time.Minute
+	if repeats > 0 {
+		for wait := first; repeats >= 0; repeats-- {
+			d += wait
+			wait = min(2*wait, most)
+		}
+	}
+	if patience > 0 {
+		if patience = max(patience, first); d == 0 || patience < d {
+			d = patience
+		}
+	}
+	return d
+}
+
+// unlimited is called when an attempt has ended.
+func (x *inetSocket) unlimited() {
+	if !x.opt.limited.CompareAndSwap(true, false) {
+		return
+	}
+	if t, ok := x.s.limits.LoadAndDelete(x); ok {
+		t.(tcpip.Timer).Stop()
+	}
+}
+
 // connectDone says to netstack that the program knows of its connection.
 func (x *inetSocket) connectDone() {
+	x.unlimited()
 	if ra, err := x.ep().GetRemoteAddress(); err == nil {
 		x.ep().Connect(ra)
 	}
@@ -404,9 +463,12 @@ func (x *inetSocket) disconnect() error {
 		reset = true
 	}
 	m := x.s.meet(x.ep())
+	if reset {
+		x.Defer(unix.ECONNRESET) // before who polls is told to look
+	}
 	err := x.renew()
-	if err == nil && reset {
-		x.Defer(unix.ECONNRESET)
+	if err != nil {
+		x.opt.takeError()
 	}
 	m.settle()
 	return err
@@ -433,6 +495,7 @@ func (x *inetSocket) renew() error {
 	if terr != nil {
 		return errno(terr)
 	}
+	x.unlimited()
 	x.s.fuses.leave(x)
 	x.fused.Store(nil)
 	x.mu.Lock()
@@ -620,9 +683,32 @@ func (x *inetSocket) inherit(l *inetSocket) {
 	l.clone(l.ep(), x.ep())
 }
 
-// overlaps says whether two bound addresses take the same packets.
-func overlaps(a, b tcpip.FullAddress) bool {
-	return a.Port == b.Port && (a.Addr.BitLen() == 0 || b.Addr.BitLen() == 0 || a.Addr.Unspecified() || b.Addr.Unspecified() || a.Addr == b.Addr)
+// takes is what a bound address takes in: packets of IPv4, of IPv6, or both; any, to whatever
+// address.
+func (x *inetSocket) takes(a tcpip.FullAddress) (four, six, any bool) {
+	plain := plainAddr(a.Addr)
+	any = plain.BitLen() == 0 || plain.Unspecified()
+	switch {
+	case x.domain == unix.AF_INET || header.IsV4MappedAddress(a.Addr) || plain.Len() == header.IPv4AddressSize:
+		return true, false, any
+	case any:
+		return !x.ep().SocketOptions().GetV6Only(), true, true
+	}
+	return false, true, false
+}
+
+// overlaps says whether x at a and o at b, bound addresses, take the same packets
+// (inet_rcv_saddr_equal).
+func (x *inetSocket) overlaps(a tcpip.FullAddress, o *inetSocket, b tcpip.FullAddress) bool {
+	if a.Port != b.Port {
+		return false
+	}
+	if d, e := x.device(), o.device(); d != 0 && e != 0 && d != e {
+		return false
+	}
+	four, six, any := x.takes(a)
+	four2, six2, any2 := o.takes(b)
+	return (four && four2 || six && six2) && (any || any2 || plainAddr(a.Addr) == plainAddr(b.Addr))
 }
 
 // mayShare refuses a bind beside a socket of the same protocol for which f says no.
@@ -632,10 +718,10 @@ func (x *inetSocket) mayShare(a tcpip.FullAddress, f func(o *inetSocket) bool) e
 	}
 	for _, s := range x.s.list.all() {
 		o, ok := s.(*inetSocket)
-		if !ok || o == x || o.pro != x.pro || o.typ != x.typ || o.domain != x.domain || !o.bound.Load() {
+		if !ok || o == x || o.pro != x.pro || o.typ != x.typ || !o.bound.Load() {
 			continue
 		}
-		if la, err := o.ep().GetLocalAddress(); err == nil && overlaps(a, la) && !f(o) {
+		if la, err := o.ep().GetLocalAddress(); err == nil && x.overlaps(a, o, la) && !f(o) {
 			return unix.EADDRINUSE
 		}
 	}

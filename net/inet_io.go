@@ -335,7 +335,10 @@ func (x *inetSocket) writeDatagram(c *Caller, src *mm.IOSeq, m *SendMsg) (int, e
 	var to tcpip.FullAddress
 	opts, once, err := x.addressed(c, m, size, &to)
 	if err == nil {
-		err = x.datagramError()
+		if err = x.datagramError(); err != nil && x.noWay(&opts) {
+			x.Defer(err)
+			err = unix.ENETUNREACH
+		}
 	}
 	if err != nil {
 		return 0, err
@@ -351,7 +354,7 @@ func (x *inetSocket) writeDatagram(c *Caller, src *mm.IOSeq, m *SendMsg) (int, e
 	}
 	switch {
 	case !shut && err == nil:
-	case opts.To != nil && x.s.noRoute(plainAddr(to.Addr)):
+	case x.noWay(&opts):
 		return 0, unix.ENETUNREACH
 	case shut:
 		return 0, unix.EPIPE
@@ -379,6 +382,10 @@ func (x *inetSocket) writeDatagram(c *Caller, src *mm.IOSeq, m *SendMsg) (int, e
 		if _, unreachable := terr.(*tcpip.ErrHostUnreachable); unreachable && opts.To != nil && x.s.noRoute(to.Addr) {
 			return 0, unix.ENETUNREACH
 		}
+		if _, refused := terr.(*tcpip.ErrConnectionRefused); refused && x.noWay(&opts) {
+			x.putBack(terr)
+			return 0, unix.ENETUNREACH
+		}
 		if _, long := terr.(*tcpip.ErrMessageTooLong); long {
 			x.tooLong(to)
 		}
@@ -386,6 +393,19 @@ func (x *inetSocket) writeDatagram(c *Caller, src *mm.IOSeq, m *SendMsg) (int, e
 	}
 	x.bound.Store(true)
 	return int(n), nil
+}
+
+// noWay says that there is no route to where a call names: ENETUNREACH, before an error that waits
+// is told, which goes on waiting (ip_route_output_flow, sock_alloc_send_skb).
+func (x *inetSocket) noWay(opts *tcpip.WriteOptions) bool {
+	return opts.To != nil && x.s.noRoute(plainAddr(opts.To.Addr))
+}
+
+// putBack has netstack tell an error once more.
+func (x *inetSocket) putBack(err tcpip.Error) {
+	if l, ok := x.ep().(interface{ UpdateLastError(tcpip.Error) }); ok {
+		l.UpdateLastError(err)
+	}
 }
 
 // udp6 says that udpv6_sendmsg serves the socket.

@@ -382,6 +382,7 @@ func (x *inetSocket) setTCP(name int, v []byte) error {
 		if err := within(1, maxSynCount); err != nil {
 			return err
 		}
+		x.opt.kept.store(unix.SOL_TCP, name, n)
 		return errno(x.ep().SetSockOptInt(tcpip.TCPSynCountOption, int(n)))
 	case unix.TCP_USER_TIMEOUT:
 		if n < 0 {

@@ -102,6 +102,7 @@ type Stack struct {
 	// ipStats are netstack's own counters.
 	ipStats tcpip.IPStats
 	ident   atomic.Uint64 // socket inode numbers
+	limits  sync.Map      // *inetSocket to the tcpip.Timer of its attempt to connect (limitConnect)
 	count   chan struct{} // asks counter to look
 
 	mu       sync.Mutex

@@ -26,6 +26,7 @@ type sockOpts struct {
 	rcvShown                                     atomic.Int32 // SO_RCVBUF as set
 	userMSS, windowClamp                         atomic.Int32
 	lingerSeconds                                atomic.Int32
+	limited                                      atomic.Bool // a timer ends the attempt to connect (Stack.limits)
 	// tuned says that an option was set that clone must copy; sndBuf and rcvBuf, that the
 	// program chose the size.
 	tuned, pktinfo, stampNew, sndBuf, rcvBuf, cork, filterLock atomic.Bool

@@ -1,6 +1,7 @@
 package net
 
 import (
+	"encoding/binary"
 	"testing"
 	"time"
 
@@ -141,5 +142,60 @@ func TestTCPsPortsAreFreeAfterwards(t *testing.T) {
 	x.Release(nil)
 	if err := free(port); err != nil {
 		t.Error("without a way:", err)
+	}
+}
+
+// Where a socket listens no other may be bound, whether it takes the same packets by an address or
+// by all, by IPv4 or IPv6, though both say SO_REUSEADDR; with SO_REUSEPORT it may.
+func TestNobodyIsBoundWhereSomebodyListens(t *testing.T) {
+	s := newStack(t, testRAM)
+	any4, lo4, any6, lo6, mapped := in4(0, 0, 0, 0, 0), in4(127, 0, 0, 1, 0), in6(t, "::", 0, 0), in6(t, "::1", 0, 0), in6(t, "::ffff:127.0.0.1", 0, 0)
+	for _, c := range []struct {
+		what         string
+		first, other []byte
+		only, port   uint32 // IPV6_V6ONLY of the other, SO_REUSEPORT
+		want         error
+	}{
+		{"an address and any", lo4, any4, 0, 0, unix.EADDRINUSE},
+		{"any and an address", any4, lo4, 0, 0, unix.EADDRINUSE},
+		{"an address and both families", lo4, any6, 0, 0, unix.EADDRINUSE},
+		{"both families and an address", any6, lo4, 0, 0, unix.EADDRINUSE},
+		{"an address and IPv6", lo4, any6, 1, 0, nil},
+		{"any and a mapped address", any4, mapped, 0, 0, unix.EADDRINUSE},
+		{"addresses of two families", lo4, lo6, 0, 0, nil},
+		{"an address and any of IPv6", lo6, any6, 1, 0, unix.EADDRINUSE},
+		{"a shared port", lo4, any4, 0, 1, nil},
+	} {
+		x, y := sock(t, s, int(c.first[0]), unix.SOCK_STREAM, 0), sock(t, s, int(c.other[0]), unix.SOCK_STREAM, 0)
+		for _, z := range []Socket{x, y} {
+			set(t, z, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+			set(t, z, unix.SOL_SOCKET, unix.SO_REUSEPORT, c.port)
+		}
+		if c.other[0] == unix.AF_INET6 {
+			set(t, y, unix.SOL_IPV6, unix.IPV6_V6ONLY, c.only)
+		}
+		if err := x.Bind(me, c.first); err != nil {
+			t.Fatal(c.what, err)
+		}
+		other := append([]byte(nil), c.other...)
+		binary.BigEndian.PutUint16(other[2:], uint16(portOf(t, x)))
+		if err := y.Bind(me, other); err != nil {
+			t.Errorf("%s, before one listens: %v", c.what, err)
+		}
+		y.Release(nil)
+		if err := x.Listen(me, 1); err != nil {
+			t.Fatal(c.what, err)
+		}
+		y = sock(t, s, int(c.other[0]), unix.SOCK_STREAM, 0)
+		set(t, y, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		set(t, y, unix.SOL_SOCKET, unix.SO_REUSEPORT, c.port)
+		if c.other[0] == unix.AF_INET6 {
+			set(t, y, unix.SOL_IPV6, unix.IPV6_V6ONLY, c.only)
+		}
+		if err := y.Bind(me, other); err != c.want {
+			t.Errorf("%s: %v, want %v", c.what, err, c.want)
+		}
+		x.Release(nil)
+		y.Release(nil)
 	}
 }

@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"kiln/kernel/mm"
 )
 
 // What TCP_CORK holds back goes out with the end of the stream, as on Linux; nginx
@@ -169,5 +171,27 @@ func TestARefusedWriteToAClosedPeerIsAnError(t *testing.T) {
 		if r := srv.Readiness(waiter.AllEvents); r&waiter.EventErr != 0 {
 			t.Errorf("ready for %#x when %s has told", r, name)
 		}
+	}
+}
+
+// Bytes that come when both directions are shut reset the connection, and a reader is told so.
+func TestBytesAfterTheEndOfBothWaysReset(t *testing.T) {
+	x, y, _, _ := twoStacks(t, testRAM, false)
+	srv, cli, _ := connected(t, x, y, in4(10, 0, 0, 1, 0))
+	if err := srv.Shutdown(unix.SHUT_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(t, cli, []byte("late")); err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		if srv.Readiness(waiter.EventErr)&waiter.EventErr != 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	q := mm.KernelIO(make([]byte, 1))
+	if _, err := srv.Recv(me, &q, &RecvMsg{}); err != unix.ECONNRESET {
+		t.Errorf("a receive says %v", err)
 	}
 }

@@ -346,9 +346,7 @@ func (x *unixSocket) Connect(c *Caller, b []byte) error {
 		return unix.EINVAL
 	}
 	if x.dgram() && familyOf(b) == unix.AF_UNSPEC {
-		x.mu.Lock()
-		x.peer, x.peerName = nil, nil
-		x.mu.Unlock()
+		x.turn(nil, nil)
 		return nil
 	}
 	n, err := unixAddr(b)
@@ -374,12 +372,50 @@ func (x *unixSocket) Connect(c *Caller, b []byte) error {
 		if !ok {
 			return unix.EPERM
 		}
-		x.mu.Lock()
-		x.peer, x.peerName = y, unixName(n)
-		x.mu.Unlock()
+		x.turn(y, unixName(n))
 		return nil
 	}
 	return x.connectStream(c, y)
+}
+
+// turn gives a datagram socket another peer, or none.
+func (x *unixSocket) turn(to *unixSocket, name []byte) {
+	x.mu.Lock()
+	was := x.peer
+	x.peer, x.peerName = to, name
+	x.mu.Unlock()
+	if was != nil && was != to {
+		x.parted(was)
+	}
+}
+
+// parted drops what a datagram socket has not read when was is not its peer any more: whom it is
+// the peer of hears that messages are lost (unix_dgram_disconnected).
+func (x *unixSocket) parted(was *unixSocket) {
+	x.mu.Lock()
+	lost := x.rx
+	x.rx, x.room, x.rxBytes, x.withFiles = nil, nil, 0, 0
+	b := x.roomy()
+	x.mu.Unlock()
+	for i := range lost {
+		lost[i].drop(x.s)
+	}
+	wake(b)
+	if was.lets(x) {
+		x.q.Notify(waiter.WritableEvents)
+	}
+	if len(lost) == 0 {
+		return
+	}
+	was.mu.Lock()
+	hears := !was.closed && was.peer == x
+	if hears {
+		was.err = unix.ECONNRESET
+	}
+	was.mu.Unlock()
+	if hears {
+		was.q.Notify(waiter.EventErr)
+	}
 }
 
 func (x *unixSocket) connectStream(c *Caller, l *unixSocket) error {

@@ -450,10 +450,13 @@ func (x *unixSocket) refused() error {
 		gone := peer.closed
 		peer.mu.Unlock()
 		x.mu.Lock()
-		if gone && x.peer == peer {
+		if gone = gone && x.peer == peer; gone {
 			x.peer, x.peerName = nil, nil
 		}
 		x.mu.Unlock()
+		if gone {
+			x.parted(peer)
+		}
 	}
 	return unix.ECONNREFUSED
 }

@@ -287,3 +287,86 @@ func TestUnixWaitersAreForgottenWhenTheyAreClosed(t *testing.T) {
 		t.Error("who waits to connect is not told that the backlog has grown")
 	}
 }
+
+// A datagram socket that is connected to another peer, to none, or whose peer turns out to be gone
+// loses what it has not read; a peer that is connected to it hears of that.
+func TestUnixDatagramsOfALostPeerAreDropped(t *testing.T) {
+	for name, part := range map[string]func(a, b Socket) error{
+		"another": func(a, _ Socket) error { return a.Connect(me, abstract("c")) },
+		"none":    func(a, _ Socket) error { return a.Connect(me, []byte{unix.AF_UNSPEC, 0}) },
+		"gone": func(a, b Socket) error {
+			b.Release(nil)
+			if err := write(t, a, []byte("x")); err != unix.ECONNREFUSED {
+				return err
+			}
+			return nil
+		},
+	} {
+		s := newStack(t, testRAM)
+		var x [3]Socket
+		for i := range x {
+			x[i] = sock(t, s, unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+			if err := x[i].Bind(me, abstract(string(rune('a'+i)))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a, b := x[0], x[1]
+		for _, err := range []error{a.Connect(me, abstract("b")), a.Connect(me, abstract("b")), b.Connect(me, abstract("a")),
+			write(t, b, []byte("lost")), part(a, b)} {
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		if r := a.Readiness(waiter.AllEvents); r&waiter.ReadableEvents != 0 {
+			t.Errorf("%s: ready for %#x", name, r)
+		}
+		if name != "gone" {
+			if r := b.Readiness(waiter.AllEvents); r&waiter.EventErr == 0 {
+				t.Errorf("%s: the peer is ready for %#x", name, r)
+			}
+			if _, err := read(t, b, 1); err != unix.ECONNRESET {
+				t.Errorf("%s: the peer reads %v", name, err)
+			}
+		}
+		for i := range x {
+			x[i].Release(nil)
+		}
+		if used := s.cfg.Budget.Used(); used != 0 {
+			t.Errorf("%s: %d bytes still charged", name, used)
+		}
+	}
+}
+
+// Who waits behind another's queue and is then connected elsewhere may write.
+func TestUnixDatagramsWaitForTheirPeerAlone(t *testing.T) {
+	s := newStack(t, testRAM)
+	a, b, c := sock(t, s, unix.AF_UNIX, unix.SOCK_DGRAM, 0), sock(t, s, unix.AF_UNIX, unix.SOCK_DGRAM, 0), sock(t, s, unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	for _, err := range []error{b.Bind(me, abstract("b")), c.Bind(me, abstract("c")), a.Connect(me, abstract("b"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := mm.KernelIO([]byte("x"))
+	for err := error(nil); err == nil; _, err = a.Send(me, &q, &SendMsg{}) {
+		q = mm.KernelIO([]byte("x"))
+	}
+	e, ch := waiter.NewChannelEntry(waiter.WritableEvents)
+	if err := a.EventRegister(&e); err != nil {
+		t.Fatal(err)
+	}
+	defer a.EventUnregister(&e)
+	if err := a.Connect(me, abstract("c")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ch:
+	default:
+		t.Error("it is not told that it may write")
+	}
+	for _, x := range []Socket{a, b, c} {
+		x.Release(nil)
+	}
+	if used := s.cfg.Budget.Used(); used != 0 {
+		t.Errorf("%d bytes still charged", used)
+	}
+}

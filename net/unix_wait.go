@@ -58,6 +58,20 @@ func (x *unixSocket) roomy() map[*unixSocket]struct{} {
 	return b
 }
 
+// lets takes y out of the list of those who wait for room in x: false if it is not there.
+func (x *unixSocket) lets(y *unixSocket) bool {
+	ns := &x.s.unix
+	ns.waits.Lock()
+	defer ns.waits.Unlock()
+	_, waits := x.waits.here[y]
+	if waits {
+		delete(x.waits.here, y)
+		delete(y.waits.at, x)
+		x.s.cfg.Budget.Uncharge(waitCost)
+	}
+	return waits
+}
+
 // waitsNoMore takes a socket that is closed out of all lists.
 func (x *unixSocket) waitsNoMore() {
 	ns := &x.s.unix
