@@ -433,17 +433,17 @@ func (x *inetSocket) addressed(c *Caller, m *SendMsg, size int, to *tcpip.FullAd
 	if size > maxDatagram {
 		return opts, once, unix.EMSGSIZE
 	}
-	six := x.domain == unix.AF_INET6
+	six, astray := x.domain == unix.AF_INET6, false
 	if x.udp6() {
 		ra, off := *to, error(nil)
 		if opts.To == nil {
 			ra, off = x.remoteAddress()
 		}
-		six = off != nil || !isIPv4(ra.Addr)
+		mapped := off == nil && isIPv4(ra.Addr)
+		astray = mapped && none // it goes by IPv6, which has no way there
+		six = !mapped || none
 		switch {
 		case six: // by udpv6_sendmsg, else by udp_sendmsg
-		case none:
-			return opts, once, unix.ENETUNREACH // it goes by IPv6, which has no way to a mapped address
 		case m != nil && m.Flags&unix.MSG_OOB != 0:
 			return opts, once, unix.EOPNOTSUPP
 		case ra.Port == 0 && x.typ == unix.SOCK_DGRAM:
@@ -453,7 +453,10 @@ func (x *inetSocket) addressed(c *Caller, m *SendMsg, size int, to *tcpip.FullAd
 	if m == nil {
 		return opts, once, nil
 	}
-	if once, err = x.sendControl(c, &m.Control, six, &opts.ControlMessages); err != nil {
+	if once, err = x.sendControl(c, &m.Control, six, &opts.ControlMessages); err == nil && astray {
+		err = unix.ENETUNREACH
+	}
+	if err != nil {
 		return opts, once, err
 	}
 	named := opts.To != nil

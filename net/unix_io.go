@@ -104,7 +104,7 @@ func (x *unixSocket) send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	if m.Flags&unix.MSG_OOB != 0 && (!x.stream() || src.Len() == 0) {
 		return 0, unix.EOPNOTSUPP
 	}
-	peer, err := x.target(c, m)
+	peer, err := x.target(c, m, src.Len())
 	if err != nil {
 		looked := err != unix.EINVAL && err != unix.EPIPE && err != unix.ECONNRESET
 		if x.dgram() && len(m.Name) > 0 && looked && unreadable(src) {
@@ -157,8 +157,9 @@ func unreadable(src *mm.IOSeq) bool {
 	return err != nil || k < min(n, len(buf))
 }
 
-// target is who gets a message.
-func (x *unixSocket) target(c *Caller, m *SendMsg) (*unixSocket, error) {
+// target is who gets a message of size bytes. A stream that is to send nothing leaves the error that
+// waits (sock_alloc_send_pskb is for the bytes).
+func (x *unixSocket) target(c *Caller, m *SendMsg, size int) (*unixSocket, error) {
 	x.mu.Lock()
 	peer, connected, shut, gone, waits := x.peer, x.connected, x.sndShut, x.peerGone, x.err != nil
 	x.mu.Unlock()
@@ -180,7 +181,7 @@ func (x *unixSocket) target(c *Caller, m *SendMsg) (*unixSocket, error) {
 		if shut || gone || peer == nil {
 			return nil, unix.EPIPE
 		}
-		if waits {
+		if waits && (size > 0 || !x.stream()) {
 			if err := x.TakeError(); err != nil {
 				return nil, err
 			}

@@ -186,7 +186,7 @@ func (fs *FS) attr(ino uint64, mode uint32) vfs.Attr {
 	if fs.sys.host.Wall != nil {
 		now = fs.sys.host.Wall()
 	}
-	return vfs.Attr{Dev: fs.dev, Ino: ino, Mode: mode, Nlink: 1, BlockSize: 1024, Atime: now, Mtime: now, Ctime: now, Btime: now}
+	return vfs.Attr{Dev: fs.dev, Ino: ino, Mode: mode, Nlink: 1, BlockSize: 1024, Atime: now, Mtime: now, Ctime: now}
 }
 
 // number reserves the lowest free one; ENOSPC.

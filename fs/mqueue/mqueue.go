@@ -72,7 +72,7 @@ func New(mem *mm.Memory) *FS {
 	fs.MsgSizeDefault.Store(8192)
 	now := fs.now()
 	fs.attr = vfs.Attr{Dev: fs.dev, Ino: 1, Mode: unix.S_IFDIR | unix.S_ISVTX | 0o777, Nlink: 2, BlockSize: hal.PageSize,
-		Atime: now, Mtime: now, Ctime: now, Btime: now}
+		Atime: now, Mtime: now, Ctime: now}
 	return fs
 }
 
@@ -257,7 +257,7 @@ func (fs *FS) create(t *task.Thread, name string, n vfs.NewNode, attr *Attr) (*q
 	now := fs.now()
 	q := &queue{fs: fs, maxMsg: most, msgSize: size, refs: 1, payer: payer, reserved: reserved,
 		attr: vfs.Attr{Dev: fs.dev, Ino: fs.lastIno, Mode: n.Mode, Nlink: 1, UID: n.UID, GID: n.GID, Size: fileSize,
-			BlockSize: hal.PageSize, Atime: now, Mtime: now, Ctime: now, Btime: now}}
+			BlockSize: hal.PageSize, Atime: now, Mtime: now, Ctime: now}}
 	fs.queues[name] = q
 	fs.attr.Size += direntSize
 	fs.attr.Mtime, fs.attr.Ctime = now, now

@@ -101,7 +101,7 @@ func (n *node) SetOwner(f func() (uid, gid uint32)) { n.owner = f }
 // Attr implements vfs.Inode.
 func (n *node) Attr(wait.Context) (vfs.Attr, error) {
 	a := vfs.Attr{Dev: n.fs.dev, Ino: n.ino, Mode: n.mode, Nlink: 1, BlockSize: 1024,
-		Atime: n.fs.born, Mtime: n.fs.born, Ctime: n.fs.born, Btime: n.fs.born}
+		Atime: n.fs.born, Mtime: n.fs.born, Ctime: n.fs.born}
 	if n.owner != nil {
 		a.UID, a.GID = n.owner()
 	}
