@@ -167,7 +167,7 @@ func uringPoll(r *ureq) (uintptr, error) {
 	if got == 0 || r.len&pollMulti != 0 && r.on == nil {
 		return 0, &wouldWait{r.file.Ops, want}
 	}
-	if r.len&pollMulti == 0 {
+	if r.len&pollMulti == 0 || r.byRing.Load() { // of a completion it tells once (io_poll_wake)
 		return uintptr(got), nil
 	}
 	r.u.post(r.user, int32(got), cqeMore)

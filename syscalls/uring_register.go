@@ -163,7 +163,7 @@ func (u *uringState) setEventfd(t *task.Thread, at uint64) error {
 	}
 	// The counter outlives its descriptor as long as the ring tells it.
 	f.DecRef()
-	if !u.ring.SetEventFD(func() { e.Add(1) }) {
+	if !u.ring.SetEventFD(e.Completed) {
 		return unix.EBUSY
 	}
 	return nil

@@ -72,6 +72,7 @@ type ureq struct {
 	entry    waiter.Entry
 	on       waiter.Waitable
 	notified atomic.Bool
+	byRing   atomic.Bool // it has been notified of a completion (wait.RingWake)
 	timer    timer.Timer
 	fired    atomic.Bool // of a limit: the time is over
 	target   uint64      // completions that end a timeout
@@ -199,7 +200,7 @@ func (r *ureq) step() *ureq {
 			return r.finish(-int32(unix.ENOMEM), 0)
 		}
 		r.on = on
-		r.entry.Init(r, mask)
+		r.entry.Init(r, mask|wait.RingWake)
 		if err := on.EventRegister(&r.entry); err != nil {
 			r.on = nil
 			return r.finish(errnoResult(err), 0)
@@ -339,7 +340,13 @@ func (r *ureq) plain(f Func, args ...uint64) (uintptr, error) {
 }
 
 // NotifyEvent implements waiter.EventListener: the request is tried again.
-func (r *ureq) NotifyEvent(waiter.EventMask) {
+func (r *ureq) NotifyEvent(m waiter.EventMask) {
+	if m&^wait.RingWake == 0 {
+		return
+	}
+	if m&wait.RingWake != 0 {
+		r.byRing.Store(true)
+	}
 	if r.notified.Swap(true) {
 		return
 	}

@@ -286,3 +286,47 @@ func TestTimeoutsDoNotCountEachOther(t *testing.T) {
 		}
 	})
 }
+
+// A poll of many shots that hears of its own ring's completions tells of one and ends, as on
+// Linux (EPOLL_URING_WAKE): else each would bring the next, for ever.
+func TestPollsThatHearOfTheirOwnCompletionsEnd(t *testing.T) {
+	const eventAt = dataAt + 4096
+	for name, watch := range map[string]func(p *prog, q *testRing) uint64{
+		"itself": func(_ *prog, q *testRing) uint64 { return q.fd },
+		"its eventfd": func(p *prog, q *testRing) uint64 {
+			e := uint64(p.sys(unix.SYS_EVENTFD2, 0, unix.EFD_NONBLOCK))
+			p.put64(eventAt, e)
+			p.want(0, unix.SYS_IO_URING_REGISTER, q.fd, regEventfd, eventAt, 1)
+			return e
+		},
+		"an epoll set": func(p *prog, q *testRing) uint64 {
+			inner, ep := uint64(p.sys(unix.SYS_EPOLL_CREATE1, 0)), uint64(p.sys(unix.SYS_EPOLL_CREATE1, 0))
+			p.put64(eventAt, unix.EPOLLIN, 0)
+			p.want(0, unix.SYS_EPOLL_CTL, inner, unix.EPOLL_CTL_ADD, q.fd, eventAt)
+			p.want(0, unix.SYS_EPOLL_CTL, ep, unix.EPOLL_CTL_ADD, inner, eventAt)
+			return ep
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.run(vfs.RootCreds(), func(p *prog) {
+				q := p.ring(16)
+				q.add(6, 0, int32(watch(p, q)), 0, 0, pollIn|pollMulti, 7)
+				q.add(0, 0, 0, 0, 0, 0, 9)
+				if got := q.enter(2); got != 2 {
+					t.Errorf("submitted %d", got)
+				}
+				p.sys(unix.SYS_GETPID)
+				if n := p.get32(ringAt + 192); n != 2 {
+					t.Errorf("%d completions", n)
+				}
+				for i, want := range []uint64{9, 7} {
+					user, flags := p.get64(ringAt+320+16*uint64(i)), p.get32(ringAt+320+16*uint64(i)+12)
+					if user != want || flags != 0 {
+						t.Errorf("completion %d is of %d with flags %#x", i, user, flags)
+					}
+				}
+			})
+		})
+	}
+}

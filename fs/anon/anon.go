@@ -130,7 +130,12 @@ func (e *EventFD) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (in
 }
 
 // Add adds v to the counter, or says that it would overflow.
-func (e *EventFD) Add(v uint64) bool {
+func (e *EventFD) Add(v uint64) bool { return e.add(v, waiter.EventIn) }
+
+// Completed is Add(1) for a completion of an io_uring.
+func (e *EventFD) Completed() { e.add(1, waiter.EventIn|wait.RingWake) }
+
+func (e *EventFD) add(v uint64, news waiter.EventMask) bool {
 	e.mu.Lock()
 	if v > ^uint64(0)-1-e.count.Load() {
 		e.mu.Unlock()
@@ -139,7 +144,7 @@ func (e *EventFD) Add(v uint64) bool {
 	e.count.Add(v)
 	e.mu.Unlock()
 	if v > 0 {
-		e.Q.Notify(waiter.EventIn)
+		e.Q.Notify(news)
 	}
 	return true
 }

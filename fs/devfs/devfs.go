@@ -214,7 +214,14 @@ type random struct {
 // chunk is how many bytes are made or mixed in at once.
 const chunk = 256
 
-func (r *random) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
+// enough says that a transfer of n bytes so far ends here: a signal has come. As on Linux it is
+// asked at each page, so that nobody waits for gigabytes.
+func enough(c wait.Context, n int) bool {
+	s, ok := c.(interface{ SignalPending() bool })
+	return n%hal.PageSize == 0 && ok && s.SignalPending()
+}
+
+func (r *random) Read(c wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
 	var b [chunk]byte
 	total := 0
 	for dst.Len() > 0 {
@@ -228,11 +235,14 @@ func (r *random) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int,
 			}
 			return 0, err
 		}
+		if enough(c, total) {
+			break
+		}
 	}
 	return total, nil
 }
 
-func (r *random) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
+func (r *random) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int, error) {
 	var b [chunk]byte
 	total := 0
 	for src.Len() > 0 {
@@ -244,6 +254,9 @@ func (r *random) Write(_ wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int
 				return total, nil
 			}
 			return 0, err
+		}
+		if enough(c, total) {
+			break
 		}
 	}
 	return total, nil

@@ -230,3 +230,28 @@ func TestKmsgIsNotLockedOverAFault(t *testing.T) {
 		t.Errorf("at the end: %d, %v", n, err)
 	}
 }
+
+// signalled is a context to which a signal has come.
+type signalled struct{ wait.Context }
+
+func (signalled) SignalPending() bool { return true }
+
+// Who is sent a signal does not wait until gigabytes have been made or mixed in.
+func TestASignalEndsALongReadOfRandom(t *testing.T) {
+	ns, l, mixed := device(t)
+	f, err := ns.Open(l, "/urandom", unix.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.DecRef()
+	for _, c := range []struct{ ask, want int }{{300, 300}, {3 * hal.PageSize, hal.PageSize}} {
+		q := mm.KernelIO(make([]byte, c.ask))
+		if n, err := f.Read(signalled{l.C}, &q); n != c.want || err != nil {
+			t.Errorf("of %d bytes %d are read, %v", c.ask, n, err)
+		}
+		q, *mixed = mm.KernelIO(make([]byte, c.ask)), nil
+		if n, err := f.Write(signalled{l.C}, &q); n != c.want || err != nil || len(*mixed) != n {
+			t.Errorf("of %d bytes %d are written, %v", c.ask, n, err)
+		}
+	}
+}

@@ -111,7 +111,7 @@ func (s *Set) add(fd int32, f *vfs.File, inner *Set, events uint32, data uint64)
 	}
 	i := &item{set: s, key: k, inner: inner, events: events | always, data: data}
 	_, i.endsAsRead = f.Ops.(interface{ EndsAsReadable() })
-	i.entry.Init(i, waiter.AllEvents)
+	i.entry.Init(i, waiter.AllEvents|wait.RingWake)
 	var err error
 	if events&unix.EPOLLEXCLUSIVE != 0 {
 		err = join(i)

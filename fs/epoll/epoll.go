@@ -155,7 +155,8 @@ func (i *item) NotifyEvent(m waiter.EventMask) { i.notify(m) }
 
 // notify says whether it woke a thread, and so whether an exclusive event is taken.
 func (i *item) notify(m waiter.EventMask) bool {
-	s := i.set
+	s, ring := i.set, m&wait.RingWake
+	m &^= wait.RingWake
 	if m&waiter.ReadableEvents != 0 && i.endsAsRead {
 		// Whether it is the end is seen when the events are collected.
 		m |= waiter.EventRdHUp
@@ -170,7 +171,7 @@ func (i *item) notify(m waiter.EventMask) bool {
 	}
 	woke := s.wakeOne()
 	s.lock.Unlock()
-	s.q.Notify(waiter.EventIn)
+	s.q.Notify(waiter.EventIn | ring)
 	// What is news to readers and writers alike is for all.
 	return woke && uint32(m)&(unix.EPOLLIN|unix.EPOLLOUT) != unix.EPOLLIN|unix.EPOLLOUT
 }

@@ -7,6 +7,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"kiln/fs/vfs"
+	"kiln/kernel/wait"
 )
 
 // group is the EPOLLEXCLUSIVE items of one file, in every set. It stands in the file's
@@ -43,7 +44,7 @@ func join(i *item) error {
 	g := x.m[i.key.f]
 	if g == nil {
 		g = &group{}
-		g.entry.Init(g, waiter.AllEvents)
+		g.entry.Init(g, waiter.AllEvents|wait.RingWake)
 		if err := i.key.f.Ops.EventRegister(&g.entry); err != nil {
 			return err
 		}

@@ -49,7 +49,7 @@ const pageMapEntry = 8
 const pageMapEnd = (1<<47 - hal.PageSize) >> hal.PageShift * pageMapEntry
 
 // Read implements vfs.FileOps: EINVAL where position or length is not an entry's multiple.
-func (o *openPageMap) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, off int64) (int, error) {
+func (o *openPageMap) Read(c wait.Context, _ *vfs.File, dst *mm.IOSeq, off int64) (int, error) {
 	if o.s == nil || !o.s.TryIncUsers() {
 		return 0, nil
 	}
@@ -72,6 +72,9 @@ func (o *openPageMap) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, off int64
 		m, err := dst.CopyOut(buf[:k*pageMapEntry])
 		if done += m; err != nil {
 			return done, err
+		}
+		if t := thread(c); t != nil && t.Dying() {
+			break // of a program with terabytes this takes seconds
 		}
 	}
 	return done, nil

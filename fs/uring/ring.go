@@ -211,7 +211,7 @@ func (r *Ring) Post(c CQE) {
 	}
 	f := r.eventfd
 	r.mu.Unlock()
-	r.q.Notify(waiter.EventIn)
+	r.q.Notify(waiter.EventIn | wait.RingWake)
 	if f != nil {
 		f()
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/kernel/hal"
+	"kiln/kernel/hal/fake"
 	"kiln/kernel/wait"
 )
 
@@ -569,3 +570,23 @@ func TestHolesAndData(t *testing.T) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// dyingContext is that of a thread that is to end itself.
+type dyingContext struct{ wait.Context }
+
+func (dyingContext) OutOfMemory() bool { return false }
+func (dyingContext) Dying() bool       { return true }
+
+// Who is to end does not write to the end first: gigabytes may be left, and others wait for the
+// file.
+func TestAWriteEndsWithItsThread(t *testing.T) {
+	o := NewObject(NewMemory(fake.New(64)), nil, 0)
+	q := KernelIO(make([]byte, 5*hal.PageSize))
+	if n, err := o.WriteAt(dyingContext{wait.Background()}, &q, 100); n != hal.PageSize-100 || err != nil {
+		t.Errorf("%d bytes are written, %v", n, err)
+	}
+	if o.Size() != hal.PageSize {
+		t.Errorf("the file has %d bytes", o.Size())
+	}
+	o.DecRef()
+}

@@ -153,6 +153,9 @@ func (o *Object) write(c wait.Context, src *IOSeq, off int64) (int, error) {
 	}
 	done := 0
 	for src.Len() > 0 {
+		if done > 0 && dying(c) {
+			break // gigabytes take seconds, and others wait for the file (generic_perform_write)
+		}
 		idx, at := off>>hal.PageShift, int(off&hal.PageMask)
 		if idx >= maxFilePages {
 			return orDone(done, unix.EFBIG)

@@ -464,6 +464,31 @@ func TestExitGroupEndsBlockedSiblings(t *testing.T) {
 	r.eventually("the budget is given back", func() bool { return r.mem.Budget().Used() == 0 })
 }
 
+// Work that makes more of itself, as a ring's requests may, does not keep a thread from its end.
+func TestWorkWithoutEndDoesNotOutliveItsThread(t *testing.T) {
+	r := newRig(t)
+	done := 0
+	r.on(1000, func(t *Thread) (uintptr, error) {
+		var again func()
+		again = func() {
+			if done++; done == 100 {
+				t.process.SendSignal(SignalInfo{Signo: int32(unix.SIGKILL)})
+			}
+			t.AddWork(again)
+		}
+		t.AddWork(again)
+		return 0, nil
+	})
+	r.sysAt(0x1000, 1000)
+	r.start(0x1000)
+	if s := r.wait(); s != uint32(unix.SIGKILL) {
+		t.Errorf("status %#x", s)
+	}
+	if done < 100 || done > 102 {
+		t.Errorf("it was done %d times", done)
+	}
+}
+
 func TestRobustListMarksTheOwnersDeath(t *testing.T) {
 	r := newRig(t)
 	const head, lock = dataBase + 256, dataBase + 512

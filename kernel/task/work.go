@@ -82,11 +82,12 @@ func (t *Thread) runWork() {
 	for {
 		w.mu.Lock()
 		todo := w.todo
+		if len(todo) == 0 || t.flags.Load()&fKill != 0 && !w.ended {
+			w.mu.Unlock()
+			return // what makes more of itself does not keep the thread alive: endWork has the rest
+		}
 		w.todo = nil
 		w.mu.Unlock()
-		if len(todo) == 0 {
-			return
-		}
 		for _, f := range todo {
 			f()
 		}

@@ -27,6 +27,11 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
+// RingWake goes with an event that is a completion of an io_uring, for those who listen for it:
+// from the ring to who polls it, through eventfds and epoll sets. A request that makes a
+// completion of each event would answer itself for ever (EPOLL_URING_WAKE).
+const RingWake waiter.EventMask = 1 << 27
+
 // Kind says what may end a wait before its event.
 type Kind uint8
 
