@@ -230,3 +230,28 @@ func TestKmsgIsNotLockedOverAFault(t *testing.T) {
 		t.Errorf("at the end: %d, %v", n, err)
 	}
 }
+
+// busy is a thread that a signal waits for.
+type busy struct{ wait.Context }
+
+func (busy) Rest() bool { return true }
+
+// What has no end by itself ends with a page where a signal waits.
+func TestSignalsEndLongTransfers(t *testing.T) {
+	ns, l, _ := device(t)
+	for _, name := range []string{"/zero", "/random", "/urandom"} {
+		f, err := ns.Open(l, name, unix.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := mm.KernelIO(make([]byte, 10000))
+		if n, err := f.Read(busy{l.C}, &q); n != 4096 || err != nil {
+			t.Errorf("%s: %d read, %v", name, n, err)
+		}
+		q = mm.KernelIO(make([]byte, 10000))
+		if n, err := f.Write(busy{l.C}, &q); name != "/zero" && n != 4096 || err != nil {
+			t.Errorf("%s: %d written, %v", name, n, err)
+		}
+		f.DecRef()
+	}
+}
