@@ -138,7 +138,7 @@ func sysGetrandom(t *task.Thread, a *Args) (uintptr, error) {
 			}
 			break
 		}
-		if t.SignalPending() {
+		if t.Rest() {
 			break
 		}
 	}

@@ -230,12 +230,9 @@ func sysMincore(t *task.Thread, a *Args) (uintptr, error) {
 	if _, err := checkRange(a[2], (a[1]+hal.PageMask)>>hal.PageShift); err != nil {
 		return 0, err
 	}
-	return 0, t.Space().Mincore(hal.UserAddr(a[0]), a[1], func(vec []byte) error {
+	return 0, t.Space().Mincore(t, hal.UserAddr(a[0]), a[1], func(vec []byte) error {
 		err := t.CopyOut(at, vec)
 		at += hal.UserAddr(len(vec))
-		if err == nil && t.Dying() {
-			err = unix.EINTR // nobody will know; a terabyte takes seconds
-		}
 		return err
 	})
 }

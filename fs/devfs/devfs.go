@@ -181,12 +181,24 @@ func (*zero) NoPoll() {}
 // Seek implements vfs.Seeker.
 func (*zero) Seek(wait.Context, *vfs.File, int64, int64, int) (int64, error) { return 0, nil }
 
-func (*zero) Read(_ wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
-	n, err := dst.ZeroOut(dst.Len())
-	if n > 0 {
-		err = nil
+func (*zero) Read(c wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (total int, err error) {
+	for step := hal.PageSize; dst.Len() > 0; step = 16 * hal.PageSize {
+		n, err := dst.ZeroOut(min(dst.Len(), step))
+		if total += n; err != nil && total == 0 {
+			return 0, err
+		}
+		if err != nil || ends(c) {
+			break
+		}
 	}
-	return n, err
+	return total, nil
+}
+
+// ends says whether a transfer without a bound of its own is to end with what it has done: a signal
+// waits. Others whose turn it is are let run.
+func ends(c wait.Context) bool {
+	t, ok := c.(interface{ Rest() bool })
+	return ok && t.Rest()
 }
 
 func (z *zero) Write(c wait.Context, f *vfs.File, src *mm.IOSeq, off int64) (int, error) {
@@ -214,13 +226,6 @@ type random struct {
 // chunk is how many bytes are made or mixed in at once.
 const chunk = 256
 
-// enough says that a transfer of n bytes so far ends here: a signal has come. As on Linux it is
-// asked at each page, so that nobody waits for gigabytes.
-func enough(c wait.Context, n int) bool {
-	s, ok := c.(interface{ SignalPending() bool })
-	return n%hal.PageSize == 0 && ok && s.SignalPending()
-}
-
 func (r *random) Read(c wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int, error) {
 	var b [chunk]byte
 	total := 0
@@ -235,7 +240,7 @@ func (r *random) Read(c wait.Context, _ *vfs.File, dst *mm.IOSeq, _ int64) (int,
 			}
 			return 0, err
 		}
-		if enough(c, total) {
+		if total%hal.PageSize == 0 && ends(c) {
 			break
 		}
 	}
@@ -255,7 +260,7 @@ func (r *random) Write(c wait.Context, _ *vfs.File, src *mm.IOSeq, _ int64) (int
 			}
 			return 0, err
 		}
-		if enough(c, total) {
+		if total%hal.PageSize == 0 && ends(c) {
 			break
 		}
 	}

@@ -178,8 +178,9 @@ func (s *Space) lockEach(on bool) (dead *vma) {
 
 // Mincore says of each page of [addr, addr+n) whether it is in memory, by f(index,
 // resident), in order; f runs without locks. EINVAL: not aligned; ENOMEM: holes. An
-// error of f ends it. See mincore(2).
-func (s *Space) Mincore(addr hal.UserAddr, n uint64, f func(vec []byte) error) error {
+// error of f ends it. Of a large range it lets others run from time to time; EINTR: the thread is
+// to die. See mincore(2).
+func (s *Space) Mincore(c wait.Context, addr hal.UserAddr, n uint64, f func(vec []byte) error) error {
 	a := uint64(addr)
 	if a&hal.PageMask != 0 {
 		return unix.EINVAL
@@ -198,6 +199,9 @@ func (s *Space) Mincore(addr hal.UserAddr, n uint64, f func(vec []byte) error) e
 			return err
 		}
 		a += pages << hal.PageShift
+		if done := a - uint64(addr); done%(16*stride) == 0 && s.pause(c) {
+			return unix.EINTR
+		}
 	}
 	return nil
 }
@@ -212,17 +216,17 @@ func (s *Space) resident(a uint64, vec []byte) (uint64, error) {
 		return 0, unix.ENOMEM
 	}
 	vec = vec[:min(uint64(len(vec)), (v.end-a)>>hal.PageShift)]
-	for i := range vec {
-		at := a + uint64(i)<<hal.PageShift
-		vec[i] = 0
-		if _, ok := s.HW.Query(hal.UserAddr(at)); ok {
-			vec[i] = 1
-		} else if o := v.obj; o != nil {
-			o.mu.Lock()
-			if _, st := o.peek(v.index(at)); st != 0 && st&slotBusy == 0 {
+	clear(vec)
+	s.HW.Walk(hal.UserAddr(a), uint64(len(vec))<<hal.PageShift, false, func(at hal.UserAddr, _ hal.PTE) {
+		vec[(uint64(at)-a)>>hal.PageShift] = 1
+	})
+	if o := v.obj; o != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		for i, idx := 0, v.index(a); i < len(vec); i++ {
+			if _, st := o.peek(idx + int64(i)); st != 0 && st&slotBusy == 0 {
 				vec[i] = 1
 			}
-			o.mu.Unlock()
 		}
 	}
 	return uint64(len(vec)), nil

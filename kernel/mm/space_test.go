@@ -255,7 +255,7 @@ func TestMincoreAndPopulateAdvice(t *testing.T) {
 	f := r.mmap(s, MapArgs{Addr: 0x20000000, Len: 40 * pg, Prot: hal.ProtRead, Flags: priv | fixed, Object: o})
 	core := func(at hal.UserAddr, n uint64) string {
 		out := ""
-		err := s.Mincore(at, n, func(v []byte) error {
+		err := s.Mincore(nil, at, n, func(v []byte) error {
 			for _, b := range v {
 				out += string('0' + b)
 			}
@@ -527,5 +527,39 @@ func TestNextDumped(t *testing.T) {
 	}
 	s.DecUsers()
 	o.DecRef()
+	r.close()
+}
+
+// killed is a thread that somebody ends once it has let others run n times.
+type killed struct {
+	wait.Context
+	n int
+}
+
+func (k *killed) Block(int64, wait.Kind) wait.Result {
+	if k.n--; k.n < 0 {
+		return wait.Kill
+	}
+	return wait.Timeout
+}
+
+// The answer for a vast mapping can be as long as a small file mapped again and again.
+func TestMincoreOfVastMappingsEnds(t *testing.T) {
+	r := newRig(t, 64)
+	s := r.space()
+	a := r.mmap(s, MapArgs{Len: 8 << 40, Prot: rw, Flags: anon | unix.MAP_NORESERVE})
+	r.put(s, a+100*pg, 1)
+	pages, there := 0, 0
+	err := s.Mincore(&killed{n: 3}, a, 8<<40, func(vec []byte) error {
+		for _, b := range vec {
+			there += int(b)
+		}
+		pages += len(vec)
+		return nil
+	})
+	if err != unix.EINTR || pages != 4<<16 || there != 1 {
+		t.Errorf("%v after %d pages, %d of them there", err, pages, there)
+	}
+	s.DecUsers()
 	r.close()
 }

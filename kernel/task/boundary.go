@@ -321,14 +321,17 @@ func (p *Process) setStopped() {
 	p.stopReport, p.contReport = uint32(p.stopSig)<<8|0x7f, false
 }
 
-// tellCont tells the parent of a SIGCONT that ended a stop: the first thread on its way
+// tellCont tells the parent of a SIGCONT that ended a stop, or one that was being entered: the first thread on its way
 // does it, since whoever sends a signal cannot (locks). Called with mu held, releases it
 // meanwhile.
 func (p *Process) tellCont() {
-	code := p.contTell
+	code, status := p.contTell, int32(unix.SIGCONT)
+	if code == cldStopped {
+		status = 0 // no signal stops it any more
+	}
 	p.contTell = 0
 	p.mu.Unlock()
-	p.k.jobControl(p, code, int32(unix.SIGCONT))
+	p.k.jobControl(p, code, status)
 	p.mu.Lock()
 }
 
@@ -338,8 +341,11 @@ func (p *Process) resume(cont bool) {
 	if p.stopSig == 0 {
 		return
 	}
-	if cont && p.nthreads > 0 && p.stopped == p.nthreads {
+	if cont && p.nthreads > 0 {
 		p.stopReport, p.contReport, p.contTell = 0, true, cldContinued
+		if p.stopped < p.nthreads {
+			p.contTell = cldStopped // one was late: the parent has not heard of the stop yet
+		}
 	}
 	p.stopSig = 0
 	for t := p.threads; t != nil; t = t.sibling {

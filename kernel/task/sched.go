@@ -669,6 +669,16 @@ func (t *Thread) CPU() int { return int(t.cpu.Load()) }
 // Yield is sched_yield.
 func (t *Thread) Yield() { t.k.Sched.yield(t, true) }
 
+// Rest lets others run whose turn it is, in the middle of a call that takes long, and says whether
+// the call is to come to its end: a signal waits.
+func (t *Thread) Rest() bool {
+	if t.flags.Load()&fPreempt != 0 {
+		t.flags.And(^fPreempt)
+		t.k.Sched.yield(t, false)
+	}
+	return t.SignalPending()
+}
+
 // Resched asks for kernel goroutines to run once before the thread returns to the
 // program: for calls that left work to one.
 func (t *Thread) Resched() { t.flags.Or(fYield) }

@@ -632,3 +632,26 @@ func TestSIGCONTBetweenAStopSignalAndTheStopWins(t *testing.T) {
 		}
 	}
 }
+
+// A SIGCONT that comes while some threads have stopped and others have not counts: the parent
+// hears of the stop that was on its way, and wait of a process that goes on.
+func TestSIGCONTEndsAStopOnItsWay(t *testing.T) {
+	solo(t, func(_ *rig, th *Thread) {
+		p := th.process
+		cont := func(stopped int) (report bool, tell int32) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.stopSig, p.stopped, p.nthreads = int32(unix.SIGSTOP), stopped, 2
+			p.contReport, p.contTell, p.stopReport = false, 0, 0
+			p.resume(true)
+			report, tell = p.contReport, p.contTell
+			p.stopped, p.nthreads, p.contTell, p.contReport = 0, 1, 0, false
+			return report, tell
+		}
+		for stopped, want := range []int32{cldStopped, cldStopped, cldContinued} {
+			if report, tell := cont(stopped); !report || tell != want {
+				t.Errorf("%d of 2 stopped: %v, %d", stopped, report, tell)
+			}
+		}
+	})
+}
