@@ -174,31 +174,27 @@ func sysSocketpair(t *task.Thread, a *Args) (uintptr, error) {
 	if err != nil {
 		return 0, err
 	}
-	fd1, err := installSocket(t, s1, nonblock, cloexec)
+	f1 := net.SocketFile(s1, nonblock, t.Creds())
+	fd1, err := installFD(t, f1, cloexec)
 	if err != nil {
 		s2.Release(nil)
 		return 0, err
 	}
-	fd2, err := installSocket(t, s2, nonblock, cloexec)
+	f2 := net.SocketFile(s2, nonblock, t.Creds())
+	fd2, err := installFD(t, f2, cloexec)
 	if err != nil {
-		closeFD(t, int32(fd1))
+		t.FDs().Withdraw(int32(fd1), f1)
 		return 0, err
 	}
 	var b [8]byte
 	binary.LittleEndian.PutUint32(b[:], uint32(fd1))
 	binary.LittleEndian.PutUint32(b[4:], uint32(fd2))
 	if err := t.CopyOut(hal.UserAddr(a[3]), b[:]); err != nil {
-		closeFD(t, int32(fd1))
-		closeFD(t, int32(fd2))
+		t.FDs().Withdraw(int32(fd1), f1)
+		t.FDs().Withdraw(int32(fd2), f2)
 		return 0, err
 	}
 	return 0, nil
-}
-
-func closeFD(t *task.Thread, fd int32) {
-	if f := t.FDs().Remove(fd); f != nil {
-		f.DecRef()
-	}
 }
 
 // sysBind names a socket. See bind(2).

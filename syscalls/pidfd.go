@@ -51,11 +51,7 @@ func attachPidfd(t *task.Thread, p *task.Process, addr hal.UserAddr) (undo func(
 		f.DecRef()
 		return nil, err
 	}
-	undo = func() {
-		if f := t.FDs().Remove(fd); f != nil {
-			t.FDs().Close(f)
-		}
-	}
+	undo = func() { t.FDs().Withdraw(fd, f) }
 	if err := putU32(t, addr, uint32(fd)); err != nil {
 		undo()
 		return nil, err

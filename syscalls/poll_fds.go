@@ -40,16 +40,10 @@ func makePipe(t *task.Thread, at uint64, flags uint32) (uintptr, error) {
 		if err = t.CopyOut(hal.UserAddr(at), b[:]); err == nil {
 			return 0, nil
 		}
-		closePollFD(t, wfd)
+		t.FDs().Withdraw(int32(wfd), w)
 	}
-	closePollFD(t, rfd)
+	t.FDs().Withdraw(int32(rfd), r)
 	return 0, err
-}
-
-func closePollFD(t *task.Thread, fd uintptr) {
-	if f := t.FDs().Remove(int32(fd)); f != nil {
-		f.DecRef()
-	}
 }
 
 // sysEventfd and sysEventfd2: EINVAL (flags), EMFILE, ENFILE. See eventfd(2).

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -125,6 +126,9 @@ func openOCI(ctx context.Context, ref string, o *Options) (v1.Image, error) {
 
 // layoutImage is the one image of a layout, or the one for linux/amd64.
 func layoutImage(dir string) (v1.Image, error) {
+	if err := onlyFiles(dir); err != nil {
+		return nil, fmt.Errorf("the OCI layout %s is damaged: %w", dir, err)
+	}
 	idx, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
 		return nil, fmt.Errorf("%s is no OCI layout (%w): give a folder with an index.json", dir, err)
@@ -141,6 +145,21 @@ func layoutImage(dir string) (v1.Image, error) {
 		return nil, fmt.Errorf("the OCI layout %s has %d images for linux/amd64, expected one", dir, len(p.found))
 	}
 	return p.found[0], nil
+}
+
+// onlyFiles refuses a folder with something else in it than folders and regular files: to open it may
+// be to wait.
+func onlyFiles(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		fi, err := os.Stat(path)
+		if err == nil && !fi.IsDir() && !fi.Mode().IsRegular() {
+			err = fmt.Errorf("%s is no regular file", path)
+		}
+		return err
+	})
 }
 
 // maxIndexes is how deep the indexes of a layout may be in each other; two is common.

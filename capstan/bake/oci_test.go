@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sys/unix"
 	"kiln/capstan/elfinfo/elftest"
 	"kiln/capstan/tree"
 )
@@ -245,6 +246,12 @@ func TestWhatIsNotWhatItsDigestSaysIsRefused(t *testing.T) {
 		}
 		if _, err := FromOCI(context.Background(), dir, "", &Options{}); err == nil || !strings.Contains(err.Error(), "damaged") {
 			t.Errorf("another %s: %v", what, err)
+		}
+		if os.Remove(blob) != nil || unix.Mkfifo(blob, 0o644) != nil {
+			t.Fatal(blob)
+		}
+		if _, err := FromOCI(context.Background(), dir, "", &Options{}); err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Errorf("a FIFO for a %s: %v", what, err)
 		}
 	}
 	f, err := img.ConfigFile()

@@ -309,6 +309,20 @@ func (t *FDTable) Remove(fd int32) *File {
 	return t.clear(int(fd))
 }
 
+// Withdraw closes fd where it is f still, for a call that fails after Install: another thread may
+// have closed the number meanwhile, and opened something else by it.
+func (t *FDTable) Withdraw(fd int32, f *File) {
+	t.mu.Lock()
+	mine := t.open(fd) && (*t.slots.Load())[fd].Load() == f
+	if mine {
+		t.clear(int(fd))
+	}
+	t.mu.Unlock()
+	if mine {
+		t.Close(f)
+	}
+}
+
 // open says whether fd is open. Called with mu held.
 func (t *FDTable) open(fd int32) bool {
 	s := *t.slots.Load()

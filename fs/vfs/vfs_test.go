@@ -135,6 +135,34 @@ func TestGetNeverGivesAReleasedFile(t *testing.T) {
 	}
 }
 
+// A call that fails takes back its own file, and not what another thread has opened by the number.
+func TestWithdraw(t *testing.T) {
+	tab := vfs.NewFDTable(64)
+	ops := &countOps{released: make(chan *vfs.File, 2)}
+	mine, other := vfs.NewFile(ops, 0), vfs.NewFile(ops, 0)
+	fd, err := tab.Install(mine, 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if old := tab.Remove(fd); old != mine {
+		t.Fatalf("%v was there", old)
+	}
+	tab.Close(mine)
+	if again, err := tab.Install(other, 0, false); again != fd || err != nil {
+		t.Fatalf("%d instead of %d, %v", again, fd, err)
+	}
+	tab.Withdraw(fd, mine)
+	tab.Withdraw(fd+1, mine)
+	tab.Withdraw(99, mine)
+	if tab.Sole(fd) != other {
+		t.Error("the other thread's file was closed")
+	}
+	tab.Withdraw(fd, other)
+	if n := tab.Count(); n != 0 {
+		t.Errorf("%d are left", n)
+	}
+}
+
 func TestPermissions(t *testing.T) {
 	ns, l, _ := world(t, "mode=755")
 	for _, d := range []string{"/open", "/sticky", "/closed"} {
