@@ -124,7 +124,7 @@ func (t *Thread) serveSignals() bool {
 		switch {
 		case p.exitFlag || p.execing != nil && p.execing != t:
 			p.mu.Unlock()
-			t.notify(fKill)
+			t.notify(fEnd)
 			return false
 		case p.contTell != 0:
 			p.tellCont()

@@ -76,7 +76,7 @@ func (t *Thread) dumpCore(info *SignalInfo) bool {
 		o.notify(fEvent)
 	}
 	p.mu.Unlock()
-	t.flags.Or(fKill)
+	t.flags.Or(fEnd)
 	return done
 }
 
@@ -92,7 +92,7 @@ func (t *Thread) holdSiblings(status uint32) bool {
 	p.exitFlag, p.exitCode, p.stopSig, p.dumper = true, status, 0, t
 	for o := p.threads; o != nil; o = o.sibling {
 		if o != t {
-			o.notify(fKill)
+			o.notify(fEnd)
 		}
 	}
 	for {

@@ -10,7 +10,7 @@ import (
 
 // Exit ends the calling thread at its boundary with the status of exit(2).
 func (t *Thread) Exit(code uint32) {
-	t.exitCode, t.quits = code&0xff<<8, true
+	t.exitCode = code & 0xff << 8
 	t.flags.Or(fKill)
 }
 
@@ -21,7 +21,7 @@ func (t *Thread) ExitGroup(status uint32) {
 	p.mu.Lock()
 	p.beginExit(status)
 	p.mu.Unlock()
-	t.flags.Or(fKill)
+	t.flags.Or(fEnd)
 }
 
 // finish is the last thing a thread's goroutine does: it gives back what it holds, and
@@ -466,7 +466,7 @@ func (t *Thread) KillSiblings() error {
 	p.execing = t
 	for o := p.threads; o != nil; o = o.sibling {
 		if o != t {
-			o.notify(fKill)
+			o.notify(fEnd)
 		}
 	}
 	for p.nthreads > 1 {

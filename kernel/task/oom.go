@@ -50,15 +50,7 @@ func (p *Process) OOMScore() int64 {
 
 // Dying implements mm.Starving. Who ends by itself has words to write yet, on which others wait
 // (releaseFutexes), and memory for them as anybody else.
-func (t *Thread) Dying() bool {
-	if t.flags.Load()&fKill == 0 {
-		return false
-	}
-	p := t.process
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return !t.quits || p.exitFlag || p.execing != nil
-}
+func (t *Thread) Dying() bool { return t.flags.Load()&fVictim != 0 }
 
 // OutOfMemory implements mm.Starving.
 func (t *Thread) OutOfMemory() bool {
@@ -66,7 +58,7 @@ func (t *Thread) OutOfMemory() bool {
 		return false
 	}
 	kind := wait.Killable
-	if t.quits {
+	if t.flags.Load()&fKill != 0 { // it ends by itself
 		kind = wait.Uninterruptible
 	}
 	// The more there are, the less often each looks again, or they do nothing else.
@@ -100,7 +92,7 @@ func (p *Process) endDump() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.dumper != nil {
-		p.dumper.notify(fKill)
+		p.dumper.notify(fEnd)
 	}
 }
 

@@ -53,7 +53,6 @@ func TestEndingThreadHasMemoryForItsWord(t *testing.T) {
 			t.Errorf("of a thread that ends: %v", err)
 		}
 		th.flags.And(^fKill)
-		th.quits = false
 		fill()
 		th.process.SendSignal(SignalInfo{Signo: int32(unix.SIGKILL)})
 		if err := th.CopyOut(at+9*hal.PageSize, make([]byte, 4)); err == nil {

@@ -29,6 +29,10 @@ const (
 	fWork                       // somebody has work for its goroutine
 	fBarrier                    // membarrier waits for it to pass here
 	fSysExit                    // its tracer is to be told of the end of the system call
+	fVictim                     // it is to end because of others, and is served no more
+
+	// fEnd is what others end it by.
+	fEnd = fKill | fVictim
 
 	// boundaryWork is what sends a thread through exitToUser.
 	boundaryWork = fSignal | fKill | fStop | fPreempt | fYield | fRseq | fSettle | fPlace | fWork | fBarrier | fSysExit

@@ -202,7 +202,7 @@ func (t *Thread) KillThread(sig unix.Signal) {
 		t.KillProcess(sig)
 		return
 	}
-	t.exitCode, t.quits = uint32(sig), true
+	t.exitCode = uint32(sig)
 	t.flags.Or(fKill)
 }
 

@@ -414,7 +414,7 @@ func (p *Process) prepare(sig int32) {
 		p.resume(false)
 		p.killStopped()
 		if p.dumper != nil {
-			p.dumper.notify(fKill) // it writes no more
+			p.dumper.notify(fEnd) // it writes no more
 		}
 	}
 }
@@ -515,7 +515,7 @@ func (p *Process) beginExit(status uint32) {
 	p.exitCode = status
 	p.stopSig = 0
 	for t := p.threads; t != nil; t = t.sibling {
-		t.notify(fKill)
+		t.notify(fEnd)
 	}
 }
 

@@ -287,7 +287,6 @@ type Thread struct {
 	robust     atomic.Uint64 // other threads may ask (get_robust_list)
 	rseq       rseqState
 	exiting    bool // Process.mu
-	quits      bool // it has ended itself, and not its process
 	held       bool // while another thread writes a core file; Process.mu
 	parked     bool // in a group stop; Process.mu
 	nprocOver  bool // a change of user ids went beyond RLIMIT_NPROC
