@@ -85,6 +85,9 @@ func (x *unixSocket) Ioctl(c wait.Context, _ *vfs.File, sp *mm.Space, req uint32
 	case unix.TIOCOUTQ:
 		return 0, putInt(c, sp, arg, int(x.sent.size.Load()))
 	case unix.SIOCATMARK:
+		if !x.stream() {
+			return 0, unix.EOPNOTSUPP
+		}
 		x.mu.Lock()
 		n := 0
 		if x.atMark() {

@@ -96,11 +96,6 @@ func (x *unixSocket) send(c *Caller, src *mm.IOSeq, m *SendMsg) (int, error) {
 	if m.Control.Bad != nil {
 		return 0, m.Control.Bad
 	}
-	for _, o := range m.Control.Msgs {
-		if o.Level == unix.SOL_SOCKET {
-			return 0, unix.EINVAL
-		}
-	}
 	if m.Flags&unix.MSG_OOB != 0 && (!x.stream() || src.Len() == 0) {
 		return 0, unix.EOPNOTSUPP
 	}

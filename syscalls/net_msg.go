@@ -152,6 +152,9 @@ func controlIn(t *task.Thread, nc *netCall, h *msghdr) (err error) {
 				return unix.ESRCH
 			}
 			c.Creds, c.HasCreds = u, true
+		case level == unix.SOL_SOCKET && scm: // before what stands behind it
+			c.Bad = unix.EINVAL
+			return nil
 		default:
 			c.Msgs = append(c.Msgs, net.Cmsg{Level: level, Type: typ, Data: data})
 		}

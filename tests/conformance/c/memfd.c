@@ -1,6 +1,10 @@
 /* memfd_create and seals. */
 #include "files.h"
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/xattr.h>
 #include <linux/falloc.h>
 
 #define SEALS(fd) say("seals %#x", fcntl(fd, F_GET_SEALS))
@@ -182,6 +186,122 @@ CASE(content, memfd_create, mmap)
 	R(lseek(fd, 0, SEEK_DATA));
 	R(lseek(fd, 0, SEEK_HOLE));
 	R(fsync(fd));
+}
+
+/* reopened opens a memfd once more. */
+static int reopened(int fd, int flags)
+{
+	char path[64];
+	sprintf(path, "/proc/self/fd/%d", fd);
+	return open(path, flags);
+}
+
+/* A memfd as it was made counts as open for nothing, a reopened one and a queue like any file. */
+CASE(leases, fcntl, memfd_create, mq_open)
+{
+	int fd = memfd_create("x", 0);
+	R(fcntl(fd, F_GETLEASE));
+	R(fcntl(fd, F_SETLEASE, F_RDLCK));
+	R(fcntl(fd, F_GETLEASE));
+	R(fcntl(fd, F_SETLEASE, F_WRLCK));
+	R(fcntl(fd, F_SETLEASE, F_UNLCK));
+	int r = reopened(fd, O_RDONLY);
+	R(fcntl(fd, F_SETLEASE, F_WRLCK));
+	R(fcntl(r, F_SETLEASE, F_RDLCK));
+	signal(SIGIO, SIG_IGN);
+	R(reopened(fd, O_RDWR | O_NONBLOCK) >= 0);
+	R(fcntl(r, F_GETLEASE));
+	R(fcntl(r, F_SETLEASE, F_UNLCK));
+	int w = reopened(fd, O_RDWR);
+	R(fcntl(fd, F_SETLEASE, F_RDLCK));
+	R(fcntl(w, F_SETLEASE, F_WRLCK));
+	close(r);
+	R(fcntl(w, F_SETLEASE, F_WRLCK));
+	close(w);
+	R(fcntl(fd, F_SETLEASE, F_RDLCK));
+	syscall(SYS_mq_unlink, "leases");
+	int q = syscall(SYS_mq_open, "leases", O_CREAT | O_RDWR, 0600, 0);
+	R(fcntl(q, F_SETLEASE, F_RDLCK));
+	R(fcntl(q, F_SETLEASE, F_WRLCK));
+	int q2 = syscall(SYS_mq_open, "leases", O_RDONLY, 0, 0);
+	R(syscall(SYS_mq_open, "leases", O_RDONLY | O_NONBLOCK, 0, 0));
+	R(fcntl(q2, F_SETLEASE, F_RDLCK));
+	syscall(SYS_mq_unlink, "leases");
+}
+
+/* A memfd has file capabilities and set-id bits, and what is written to it takes both. */
+CASE(powers, fsetxattr, fgetxattr, fremovexattr, write, ftruncate, fchown)
+{
+	unsigned cap[5] = {0x2000001, 0x400};
+	char got[32];
+	for (int how = 0; how < 5; how++) {
+		int fd = memfd_create("x", 0);
+		R(fsetxattr(fd, "security.capability", cap, 20, XATTR_CREATE));
+		R(fchmod(fd, 06755));
+		switch (how) {
+		case 0: R(write(fd, "x", 1)); break;
+		case 1: R(ftruncate(fd, 10)); break;
+		case 2: R(fchown(fd, 1, 1)); break;
+		case 3: R(fremovexattr(fd, "security.capability")); break;
+		case 4: R(write(fd, "", 0)); break;
+		}
+		R(fgetxattr(fd, "security.capability", got, sizeof got));
+		struct stat st;
+		fstat(fd, &st);
+		say("%o", st.st_mode);
+		close(fd);
+	}
+	int fd = memfd_create("x", 0);
+	R(fsetxattr(fd, "security.capability", cap, 3, 0));
+	R(fsetxattr(fd, "security.capability", cap, 20, XATTR_REPLACE));
+}
+
+CASE(truncated, truncate)
+{
+	char path[64];
+	int fd = memfd_create("x", 0), p[2];
+	sprintf(path, "/proc/self/fd/%d", fd);
+	R(truncate(path, 100));
+	R(lseek(fd, 0, SEEK_END));
+	R(truncate(path, -1));
+	MUST(pipe(p));
+	sprintf(path, "/proc/self/fd/%d", p[0]);
+	R(truncate(path, 1));
+}
+
+/* What statx tells of: not all file systems know when a file was made. */
+CASE(born, statx)
+{
+	struct statx x;
+	const char *names[] = {"/proc", "/proc/version", "/proc/self/status", "/proc/self/fd", "/proc/sys/kernel/hostname", "/sys", "/sys/kernel", "/tmp"};
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+		MUST(statx(AT_FDCWD, names[i], 0, 0xfff, &x));
+		say("%s %#x", names[i], x.stx_mask);
+	}
+	int fds[] = {memfd_create("x", 0), syscall(SYS_mq_open, "born", O_CREAT | O_RDWR, 0600, 0), eventfd(0, 0), socket(AF_UNIX, SOCK_STREAM, 0), open("/dev/null", O_RDONLY)};
+	for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++) {
+		MUST(statx(fds[i], "", AT_EMPTY_PATH, 0xfff, &x));
+		say("%u %#x", i, x.stx_mask);
+	}
+	syscall(SYS_mq_unlink, "born");
+}
+
+/* sendfile to a pipe without room does not ask what it is from. */
+CASE(fullpipe, sendfile)
+{
+	static char zeros[4096];
+	int p[2], q[2];
+	MUST(pipe2(p, O_NONBLOCK));
+	MUST(pipe(q));
+	R(sendfile(p[1], q[0], 0, 1));
+	R(sendfile(p[1], p[0], 0, 1));
+	while (write(p[1], zeros, sizeof zeros) > 0)
+		;
+	R(sendfile(p[1], q[0], 0, 1));
+	R(sendfile(p[1], p[0], 0, 1));
+	R(sendfile(p[1], eventfd(1, 0), 0, 8));
+	close(p[0]);
+	R(sendfile(p[1], q[0], 0, 1));
 }
 
 CASES

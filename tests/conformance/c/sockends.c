@@ -263,6 +263,37 @@ CASE(astray, sendmsg)
 	close(r);
 }
 
+/* Control messages are looked at in their order. */
+CASE(controls, sendmsg, socketpair)
+{
+	int p[2];
+	struct {
+		struct cmsghdr h;
+		int v[2];
+	} c[2] = {{{24, SOL_SOCKET, 3}, {3, 5}}, {{24, SOL_SOCKET, SCM_RIGHTS}, {1000, 3}}}, d[2] = {c[1], c[0]};
+	struct iovec v = {"x", 1};
+	for (int k = 0; k < 4; k++) {
+		struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = k & 1 ? d : c, .msg_controllen = k & 2 ? sizeof c[0] : sizeof c};
+		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
+		R(sendmsg(p[0], &m, 0));
+		MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, p));
+		R(sendmsg(p[0], &m, 0));
+	}
+}
+
+/* Only streams of AF_UNIX have a mark. */
+CASE(marks, ioctl)
+{
+	int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET}, p[2], v = 7;
+	for (int t = 0; t < 3; t++) {
+		MUST(socketpair(AF_UNIX, types[t], 0, p));
+		R(ioctl(p[0], SIOCATMARK, &v));
+		MUST(write(p[1], "x", 1));
+		R(ioctl(p[0], SIOCATMARK, &v));
+		R(v);
+	}
+}
+
 /* Who listens keeps others away, also of the other family. */
 static int server(int family, int any, int port, int reuse, int only)
 {
