@@ -402,6 +402,9 @@ func (x *inetSocket) Listen(_ *Caller, backlog int) error {
 	if !x.isTCP() {
 		return unix.EOPNOTSUPP
 	}
+	if x.conn.Load() != ssUnconnected {
+		return unix.EINVAL // also after the connection's end
+	}
 	// A negative backlog is the largest, as an unsigned comparison makes it.
 	if most := int(x.s.somaxconn.Load()); backlog < 0 || backlog > most {
 		backlog = most

@@ -1,6 +1,7 @@
 package net
 
 import (
+	"maps"
 	"math"
 	"sync"
 
@@ -158,8 +159,9 @@ func (k *kept) get(level, name int) (int32, bool) {
 // inherit copies a listener's.
 func (k *kept) inherit(l *kept) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for n, v := range l.m {
+	m := maps.Clone(l.m)
+	l.mu.Unlock()
+	for n, v := range m {
 		k.store(n.level, n.name, v)
 	}
 }

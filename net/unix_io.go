@@ -285,6 +285,25 @@ func (x *unixSocket) sendStream(c *Caller, peer *unixSocket, src *mm.IOSeq, m *S
 	return done, nil
 }
 
+// mayGo says whether the peer takes a message now: EPERM, ECONNREFUSED, EPIPE, EAGAIN, ENOBUFS.
+func (x *unixSocket) mayGo(peer *unixSocket) error {
+	peer.mu.Lock()
+	defer peer.mu.Unlock()
+	switch {
+	case x.dgram() && !peer.takes(x):
+		return unix.EPERM
+	case peer.closed:
+		return unix.ECONNREFUSED
+	case peer.rcvShut:
+		return unix.EPIPE
+	case peer.crowded(x) && !peer.wants(x):
+		return unix.ENOBUFS
+	case peer.crowded(x):
+		return unix.EAGAIN
+	}
+	return nil
+}
+
 // deliver appends to the peer's queue, with the message's files the first time: EPIPE
 // if the peer takes nothing any more.
 func (x *unixSocket) deliver(c *Caller, peer *unixSocket, msg *unixMsg, m *SendMsg) error {
@@ -358,26 +377,15 @@ func (x *unixSocket) sendMessage(c *Caller, peer *unixSocket, src *mm.IOSeq, m *
 	if passes < 0 {
 		return size, nil
 	}
-	peer.mu.Lock()
-	switch {
-	case x.dgram() && !peer.takes(x):
-		peer.mu.Unlock()
-		return 0, unix.EPERM
-	case peer.closed:
-		peer.mu.Unlock()
+	switch err := x.mayGo(peer); {
+	case err == nil:
+	case unreadable(src):
+		return 0, unix.EFAULT // the message is read before its receiver is looked at
+	case err == unix.ECONNREFUSED:
 		return 0, x.refused()
-	case peer.rcvShut:
-		peer.mu.Unlock()
-		return 0, unix.EPIPE
-	case peer.crowded(x):
-		err := unix.EAGAIN
-		if !peer.wants(x) {
-			err = unix.ENOBUFS
-		}
-		peer.mu.Unlock()
+	default:
 		return 0, err
 	}
-	peer.mu.Unlock()
 	msg, err := x.fill(c, src, size, m)
 	if err != nil {
 		return 0, err

@@ -113,8 +113,10 @@ func fcntlFile(t *task.Thread, f *vfs.File, fd int32, cmd int, arg uint64) (uint
 		s, ok := f.Ops.(anon.Sealer)
 		const known = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_FUTURE_WRITE
 		switch {
+		case cmd == unix.F_ADD_SEALS && arg>>32 != 0: // whatever it is
+			return 0, unix.EINVAL
 		case ok:
-		case cmd == unix.F_ADD_SEALS && !f.Writable(): // whatever it is
+		case cmd == unix.F_ADD_SEALS && !f.Writable():
 			return 0, unix.EPERM
 		case cmd == unix.F_ADD_SEALS && arg&^known != 0:
 			return 0, unix.EINVAL

@@ -286,6 +286,18 @@ CASE(born, statx)
 	syscall(SYS_mq_unlink, "born");
 }
 
+/* The whole argument counts. */
+CASE(wide, fcntl)
+{
+	int fds[] = {memfd_create("x", MFD_ALLOW_SEALING), open("/", O_RDONLY), open("/dev/null", O_RDWR)};
+	for (int i = 0; i < 3; i++) {
+		R(syscall(SYS_fcntl, fds[i], F_ADD_SEALS, -1L));
+		R(syscall(SYS_fcntl, fds[i], F_ADD_SEALS, 1L << 32));
+		R(syscall(SYS_fcntl, fds[i], F_ADD_SEALS, 0xffffffffL));
+		R(syscall(SYS_fcntl, fds[i], F_ADD_SEALS, 2L));
+	}
+}
+
 /* sendfile to a pipe without room does not ask what it is from. */
 CASE(fullpipe, sendfile)
 {

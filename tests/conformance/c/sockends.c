@@ -294,6 +294,54 @@ CASE(marks, ioctl)
 	}
 }
 
+/* A message that cannot be read is that before its receiver is looked at. */
+CASE(unread, write)
+{
+	int types[] = {SOCK_DGRAM, SOCK_SEQPACKET}, p[2];
+	signal(SIGPIPE, SIG_IGN);
+	for (int t = 0; t < 2; t++) {
+		MUST(socketpair(AF_UNIX, types[t] | SOCK_NONBLOCK, 0, p));
+		shutdown(p[1], SHUT_RD);
+		R(write(p[0], (void *)8, 8));
+		R(write(p[0], "x", 1));
+		MUST(socketpair(AF_UNIX, types[t] | SOCK_NONBLOCK, 0, p));
+		close(p[1]);
+		R(write(p[0], (void *)8, 8));
+		R(write(p[0], "x", 1));
+		R(write(p[0], (void *)8, 8));
+		R(write(p[0], "x", 1));
+	}
+	int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0), r = socket(AF_UNIX, SOCK_DGRAM, 0), e;
+	named(r, "r");
+	R(to(s, "r"));
+	for (e = 0; write(s, "x", 1) == 1; e++)
+		;
+	R(write(s, (void *)8, 8));
+	R(write(s, "x", 1));
+}
+
+/* A socket that was connected does not listen, also when its connection is over. */
+CASE(listenagain, listen)
+{
+	int p[2];
+	for (int how = 0; how < 3; how++) {
+		struct sockaddr none = {AF_UNSPEC};
+		tcp(AF_INET, p);
+		R(listen(p[0], 1));
+		R(listen(p[1], 1));
+		if (how == 1)
+			reset(p[1]);
+		else if (how == 2)
+			close(p[1]);
+		if (how)
+			ready(p[0], POLLIN);
+		R(listen(p[0], 1));
+		R(connect(p[0], &none, sizeof none));
+		R(listen(p[0], 1));
+		close(p[0]);
+	}
+}
+
 /* Who listens keeps others away, also of the other family. */
 static int server(int family, int any, int port, int reuse, int only)
 {
