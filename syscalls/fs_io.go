@@ -72,7 +72,7 @@ func readWait(t *task.Thread, f *vfs.File, x *fsCall, n int) (int, error) {
 	for {
 		k, err := t.BlockOn(on, readEvents, false, deadline, unix.EAGAIN, func() (int, error) { return f.Read(t, &x.seq) })
 		if n += k; err != nil || k == 0 || x.seq.Len() == 0 || n >= target(t, f, n+x.seq.Len()) {
-			if n > 0 {
+			if n > 0 && err != nil {
 				untold(f.Ops, err)
 				err = nil
 			}
