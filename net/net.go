@@ -102,8 +102,10 @@ type Stack struct {
 	// ipStats are netstack's own counters.
 	ipStats tcpip.IPStats
 	ident   atomic.Uint64 // socket inode numbers
-	limits  sync.Map      // *inetSocket to the tcpip.Timer of its attempt to connect (limitConnect)
-	count   chan struct{} // asks counter to look
+	// limits is *inetSocket to the tcpip.Timer of its attempt to connect (limitConnect): few have one,
+	// and a field would make every socket larger by a size class (TestCostOfAConnection).
+	limits sync.Map
+	count  chan struct{} // asks counter to look
 
 	mu       sync.Mutex
 	ifaces   []*iface

@@ -350,12 +350,9 @@ func dropCaps(c wait.Context, i Inode) {
 // DropPrivileges takes them away before a write, as Linux' file_remove_privs does: the bits
 // unless the writer has CAP_FSETID, the capabilities always.
 func (r *RegularOps) DropPrivileges(c wait.Context) {
-	if r.I.Privileged() {
-		r.dropPrivileges(c)
+	if !r.I.Privileged() {
+		return
 	}
-}
-
-func (r *RegularOps) dropPrivileges(c wait.Context) {
 	dropCaps(c, r.I)
 	who, ok := c.(interface{ Creds() *Creds })
 	if !ok || who.Creds().Can(CapFsetid) {
