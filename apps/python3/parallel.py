@@ -134,8 +134,9 @@ def programs():
         print("missing", e.filename)
     big = b"x" * (1 << 20)
     print("much", subprocess.run(["cat"], input=big, capture_output=True).stdout == big)
-    p = subprocess.Popen([sys.executable, "-c", "import signal, sys; signal.signal(15, lambda *a: sys.exit(9)); print(1, flush=True); signal.pause()"],
-                         stdout=subprocess.PIPE, start_new_session=True)
+    # pause would wait for ever for a signal that came just before it.
+    p = subprocess.Popen([sys.executable, "-c", "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(9)); print(1, flush=True)\n"
+                          "while True: time.sleep(0.1)"], stdout=subprocess.PIPE, start_new_session=True)
     p.stdout.readline()
     os.killpg(p.pid, signal.SIGTERM)
     print("terminated", p.wait())

@@ -350,7 +350,11 @@ func (p *process) end(ctx context.Context, s *manifest.Smoke) error {
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		return errors.New("the program did not end in time")
+		err := errors.New("the program did not end in time")
+		if missing := inOrder(p.stdout(), s.Output); missing != nil {
+			err = fmt.Errorf("%w; %w", err, missing)
+		}
+		return err
 	}
 	if got := p.status(); got != s.Status {
 		return fmt.Errorf("the exit status is %d, not %d", got, s.Status)

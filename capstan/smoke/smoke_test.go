@@ -203,7 +203,7 @@ func TestWhatWorksPassesAndWhatDoesNotFails(t *testing.T) {
 		{"end", "output: [second, first]", `"first" in its place`},
 		{"end", "output: [firs]", `"firs"`},
 		{"end xxx", "status: 4", "is 3, not 4"},
-		{"stubborn", "output: [x]", "did not end in time"},
+		{"stubborn", "output: [x]", `did not end in time; the console does not show the line "x"`},
 		{"ssh", sshSpec + `{run: "a", output: [exec a], status: 3}]}`, ""},
 		{"ssh", sshSpec + `{run: "a", output: [exec b], status: 3}]}`, `"exec b" in its place`},
 		{"ssh", sshSpec + `{run: "a"}]}`, "is 3, not 0"},
