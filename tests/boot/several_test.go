@@ -121,6 +121,7 @@ func TestPackRunPassesArgumentsAndSignalsToTheEssentialProgram(t *testing.T) {
 	m := vmtest.Boot(t, img, "--net", "none", "--", "linger", "args", "9")
 	tailIfFailed(t, m.Console)
 	m.WaitFor(t, "args lingers", bootLimit)
+	m.WaitFor(t, "other lingers", bootLimit)
 	m.Signal(syscall.SIGUSR1)
 	if status := m.Status(t, 20*time.Second); status != 9 {
 		t.Errorf("status %d", status)
@@ -131,6 +132,7 @@ func TestPackRunPassesArgumentsAndSignalsToTheEssentialProgram(t *testing.T) {
 	m = vmtest.Boot(t, img, "--net", "none")
 	tailIfFailed(t, m.Console)
 	m.WaitFor(t, "main lingers", bootLimit)
+	m.WaitFor(t, "other lingers", bootLimit)
 	if status := m.Stop(t, 20*time.Second); status != 0 {
 		t.Errorf("status %d", status)
 	}

@@ -453,6 +453,7 @@ static void usage(void)
 
 /* Threads and the end of a process. */
 static void *ends_last(void *p) { nap(40); _exit(61); return p; }
+static void *ends_when_told(void *p) { char c; read(pipes[0], &c, 1); _exit(61); return p; }
 static void *ends_thread(void *p) { nap(40); return p; }
 
 static void *sleeper_(void *p) { for (;;) pause(); return p; }
@@ -462,13 +463,15 @@ static void leaders(void)
 	siginfo_t si;
 	say("-- leaders");
 	pthread_t t;
+	pipe(pipes);
 	pid_t p = fork();
 	if (!p) {
-		pthread_create(&t, 0, ends_last, 0);
+		pthread_create(&t, 0, ends_when_told, 0);
 		syscall(SYS_exit, 60);
 	}
 	nap(10);
 	R(waitpid(p, &st, WNOHANG));
+	write(pipes[1], "", 1);
 	R(waitpid(p, &st, 0) == p); status("a thread ended it", st);
 	p = fork();
 	if (!p) {
