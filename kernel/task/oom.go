@@ -96,10 +96,26 @@ func (p *Process) endDump() {
 	}
 }
 
+// hurry lets a process that ends run before all that have no real-time priority: many that find
+// no memory, and look again and again, keep each other and it from the processors, and it for
+// seconds if it has used more of them than those that slept.
+func (p *Process) hurry() {
+	if p.hurried.Swap(true) {
+		return
+	}
+	for _, t := range p.Threads() {
+		t.SetSched(func(q *SchedParam) {
+			if q.Priority == 0 {
+				q.Policy, q.Priority = SchedFIFO, 1
+			}
+		})
+	}
+}
+
 // oomKill ends the process that Linux would choose, with a line that names it, and those
 // who share its memory. Process 1 is chosen when there is nobody else. While one is dying
-// already it does nothing, unless a tracer holds it: that one's memory is about to come
-// back. Nor does it when one has ended since the last choice and its memory is there, which
+// already it does no more than hurry it, unless a tracer holds it: that one's memory is about to
+// come back. Nor does it when one has ended since the last choice and its memory is there, which
 // the caller has not seen: it found none before (as Linux's __alloc_pages_may_oom looks once
 // more).
 func (k *Kernel) oomKill(*mm.Space) {
@@ -121,6 +137,7 @@ func (k *Kernel) oomKill(*mm.Space) {
 			}
 			k.tree.RUnlock()
 			p.endDump()
+			p.hurry()
 			return
 		}
 		n, ok := k.badness(p)
@@ -156,9 +173,11 @@ func (k *Kernel) oomKill(*mm.Space) {
 		victim.pid, victim.commName(), resident>>8, victim.OOMAdj(), st.FreePages>>8, st.TotalPages>>8)
 	kill := SignalInfo{Signo: int32(unix.SIGKILL), Code: SIKernel}
 	victim.SendSignal(kill)
+	victim.hurry()
 	for _, p := range k.Processes() {
 		if p != victim && p != k.init && s != nil && p.Space() == s && p.OOMAdj() > oomScoreMin {
 			p.SendSignal(kill)
+			p.hurry()
 		}
 	}
 }

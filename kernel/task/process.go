@@ -88,6 +88,7 @@ type Process struct {
 	image       atomic.Pointer[Image]
 	dumpable    atomic.Int32
 	oomAdj      atomic.Int32
+	hurried     atomic.Bool  // hurry has been called
 	oomMin      atomic.Int32 // what oomAdj may be lowered to without privilege
 	personality atomic.Uint32
 	barriers    atomic.Uint32 // registered membarrier commands
