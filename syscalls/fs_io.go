@@ -234,7 +234,8 @@ func isSocket(f *vfs.File) bool {
 	return ok
 }
 
-// transfer is read, write, readv and writev.
+// transfer is read, write, readv and writev. A vector that reads nothing, at the end of a file too,
+// has accessed the file (do_iter_read).
 func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr, error) {
 	f, counted := t.FDs().Borrow(int32(a[0]))
 	if f == nil {
@@ -267,6 +268,9 @@ func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr
 		n, err = writeFile(t, f, x)
 	}
 	x.free()
+	if vec && op == readOp && n == 0 && err == nil {
+		f.Accessed(t)
+	}
 	release(f, counted)
 	countIO(t, op, n)
 	if n > 0 {
@@ -413,6 +417,9 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 		x := newCall(t)
 		n, err = x.transferAt(t, f, a, vec, op, flags)
 		x.free()
+		if vec && op == readOp && n == 0 && err == nil {
+			f.Accessed(t)
+		}
 	}
 	release(f, counted)
 	if n > 0 {

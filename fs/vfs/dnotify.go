@@ -7,7 +7,7 @@ import (
 )
 
 // dnotify is F_NOTIFY's: a description of a directory whose owner hears by signal of what
-// happens to its entries. See fcntl(2).
+// happens to it and its entries. See fcntl(2).
 type dnotify struct {
 	f    *File
 	fd   int32
@@ -75,7 +75,7 @@ func (f *File) Notify(fd int32, events uint32, owner *Owner) error {
 func (d *dnotify) Marked(m *Mark, e *Event) {
 	const events = unix.IN_ACCESS | unix.IN_MODIFY | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_ATTRIB
 	want := m.Mask.Load()
-	if e.Name == "" || e.Mask&want&events == 0 {
+	if e.Mask&want&events == 0 {
 		return
 	}
 	d.f.TellOwner(d.fd, PollMsg)

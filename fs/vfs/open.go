@@ -541,7 +541,7 @@ type pointerOps struct {
 }
 
 func (p pointerOps) Attr(c wait.Context) (Attr, error)   { return p.of.Ops.Attr(c) }
-func (p pointerOps) SetAttr(wait.Context, SetAttr) error { return unix.EBADF }
+func (p pointerOps) SetAttr(c wait.Context, a SetAttr) error { return p.of.Ops.SetAttr(c, a) }
 func (p pointerOps) Release(*File)                       { p.of.DecRef() }
 
 // Reopen implements Reopener.

@@ -96,8 +96,9 @@ func onTheHost(t *testing.T, c conformance.Case) string {
 	return conformance.Text(string(out), cmd.ProcessState.ExitCode())
 }
 
-// The same on four processors, where threads and processes run beside each other.
-func TestConformanceOnFourCPUs(t *testing.T) { inParts(t, fewParts, onCPUs(4)) }
+// The same on four processors, where threads and processes run beside each other. make test runs
+// all of it with the race detector, and a third each time without.
+func TestConformanceOnFourCPUs(t *testing.T) { inParts(t, fewParts, byTurn(3, onCPUs(4))) }
 
 // jitter delays calls at random, at the entry or at the end, with KILN_JITTER=N in the
 // environment: one in N by up to 5 ms. A case that depends on who is quicker then differs, and
@@ -144,11 +145,16 @@ func TestCasesNoticeThatTheirCallsAreMissing(t *testing.T) {
 			}})
 		}
 	}
-	if os.Getenv(rotation.Env) != "" {
-		turn, _ := rotation.Turn()
-		l = oneIn(3, turn, l)
+	inParts(t, manyParts, byTurn(3, l))
+}
+
+// byTurn is one in n of l where the turn is set, as in make test, else all.
+func byTurn(n int, l []item) []item {
+	if os.Getenv(rotation.Env) == "" {
+		return l
 	}
-	inParts(t, manyParts, l)
+	turn, _ := rotation.Turn()
+	return oneIn(n, turn, l)
 }
 
 // oneIn is every n-th item, others at each of n turns.

@@ -5,6 +5,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <poll.h>
 #include <time.h>
 
@@ -442,6 +444,19 @@ CASE(dnotify, fcntl)
 	told("rename", d);
 	rename("d/c", "c");
 	told("move away", d);
+	fchmod(d, 0700);
+	told("of its own", d);
+	syscall(SYS_getdents64, d, buf, sizeof buf);
+	told("listed", d);
+	struct iovec none = {buf, 0};
+	R(preadv(d, &none, 0, 0));
+	told("no ranges", d);
+	R(readv(d, &none, 1));
+	told("an empty one", d);
+	R(read(d, buf, 0));
+	told("nothing read", d);
+	rename("d", "e"), rename("e", "d");
+	told("renamed", d);
 	R(fcntl(d, F_NOTIFY, 0));
 	close(open("d/e", O_CREAT | O_WRONLY, 0600));
 	told("off", d);

@@ -62,6 +62,13 @@ CASE(handles, name_to_handle_at, open_tree)
 	R(read(fd, &c, 1));
 	struct stat a, b;
 	say("same %d", fstat(fd, &a) == 0 && fstat(p[0], &b) == 0 && a.st_ino == b.st_ino);
+	struct timespec t[2] = {{5, 0}, {6, 0}};
+	R(syscall(SYS_utimensat, fd, "", t, AT_EMPTY_PATH));
+	R(fchownat(fd, "", 1000, 1000, AT_EMPTY_PATH));
+	fstat(p[0], &b), say("%d %d", b.st_uid, b.st_gid);
+	R(fchown(fd, 0, 0));
+	R(futimens(fd, t));
+	R(fchmod(fd, 0600));
 }
 
 CASE(statx, statx)
