@@ -54,12 +54,13 @@ func mapLine(b *bytes.Buffer, v *mm.VMA, name string) {
 	b.WriteByte('\n')
 }
 
-// vmaBytes is what a mm.VMA takes; lineBytes and figureBytes what a line of maps, and a
-// mapping's lines of smaps, do beside the name.
+// vmaBytes is what a mm.VMA takes; lineBytes, figureBytes and numaBytes what a line of maps, a
+// mapping's lines of smaps, and its line of numa_maps do beside the name.
 const (
 	vmaBytes    = 176
 	lineBytes   = 80
 	figureBytes = 900
+	numaBytes   = 180
 )
 
 // mappings calls f for each mapping, once the list, and room in b for the name and so many
@@ -157,6 +158,45 @@ func (e *entry) smaps(b *bytes.Buffer) error {
 			b.WriteString(" dd")
 		}
 		b.WriteString(" \n")
+	})
+}
+
+// numaMaps shows the policy of each mapping and the pages that it has, all of them on node 0
+// (numa_maps(5)). Which of them are active nobody knows here.
+func (e *entry) numaMaps(b *bytes.Buffer) error {
+	var own mm.Policy
+	if t := e.someone(); t != nil {
+		own = t.Policy()
+	}
+	return e.mappings(b, true, numaBytes, func(v *mm.VMA, name string) {
+		p := v.Policy
+		if p == 0 {
+			p = own
+		}
+		fmt.Fprintf(b, "%08x %v", uint64(v.Start), p)
+		switch {
+		case name == "[heap]":
+			b.WriteString(" heap")
+		case name == "[stack]":
+			b.WriteString(" stack")
+		case v.File != nil || strings.HasPrefix(name, "/"):
+			b.WriteString(" file=" + escape(name, "\n\t= "))
+		}
+		if v.Resident > 0 && !strings.HasPrefix(name, "[v") { // the kernel's own pages do not count
+			figure := func(what string, n int64, show bool) {
+				if show {
+					fmt.Fprintf(b, " %s=%d", what, n)
+				}
+			}
+			dirty := (v.SharedDirty + v.PrivateDirty) / hal.PageSize
+			figure("anon", v.Anonymous, v.Anonymous > 0)
+			figure("dirty", dirty, dirty > 0)
+			figure("mapped", v.Resident, v.Resident != v.Anonymous && v.Resident != dirty)
+			figure("mapmax", v.Mappers, v.Mappers > 1)
+			figure("N0", v.Resident, true)
+			figure("kernelpagesize_kB", hal.PageSize/1024, true)
+		}
+		b.WriteByte('\n')
 	})
 }
 

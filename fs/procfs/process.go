@@ -80,6 +80,7 @@ var procFiles = []procFile{
 	{name: "auxv", perm: 0o400, show: (*entry).auxv, memory: true},
 	{name: "limits", perm: 0o444, show: (*entry).limits},
 	{name: "maps", perm: 0o444, show: (*entry).maps, memory: true},
+	{name: "numa_maps", perm: 0o444, show: (*entry).numaMaps, memory: true},
 	{name: "smaps", perm: 0o444, show: (*entry).smaps, memory: true},
 	{name: "smaps_rollup", perm: 0o444, show: (*entry).smapsRollup, memory: true},
 	{name: "mounts", perm: 0o444, show: (*entry).mounts},

@@ -540,9 +540,9 @@ type pointerOps struct {
 	of *File
 }
 
-func (p pointerOps) Attr(c wait.Context) (Attr, error)   { return p.of.Ops.Attr(c) }
+func (p pointerOps) Attr(c wait.Context) (Attr, error)       { return p.of.Ops.Attr(c) }
 func (p pointerOps) SetAttr(c wait.Context, a SetAttr) error { return p.of.Ops.SetAttr(c, a) }
-func (p pointerOps) Release(*File)                       { p.of.DecRef() }
+func (p pointerOps) Release(*File)                           { p.of.DecRef() }
 
 // Reopen implements Reopener.
 func (p pointerOps) Reopen(l Lookup, flags uint32) (FileOps, error) {

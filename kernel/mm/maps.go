@@ -15,12 +15,15 @@ type VMA struct {
 	DontDump   bool
 	GrowsDown  bool
 	Object     bool // shows a file or shared memory
+	Policy     Policy
 
 	// What follows is filled by Maps only if asked: pages present, those of them that
 	// are the process's own memory, and the figures of smaps, in bytes.
 	Resident, Anonymous                                  int64
 	SharedClean, SharedDirty, PrivateClean, PrivateDirty int64
 	Pss, PssDirty                                        int64
+	// Mappers is how many processes map the page at most that the most map.
+	Mappers int64
 }
 
 // Mappings is how many mappings there are.
@@ -61,6 +64,7 @@ func (s *Space) count(v *vma, e *VMA) {
 			n = max(int64(s.mem.refsOf(p.Frame)), 1)
 		}
 		e.Resident++
+		e.Mappers = max(e.Mappers, n)
 		e.Pss += hal.PageSize / n
 		if dirty {
 			e.PssDirty += hal.PageSize / n
@@ -147,7 +151,7 @@ func (s *Space) Find(addr hal.UserAddr) (VMA, bool) {
 func (s *Space) snapshot(v *vma) VMA {
 	e := VMA{Start: hal.UserAddr(v.start), End: hal.UserAddr(v.end), Prot: v.prot, Shared: v.shared(),
 		Offset: v.off, Locked: v.flags&vmLocked != 0, DontDump: v.flags&vmDontDump != 0,
-		GrowsDown: v.flags&vmGrowsDown != 0, Object: v.obj != nil}
+		GrowsDown: v.flags&vmGrowsDown != 0, Object: v.obj != nil, Policy: v.policy}
 	switch {
 	case v.back != nil:
 		e.Name, e.File, e.Dev, e.Ino = v.back.name, v.back.file, v.back.dev, v.back.ino

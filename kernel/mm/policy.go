@@ -11,11 +11,34 @@ import (
 // node 0, and a policy has no effect; 0 is the default one.
 type Policy uint16
 
-// Modes that the memory manager tells apart (uapi/linux/mempolicy.h).
+// Modes that the memory manager tells apart, and flags (uapi/linux/mempolicy.h).
 const (
 	PolicyBind          = 2
 	PolicyPreferredMany = 5
+
+	policyLocal    = 4
+	policyStatic   = 1 << 15
+	policyRelative = 1 << 14
 )
+
+// policyNames are the modes in /proc/PID/numa_maps.
+var policyNames = [...]string{"default", "prefer", "bind", "interleave", "local", "prefer (many)"}
+
+// String is the policy as numa_maps shows it (mpol_to_str), with its node where it names one.
+func (p Policy) String() string {
+	m := p & 0xff
+	s := policyNames[m]
+	switch {
+	case p&policyStatic != 0:
+		s += "=static"
+	case p&policyRelative != 0:
+		s += "=relative"
+	}
+	if m != 0 && m != policyLocal {
+		s += ":0"
+	}
+	return s
+}
 
 // SetPolicy gives the mappings of [addr, addr+n) a policy. EFAULT: holes, unless it is the
 // default policy and something is mapped; ENOMEM. See mbind(2).

@@ -365,3 +365,69 @@ CASE(remap_pages, remap_file_pages)
 	SC(remap_file_pages, p, -PAGE, 0, 0, 0);
 }
 CASES
+
+/* numa prints what /proc/self/numa_maps says of the mapping at p, or of the first that has what in
+ * its line, without what Linux's lists of pages know. */
+static void numa(const char *how, void *p, const char *what)
+{
+	char line[512], *end;
+	FILE *f = fopen("/proc/self/numa_maps", "r");
+	while (fgets(line, sizeof line, f)) {
+		void *at = (void *)strtoul(line, &end, 16);
+		if (p ? at != p : !strstr(line, what))
+			continue;
+		char *a = strstr(end, " active=");
+		if (a)
+			memmove(a, a + 8 + strspn(a + 8, "0123456789"), strlen(a + 8 + strspn(a + 8, "0123456789")) + 1);
+		end[strcspn(end, "\n")] = 0;
+		if (!p)
+			strstr(end, what)[strlen(what)] = 0;
+		say("%s:%s", how, end);
+		break;
+	}
+	fclose(f);
+}
+
+CASE(numa_maps, mbind, set_mempolicy)
+{
+	unsigned long node = 1;
+	char *p = mmap(0, 4 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	numa("untouched", p, 0);
+	p[0] = p[PAGE] = 1;
+	numa("two pages", p, 0);
+	for (int m = 0; m <= 5; m++) {
+		say("mode %d: %ld", m, syscall(SYS_mbind, p, 4 * PAGE, m, m == 0 || m == 4 ? 0 : &node, 64, 0));
+		numa("mode", p, 0);
+	}
+	SC(mbind, p, 4 * PAGE, 1, 0, 0, 0);
+	numa("preferred without nodes", p, 0);
+	SC(mbind, p, 4 * PAGE, 2 | 1 << 15, &node, 64, 0);
+	numa("static", p, 0);
+	SC(mbind, p, 4 * PAGE, 3 | 1 << 14, &node, 64, 0);
+	numa("relative", p, 0);
+	SC(mbind, p, PAGE, 0, 0, 0, 0);
+	numa("split", p, 0);
+	numa("its rest", p + PAGE, 0);
+	SC(set_mempolicy, 3, &node, 64);
+	numa("the thread's", p, 0);
+	SC(set_mempolicy, 0, 0, 0);
+	char *s = mmap(0, 2 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	s[0] = 1;
+	numa("shared", s, 0);
+	sleeper();
+	numa("with a child", p, 0);
+	p[0] = 2;
+	numa("a copy", p, 0);
+	done();
+	int fd = open("/tmp/a b=c\td", O_CREAT | O_RDWR | O_TRUNC, 0600);
+	ftruncate(fd, 4 * PAGE);
+	char *f = mmap(0, 4 * PAGE, RW, MAP_SHARED, fd, 0);
+	numa("file", f, 0);
+	f[0] = 1;
+	numa("file written", f, 0);
+	char *q = mmap(0, 4 * PAGE, RW, MAP_PRIVATE, fd, 0);
+	q[0] = 1;
+	numa("file private", q, 0);
+	numa("stack", 0, " stack");
+	unlink("/tmp/a b=c\td");
+}
