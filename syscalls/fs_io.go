@@ -234,8 +234,7 @@ func isSocket(f *vfs.File) bool {
 	return ok
 }
 
-// transfer is read, write, readv and writev. A vector that reads nothing, at the end of a file too,
-// has accessed the file (do_iter_read).
+// transfer is read, write, readv and writev.
 func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr, error) {
 	f, counted := t.FDs().Borrow(int32(a[0]))
 	if f == nil {
@@ -268,15 +267,21 @@ func transfer(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintptr
 		n, err = writeFile(t, f, x)
 	}
 	x.free()
-	if vec && op == readOp && n == 0 && err == nil {
-		f.Accessed(t)
-	}
+	emptyVector(t, f, vec, op, n, err)
 	release(f, counted)
 	countIO(t, op, n)
 	if n > 0 {
 		return uintptr(n), nil
 	}
 	return 0, err
+}
+
+// emptyVector tells that a vector which read nothing, at the end of a file too, has accessed the
+// file, as a plain read has not (do_iter_read).
+func emptyVector(t *task.Thread, f *vfs.File, vec bool, op ioOp, n int, err error) {
+	if vec && op == readOp && n == 0 && err == nil {
+		f.Accessed(t)
+	}
 }
 
 func isEvent(f *vfs.File) bool {
@@ -417,9 +422,7 @@ func transferAt(t *task.Thread, a *Args, vec bool, op ioOp, flags uint64) (uintp
 		x := newCall(t)
 		n, err = x.transferAt(t, f, a, vec, op, flags)
 		x.free()
-		if vec && op == readOp && n == 0 && err == nil {
-			f.Accessed(t)
-		}
+		emptyVector(t, f, vec, op, n, err)
 	}
 	release(f, counted)
 	if n > 0 {

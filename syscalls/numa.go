@@ -27,13 +27,13 @@ var numaEntries = []Entry{
 const (
 	mpolDefault   = 0
 	mpolPreferred = 1
-	mpolBind      = 2
+	mpolBind      = mm.PolicyBind
 	mpolInterl    = 3
-	mpolLocal     = 4
-	mpolPrefMany  = 5
+	mpolLocal     = mm.PolicyLocal
+	mpolPrefMany  = mm.PolicyPreferredMany
 
-	mpolStatic    = 1 << 15
-	mpolRelative  = 1 << 14
+	mpolStatic    = mm.PolicyStatic
+	mpolRelative  = mm.PolicyRelative
 	mpolBalancing = 1 << 13
 	mpolFlags     = mpolStatic | mpolRelative | mpolBalancing
 

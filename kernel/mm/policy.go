@@ -14,11 +14,11 @@ type Policy uint16
 // Modes that the memory manager tells apart, and flags (uapi/linux/mempolicy.h).
 const (
 	PolicyBind          = 2
+	PolicyLocal         = 4
 	PolicyPreferredMany = 5
 
-	policyLocal    = 4
-	policyStatic   = 1 << 15
-	policyRelative = 1 << 14
+	PolicyStatic   = 1 << 15
+	PolicyRelative = 1 << 14
 )
 
 // policyNames are the modes in /proc/PID/numa_maps.
@@ -29,12 +29,12 @@ func (p Policy) String() string {
 	m := p & 0xff
 	s := policyNames[m]
 	switch {
-	case p&policyStatic != 0:
+	case p&PolicyStatic != 0:
 		s += "=static"
-	case p&policyRelative != 0:
+	case p&PolicyRelative != 0:
 		s += "=relative"
 	}
-	if m != 0 && m != policyLocal {
+	if m != 0 && m != PolicyLocal {
 		s += ":0"
 	}
 	return s

@@ -364,7 +364,6 @@ CASE(remap_pages, remap_file_pages)
 	SC(remap_file_pages, gap(1), PAGE, 0, 0, 0);
 	SC(remap_file_pages, p, -PAGE, 0, 0, 0);
 }
-CASES
 
 /* numa prints what /proc/self/numa_maps says of the mapping at p, or of the first that has what in
  * its line, without what Linux's lists of pages know. */
@@ -431,3 +430,5 @@ CASE(numa_maps, mbind, set_mempolicy)
 	numa("stack", 0, " stack");
 	unlink("/tmp/a b=c\td");
 }
+
+CASES
